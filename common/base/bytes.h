@@ -1,0 +1,47 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define MIN(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) _min_a = (a);                                                        \
+		__typeof__(b) _min_b = (b);                                                        \
+		_min_a < _min_b ? _min_a : _min_b;                                                 \
+	})
+#define MAX(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) _max_a = (a);                                                        \
+		__typeof__(b) _max_b = (b);                                                        \
+		_max_a > _max_b ? _max_a : _max_b;                                                 \
+	})
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/** add_overflows() - true when a + b does not fit 64 bits; otherwise *ret = a + b */
+static inline bool add_overflows(uint64_t a, uint64_t b, uint64_t *ret)
+{
+	return __builtin_add_overflow(a, b, ret);
+}
+
+/** align_up() - the next multiple of a power of two */
+static inline uint64_t align_up(uint64_t n, uint64_t align)
+{
+	return (n + align - 1) & ~(align - 1);
+}
+
+static inline bool is_power_of_2(uint64_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+static inline bool has_bit(uint64_t set, unsigned int bit)
+{
+	return set >> bit & 1;
+}
+
+#define BIT(n) (UINT64_C(1) << (n))

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/**
+ * check() - an impossible state ends the process, in release builds too
+ *
+ * For our own bugs only: nothing that a guest, a VMM, an operator or the world can cause.
+ */
+#define check(cond)                                                                                \
+	do {                                                                                       \
+		if (__builtin_expect(!(cond), 0))                                                  \
+			check_failed(#cond, __FILE__, __LINE__);                                   \
+	} while (0)
+
+__attribute__((noreturn, cold)) static inline void check_failed(
+	const char *cond, const char *file, int line)
+{
+	fprintf(stderr, "%s:%d: impossible: !(%s)\n", file, line, cond);
+	abort();
+}

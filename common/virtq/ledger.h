@@ -1,0 +1,95 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The ledger: one memfd for each device, mapped by its worker and kept by memory. It holds what a new
+ * worker must know about the rings when the old one is gone: positions, descriptors in flight (in the
+ * in-flight layout of the vhost-user specification), counters, and the device's own state.
+ *
+ *   header | device state | n_queues x struct ledger_queue | n_queues x in-flight region (sparse)
+ *
+ * Every part begins on a page. The worker is the only writer while it lives; whoever reads checks,
+ * because a worker that a guest has taken over may have written anything.
+ */
+
+#define LEDGER_MAGIC 0x524547444c484b42ULL /* "BKHLDGER" */
+#define LEDGER_VERSION 1
+
+struct ledger_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t n_queues;
+	uint32_t queue_size_max;
+	uint32_t state_bytes;
+	uint64_t reserved[4];
+};
+
+/** struct ledger_counters - written with plain stores by the thread that serves the queue */
+struct ledger_counters {
+	uint64_t chains;   /* completed */
+	uint64_t bytes;    /* payload moved, headers not counted */
+	uint64_t dropped;  /* frames that had to be dropped */
+	uint64_t errors;   /* chains that broke a rule */
+	uint64_t kicks;    /* wake-ups by the driver */
+	uint64_t calls;    /* notifications sent to the driver */
+};
+
+/** struct ledger_queue - one ring's slot; 256 bytes */
+struct ledger_queue {
+	uint64_t start_id;     /* Ring.start_id that the rest belongs to; 0 = never used */
+	uint16_t size;         /* descriptors */
+	uint8_t packed;
+	uint8_t running;
+	uint16_t avail_idx;    /* split: free running. packed: slot, with the wrap counter beside it */
+	uint16_t used_idx;
+	uint8_t avail_wrap;
+	uint8_t used_wrap;
+	uint16_t signalled;    /* used position at the last notification; meaningful when signalled_valid */
+	uint8_t signalled_valid;
+	uint8_t broken;        /* stopped by a rule that the guest broke */
+	uint8_t pad[2];
+	struct ledger_counters counters;
+	uint8_t reserved[184];
+};
+
+_Static_assert(sizeof(struct ledger_queue) == 256, "a slot is 256 bytes");
+
+struct ledger {
+	struct ledger_header *header;
+	void *state;                  /* state_bytes, zero when new */
+	struct ledger_queue *queues;  /* n_queues */
+	size_t size_bytes;
+	uint32_t n_queues;            /* checked copies of what the header says */
+	uint32_t queue_size_max;
+	uint32_t state_bytes;
+};
+
+/** ledger_bytes() - the size of the file for such a device */
+size_t ledger_bytes(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes);
+
+/** ledger_inflight_bytes() - the size of one queue's in-flight region, for either ring layout */
+size_t ledger_inflight_bytes(uint32_t queue_size);
+
+/**
+ * ledger_open() - map a ledger, and lay it out when it is new (all zeros)
+ * @fd: borrowed, at least ledger_bytes() long
+ *
+ * Errors: 0 | -EINVAL too short | -EPROTO: it is not new and has another shape or version | others of mmap.
+ */
+int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t queue_size_max,
+	uint32_t state_bytes);
+
+/** ledger_open_existing() - map a ledger read-only with the shape that its (checked) header tells;
+ * -ENODATA when nobody has laid it out yet */
+int ledger_open_existing(struct ledger *ret_ledger, int fd);
+
+void ledger_close(struct ledger *ledger);
+
+/** ledger_inflight() - the in-flight region of one queue; NULL in a ledger opened read-only */
+void *ledger_inflight(const struct ledger *ledger, uint32_t queue);
+
+/** ledger_base() - the position of a ring encoded as in GET_VRING_BASE */
+uint32_t ledger_base(const struct ledger_queue *queue);

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "guest/map.h"
+#include "virtq/ledger.h"
+
+/*
+ * A virtqueue, split or packed, seen from the device. The order of calls is the order of the data path:
+ *
+ *   virtq_fill()      parse what the driver made available into the window (not yet taken)
+ *   virtq_window()    look at a parsed chain
+ *   virtq_take()      take the first n of the window: they are in flight, and in the ledger
+ *   virtq_complete()  stage the used entry of a taken chain
+ *   virtq_publish()   give all staged entries to the driver at once
+ *   virtq_call_due()  whether the driver wants to be told
+ *
+ * What the driver wrote is copied once, checked in the copy, and never read again.
+ * A virtq belongs to one thread at a time; nothing here blocks or allocates after virtq_start().
+ */
+
+#define VIRTQ_SIZE_MAX 32768
+#define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
+
+enum {
+	VIRTQ_E_BROKEN = 1,   /* the driver broke the ring itself: stop it; virtq_error() says how */
+	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
+	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
+	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
+};
+
+/** struct virtq_setup - how a ring starts */
+struct virtq_setup {
+	uint16_t index;
+	uint32_t size;
+	bool packed;        /* VIRTIO_F_RING_PACKED acked */
+	bool event_idx;     /* VIRTIO_F_EVENT_IDX acked */
+	bool indirect;      /* VIRTIO_F_INDIRECT_DESC acked */
+	bool in_order;      /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
+	struct uva desc;    /* packed: descriptor ring */
+	struct uva avail;   /* packed: driver event suppression */
+	struct uva used;    /* packed: device event suppression */
+	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
+	uint64_t start_id;
+};
+
+/** struct virtq_chain - one buffer of the driver's */
+struct virtq_chain {
+	struct iovec *iov;    /* n_out device-readable spans, then n_in device-writable ones */
+	uint16_t n_out;
+	uint16_t n_in;
+	uint32_t out_bytes;
+	uint32_t in_bytes;
+	uint16_t id;          /* split: head; packed: buffer id */
+	uint16_t n_slots;     /* ring slots it takes */
+	bool bad;             /* broke a rule of one request: complete it with 0 bytes, and go on */
+	const char *rule;     /* which, when bad */
+};
+
+struct virtq;
+
+/**
+ * virtq_start() - begin or go on with a ring
+ * @map:    guest memory; borrowed until virtq_stop()
+ * @queue:  the ring's slot in the ledger; borrowed
+ * @inflight: the ring's in-flight region; borrowed; ledger_inflight_bytes(size) at least
+ *
+ * State:   when the ledger knows start_id, the ring goes on where it was: chains that were taken and not
+ *          published come first in the window again, oldest first. Otherwise it begins at base, and
+ *          (split) the used index is read from the ring.
+ * Errors:  0 | VIRTQ_E_ADDRESS, _SIZE, _BASE, _BROKEN: the peer's | -ENOMEM.
+ * Spec:    virtio 1.2, 2.7 and 2.8; vhost-user, "Inflight I/O tracking".
+ */
+int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct map *map,
+	struct ledger_queue *queue, void *inflight);
+
+/** virtq_stop() - end of use; the position stays in the ledger; NULL is fine; returns NULL.
+ * Chains in the window that were not taken are as if never seen. */
+struct virtq *virtq_stop(struct virtq *vq);
+
+/** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE */
+uint32_t virtq_base(const struct virtq *vq);
+
+/** virtq_remap() - guest memory changed: resolve the ring addresses again, forget the window.
+ * Errors as virtq_start(). The device is paused. */
+int virtq_remap(struct virtq *vq);
+
+/**
+ * virtq_fill() - parse available chains until the window holds n, or there are no more
+ *
+ * Errors:  number of chains in the window (0 .. n) | -VIRTQ_E_BROKEN (the window is then empty).
+ * Cost:    one acquire load of the available index (split) for each call that needs more.
+ */
+int virtq_fill(struct virtq *vq, unsigned int n);
+
+/** virtq_window() - the i-th chain of the window; valid until it is completed, or the device paused */
+struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
+
+/** virtq_window_len() - chains parsed and not taken */
+unsigned int virtq_window_len(const struct virtq *vq);
+
+/** virtq_all_posted() - whether every descriptor of the ring is in the window: the driver can add no more */
+bool virtq_all_posted(const struct virtq *vq);
+
+/** virtq_take() - the first n chains of the window are in flight now */
+void virtq_take(struct virtq *vq, unsigned int n);
+
+/** virtq_complete() - stage the used entry of a taken chain
+ * @n_bytes: what was written into its writable part */
+void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes);
+
+/** virtq_publish() - the driver sees all staged entries, in the order in which they were staged */
+void virtq_publish(struct virtq *vq);
+
+/** virtq_call_due() - whether the driver asked to be notified of what was published since it was last
+ * asked; contains the full fence that the protocol needs. Updates the signalled position. */
+bool virtq_call_due(struct virtq *vq);
+
+/** virtq_kick_off() - the driver need not kick (a hint) */
+void virtq_kick_off(struct virtq *vq);
+
+/** virtq_kick_on() - ask for a kick at the next chain; true when chains came meanwhile: serve them first.
+ * Chains in the window count as seen. */
+bool virtq_kick_on(struct virtq *vq);
+
+/** virtq_error() - the rule that the driver broke, after VIRTQ_E_BROKEN; a static text */
+const char *virtq_error(const struct virtq *vq);
+
+/** virtq_counters() - of this ring, in the ledger */
+struct ledger_counters *virtq_counters(struct virtq *vq);
+
+/* Chain payload by copy, for devices that read headers or commands. Bounds are checked. */
+
+/** virtq_read() - copy n bytes at offset of the readable part; returns the bytes copied (less at its end) */
+size_t virtq_read(const struct virtq_chain *chain, size_t offset, void *buf, size_t n);
+
+/** virtq_write() - the same into the writable part */
+size_t virtq_write(const struct virtq_chain *chain, size_t offset, const void *buf, size_t n);
+
+/** virtq_slice() - the spans of iov behind the first `skip` bytes, at most max_bytes in all;
+ * returns how many spans were put into ret (room for n_iov) */
+unsigned int virtq_slice(const struct iovec *iov, unsigned int n_iov, size_t skip, size_t max_bytes,
+	struct iovec *ret);
