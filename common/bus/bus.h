@@ -1,0 +1,103 @@
+#pragma once
+
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "bus.pb-c.h"
+
+/*
+ * Requests and replies between processes: nng, one endpoint for each peer, one protobuf-c Envelope a
+ * message. Only this library knows nng.
+ *
+ * memory, which must not die, dials; the peers listen on "bus/NAME.sock" in the guest's runtime directory.
+ * All callbacks run in the loop's thread. nothing is sent twice by the library: a call that broke off
+ * (the peer died) fails with -ECONNRESET, and the caller decides; every request may be repeated.
+ */
+
+#define BUS_MESSAGE_MAX (1024u * 1024)
+#define BUS_TIMEOUT_MS 3000
+#define BUS_NO_TIMEOUT 0 /* a watch: waits until there is something to say, or the peer is gone */
+
+/* --- The asking side: frontend, workers (they listen), ctl (it dials) --- */
+
+struct bus_client;
+
+/** bus_reply_fn - the end of a call. reply is borrowed for the call; NULL when error is not 0:
+ * -ECONNRESET, -ETIMEDOUT, -EBADMSG, or what Failure said (text logged by the library). */
+typedef void (*bus_reply_fn)(void *data, int error, const Bh__Envelope *reply);
+
+/** bus_client_listen() - open the endpoint at path; guards it against nng 1.5's listener fault while no
+ * peer is connected. */
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path);
+
+/** bus_client_dial() - for ctl: to an endpoint that memory listens on */
+int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path);
+
+/** bus_client_free() - calls that are still open end without their callback */
+struct bus_client *bus_client_free(struct bus_client *client);
+
+/**
+ * bus_client_call() - send one request; the answer comes to fn
+ * @body: only body_case and its member are read (caller and seq are set here); borrowed for the call
+ *
+ * Shape: any number of calls may be open at once; each is answered on its own. A call made while no peer
+ *        is connected waits for one, within its time.
+ * Errors: 0: fn will be called exactly once, later, never from inside this function | -ENOMEM, ...
+ */
+int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigned int timeout_ms,
+	bus_reply_fn fn, void *data);
+
+/* --- The answering side: memory --- */
+
+struct bus_request;  /* one question that is not answered yet */
+struct bus_server;   /* one peer's endpoint */
+
+/** struct bus_row - a row of the bus table: who may ask what */
+struct bus_row {
+	Bh__Envelope__BodyCase request;
+	Bh__Envelope__BodyCase reply;
+	unsigned int roles;  /* mask of the roles that may ask */
+	/* 0: bus_request_reply() was or will be called | negative errno: the library answers Failure.
+	 * msg is borrowed until this returns. */
+	int (*handle)(void *context, struct bus_request *request, const Bh__Envelope *msg);
+};
+
+/** struct bus_peer - what a server is opened with; copied, name too */
+struct bus_peer {
+	const char *name;   /* "frontend", "net0": the identity of whoever speaks on this endpoint */
+	unsigned int role;  /* one bit */
+	const struct bus_row *table; /* borrowed; ends with a row of request 0 */
+	void *context;      /* for the handlers */
+};
+
+/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled again and
+ * again (10 ms to 250 ms apart) while nobody listens there */
+int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
+	const struct bus_peer *peer);
+
+/** bus_server_redial() - the peer was started again: connect at once instead of at the next attempt */
+void bus_server_redial(struct bus_server *server);
+
+/** bus_server_listen() - for ctl: listen at path with file mode; guarded */
+int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
+	const struct bus_peer *peer);
+
+struct bus_server *bus_server_free(struct bus_server *server);
+
+/** bus_request_peer() - who asks */
+const char *bus_request_peer(const struct bus_request *request);
+unsigned int bus_request_role(const struct bus_request *request);
+
+/** bus_request_reply() - answer and end the request, now or later; body as in bus_client_call() */
+void bus_request_reply(struct bus_request *request, const Bh__Envelope *body);
+
+/** bus_request_fail() - answer Failure and end the request */
+void bus_request_fail(struct bus_request *request, int error, const char *text);
+
+/** bus_request_drop() - end without an answer (whoever asked has asked anew) */
+void bus_request_drop(struct bus_request *request);
+
+/** bus_request_on_gone() - call fn when the asking process goes away before it was answered; the request is
+ * ended then, and must not be used by the holder any more */
+void bus_request_on_gone(struct bus_request *request, void (*fn)(void *data, struct bus_request *request),
+	void *data);

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The configuration of one guest: /etc/bulkhead/GUEST.conf, an INI file with a section for each device.
+ *
+ *   [device net0]
+ *   type = net
+ *   socket = /run/vm1/net0.sock
+ *   backend = tap
+ *   tap = vm1-net0
+ *
+ * Keys common to all types: type, socket, mode (server|client), socket-group. The keys of a type stand in
+ * the table of config.c with their kind, range and default.
+ */
+
+#define CONFIG_NAME_MAX 32      /* guests and devices: [A-Za-z0-9_.-], beginning with a letter or digit */
+#define CONFIG_DEVICES_MAX 64
+
+struct config_value {
+	const char *key;   /* from the table */
+	char *text;        /* as written, or the default; NULL when neither */
+	uint64_t number;   /* kind unsigned: the value; kind bool: 0 or 1 */
+	uint8_t mac[6];    /* kind mac */
+	bool given;        /* written in the file */
+	unsigned int line;
+};
+
+struct config_device {
+	char *name;
+	char *type;
+	char *socket;
+	bool client;             /* mode = client: we connect to the VMM's socket */
+	char *socket_group;      /* group that may connect; NULL = the default */
+	struct config_value *values;
+	size_t n_values;
+	unsigned int line;
+};
+
+struct config {
+	char *guest;
+	char *path;
+	struct config_device *devices;
+	size_t n_devices;
+};
+
+/**
+ * config_load() - read and check one guest's file
+ * @path:      "-" is not special; the guest is the base name without ".conf"
+ * @ret_error: [out] on failure a malloc'ed text "FILE:LINE: what is wrong; what to do" with one line for
+ *             each error in the file
+ *
+ * Errors: 0 | -EINVAL the file breaks a rule | other negative errno: it could not be read.
+ */
+int config_load(const char *path, struct config **ret_config, char **ret_error);
+struct config *config_free(struct config *config);
+
+/** config_device() - by name, or NULL */
+const struct config_device *config_device(const struct config *config, const char *name);
+
+/** config_value() - by key; the key must be in the table of the device's type (else: our bug) */
+const struct config_value *config_value(const struct config_device *device, const char *key);
+
+/** config_check_name() - whether a guest or device name is allowed */
+bool config_check_name(const char *name);

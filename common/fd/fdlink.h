@@ -1,0 +1,84 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bus.pb-c.h"
+
+/*
+ * The side link: AF_UNIX SOCK_SEQPACKET, one protobuf message (bh.Link) a packet, with descriptors.
+ * memory listens on one socket for each peer ("link/NAME.sock" in the guest's runtime directory), so
+ * that who speaks is known from where.
+ */
+
+#define FDLINK_FDS_MAX 64          /* in one packet */
+#define FDLINK_BYTES_MAX 65536     /* of one packet */
+
+/** struct fdset - descriptors that are owned; fdset_deinit() closes what was not stolen */
+struct fdset {
+	int fds[FDLINK_FDS_MAX];
+	size_t n_fds;
+};
+
+#define FDSET_INIT { .n_fds = 0 }
+#define _cleanup_fdset_ __attribute__((cleanup(fdset_deinit)))
+
+void fdset_deinit(struct fdset *set);
+/** fdset_steal() - take the i-th out; -1 is left in its place */
+int fdset_steal(struct fdset *set, size_t i);
+
+/** fdlink_listen() - a non-blocking listening socket at a path, replacing a stale one
+ * Errors: the descriptor | negative errno; -ENAMETOOLONG when the path does not fit sun_path. */
+int fdlink_listen(const char *path, mode_t mode);
+
+/** fdlink_accept() - the descriptor | -EAGAIN | -EPERM when the peer's uid is not one of ours (closed) */
+int fdlink_accept(int listen_fd, pid_t *ret_pid);
+
+/** fdlink_connect() - a blocking socket, with time-outs of a second on both directions */
+int fdlink_connect(const char *path);
+
+/** fdlink_send() - one packet; fds are borrowed */
+int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds);
+
+/**
+ * fdlink_recv() - one packet
+ * @ret_msg: free with bh__link__free_unpacked(msg, NULL)
+ * @ret_fds: initialised by the caller; owns what came
+ *
+ * Errors: 0 | -ECONNRESET the peer is gone | -EAGAIN | -EBADMSG malformed, truncated or too many
+ *         descriptors (they are closed) | other negative errno.
+ */
+int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds);
+
+/*
+ * The client: what frontend and workers use. Calls block for the time of a local round trip (some 10 us);
+ * when memory is away they connect again for up to 5 s, then fail with -ETIMEDOUT. A call that broke off
+ * is sent again: every request of the link may be repeated.
+ */
+struct vault;
+
+int vault_new(struct vault **ret_vault, const char *path, const char *device);
+struct vault *vault_free(struct vault *vault);
+
+/** vault_deposit() - n descriptors (borrowed) for a device; fills n tokens */
+int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+	uint64_t *ret_tokens);
+/** vault_redeem() - copies of what lies under the tokens; -ENOENT when one is unknown or not ours */
+int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens, size_t n,
+	struct fdset *ret_fds);
+
+/** struct vault_attachment - what a worker begins with; owns everything in it */
+struct vault_attachment {
+	int record_fd;          /* read-only; see record.h */
+	int ledger_fd;
+	char **kept_names;      /* n_kept */
+	struct fdset kept_fds;  /* the same order */
+	size_t n_kept;
+};
+
+int vault_attach(struct vault *vault, uint64_t ledger_bytes, struct vault_attachment *ret);
+void vault_attachment_deinit(struct vault_attachment *attachment);
+/** vault_keep() - keep fd (borrowed) under a name across our death; replaces what the name held */
+int vault_keep(struct vault *vault, const char *name, int fd);
+int vault_unkeep(struct vault *vault, const char *name);

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/*
+ * Descriptors that outlive this process: the service manager's store (systemd or our launcher, by
+ * NOTIFY_SOCKET), handed back by name at the next start (LISTEN_FDS, LISTEN_FDNAMES).
+ * Names: up to 255 characters, no ':' and no control characters.
+ */
+
+/** fdstore_init() - take over what the service manager passed; once, first thing in the process.
+ * All of it becomes close-on-exec. */
+int fdstore_init(void);
+
+/** fdstore_available() - whether a service manager listens to us */
+bool fdstore_available(void);
+
+/** fdstore_take() - the descriptor of that name, now the caller's; -ENOENT. With several of one name the
+ * first is returned, in the order in which they were stored. */
+int fdstore_take(const char *name);
+
+/** fdstore_next() - the name of some descriptor that nobody has taken, with this prefix; NULL when none */
+const char *fdstore_next(const char *prefix);
+
+/** fdstore_push() - keep fd (borrowed) under a name; 0 also where there is no store; negative errno */
+int fdstore_push(const char *name, int fd);
+
+/** fdstore_remove() - drop all of that name */
+int fdstore_remove(const char *name);
+
+/** fdstore_drop_rest() - close and remove everything that was not taken; for the end of start-up */
+void fdstore_drop_rest(void);

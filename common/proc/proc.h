@@ -1,0 +1,52 @@
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "config/config.h"
+
+/*
+ * The skeleton of every process: arguments, log, descriptors handed over, loop, "ready", watchdog, end.
+ * main() declares a struct proc_role and calls proc_main().
+ */
+
+struct proc {
+	const struct proc_role *role;
+	sd_event *event;
+	struct config *config;               /* the guest's file */
+	const struct config_device *device;  /* the process's own device; NULL for frontend and memory */
+	const char *guest;
+	const char *runtime_dir;             /* of the guest: /run/bulkhead/GUEST */
+	void *data;                          /* the role's own */
+};
+
+struct proc_role {
+	const char *name;      /* "frontend", "memory", "net" */
+	bool per_device;       /* the instance names a device */
+	/** start() - take what is needed; called once, before the loop. The role calls proc_ready() itself,
+	 * there or later. Errors: 0 | negative errno (already logged): the process ends with status 1. */
+	int (*start)(struct proc *proc);
+	/** stop() - the loop has ended: release; may be NULL */
+	void (*stop)(struct proc *proc);
+	/** drop_rights() is done by the skeleton between start() and the loop: all capabilities but these */
+	const int *keep_caps;  /* CAP_*, ends with -1; NULL = none */
+};
+
+/**
+ * proc_main() - run a process to its end
+ *
+ * Arguments: --instance=GUEST[:DEVICE], --config=FILE (default /etc/bulkhead/GUEST.conf),
+ *            --runtime-dir=DIR (default /run/bulkhead; the guest's own is DIR/GUEST), --help, --version.
+ * SIGTERM and SIGINT end the loop. WATCHDOG_USEC is served from the loop.
+ * Returns the exit status.
+ */
+int proc_main(int argc, char *argv[], const struct proc_role *role);
+
+/** proc_ready() - tell the service manager that we serve; repeated calls are harmless */
+void proc_ready(struct proc *proc);
+
+/** proc_status() - one line for the service manager's status display */
+void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** proc_path() - DIR/GUEST/sub/name.sock as malloc'ed text; never NULL (aborts without memory) */
+char *proc_path(const struct proc *proc, const char *sub, const char *name);

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.pb-c.h"
+
+/*
+ * The record file: one memfd for each device. memory writes it; workers map it read-only. Each half
+ * (desired, observed) has two slots; a write fills the slot not in use and then switches, so that a kill
+ * at any instruction leaves the old or the new half, whole.
+ */
+
+#define RECORD_HALF_MAX (256u * 1024)
+
+enum record_half {
+	RECORD_DESIRED,
+	RECORD_OBSERVED,
+	_RECORD_HALVES,
+};
+
+struct record_file;
+
+/** record_create() - a new record file; returns the descriptor (sealed in size) | negative errno */
+int record_create(const char *device);
+
+/** record_open() - map it; fd is borrowed; writable only where the descriptor is */
+int record_open(struct record_file **ret_file, int fd);
+struct record_file *record_close(struct record_file *file);
+
+/** record_readonly_fd() - a descriptor on the same file that cannot be written through */
+int record_readonly_fd(int fd);
+
+/** record_generation() - of a half; 0 = never written. One atomic load. */
+uint64_t record_generation(const struct record_file *file, enum record_half half);
+
+/** record_write() - replace a half; -EMSGSIZE when it is too large */
+int record_write_desired(struct record_file *file, const Bh__Desired *desired);
+int record_write_observed(struct record_file *file, const Bh__Observed *observed);
+
+/** record_read() - a copy of a half: free with bh__..__free_unpacked(x, NULL). A half never written reads
+ * as an empty message. Errors: 0 | -EBADMSG not a record (never a torn write) | -ENOMEM. */
+int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired);
+int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed);
