@@ -1,0 +1,131 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proc/proc.h"
+#include "record.pb-c.h"
+#include "guest/map.h"
+#include "virtq/virtq.h"
+
+/*
+ * What is common to every worker: watch the record, make the device look like it, report. A device adds
+ * one table, struct device_ops. First start, restart after a crash and ordinary operation are one path:
+ * the difference between the record and what is in force is applied, step by step, each step idempotent.
+ */
+
+struct device;
+
+/** struct device_offer - what a device can do; filled by ops->open(), constant afterwards but config */
+struct device_offer {
+	uint64_t features;           /* virtio feature bits; VERSION_1 and ring bits included */
+	uint64_t protocol_features;  /* vhost-user protocol feature bits the device needs or can serve */
+	uint32_t n_queues;           /* rings that may be used at all */
+	uint32_t queue_num;          /* the answer to GET_QUEUE_NUM */
+	uint32_t queue_size_max;
+	uint8_t config[256];         /* device configuration space */
+	uint8_t config_writable[256];
+	uint32_t config_bytes;
+	uint64_t config_seq;         /* see device_config_changed() */
+};
+
+/** struct device_queue - one ring; written while the device is paused */
+struct device_queue {
+	struct device *device;
+	unsigned int index;
+	struct virtq *vq;      /* NULL while it does not run */
+	bool enabled;
+	bool poll;             /* started without a kick descriptor */
+	int kick_fd;           /* owned; -1 = none */
+	int call_fd;           /* owned; -1 = none */
+	int err_fd;            /* owned; -1 = none */
+	void *data;            /* the device's own */
+};
+
+/** struct device_ops - THE table of a device. Absent entries do nothing. All but kick are called in the
+ * loop's thread. */
+struct device_ops {
+	const char *type;        /* as in the configuration */
+	uint32_t virtio_id;
+	size_t data_bytes;       /* of device->data, zeroed */
+	uint32_t state_bytes;    /* of device->state: lives in the ledger, survives the process */
+
+	/** open() - take the host resource, fill device->offer. Kept descriptors are taken with
+	 * device_take_kept(). The ledger is not there yet. Errors: negative errno, already logged. */
+	int (*open)(struct device *device);
+	/** begin() - ledger and state are there (zero when new); last step before the first record */
+	int (*begin)(struct device *device);
+	void (*close)(struct device *device);
+
+	/** pause() - when it returns no other thread of the device touches queues, map, or features */
+	void (*pause)(struct device *device);
+	/** resume() - serve again what runs; look at every ring without waiting for a kick */
+	void (*resume)(struct device *device);
+
+	/* All of these are called paused. */
+	/** negotiated() - device->features (or the VMM's MTU) changed */
+	void (*negotiated)(struct device *device);
+	/** reset() - the driver or VMM reset the device, or a new VMM came: forget what the guest set */
+	void (*reset)(struct device *device);
+	/** queue_changed() - queue started, stopped (vq NULL), enabled, disabled, or got other descriptors */
+	void (*queue_changed)(struct device *device, struct device_queue *queue);
+	/** config_write() - the VMM wrote configuration space (range already checked) */
+	void (*config_write)(struct device *device, uint32_t offset, const uint8_t *data, uint32_t n);
+	/** announce() - SEND_RARP: tell the network where this MAC address is now. Called unpaused. */
+	void (*announce)(struct device *device, const uint8_t mac[6]);
+	/** describe() - what the operator sees of the back-end: "tap vm1 (up)" */
+	void (*describe)(struct device *device, char *buf, size_t n);
+};
+
+/** struct device - the worker's state */
+struct device {
+	const struct device_ops *ops;
+	struct proc *proc;
+	sd_event *event;
+	const struct config_device *config;
+	struct device_offer offer;
+	uint64_t features;           /* acked, in force */
+	uint32_t mtu;                /* the VMM's NET_SET_MTU; 0 = none */
+	bool connected;              /* a VMM is there */
+	struct map *map;             /* guest memory */
+	struct device_queue *queues; /* offer.n_queues */
+	struct ledger ledger;
+	void *state;                 /* ledger.state */
+	void *data;                  /* ops->data_bytes */
+	struct device_core *core;    /* device.c's own */
+};
+
+/** device_proc_start() - a struct proc_role's start() for a worker of this device */
+int device_proc_start(struct proc *proc, const struct device_ops *ops);
+void device_proc_stop(struct proc *proc);
+
+/** device_has() - whether a feature bit is in force */
+static inline bool device_has(const struct device *device, unsigned int bit)
+{
+	return device->features >> bit & 1;
+}
+
+/** device_keep() - keep a descriptor (borrowed) across our death, under a name */
+int device_keep(struct device *device, const char *name, int fd);
+/** device_take_kept() - what a former instance kept under that name, or what whoever started us passed as
+ * "NAME.DEVICE"; now the caller's; -ENOENT */
+int device_take_kept(struct device *device, const char *name);
+int device_unkeep(struct device *device, const char *name);
+
+/** device_config_changed() - offer.config changed: the guest is to be told (loop's thread) */
+void device_config_changed(struct device *device);
+
+/** device_report() - have the description reported anew (loop's thread) */
+void device_report(struct device *device);
+
+/** device_queue_broken() - the driver broke this ring (or guest memory went away under it): its err
+ * descriptor is signalled, it is stopped and reported at the loop's next turn. Any thread; the caller
+ * serves the ring no more. why: a static text. */
+void device_queue_broken(struct device_queue *queue, const char *why);
+
+/** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
+void device_queue_call(struct device_queue *queue);
+
+/** device_queue_drain_kick() - reset the kick eventfd to 0; counts */
+void device_queue_drain_kick(struct device_queue *queue);
