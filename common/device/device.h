@@ -37,6 +37,7 @@ struct device_queue {
 	struct virtq *vq;      /* NULL while it does not run */
 	bool enabled;
 	bool poll;             /* started without a kick descriptor */
+	bool fresh;            /* began at position 0, not resumed: the driver is a new one */
 	int kick_fd;           /* owned; -1 = none */
 	int call_fd;           /* owned; -1 = none */
 	int err_fd;            /* owned; -1 = none */

@@ -24,6 +24,13 @@ struct ledger_header {
 	uint32_t n_queues;
 	uint32_t queue_size_max;
 	uint32_t state_bytes;
+	/* what of the record's counters the device has acted upon; written by common/device */
+	uint64_t session;
+	uint64_t reset_epoch;
+	uint64_t rarp_seq;
+	uint64_t config_write_seq;
+	uint32_t status;
+	uint32_t pad;
 	uint64_t reserved[4];
 };
 
