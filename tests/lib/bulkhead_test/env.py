@@ -1,0 +1,56 @@
+"""Where things are, and what this machine can do."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[3]
+BUILD = Path(os.environ.get('BULKHEAD_BUILD', SOURCE / 'builddir'))
+CACHE = Path(os.environ.get('BULKHEAD_CACHE', '/var/cache/bulkhead-tests'))
+SANITIZED = bool(int(os.environ.get('BULKHEAD_SANITIZED', '0')))
+
+# Sanitizers and a shared machine make everything slower; a limit that is hit is then still a hang.
+TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else '1'))
+
+
+class Skip(Exception):
+    """The machine cannot do what the test needs; the text says what is missing."""
+
+
+def need_root():
+    if os.geteuid() != 0:
+        raise Skip('not root: network namespaces and TAP devices cannot be made')
+
+
+def need_tool(name, package=None):
+    path = shutil.which(name) or shutil.which(name, path='/usr/sbin:/sbin')
+    if not path:
+        raise Skip(f'{name} is missing: apt-get install {package or name}')
+    return path
+
+
+def need_netns():
+    need_root()
+    need_tool('ip', 'iproute2')
+    if not os.path.exists('/dev/net/tun'):
+        raise Skip('/dev/net/tun is missing: this kernel has no TAP devices')
+
+
+def prepare(what):
+    """A directory that tests/system/guest/prepare makes once and keeps."""
+    script = SOURCE / 'tests/system/guest/prepare'
+    done = subprocess.run([script, what], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=600)
+    if done.returncode != 0:
+        raise Skip(f'prepare {what}: ' + ' '.join(done.stderr.split('\n')[-2:]).strip())
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def product(name):
+    """Path of one of our own programs in the build tree."""
+    for place in ('procs/launcher', 'procs/ctl', 'procs/frontend', 'procs/memory', 'procs/net', ''):
+        path = BUILD / place / name
+        if path.is_file():
+            return path
+    raise Skip(f'{name} is not built in {BUILD} (BULKHEAD_BUILD names the build directory)')

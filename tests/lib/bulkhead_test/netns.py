@@ -1,0 +1,66 @@
+"""Network namespaces with TAP devices; the machine's own network stays untouched."""
+
+import itertools
+import os
+import subprocess
+
+from . import env
+from .process import Process
+
+_numbers = itertools.count()
+
+
+class Netns:
+    def __init__(self, case):
+        env.need_netns()
+        self.case = case
+        self.name = f'bh-{os.getpid()}-{next(_numbers)}'
+        self._host('netns', 'add', self.name)
+        case.defer(self.remove)
+        self.ip('link', 'set', 'lo', 'up')
+
+    @staticmethod
+    def _host(*args):
+        subprocess.run(['ip', *args], check=True, capture_output=True, text=True)
+
+    def remove(self):
+        subprocess.run(['ip', 'netns', 'del', self.name], check=False, capture_output=True)
+
+    def argv(self, *args):
+        return ['ip', 'netns', 'exec', self.name, *args]
+
+    def run(self, *args, check=True, limit=60):
+        done = subprocess.run(self.argv(*map(str, args)), capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL, timeout=limit * env.TIME_FACTOR)
+        if check and done.returncode != 0:
+            raise AssertionError(f'{" ".join(map(str, args))}: status {done.returncode}: '
+                                 f'{done.stdout}{done.stderr}')
+        return done
+
+    def spawn(self, name, argv, **options):
+        return Process(self.case, name, self.argv(*map(str, argv)), **options)
+
+    def ip(self, *args, check=True):
+        return self.run('ip', *args, check=check)
+
+    def add_tap(self, name='tap0', addresses=('10.77.0.1/24', 'fd77::1/64'), queue_pairs=1, mtu=None):
+        options = ['mode', 'tap', 'vnet_hdr'] + (['multi_queue'] if queue_pairs > 1 else [])
+        self.ip('tuntap', 'add', 'dev', name, *options)
+        self.set_up(name, addresses, mtu)
+        return name
+
+    def set_up(self, name, addresses=('10.77.0.1/24', 'fd77::1/64'), mtu=None):
+        """Addresses without duplicate address detection, which would hold IPv6 up for seconds."""
+        for address in addresses:
+            self.ip('address', 'add', address, 'dev', name, *(['nodad'] if ':' in address else []))
+        if mtu:
+            self.ip('link', 'set', name, 'mtu', mtu)
+        self.ip('link', 'set', name, 'up')
+
+    def counters(self, name):
+        """The TAP's own count: rx is what the guest sent, tx is what the guest was given."""
+        base = f'/sys/class/net/{name}/statistics/'
+        names = ['rx_packets', 'rx_bytes', 'rx_dropped', 'rx_errors',
+                 'tx_packets', 'tx_bytes', 'tx_dropped', 'tx_errors']
+        values = self.run('cat', *[base + entry for entry in names]).stdout.split()
+        return dict(zip(names, map(int, values)))

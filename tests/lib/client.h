@@ -1,0 +1,105 @@
+#ifndef TESTS_LIB_CLIENT_H
+#define TESTS_LIB_CLIENT_H
+
+/*
+ * A vhost-user front-end for tests. Nothing here trusts the back-end: a reply must have flags of
+ * exactly 0x5, the request number that was asked and the size that was expected.
+ *
+ * Every call returns 0, a negative errno (the world: -ETIMEDOUT nothing came, -ECONNRESET the
+ * back-end closed, -EPROTO the reply breaks the protocol; `why` then says how), or VU_E_REFUSED
+ * when the back-end acknowledged with non-zero.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vu.h"
+
+enum {
+	_VU_E_OK = 0,
+	VU_E_REFUSED = 1,
+};
+
+struct vu_client {
+	int fd;			/* the connection, -1 when closed; owned */
+	int back_fd;		/* our end of the back-end request channel or -1; owned */
+	int timeout_ms;		/* for each reply and each back-end request */
+	bool ack;		/* set need_reply on every message and wait for the answer */
+	uint64_t features;	/* last GET_FEATURES */
+	uint64_t acked;		/* last SET_FEATURES */
+	uint64_t protocol;	/* last GET_PROTOCOL_FEATURES */
+	uint64_t acked_protocol; /* last SET_PROTOCOL_FEATURES */
+	char why[160];		/* what was wrong, after -EPROTO */
+};
+
+struct vu_msg {
+	struct vu_header head;
+	union {
+		uint8_t bytes[4096];
+		uint64_t u64;
+		struct vu_state state;
+	} body;
+	int fds[VU_MAX_FDS];	/* received descriptors, owned by the message */
+	size_t n_fds;
+};
+
+#define VU_CLIENT_NULL \
+	{ \
+		.fd = -1, .back_fd = -1, .timeout_ms = 5000 \
+	}
+
+/* connection; vu_connect() keeps trying until the back-end listens or timeout_ms has passed */
+int vu_connect(struct vu_client *c, const char *path);
+int vu_connect_once(struct vu_client *c, const char *path);
+int vu_listen(const char *path, int *ret_listen_fd);
+int vu_accept(struct vu_client *c, int listen_fd);
+void vu_close(struct vu_client *c);
+void vu_msg_deinit(struct vu_msg *msg);
+
+/* raw: any bytes, any descriptors (borrowed; up to 253) on the first byte of what is sent */
+int vu_send_raw(struct vu_client *c, const void *bytes, size_t n_bytes, const int *fds,
+		size_t n_fds);
+int vu_send(struct vu_client *c, const struct vu_header *head, const void *payload,
+	    const int *fds, size_t n_fds);
+int vu_recv(struct vu_client *c, struct vu_msg *ret_msg);
+int vu_recv_reply(struct vu_client *c, uint32_t request, uint32_t size, struct vu_msg *ret_msg);
+int vu_recv_ack(struct vu_client *c, uint32_t request);
+
+/* 0 if nothing arrives for quiet_ms, -EPROTO if bytes come, -ECONNRESET if it is closed */
+int vu_expect_silence(struct vu_client *c, int quiet_ms);
+/* 0 if the back-end closes within timeout_ms; bytes that come before are skipped */
+int vu_expect_close(struct vu_client *c);
+
+/* generic: send, then the acknowledgement where c->ack asks for it */
+int vu_set(struct vu_client *c, uint32_t request, const void *payload, uint32_t size, int fd);
+int vu_set_u64(struct vu_client *c, uint32_t request, uint64_t value);
+int vu_set_state(struct vu_client *c, uint32_t request, uint32_t index, uint32_t num);
+int vu_get_u64(struct vu_client *c, uint32_t request, uint64_t *ret_value);
+
+/* session */
+int vu_get_features(struct vu_client *c);
+int vu_set_features(struct vu_client *c, uint64_t features);
+int vu_get_protocol_features(struct vu_client *c);
+int vu_set_protocol_features(struct vu_client *c, uint64_t features);
+int vu_set_backend_channel(struct vu_client *c);
+int vu_get_config(struct vu_client *c, const struct vu_config_head *head, void *ret_bytes);
+int vu_set_config(struct vu_client *c, const struct vu_config_head *head, const void *bytes);
+/* SET_OWNER, GET_FEATURES, GET/SET_PROTOCOL_FEATURES with what both sides know of `want` */
+int vu_hello(struct vu_client *c, uint64_t want_protocol);
+
+/* memory; fds are borrowed */
+int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const int *fds,
+		     size_t n);
+int vu_add_mem_reg(struct vu_client *c, const struct vu_region *region, int fd);
+int vu_rem_mem_reg(struct vu_client *c, const struct vu_region *region, int fd);
+
+/* rings; fd -1 sends the no-fd bit */
+int vu_set_vring_addr(struct vu_client *c, const struct vu_addr *addr);
+int vu_get_vring_base(struct vu_client *c, uint32_t index, uint32_t *ret_num);
+int vu_set_vring_fd(struct vu_client *c, uint32_t request, uint32_t index, int fd);
+
+/* back-end request channel: one request, acknowledged with `result` if it asks for that */
+int vu_backend_request(struct vu_client *c, uint64_t result, struct vu_msg *ret_msg);
+
+#endif
