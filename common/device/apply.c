@@ -1,0 +1,578 @@
+/*
+ * Putting a record in force: what is there now is compared with what is wanted, and the difference is
+ * applied while the device stands still. The order matters: rings that must stop stop first, so that no
+ * ring ever sees memory or features change under it; rings that may run start last.
+ *
+ * What is there now is read from this process's own state, never from the former record: a step that
+ * failed is thus tried again with the next generation.
+ */
+#include "device/core.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define F_INDIRECT 28
+#define F_EVENT_IDX 29
+#define F_PACKED 34
+#define F_IN_ORDER 35
+#define RING_FEATURES (BIT(F_INDIRECT) | BIT(F_EVENT_IDX) | BIT(F_PACKED) | BIT(F_IN_ORDER))
+
+#define WANTS_MAX (MAP_REGIONS_MAX + 3 * 256)
+
+/* --- Descriptors out of the vault, many at a time --- */
+
+/** struct wants - tokens to redeem, and the descriptors got for them */
+struct wants {
+	uint64_t tokens[WANTS_MAX];
+	int fds[WANTS_MAX];
+	size_t n;
+};
+
+static void wants_deinit(struct wants *wants)
+{
+	for (size_t i = 0; i < wants->n; i++)
+		fd_close(wants->fds[i]);
+}
+
+static void wants_add(struct wants *wants, uint64_t token)
+{
+	if (token == 0 || wants->n >= WANTS_MAX)
+		return;
+	wants->tokens[wants->n] = token;
+	wants->fds[wants->n++] = -1;
+}
+
+static int wants_redeem(struct wants *wants, struct device *device)
+{
+	for (size_t i = 0; i < wants->n; i += FDLINK_FDS_MAX) {
+		size_t n = MIN(wants->n - i, (size_t)FDLINK_FDS_MAX);
+		_cleanup_fdset_ struct fdset set = FDSET_INIT;
+		int r = vault_redeem(device->core->vault, device->config->name, &wants->tokens[i], n, &set);
+
+		if (r < 0)
+			return r;
+		for (size_t j = 0; j < n; j++)
+			wants->fds[i + j] = fdset_steal(&set, j);
+	}
+	return 0;
+}
+
+/* A token may stand in several places (one file, several regions): each gets the descriptor borrowed. */
+static int wants_find(const struct wants *wants, uint64_t token)
+{
+	for (size_t i = 0; i < wants->n; i++)
+		if (wants->tokens[i] == token)
+			return wants->fds[i];
+	return -1;
+}
+
+static int wants_take(struct wants *wants, uint64_t token)
+{
+	for (size_t i = 0; i < wants->n; i++)
+		if (wants->tokens[i] == token && wants->fds[i] >= 0)
+			return fd_steal(&wants->fds[i]);
+	return -1;
+}
+
+/* --- Finding things in the record --- */
+
+static const Bh__Ring *find_ring(const Bh__Desired *desired, uint32_t index)
+{
+	for (size_t i = 0; i < desired->n_rings; i++)
+		if (desired->rings[i]->index == index)
+			return desired->rings[i];
+	return NULL;
+}
+
+static struct map_region to_map_region(const Bh__Region *region)
+{
+	return (struct map_region){ .gpa = { region->gpa }, .uva = { region->uva },
+		.size_bytes = region->size_bytes, .offset_bytes = region->offset_bytes,
+		.sealed = region->sealed };
+}
+
+static bool same_region(const struct mapped_region *mapped, const Bh__Region *region)
+{
+	const struct map_region *m = &mapped->region;
+
+	return mapped->token == region->token && m->gpa.val == region->gpa &&
+		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
+		m->offset_bytes == region->offset_bytes;
+}
+
+static bool is_mapped(const struct device_core *core, const Bh__Region *region)
+{
+	for (size_t i = 0; i < core->n_mapped; i++)
+		if (same_region(&core->mapped[i], region))
+			return true;
+	return false;
+}
+
+static bool is_wanted(const Bh__Desired *desired, const struct mapped_region *mapped)
+{
+	for (size_t i = 0; i < desired->n_regions; i++)
+		if (same_region(mapped, desired->regions[i]))
+			return true;
+	return false;
+}
+
+static void collect_wants(struct device *device, const Bh__Desired *desired, struct wants *wants)
+{
+	for (size_t i = 0; i < desired->n_regions; i++)
+		if (!is_mapped(device->core, desired->regions[i]))
+			wants_add(wants, desired->regions[i]->token);
+	for (size_t i = 0; i < desired->n_rings; i++) {
+		const Bh__Ring *ring = desired->rings[i];
+		const struct ring_state *state;
+
+		if (ring->index >= device->offer.n_queues)
+			continue;
+		state = &device->core->rings[ring->index];
+		if (ring->kick_token != state->kick_token)
+			wants_add(wants, ring->kick_token);
+		if (ring->call_token != state->call_token)
+			wants_add(wants, ring->call_token);
+		if (ring->err_token != state->err_token)
+			wants_add(wants, ring->err_token);
+	}
+}
+
+/* --- Session, features, config --- */
+
+/* The ledger remembers what was acted upon, so that it is done once over any number of workers. */
+static void apply_session(struct device *device, const Bh__Desired *desired)
+{
+	struct ledger_header *header = device->ledger.header;
+	bool reset = header->session != desired->session ||
+		header->reset_epoch != desired->reset_epoch ||
+		(header->status != 0 && desired->status == 0);
+
+	device->connected = desired->connected;
+	if (reset && device->ops->reset)
+		device->ops->reset(device);
+	header->session = desired->session;
+	header->reset_epoch = desired->reset_epoch;
+	header->status = desired->status;
+}
+
+static void apply_features(struct device *device, const Bh__Desired *desired)
+{
+	if (device->features == desired->features && device->mtu == desired->mtu &&
+		device->core->applied)
+		return;
+	device->features = desired->features;
+	device->mtu = desired->mtu;
+	if (device->ops->negotiated)
+		device->ops->negotiated(device);
+}
+
+static void apply_config_writes(struct device *device, const Bh__Desired *desired)
+{
+	struct ledger_header *header = device->ledger.header;
+
+	for (size_t i = 0; i < desired->n_config_writes; i++) {
+		const Bh__ConfigWrite *write = desired->config_writes[i];
+
+		if (write->seq <= header->config_write_seq ||
+			write->offset_bytes > device->offer.config_bytes ||
+			write->data.len > device->offer.config_bytes - write->offset_bytes)
+			continue;
+		if (device->ops->config_write)
+			device->ops->config_write(device, write->offset_bytes, write->data.data,
+				(uint32_t)write->data.len);
+		header->config_write_seq = write->seq;
+	}
+}
+
+static void apply_announce(struct device *device, const Bh__Desired *desired)
+{
+	struct ledger_header *header = device->ledger.header;
+
+	if (desired->rarp_seq == header->rarp_seq)
+		return;
+	header->rarp_seq = desired->rarp_seq;
+	if (desired->rarp_seq && desired->rarp_mac.len == 6 && device->ops->announce)
+		device->ops->announce(device, desired->rarp_mac.data);
+}
+
+/* --- Memory --- */
+
+static void unmap_unwanted(struct device *device, const Bh__Desired *desired)
+{
+	struct device_core *core = device->core;
+
+	for (size_t i = 0; i < core->n_mapped;) {
+		if (is_wanted(desired, &core->mapped[i])) {
+			i++;
+			continue;
+		}
+		check(map_remove(device->map, &core->mapped[i].region) == 0);
+		core->mapped[i] = core->mapped[--core->n_mapped];
+	}
+}
+
+static void map_wanted(struct device *device, const Bh__Desired *desired, struct wants *wants)
+{
+	struct device_core *core = device->core;
+
+	for (size_t i = 0; i < desired->n_regions && core->n_mapped < MAP_REGIONS_MAX; i++) {
+		const Bh__Region *wanted = desired->regions[i];
+		struct map_region region = to_map_region(wanted);
+		int fd, r;
+
+		if (is_mapped(core, wanted))
+			continue;
+		fd = wants_find(wants, wanted->token);
+		r = fd < 0 ? -EBADF : map_add(device->map, &region, fd);
+		if (r < 0) {
+			core->apply_error = "a memory region could not be mapped";
+			log_warning("the memory region at guest address 0x%llx of %llu bytes cannot be "
+				    "mapped: %s",
+				(unsigned long long)region.gpa.val,
+				(unsigned long long)region.size_bytes, strerror(-r));
+			continue;
+		}
+		core->mapped[core->n_mapped++] =
+			(struct mapped_region){ .token = wanted->token, .region = region };
+	}
+}
+
+static bool memory_differs(struct device *device, const Bh__Desired *desired)
+{
+	if (device->core->n_mapped != desired->n_regions)
+		return true;
+	for (size_t i = 0; i < desired->n_regions; i++)
+		if (!is_mapped(device->core, desired->regions[i]))
+			return true;
+	return false;
+}
+
+/* --- Rings --- */
+
+static const char *start_error(int r)
+{
+	switch (r) {
+	case VIRTQ_E_ADDRESS:
+		return "a ring address is misaligned or not in guest memory";
+	case VIRTQ_E_SIZE:
+		return "the ring size is 0, above the maximum, or no power of 2";
+	case VIRTQ_E_BASE:
+		return "the base lies outside the ring";
+	case VIRTQ_E_BROKEN:
+		return "the ring's indices contradict its size";
+	default:
+		return "out of memory";
+	}
+}
+
+static void ring_failed(struct device_queue *queue, uint64_t start_id, const char *why, bool broken)
+{
+	struct ring_state *state = &queue->device->core->rings[queue->index];
+
+	if (state->error != why || state->error_start_id != start_id)
+		log_warning("ring %u stopped: %s", queue->index, why);
+	state->error = why;
+	state->error_start_id = start_id;
+	state->broken = broken;
+	queue_signal_err(queue);
+}
+
+static void changed(struct device_queue *queue)
+{
+	if (queue->device->ops->queue_changed)
+		queue->device->ops->queue_changed(queue->device, queue);
+}
+
+static void stop_ring(struct device_queue *queue)
+{
+	if (!queue->vq)
+		return;
+	queue->vq = virtq_stop(queue->vq);
+	queue->device->ledger.queues[queue->index].running = 0;
+	changed(queue);
+}
+
+static bool must_stop(struct device *device, const Bh__Desired *desired, const Bh__Ring *ring)
+{
+	const Bh__Ring *now;
+
+	if (!ring || !ring->started || ring->start_id != device->core->rings[ring->index].start_id)
+		return true;
+	if ((device->features ^ desired->features) & RING_FEATURES)
+		return true;
+	now = find_ring(device->core->applied, ring->index);
+	return !now || now->size != ring->size || now->desc_uva != ring->desc_uva ||
+		now->avail_uva != ring->avail_uva || now->used_uva != ring->used_uva;
+}
+
+static void stop_unwanted_rings(struct device *device, const Bh__Desired *desired)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (device->queues[i].vq && must_stop(device, desired, find_ring(desired, i)))
+			stop_ring(&device->queues[i]);
+}
+
+/* Memory came or went under rings that go on: they find their addresses again, or stop. */
+static void remap_rings(struct device *device)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
+		struct device_queue *queue = &device->queues[i];
+		uint64_t start_id = device->core->rings[i].start_id;
+		int r;
+
+		if (!queue->vq)
+			continue;
+		r = virtq_remap(queue->vq);
+		if (r == 0)
+			continue;
+		stop_ring(queue);
+		ring_failed(queue, start_id, start_error(r), false);
+	}
+}
+
+/* A new token brings a new descriptor; token 0 takes the old one away. */
+static bool replace_fd(int *fdp, uint64_t *now, uint64_t token, struct wants *wants)
+{
+	if (*now == token)
+		return false;
+	fd_close(*fdp);
+	*fdp = token ? wants_take(wants, token) : -1;
+	*now = *fdp >= 0 ? token : 0;
+	return true;
+}
+
+static bool replace_call(struct device_queue *queue, uint64_t *now, uint64_t token,
+	struct wants *wants)
+{
+	int fd;
+
+	if (*now == token)
+		return false;
+	fd = token ? wants_take(wants, token) : -1;
+	queue_set_call(queue, fd);
+	*now = fd >= 0 ? token : 0;
+	return true;
+}
+
+/* Only what can be waited for is a kick descriptor: a file would break the loop that serves the ring. */
+static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
+{
+	struct stat st;
+
+	if (queue->kick_fd < 0 || (fstat(queue->kick_fd, &st) == 0 && !S_ISREG(st.st_mode) &&
+		!S_ISDIR(st.st_mode)))
+		return;
+	queue->kick_fd = fd_close(queue->kick_fd);
+	ring_failed(queue, ring->start_id, "the kick descriptor is no eventfd", true);
+}
+
+static bool apply_fds(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
+{
+	struct ring_state *state = &queue->device->core->rings[queue->index];
+	bool any = false;
+
+	if (replace_fd(&queue->kick_fd, &state->kick_token, ring->kick_token, wants)) {
+		refuse_bad_kick(queue, ring);
+		any = true;
+	}
+	any |= replace_call(queue, &state->call_token, ring->call_token, wants);
+	any |= replace_fd(&queue->err_fd, &state->err_token, ring->err_token, wants);
+	return any;
+}
+
+static bool may_start(struct device *device, const Bh__Ring *ring)
+{
+	const struct ring_state *state = &device->core->rings[ring->index];
+
+	if (!ring->started || !ring->has_addresses || !ring->size || !device->core->n_mapped)
+		return false;
+	return !(state->broken && state->error_start_id == ring->start_id);
+}
+
+static void note_start(struct device_queue *queue, const Bh__Ring *ring)
+{
+	struct ring_state *state = &queue->device->core->rings[queue->index];
+
+	if (state->start_id != ring->start_id)
+		state->err_signalled = false;
+	state->start_id = ring->start_id;
+	if (state->error_start_id != ring->start_id) {
+		state->error = NULL;
+		state->broken = false;
+	}
+}
+
+static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
+{
+	struct device *device = queue->device;
+	struct ledger_queue *slot = &device->ledger.queues[queue->index];
+	struct virtq_setup setup = {
+		.index = (uint16_t)ring->index,
+		.size = ring->size,
+		.packed = has_bit(device->features, F_PACKED),
+		.event_idx = has_bit(device->features, F_EVENT_IDX),
+		.indirect = has_bit(device->features, F_INDIRECT),
+		.in_order = has_bit(device->features, F_IN_ORDER),
+		.desc = { ring->desc_uva },
+		.avail = { ring->avail_uva },
+		.used = { ring->used_uva },
+		.base = ring->position,
+		.start_id = ring->start_id,
+	};
+	int r;
+
+	note_start(queue, ring);
+	if (ring->size > device->offer.queue_size_max) {
+		ring_failed(queue, ring->start_id, start_error(VIRTQ_E_SIZE), false);
+		return false;
+	}
+	queue->fresh = slot->start_id != ring->start_id && (ring->position & 0x7fff7fff) == 0;
+	r = virtq_start(&queue->vq, &setup, device->map, slot,
+		ledger_inflight(&device->ledger, queue->index));
+	if (r != 0) {
+		queue->vq = NULL;
+		ring_failed(queue, ring->start_id, start_error(r), false);
+		return false;
+	}
+	device->core->rings[queue->index].error = NULL;
+	slot->running = 1;
+	return true;
+}
+
+static void apply_ring(struct device *device, const Bh__Ring *ring, struct wants *wants)
+{
+	struct device_queue *queue = &device->queues[ring->index];
+	bool any = apply_fds(queue, ring, wants);
+
+	any |= queue->enabled != ring->enabled || queue->poll != ring->poll;
+	queue->enabled = ring->enabled;
+	queue->poll = ring->poll;
+	if (!queue->vq && may_start(device, ring))
+		any |= start_ring(queue, ring);
+	if (any)
+		changed(queue);
+	queue->fresh = false;
+}
+
+/* A ring the record does not know (the VMM went away) has nothing left. */
+static void forget_ring(struct device_queue *queue)
+{
+	struct ring_state *state = &queue->device->core->rings[queue->index];
+
+	if (queue->kick_fd < 0 && queue->call_fd < 0 && queue->err_fd < 0 && !queue->enabled &&
+		!state->start_id)
+		return;
+	queue->kick_fd = fd_close(queue->kick_fd);
+	queue_set_call(queue, -1);
+	queue->err_fd = fd_close(queue->err_fd);
+	queue->enabled = false;
+	queue->poll = false;
+	*state = (struct ring_state){ 0 };
+	changed(queue);
+}
+
+static void apply_rings(struct device *device, const Bh__Desired *desired, struct wants *wants)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
+		const Bh__Ring *ring = find_ring(desired, i);
+
+		if (ring)
+			apply_ring(device, ring, wants);
+		else
+			forget_ring(&device->queues[i]);
+	}
+}
+
+/* --- The whole --- */
+
+/* The record may have moved on since it was read, and what it no longer names is gone from the vault:
+ * then the newer one is what counts. */
+static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct wants *wants)
+{
+	for (;;) {
+		Bh__Desired *newer = NULL;
+		int r;
+
+		collect_wants(device, desired, wants);
+		r = wants_redeem(wants, device);
+		if (r == 0)
+			return desired;
+		if (record_read_desired(device->core->record, &newer) < 0 ||
+			newer->generation <= desired->generation) {
+			if (newer)
+				bh__desired__free_unpacked(newer, NULL);
+			log_warning("descriptors of the record cannot be had: %s", strerror(-r));
+			device->core->apply_error = "descriptors that the VMM handed over are gone";
+			return desired;
+		}
+		bh__desired__free_unpacked(desired, NULL);
+		desired = newer;
+		wants_deinit(wants);
+		wants->n = 0;
+	}
+}
+
+static void apply_paused(struct device *device, const Bh__Desired *desired, struct wants *wants)
+{
+	stop_unwanted_rings(device, desired);
+	apply_session(device, desired);
+	apply_features(device, desired);
+	if (memory_differs(device, desired)) {
+		unmap_unwanted(device, desired);
+		map_wanted(device, desired, wants);
+		remap_rings(device);
+	}
+	apply_rings(device, desired, wants);
+	apply_config_writes(device, desired);
+}
+
+void apply_desired(struct device *device, Bh__Desired *desired)
+{
+	struct device_core *core = device->core;
+	struct wants *wants = calloc(1, sizeof(*wants));
+
+	check(wants);
+	core->apply_error = NULL;
+	desired = redeem(device, desired, wants);
+	if (device->ops->pause)
+		device->ops->pause(device);
+	apply_paused(device, desired, wants);
+	if (core->applied)
+		bh__desired__free_unpacked(core->applied, NULL);
+	core->applied = desired;
+	if (device->ops->resume)
+		device->ops->resume(device);
+	apply_announce(device, desired);
+	wants_deinit(wants);
+	free(wants);
+}
+
+void apply_broken(struct device *device)
+{
+	struct device_core *core = device->core;
+
+	if (device->ops->pause)
+		device->ops->pause(device);
+	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
+		struct device_queue *queue = &device->queues[i];
+		const char *why;
+
+		pthread_mutex_lock(&core->broken_lock);
+		why = core->broken[i];
+		core->broken[i] = NULL;
+		pthread_mutex_unlock(&core->broken_lock);
+		if (!why || !queue->vq)
+			continue;
+		device->ledger.queues[i].broken = 1;
+		stop_ring(queue);
+		ring_failed(queue, core->rings[i].start_id, why, true);
+	}
+	if (device->ops->resume)
+		device->ops->resume(device);
+}

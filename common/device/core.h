@@ -1,0 +1,66 @@
+#pragma once
+
+#include <pthread.h>
+
+#include "bus/bus.h"
+#include "device/device.h"
+#include "fd/fdlink.h"
+#include "record/record.h"
+
+/* What device.c, apply.c and queue.c share; not for devices. */
+
+/** struct ring_state - what is in force of one ring of the record, beside struct device_queue */
+struct ring_state {
+	uint64_t start_id;     /* of the ring that runs or last ran here */
+	uint64_t kick_token;
+	uint64_t call_token;
+	uint64_t err_token;
+	const char *error;     /* static text; NULL = nothing is wrong */
+	uint64_t error_start_id;
+	bool broken;           /* the error came while it ran: it stays until the ring is started anew */
+	bool err_signalled;
+	bool call_may_block;   /* the call descriptor is a blocking eventfd: look before writing */
+	bool call_is_socket;
+};
+
+/** struct mapped_region - one region that is in the map now */
+struct mapped_region {
+	uint64_t token;
+	struct map_region region;
+};
+
+struct device_core {
+	struct vault *vault;
+	struct vault_attachment attachment;
+	struct record_file *record;
+	uint64_t record_inode;
+	struct bus_client *bus;
+	Bh__Desired *applied;          /* what is in force; never NULL after the first apply */
+	const char *apply_error;       /* static text; NULL = put in force whole */
+	struct ring_state *rings;      /* offer.n_queues */
+	struct mapped_region mapped[MAP_REGIONS_MAX];
+	size_t n_mapped;
+
+	uint64_t report_generation;    /* of the last report made */
+	bool report_open;              /* one is on its way */
+	bool report_due;               /* something changed since */
+	bool watch_open;
+	bool started;                  /* the first record is in force, and was reported */
+
+	/* device_queue_broken() may come from any thread: it leaves a note here and wakes the loop. */
+	int wake_fd;
+	pthread_mutex_t broken_lock;
+	const char **broken;           /* offer.n_queues static texts; NULL = fine */
+};
+
+/** apply_desired() - make the device look like the record; takes desired over (always) */
+void apply_desired(struct device *device, Bh__Desired *desired);
+
+/** apply_broken() - stop the rings that device_queue_broken() named */
+void apply_broken(struct device *device);
+
+/** queue_set_call() - take a call descriptor over (or -1), and note how it must be written */
+void queue_set_call(struct device_queue *queue, int fd);
+
+/** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
+void queue_signal_err(struct device_queue *queue);

@@ -1,0 +1,428 @@
+/*
+ * A worker's life: attach to memory, open the host resource, put the record in force, report, and watch
+ * for the next generation. A worker that takes over from a dead one walks the same path: the record says
+ * what must be, the ledger says how far the rings had come.
+ *
+ * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch, report)
+ * comes up in its own time, and serving the guest does not wait for it.
+ */
+#include "device/core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+
+#define QUEUES_MAX 256
+#define DESCRIPTION_BYTES 128
+
+static void watch(struct device *device);
+
+/* --- Report --- */
+
+/* A ring that ran since it was last started stands where the ledger says; one that did not, where the
+ * VMM put it. */
+static uint32_t position_of(struct device *device, const Bh__Ring *ring)
+{
+	const struct device_queue *queue = &device->queues[ring->index];
+	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
+
+	if (queue->vq)
+		return virtq_base(queue->vq);
+	if (ring->start_id && slot->start_id == ring->start_id)
+		return ledger_base(slot);
+	return ring->position;
+}
+
+static void fill_ring_state(struct device *device, const Bh__Ring *ring, Bh__RingState *ret)
+{
+	struct ring_state *state = &device->core->rings[ring->index];
+
+	bh__ring_state__init(ret);
+	ret->index = ring->index;
+	ret->running = device->queues[ring->index].vq != NULL;
+	ret->position = position_of(device, ring);
+	if (state->error) {
+		ret->error = (char *)state->error;
+		ret->error_start_id = state->error_start_id;
+	}
+}
+
+static void on_reported(void *data, int error, const Bh__Envelope *reply)
+{
+	struct device *device = data;
+
+	device->core->report_open = false;
+	if (error)
+		device->core->report_due = true;
+	else if (!device->core->started) {
+		device->core->started = true;
+		proc_ready(device->proc);
+	}
+	if (device->core->report_due)
+		device_report(device);
+}
+
+/* Rings that the VMM never spoke of are not reported. */
+static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingState **list)
+{
+	const Bh__Desired *applied = device->core->applied;
+	size_t n = 0;
+
+	for (size_t i = 0; i < applied->n_rings && n < QUEUES_MAX; i++) {
+		if (applied->rings[i]->index >= device->offer.n_queues)
+			continue;
+		fill_ring_state(device, applied->rings[i], &states[n]);
+		list[n] = &states[n];
+		n++;
+	}
+	return n;
+}
+
+void device_report(struct device *device)
+{
+	struct device_core *core = device->core;
+	const struct device_offer *offer = &device->offer;
+	Bh__Observed observed = BH__OBSERVED__INIT;
+	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
+	Bh__Envelope msg = BH__ENVELOPE__INIT;
+	Bh__RingState states[QUEUES_MAX], *list[QUEUES_MAX];
+	char description[DESCRIPTION_BYTES] = "";
+
+	core->report_due = true;
+	if (core->report_open || !core->applied)
+		return;
+	if (device->ops->describe)
+		device->ops->describe(device, description, sizeof(description));
+	observed.generation = ++core->report_generation;
+	observed.applied = core->applied->generation;
+	observed.apply_error = (char *)(core->apply_error ?: "");
+	observed.features = offer->features;
+	observed.protocol_features = offer->protocol_features;
+	observed.n_queues = offer->n_queues;
+	observed.queue_num = offer->queue_num;
+	observed.queue_size_max = offer->queue_size_max;
+	observed.max_mem_slots = MAP_REGIONS_MAX;
+	observed.config.data = (uint8_t *)offer->config;
+	observed.config.len = offer->config_bytes;
+	observed.config_writable.data = (uint8_t *)offer->config_writable;
+	observed.config_writable.len = offer->config_bytes;
+	observed.config_seq = offer->config_seq;
+	observed.backend = description;
+	observed.n_rings = fill_rings(device, states, list);
+	observed.rings = list;
+	report.device = device->config->name;
+	report.observed = &observed;
+	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
+	msg.report_observed = &report;
+	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) < 0)
+		return;
+	core->report_open = true;
+	core->report_due = false;
+}
+
+void device_config_changed(struct device *device)
+{
+	device->offer.config_seq++;
+	device_report(device);
+}
+
+/* --- Watch --- */
+
+static int read_and_apply(struct device *device)
+{
+	Bh__Desired *desired = NULL;
+	int r;
+
+	r = record_read_desired(device->core->record, &desired);
+	if (r < 0) {
+		log_error("the record of this device cannot be read: %s", strerror(-r));
+		return r;
+	}
+	apply_desired(device, desired);
+	device_report(device);
+	return 0;
+}
+
+/* memory was started again. With the same record file nothing has changed for us; another one means that
+ * it lost what it kept (it was stopped, not killed): then this worker's truth is void, too. */
+static int attach_again(struct device *device)
+{
+	struct vault_attachment attachment = { .record_fd = -1, .ledger_fd = -1 };
+	struct stat st;
+	int r;
+
+	r = vault_attach(device->core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX,
+		device->ops->state_bytes), &attachment);
+	if (r < 0)
+		return r;
+	r = fstat(attachment.record_fd, &st) < 0 ? -errno : 0;
+	vault_attachment_deinit(&attachment);
+	if (r < 0)
+		return r;
+	return st.st_ino == device->core->record_inode ? 0 : -ESTALE;
+}
+
+static void on_desired(void *data, int error, const Bh__Envelope *reply)
+{
+	struct device *device = data;
+	int r = 0;
+
+	device->core->watch_open = false;
+	if (error == 0)
+		r = read_and_apply(device);
+	else if (error == -ECONNRESET)
+		r = attach_again(device);
+	if (r < 0) {
+		log_error("lost the record: %s; starting anew", strerror(-r));
+		sd_event_exit(device->event, 1);
+		return;
+	}
+	if (error == -ECONNRESET)
+		device_report(device);
+	watch(device);
+}
+
+static void watch(struct device *device)
+{
+	struct device_core *core = device->core;
+	Bh__WatchDesired request = BH__WATCH_DESIRED__INIT;
+	Bh__Envelope msg = BH__ENVELOPE__INIT;
+	int r;
+
+	if (core->watch_open)
+		return;
+	request.device = device->config->name;
+	request.generation = core->applied->generation;
+	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	msg.watch_desired = &request;
+	r = bus_client_call(core->bus, &msg, BUS_NO_TIMEOUT, on_desired, device);
+	if (r < 0) {
+		log_error("cannot watch the record: %s", strerror(-r));
+		sd_event_exit(device->event, 1);
+		return;
+	}
+	core->watch_open = true;
+}
+
+static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct device *device = data;
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) < 0)
+		return 0;
+	apply_broken(device);
+	device_report(device);
+	return 0;
+}
+
+/* --- Descriptors that are kept --- */
+
+int device_keep(struct device *device, const char *name, int fd)
+{
+	return vault_keep(device->core->vault, name, fd);
+}
+
+int device_unkeep(struct device *device, const char *name)
+{
+	return vault_unkeep(device->core->vault, name);
+}
+
+int device_take_kept(struct device *device, const char *name)
+{
+	struct vault_attachment *attachment = &device->core->attachment;
+	char passed[256];
+
+	for (size_t i = 0; i < attachment->n_kept; i++)
+		if (strcmp(attachment->kept_names[i], name) == 0 && attachment->kept_fds.fds[i] >= 0)
+			return fdset_steal(&attachment->kept_fds, i);
+	snprintf(passed, sizeof(passed), "%s.%s", name, device->config->name);
+	return fdstore_take(passed);
+}
+
+/* --- Start and end --- */
+
+static int attach(struct device *device)
+{
+	struct device_core *core = device->core;
+	_cleanup_free_ char *path = proc_path(device->proc, "link", device->config->name);
+	Bh__Observed *observed = NULL;
+	struct stat st;
+	int r;
+
+	r = vault_new(&core->vault, path, device->config->name);
+	if (r < 0)
+		return r;
+	r = vault_attach(core->vault,
+		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_bytes), &core->attachment);
+	if (r < 0)
+		return r;
+	if (fstat(core->attachment.record_fd, &st) < 0)
+		return -errno;
+	core->record_inode = st.st_ino;
+	r = record_open(&core->record, core->attachment.record_fd);
+	if (r < 0)
+		return r;
+	r = record_read_observed(core->record, &observed);
+	if (r < 0)
+		return r;
+	core->report_generation = observed->generation;
+	device->offer.config_seq = observed->config_seq;
+	bh__observed__free_unpacked(observed, NULL);
+	return 0;
+}
+
+/* A ledger of another shape was written by a worker with another configuration: its rings are gone. */
+static int open_ledger(struct device *device)
+{
+	int fd = device->core->attachment.ledger_fd;
+	uint32_t state_bytes = device->ops->state_bytes;
+	int r;
+
+	r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+	if (r == -EPROTO) {
+		struct stat st;
+
+		if (fstat(fd, &st) < 0 ||
+			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) < 0)
+			return -errno;
+		log_notice("the ledger has another shape: begun anew");
+		r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+	}
+	device->state = device->ledger.state;
+	return r;
+}
+
+static int make_queues(struct device *device)
+{
+	uint32_t n = device->offer.n_queues;
+
+	check(n > 0 && n <= QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
+	device->queues = calloc(n, sizeof(*device->queues));
+	device->core->rings = calloc(n, sizeof(*device->core->rings));
+	device->core->broken = calloc(n, sizeof(*device->core->broken));
+	if (!device->queues || !device->core->rings || !device->core->broken)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		device->queues[i] = (struct device_queue){ .device = device, .index = i, .kick_fd = -1,
+			.call_fd = -1, .err_fd = -1 };
+	return 0;
+}
+
+static struct device *device_new(struct proc *proc, const struct device_ops *ops)
+{
+	struct device *device = calloc(1, sizeof(*device));
+
+	check(device);
+	device->core = calloc(1, sizeof(*device->core));
+	device->data = calloc(1, MAX(ops->data_bytes, (size_t)1));
+	check(device->core && device->data);
+	device->core->attachment = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
+	device->core->wake_fd = -1;
+	pthread_mutex_init(&device->core->broken_lock, NULL);
+	device->ops = ops;
+	device->proc = proc;
+	device->event = proc->event;
+	device->config = proc->device;
+	return device;
+}
+
+static int connect_bus(struct device *device)
+{
+	_cleanup_free_ char *path = proc_path(device->proc, "bus", device->config->name);
+	struct device_core *core = device->core;
+	int r;
+
+	core->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (core->wake_fd < 0)
+		return -errno;
+	r = sd_event_add_io(device->event, NULL, core->wake_fd, EPOLLIN, on_wake, device);
+	if (r < 0)
+		return r;
+	return bus_client_listen(&core->bus, device->event, path);
+}
+
+static int start_step(const char *what, int r)
+{
+	if (r < 0)
+		log_error("cannot start: %s: %s", what, strerror(-r));
+	return r;
+}
+
+int device_proc_start(struct proc *proc, const struct device_ops *ops)
+{
+	struct device *device = device_new(proc, ops);
+	int r;
+
+	proc->data = device;
+	if ((r = start_step("bus endpoint", connect_bus(device))) < 0 ||
+		(r = start_step("memory manager", attach(device))) < 0 ||
+		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
+		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0)
+		return r;
+	r = ops->open ? ops->open(device) : 0;
+	if (r < 0)
+		return r;
+	if ((r = start_step("ledger", open_ledger(device))) < 0 ||
+		(r = start_step("queues", make_queues(device))) < 0 ||
+		(r = start_step("device", ops->begin ? ops->begin(device) : 0)) < 0)
+		return r;
+	r = read_and_apply(device);
+	if (r < 0)
+		return r;
+	watch(device);
+	return 0;
+}
+
+static void free_queues(struct device *device)
+{
+	for (uint32_t i = 0; device->queues && i < device->offer.n_queues; i++) {
+		struct device_queue *queue = &device->queues[i];
+
+		queue->vq = virtq_stop(queue->vq);
+		fd_close(queue->kick_fd);
+		fd_close(queue->call_fd);
+		fd_close(queue->err_fd);
+	}
+	free(device->queues);
+}
+
+void device_proc_stop(struct proc *proc)
+{
+	struct device *device = proc->data;
+	struct device_core *core;
+
+	if (!device)
+		return;
+	core = device->core;
+	if (device->queues && device->ops->pause)
+		device->ops->pause(device);
+	free_queues(device);
+	if (device->ops->close)
+		device->ops->close(device);
+	map_free(device->map);
+	if (device->ledger.header)
+		ledger_close(&device->ledger);
+	bus_client_free(core->bus);
+	record_close(core->record);
+	vault_attachment_deinit(&core->attachment);
+	vault_free(core->vault);
+	if (core->applied)
+		bh__desired__free_unpacked(core->applied, NULL);
+	fd_close(core->wake_fd);
+	free(core->rings);
+	free(core->broken);
+	pthread_mutex_destroy(&core->broken_lock);
+	free(core);
+	free(device->data);
+	free(device);
+	proc->data = NULL;
+}

@@ -1,0 +1,98 @@
+/*
+ * The descriptors of a ring. Kick, call and err are handed over by the VMM and shared with it: whatever
+ * flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it.
+ */
+#include "device/core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+
+#include "base/cleanup.h"
+
+static const uint64_t one = 1;
+
+static struct ring_state *state_of(struct device_queue *queue)
+{
+	return &queue->device->core->rings[queue->index];
+}
+
+void queue_set_call(struct device_queue *queue, int fd)
+{
+	struct ring_state *state = state_of(queue);
+	struct stat st;
+
+	fd_close(queue->call_fd);
+	queue->call_fd = fd;
+	state->call_is_socket = fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	state->call_may_block = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. */
+static void signal_fd(int fd, bool is_socket, bool may_block)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	if (is_socket) {
+		(void)send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
+		return;
+	}
+	if (may_block && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
+		return;
+	if (write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void device_queue_call(struct device_queue *queue)
+{
+	struct ring_state *state = state_of(queue);
+
+	if (!virtq_call_due(queue->vq) || queue->call_fd < 0)
+		return;
+	signal_fd(queue->call_fd, state->call_is_socket, state->call_may_block);
+	virtq_counters(queue->vq)->calls++;
+}
+
+void device_queue_drain_kick(struct device_queue *queue)
+{
+	uint64_t n;
+	struct iovec iov = { .iov_base = &n, .iov_len = sizeof(n) };
+
+	if (queue->kick_fd < 0)
+		return;
+	if (preadv2(queue->kick_fd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP) {
+		struct pollfd p = { .fd = queue->kick_fd, .events = POLLIN };
+
+		if (poll(&p, 1, 0) == 1 && (p.revents & POLLIN) &&
+			read(queue->kick_fd, &n, sizeof(n)) < 0)
+			return;
+	}
+	if (queue->vq)
+		virtq_counters(queue->vq)->kicks++;
+}
+
+void queue_signal_err(struct device_queue *queue)
+{
+	struct ring_state *state = state_of(queue);
+
+	if (state->err_signalled || queue->err_fd < 0)
+		return;
+	state->err_signalled = true;
+	signal_fd(queue->err_fd, false, true);
+}
+
+void device_queue_broken(struct device_queue *queue, const char *why)
+{
+	struct device_core *core = queue->device->core;
+
+	pthread_mutex_lock(&core->broken_lock);
+	if (!core->broken[queue->index])
+		core->broken[queue->index] = why;
+	pthread_mutex_unlock(&core->broken_lock);
+	if (write(core->wake_fd, &one, sizeof(one)) < 0)
+		return;
+}
