@@ -1,0 +1,137 @@
+"""The product: `bulkhead run FILE...`, `bulkhead device net ...` and `bulkheadctl status`."""
+
+import json
+import signal
+import subprocess
+
+from . import env
+from .process import Process, alive, descendants, kill_and_wait
+from .report import wait_until
+
+
+class Device:
+    """One [device NAME] section."""
+
+    def __init__(self, name='net0', socket=None, backend='tap', tap='tap0', mac=None, mtu=None, queue_pairs=1,
+                 mode='server', generate=None):
+        self.name = name
+        self.socket = socket
+        self.backend = backend
+        self.tap = tap
+        self.mac = mac
+        self.mtu = mtu
+        self.queue_pairs = queue_pairs
+        self.mode = mode
+        self.generate = generate
+
+    def section(self):
+        pairs = [('type', 'net'), ('socket', self.socket), ('backend', self.backend),
+                 ('tap', self.tap if self.backend == 'tap' else None), ('mac', self.mac), ('mtu', self.mtu),
+                 ('queue-pairs', self.queue_pairs if self.queue_pairs > 1 else None),
+                 ('mode', self.mode if self.mode != 'server' else None), ('generate', self.generate)]
+        return '\n'.join([f'[device {self.name}]'] + [f'{key}={value}' for key, value in pairs if value is not None])
+
+
+def libexec_env():
+    """The programs of a build tree lie in a folder each; the launcher is told to look there."""
+    return {'BULKHEAD_LIBEXEC': str(env.BUILD / 'procs')}
+
+
+class Bulkhead:
+    """`bulkhead run` with one guest per list of devices, ready when every socket is there."""
+
+    def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead'):
+        self.case = case
+        self.netns = netns
+        self.runtime = case.dir / 'run'
+        self.guests = guests or {'vm': devices}
+        files = []
+        for guest, entries in self.guests.items():
+            path = case.dir / f'{guest}.conf'
+            path.write_text('\n\n'.join(device.section() for device in entries) + '\n')
+            files.append(path)
+        argv = [env.product('bulkhead'), 'run', f'--runtime-dir={self.runtime}', *files]
+        if netns:
+            argv = netns.argv(*map(str, argv))
+        self.process = Process(case, name, argv, env=libexec_env())
+        self.pid = self.process.pid
+        case.defer(self._check_end)
+        self.wait_ready()
+
+    def wait_ready(self, limit=15):
+        def ready():
+            if not self.process.running():
+                raise AssertionError(f'bulkhead ended with status {self.process.child.returncode}: '
+                                     f'{self.process.output()[-800:]}')
+            return all(device.mode == 'client' or env.os.path.exists(device.socket)
+                       for devices in self.guests.values() for device in devices)
+        wait_until(ready, 'bulkhead listens on every socket', limit)
+
+    def ctl(self, *args, check=True):
+        argv = [env.product('bulkheadctl'), f'--runtime-dir={self.runtime}', *args]
+        done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False,
+                              stdin=subprocess.DEVNULL, timeout=20 * env.TIME_FACTOR)
+        if check and done.returncode != 0:
+            raise AssertionError(f'bulkheadctl {" ".join(args)}: status {done.returncode}: '
+                                 f'{done.stdout}{done.stderr}')
+        return done.stdout
+
+    def status(self):
+        return json.loads(self.ctl('status', '--json'))
+
+    def pids(self):
+        """Launcher and everything below it."""
+        return [self.pid] + descendants(self.pid)
+
+    def processes(self):
+        """{command name: [pid]} of all that run."""
+        found = {}
+        for pid in self.pids():
+            try:
+                with open(f'/proc/{pid}/comm', encoding='ascii', errors='replace') as comm:
+                    found.setdefault(comm.read().strip(), []).append(pid)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return found
+
+    def pid_of(self, role):
+        """The process of one role; a name longer than 15 characters is cut by the kernel."""
+        pids = self.processes().get(f'bulkhead-{role}'[:15], [])
+        if len(pids) != 1:
+            raise AssertionError(f'not one process of {role}: {self.processes()}')
+        return pids[0]
+
+    def kill(self, role, number=signal.SIGKILL):
+        """Kills a process and waits until another one has taken its place."""
+        old = self.pid_of(role)
+        kill_and_wait(old, number)
+        wait_until(lambda: [pid for pid in self.processes().get(f'bulkhead-{role}'[:15], []) if pid != old],
+                   f'{role} is started again', 10, 0.005)
+        return old
+
+    def device_counters(self, name='net0'):
+        for guest in self.status()['guests']:
+            for device in guest['devices']:
+                if device['name'] == name:
+                    return device['counters']
+        raise AssertionError(f'status does not tell of {name}')
+
+    def stop(self):
+        """Ends everything in good order: status 0, nobody left, no socket left."""
+        pids = self.pids()
+        status = self.process.stop(signal.SIGTERM, 10 * env.TIME_FACTOR)
+        if status != 0:
+            raise AssertionError(f'bulkhead ended with status {status}: {self.process.output()[-800:]}')
+        left = [pid for pid in pids if alive(pid)]
+        if left:
+            raise AssertionError(f'processes outlived bulkhead: {left}')
+
+    def _check_end(self):
+        """Every test ends by ending Bulkhead well, and by looking for what a sanitizer said."""
+        if self.process.running():
+            self.stop()
+        text = self.process.output()
+        for word in ('ERROR: AddressSanitizer', 'ERROR: LeakSanitizer', 'runtime error:', 'ThreadSanitizer'):
+            if word in text:
+                at = text.index(word)
+                raise AssertionError(f'a sanitizer complains: {text[at:at + 600]}')
