@@ -1,0 +1,196 @@
+/*
+ * One packet is one message: SOCK_SEQPACKET keeps the boundaries, so there is no framing to get wrong. A
+ * packet whose data or descriptors did not fit is refused whole.
+ */
+#include "fd/fdlink.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "fd/peer.h"
+
+void fdset_deinit(struct fdset *set)
+{
+	for (size_t i = 0; i < set->n_fds; i++)
+		set->fds[i] = fd_close(set->fds[i]);
+	set->n_fds = 0;
+}
+
+int fdset_steal(struct fdset *set, size_t i)
+{
+	return i < set->n_fds ? fd_steal(&set->fds[i]) : -1;
+}
+
+static int fill_address(struct sockaddr_un *ret, const char *path)
+{
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (strlen(path) >= sizeof(ret->sun_path))
+		return -ENAMETOOLONG;
+	strcpy(ret->sun_path, path);
+	return 0;
+}
+
+int fdlink_listen(const char *path, mode_t mode)
+{
+	_cleanup_close_ int fd = -1;
+	struct sockaddr_un addr;
+	int r = fill_address(&addr, path);
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (unlink(path) < 0 && errno != ENOENT)
+		return -errno;
+	/* the mode is set before anybody can connect: bind does not listen yet */
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, mode) < 0 ||
+		listen(fd, 16) < 0)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+bool peer_uid_allowed(uid_t uid)
+{
+	static const char *const users[] = { "bulkhead-frontend", "bulkhead-memory", "bulkhead-net" };
+
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
+		const struct passwd *pw = getpwnam(users[i]);
+
+		if (pw && pw->pw_uid == uid)
+			return true;
+	}
+	return false;
+}
+
+int fdlink_accept(int listen_fd, pid_t *ret_pid)
+{
+	_cleanup_close_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred cred;
+	socklen_t n = sizeof(cred);
+
+	if (fd < 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
+		return -errno;
+	if (!peer_uid_allowed(cred.uid))
+		return -EPERM;
+	*ret_pid = cred.pid;
+	return fd_steal(&fd);
+}
+
+int fdlink_connect(const char *path)
+{
+	_cleanup_close_ int fd = -1;
+	struct timeval second = { .tv_sec = 1 };
+	struct sockaddr_un addr;
+	int r = fill_address(&addr, path);
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second)) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &second, sizeof(second)) < 0 ||
+		connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int) * FDLINK_FDS_MAX)];
+		struct cmsghdr align;
+	} control;
+	struct msghdr hdr = { 0 };
+	struct iovec iov = { .iov_len = bh__link__get_packed_size(msg) };
+	_cleanup_free_ void *buf = NULL;
+	ssize_t n;
+
+	if (iov.iov_len > FDLINK_BYTES_MAX || n_fds > FDLINK_FDS_MAX)
+		return -EMSGSIZE;
+	buf = malloc(iov.iov_len + 1);
+	if (!buf)
+		return -ENOMEM;
+	bh__link__pack(msg, buf);
+	iov.iov_base = buf;
+	hdr.msg_iov = &iov;
+	hdr.msg_iovlen = 1;
+	if (n_fds) {
+		struct cmsghdr *cmsg;
+
+		memset(&control, 0, sizeof(control));
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+		cmsg = CMSG_FIRSTHDR(&hdr);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+		memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * n_fds);
+	}
+	do
+		n = sendmsg(fd, &hdr, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+static void take_fds(struct msghdr *hdr, struct fdset *ret)
+{
+	struct cmsghdr *cmsg;
+
+	for (cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
+		size_t n;
+
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(ret->fds, CMSG_DATA(cmsg), n * sizeof(int));
+		ret->n_fds = n;
+	}
+}
+
+int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int) * FDLINK_FDS_MAX)];
+		struct cmsghdr align;
+	} control;
+	_cleanup_free_ uint8_t *buf = malloc(FDLINK_BYTES_MAX);
+	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
+	struct iovec iov = { .iov_base = buf, .iov_len = FDLINK_BYTES_MAX };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	Bh__Link *msg;
+	ssize_t n;
+
+	if (!buf)
+		return -ENOMEM;
+	do
+		n = recvmsg(fd, &hdr, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	take_fds(&hdr, &fds);
+	if (n == 0)
+		return -ECONNRESET;
+	if (hdr.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
+		return -EBADMSG;
+	msg = bh__link__unpack(NULL, (size_t)n, buf);
+	if (!msg)
+		return -EBADMSG;
+	*ret_msg = msg;
+	*ret_fds = fds;
+	fds.n_fds = 0;
+	return 0;
+}

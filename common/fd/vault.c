@@ -1,0 +1,255 @@
+/*
+ * The asking end of the side link. A call blocks: it is a local round trip, made at start-up or in a
+ * handshake, never while frames flow. When memory is away the call connects again and asks again, since
+ * every request may be repeated.
+ */
+#include "fd/fdlink.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define GIVE_UP_MS 5000
+#define RETRY_MS 2
+
+struct vault {
+	char *path;
+	char *device; /* NULL for the frontend, which speaks for all */
+	int fd;
+};
+
+int vault_new(struct vault **ret_vault, const char *path, const char *device)
+{
+	struct vault *vault = calloc(1, sizeof(*vault));
+
+	if (!vault)
+		return -ENOMEM;
+	vault->fd = -1;
+	vault->path = strdup(path);
+	vault->device = device ? strdup(device) : NULL;
+	if (!vault->path || (device && !vault->device)) {
+		vault_free(vault);
+		return -ENOMEM;
+	}
+	*ret_vault = vault;
+	return 0;
+}
+
+struct vault *vault_free(struct vault *vault)
+{
+	if (!vault)
+		return NULL;
+	fd_close(vault->fd);
+	free(vault->path);
+	free(vault->device);
+	free(vault);
+	return NULL;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+	Bh__Link **ret_reply, struct fdset *ret_fds)
+{
+	int r;
+
+	if (vault->fd < 0) {
+		vault->fd = fdlink_connect(vault->path);
+		if (vault->fd < 0)
+			return vault->fd;
+	}
+	r = fdlink_send(vault->fd, msg, fds ? fds->fds : NULL, fds ? fds->n_fds : 0);
+	return r < 0 ? r : fdlink_recv(vault->fd, ret_reply, ret_fds);
+}
+
+/* Only what a restart of memory explains is worth another try. */
+static bool worth_retry(int r)
+{
+	return r == -ECONNRESET || r == -ECONNREFUSED || r == -ENOENT || r == -EPIPE || r == -EAGAIN;
+}
+
+static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
+{
+	if (reply->body_case == expected)
+		return 0;
+	if (reply->body_case == BH__LINK__BODY_FAILURE && reply->failure->error > 0)
+		return -reply->failure->error;
+	return -EBADMSG;
+}
+
+/** call() - ask until there is an answer; the reply is the caller's when 0 is returned */
+static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+	Bh__Link__BodyCase expected, Bh__Link **ret_reply, struct fdset *ret_fds)
+{
+	uint64_t end = now_ms() + GIVE_UP_MS;
+	struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
+	int r;
+
+	for (;;) {
+		r = call_once(vault, msg, fds, ret_reply, ret_fds);
+		if (r == 0)
+			break;
+		vault->fd = fd_close(vault->fd);
+		if (!worth_retry(r))
+			return r;
+		if (now_ms() > end)
+			return -ETIMEDOUT;
+		nanosleep(&pause, NULL);
+	}
+	r = failure_of(*ret_reply, expected);
+	if (r < 0) {
+		bh__link__free_unpacked(*ret_reply, NULL);
+		fdset_deinit(ret_fds);
+	}
+	return r;
+}
+
+int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+	uint64_t *ret_tokens)
+{
+	Bh__Deposit deposit = BH__DEPOSIT__INIT;
+	Bh__Link msg = BH__LINK__INIT, *reply;
+	struct fdset out = { .n_fds = n };
+	_cleanup_fdset_ struct fdset in = FDSET_INIT;
+	int r;
+
+	if (n > FDLINK_FDS_MAX)
+		return -EMSGSIZE;
+	memcpy(out.fds, fds, n * sizeof(*fds));
+	deposit.device = (char *)device;
+	deposit.n_fds = (uint32_t)n;
+	msg.body_case = BH__LINK__BODY_DEPOSIT;
+	msg.deposit = &deposit;
+	r = call(vault, &msg, &out, BH__LINK__BODY_DEPOSIT_REPLY, &reply, &in);
+	if (r < 0)
+		return r;
+	if (reply->deposit_reply->n_tokens == n)
+		memcpy(ret_tokens, reply->deposit_reply->tokens, n * sizeof(*ret_tokens));
+	else
+		r = -EBADMSG;
+	bh__link__free_unpacked(reply, NULL);
+	return r;
+}
+
+int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens, size_t n,
+	struct fdset *ret_fds)
+{
+	Bh__Redeem redeem = BH__REDEEM__INIT;
+	Bh__Link msg = BH__LINK__INIT, *reply;
+	int r;
+
+	redeem.device = (char *)device;
+	redeem.tokens = (uint64_t *)tokens;
+	redeem.n_tokens = n;
+	msg.body_case = BH__LINK__BODY_REDEEM;
+	msg.redeem = &redeem;
+	r = call(vault, &msg, NULL, BH__LINK__BODY_REDEEM_REPLY, &reply, ret_fds);
+	if (r < 0)
+		return r;
+	bh__link__free_unpacked(reply, NULL);
+	if (ret_fds->n_fds == n)
+		return 0;
+	fdset_deinit(ret_fds);
+	return -EBADMSG;
+}
+
+static int take_attachment(const Bh__AttachReply *reply, struct fdset *fds,
+	struct vault_attachment *ret)
+{
+	if (fds->n_fds != reply->n_kept + 2)
+		return -EBADMSG;
+	*ret = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
+	ret->kept_names = calloc(reply->n_kept + 1, sizeof(char *));
+	if (!ret->kept_names)
+		return -ENOMEM;
+	for (size_t i = 0; i < reply->n_kept; i++) {
+		ret->kept_names[i] = strdup(reply->kept[i]);
+		if (!ret->kept_names[i])
+			return -ENOMEM;
+		ret->n_kept++;
+		ret->kept_fds.fds[ret->kept_fds.n_fds++] = fdset_steal(fds, i + 2);
+	}
+	ret->record_fd = fdset_steal(fds, 0);
+	ret->ledger_fd = fdset_steal(fds, 1);
+	return 0;
+}
+
+int vault_attach(struct vault *vault, uint64_t bytes, struct vault_attachment *ret)
+{
+	Bh__Attach attach = BH__ATTACH__INIT;
+	Bh__Link msg = BH__LINK__INIT, *reply;
+	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
+	int r;
+
+	attach.device = vault->device;
+	attach.ledger_bytes = bytes;
+	msg.body_case = BH__LINK__BODY_ATTACH;
+	msg.attach = &attach;
+	r = call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);
+	if (r < 0)
+		return r;
+	r = take_attachment(reply->attach_reply, &fds, ret);
+	bh__link__free_unpacked(reply, NULL);
+	if (r < 0)
+		vault_attachment_deinit(ret);
+	return r;
+}
+
+void vault_attachment_deinit(struct vault_attachment *attachment)
+{
+	attachment->record_fd = fd_close(attachment->record_fd);
+	attachment->ledger_fd = fd_close(attachment->ledger_fd);
+	for (size_t i = 0; i < attachment->n_kept; i++)
+		free(attachment->kept_names[i]);
+	free(attachment->kept_names);
+	attachment->kept_names = NULL;
+	attachment->n_kept = 0;
+	fdset_deinit(&attachment->kept_fds);
+}
+
+static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+	Bh__Link__BodyCase expected)
+{
+	_cleanup_fdset_ struct fdset in = FDSET_INIT;
+	Bh__Link *reply;
+	int r = call(vault, msg, fds, expected, &reply, &in);
+
+	if (r == 0)
+		bh__link__free_unpacked(reply, NULL);
+	return r;
+}
+
+int vault_keep(struct vault *vault, const char *name, int fd)
+{
+	Bh__Keep keep = BH__KEEP__INIT;
+	Bh__Link msg = BH__LINK__INIT;
+	struct fdset fds = { .fds = { fd }, .n_fds = 1 };
+
+	keep.device = vault->device;
+	keep.name = (char *)name;
+	msg.body_case = BH__LINK__BODY_KEEP;
+	msg.keep = &keep;
+	return call_plain(vault, &msg, &fds, BH__LINK__BODY_KEEP_REPLY);
+}
+
+int vault_unkeep(struct vault *vault, const char *name)
+{
+	Bh__Unkeep unkeep = BH__UNKEEP__INIT;
+	Bh__Link msg = BH__LINK__INIT;
+
+	unkeep.device = vault->device;
+	unkeep.name = (char *)name;
+	msg.body_case = BH__LINK__BODY_UNKEEP;
+	msg.unkeep = &unkeep;
+	return call_plain(vault, &msg, NULL, BH__LINK__BODY_UNKEEP_REPLY);
+}

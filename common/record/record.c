@@ -1,0 +1,191 @@
+/*
+ * Two slots for each half; `current` names the valid one and is switched by one store after the other slot
+ * is whole. A kill between any two stores leaves the old half in force. A reader that is overtaken by two
+ * writes sees the slot's generation change under it, and reads again.
+ */
+#include "record/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+
+#define MAGIC 0x44524f434548424bULL
+#define READ_TRIES 100
+
+struct slot {
+	_Atomic uint64_t generation;
+	uint32_t n_bytes;
+	uint32_t pad;
+	uint8_t bytes[RECORD_HALF_MAX];
+};
+
+struct half {
+	_Atomic uint32_t current; /* the slot in force: 0 or 1 */
+	uint32_t pad;
+	struct slot slots[2];
+};
+
+struct file {
+	uint64_t magic;
+	struct half halves[_RECORD_HALVES];
+};
+
+struct record_file {
+	struct file *file;
+	bool writable;
+};
+
+int record_create(const char *device)
+{
+	char name[128];
+	_cleanup_close_ int fd = -1;
+	const uint64_t magic = MAGIC;
+
+	snprintf(name, sizeof(name), "bulkhead-record-%s", device);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, sizeof(struct file)) < 0 ||
+		pwrite(fd, &magic, sizeof(magic), 0) != sizeof(magic) ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+int record_open(struct record_file **ret_file, int fd)
+{
+	struct record_file *file;
+	struct stat st;
+	bool writable = (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+	void *p;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size != (off_t)sizeof(struct file))
+		return -EBADMSG;
+	p = mmap(NULL, sizeof(struct file), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
+		0);
+	if (p == MAP_FAILED)
+		return -errno;
+	file = calloc(1, sizeof(*file));
+	if (!file || ((struct file *)p)->magic != MAGIC) {
+		munmap(p, sizeof(struct file));
+		free(file);
+		return file ? -EBADMSG : -ENOMEM;
+	}
+	*file = (struct record_file){ .file = p, .writable = writable };
+	*ret_file = file;
+	return 0;
+}
+
+struct record_file *record_close(struct record_file *file)
+{
+	if (!file)
+		return NULL;
+	munmap(file->file, sizeof(struct file));
+	free(file);
+	return NULL;
+}
+
+int record_readonly_fd(int fd)
+{
+	char path[64];
+	int ro;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	ro = open(path, O_RDONLY | O_CLOEXEC);
+	return ro < 0 ? -errno : ro;
+}
+
+uint64_t record_generation(const struct record_file *file, enum record_half half)
+{
+	struct half *h = &file->file->halves[half];
+	uint32_t current = atomic_load_explicit(&h->current, memory_order_acquire) & 1;
+
+	return atomic_load_explicit(&h->slots[current].generation, memory_order_acquire);
+}
+
+static int write_half(struct record_file *file, enum record_half half, uint64_t generation,
+	const ProtobufCMessage *msg)
+{
+	struct half *h = &file->file->halves[half];
+	size_t n = protobuf_c_message_get_packed_size(msg);
+	uint32_t next = !(atomic_load(&h->current) & 1);
+	struct slot *slot = &h->slots[next];
+
+	if (!file->writable)
+		return -EACCES;
+	if (n > RECORD_HALF_MAX)
+		return -EMSGSIZE;
+	atomic_store(&slot->generation, 0); /* a reader that still looks here must notice */
+	protobuf_c_message_pack(msg, slot->bytes);
+	slot->n_bytes = (uint32_t)n;
+	atomic_store(&slot->generation, generation);
+	atomic_store(&h->current, next);
+	return 0;
+}
+
+int record_write_desired(struct record_file *file, const Bh__Desired *desired)
+{
+	return write_half(file, RECORD_DESIRED, desired->generation, &desired->base);
+}
+
+int record_write_observed(struct record_file *file, const Bh__Observed *observed)
+{
+	return write_half(file, RECORD_OBSERVED, observed->generation, &observed->base);
+}
+
+/* Copies the valid slot; buf holds RECORD_HALF_MAX bytes. Returns the length. */
+static ssize_t copy_half(const struct record_file *file, enum record_half half, uint8_t *buf)
+{
+	struct half *h = &file->file->halves[half];
+
+	for (int i = 0; i < READ_TRIES; i++) {
+		struct slot *slot = &h->slots[atomic_load(&h->current) & 1];
+		uint64_t generation = atomic_load(&slot->generation);
+		uint32_t n = slot->n_bytes;
+
+		if (generation == 0 && record_generation(file, half) == 0)
+			return 0;
+		if (n <= RECORD_HALF_MAX)
+			memcpy(buf, slot->bytes, n);
+		atomic_thread_fence(memory_order_acquire);
+		if (n <= RECORD_HALF_MAX && generation != 0 &&
+			atomic_load(&slot->generation) == generation)
+			return n;
+	}
+	return -EBADMSG;
+}
+
+static int read_half(const struct record_file *file, enum record_half half,
+	const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret)
+{
+	_cleanup_free_ uint8_t *buf = malloc(RECORD_HALF_MAX);
+	ssize_t n;
+
+	if (!buf)
+		return -ENOMEM;
+	n = copy_half(file, half, buf);
+	if (n < 0)
+		return (int)n;
+	*ret = protobuf_c_message_unpack(type, NULL, (size_t)n, buf);
+	return *ret ? 0 : -EBADMSG;
+}
+
+int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired)
+{
+	return read_half(file, RECORD_DESIRED, &bh__desired__descriptor,
+		(ProtobufCMessage **)ret_desired);
+}
+
+int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed)
+{
+	return read_half(file, RECORD_OBSERVED, &bh__observed__descriptor,
+		(ProtobufCMessage **)ret_observed);
+}
