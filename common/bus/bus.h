@@ -75,9 +75,6 @@ struct bus_peer {
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
 	const struct bus_peer *peer);
 
-/** bus_server_redial() - the peer was started again: connect at once instead of at the next attempt */
-void bus_server_redial(struct bus_server *server);
-
 /** bus_server_listen() - for ctl: listen at path with file mode; guarded */
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
 	const struct bus_peer *peer);

@@ -5,6 +5,7 @@
 #include "fd/fdlink.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -57,18 +58,31 @@ int fdlink_listen(const char *path, mode_t mode)
 	return fd_steal(&fd);
 }
 
-bool peer_uid_allowed(uid_t uid)
+/* getpwnam() is neither quick nor safe in several threads: asked once, by whoever is first. */
+static uid_t product_uids[3];
+static size_t n_product_uids;
+static pthread_once_t product_once = PTHREAD_ONCE_INIT;
+
+static void read_product_uids(void)
 {
 	static const char *const users[] = { "bulkhead-frontend", "bulkhead-memory", "bulkhead-net" };
 
-	if (uid == 0 || uid == geteuid())
-		return true;
 	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
 		const struct passwd *pw = getpwnam(users[i]);
 
-		if (pw && pw->pw_uid == uid)
-			return true;
+		if (pw)
+			product_uids[n_product_uids++] = pw->pw_uid;
 	}
+}
+
+bool peer_uid_allowed(uid_t uid)
+{
+	pthread_once(&product_once, read_product_uids);
+	if (uid == 0 || uid == geteuid())
+		return true;
+	for (size_t i = 0; i < n_product_uids; i++)
+		if (product_uids[i] == uid)
+			return true;
 	return false;
 }
 

@@ -1,0 +1,198 @@
+/*
+ * Asking. Each call has a context of its own, so that a watch that waits for hours and a report that takes
+ * microseconds share one socket. nng's thread carries a call from "sent" to "answered" by itself; only the
+ * end of it comes to the loop.
+ */
+#include "bus/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "base/check.h"
+#include "base/log.h"
+
+struct bus_call {
+	struct bus_note note; /* first: a note is turned back into its call */
+	TAILQ_ENTRY(bus_call) link;
+	struct bus_client *client;
+	nng_ctx ctx;
+	nng_aio *aio;
+	bool sent;            /* nng's thread: the request is out, the answer is awaited */
+	int error;
+	nng_msg *answer;
+	uint64_t seq;
+	bus_reply_fn fn;
+	void *data;
+};
+
+struct bus_client {
+	struct bus_endpoint endpoint;
+	uint64_t caller;
+	uint64_t seq;
+	TAILQ_HEAD(, bus_call) calls;
+};
+
+static void call_free(struct bus_call *call)
+{
+	TAILQ_REMOVE(&call->client->calls, call, link);
+	if (call->aio) {
+		nng_aio_stop(call->aio);
+		nng_aio_free(call->aio);
+	}
+	bus_loop_forget(call->client->endpoint.loop, &call->note);
+	if (nng_ctx_id(call->ctx) > 0)
+		nng_ctx_close(call->ctx);
+	if (call->answer)
+		nng_msg_free(call->answer);
+	free(call);
+}
+
+static void on_aio(void *data)
+{
+	struct bus_call *call = data;
+	int r = nng_aio_result(call->aio);
+
+	if (r == 0 && !call->sent) {
+		call->sent = true;
+		nng_ctx_recv(call->ctx, call->aio);
+		return;
+	}
+	if (r == 0)
+		call->answer = nng_aio_get_msg(call->aio);
+	else if (!call->sent)
+		nng_msg_free(nng_aio_get_msg(call->aio));
+	call->error = bus_error(r);
+	bus_loop_post(call->client->endpoint.loop, &call->note);
+}
+
+static int judge(const struct bus_call *call, const Bh__Envelope *reply)
+{
+	if (!reply || reply->seq != call->seq || reply->caller != call->client->caller)
+		return -EBADMSG;
+	if (reply->body_case != BH__ENVELOPE__BODY_FAILURE)
+		return 0;
+	log_debug("memory refused a request: %s", reply->failure->text);
+	return reply->failure->error > 0 ? -reply->failure->error : -EBADMSG;
+}
+
+static void on_ended(struct bus_note *note)
+{
+	struct bus_call *call = (struct bus_call *)note;
+	bus_reply_fn fn = call->fn;
+	void *data = call->data;
+	Bh__Envelope *reply = NULL;
+	int error = call->error;
+
+	if (error == 0) {
+		reply = bus_unpack(call->answer);
+		error = judge(call, reply);
+	}
+	call_free(call);
+	fn(data, error, error ? NULL : reply);
+	if (reply)
+		bh__envelope__free_unpacked(reply, NULL);
+}
+
+int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigned int timeout_ms,
+	bus_reply_fn fn, void *data)
+{
+	Bh__Envelope envelope = *body;
+	struct bus_call *call = calloc(1, sizeof(*call));
+	nng_msg *msg;
+	int r;
+
+	if (!call)
+		return -ENOMEM;
+	TAILQ_INSERT_TAIL(&client->calls, call, link);
+	call->client = client;
+	call->note.fn = on_ended;
+	call->fn = fn;
+	call->data = data;
+	call->seq = ++client->seq;
+	envelope.caller = client->caller;
+	envelope.seq = call->seq;
+	msg = bus_pack(&envelope);
+	r = msg ? 0 : -ENOMEM;
+	if (r == 0)
+		r = bus_error(nng_ctx_open(&call->ctx, client->endpoint.socket));
+	if (r == 0)
+		r = bus_error(nng_aio_alloc(&call->aio, on_aio, call));
+	if (r < 0) {
+		if (msg)
+			nng_msg_free(msg);
+		call_free(call);
+		return r;
+	}
+	nng_aio_set_timeout(call->aio, timeout_ms == BUS_NO_TIMEOUT ? NNG_DURATION_INFINITE
+								     : (nng_duration)timeout_ms);
+	nng_aio_set_msg(call->aio, msg);
+	nng_ctx_send(call->ctx, call->aio);
+	return 0;
+}
+
+static int client_new(struct bus_client **ret_client, sd_event *event, const char *path)
+{
+	struct bus_client *client = calloc(1, sizeof(*client));
+	int r;
+
+	if (!client)
+		return -ENOMEM;
+	TAILQ_INIT(&client->calls);
+	if (getrandom(&client->caller, sizeof(client->caller), 0) != sizeof(client->caller)) {
+		free(client);
+		return -EIO;
+	}
+	r = bus_endpoint_open(&client->endpoint, event, path, true);
+	if (r < 0) {
+		bus_client_free(client);
+		return r;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path)
+{
+	struct bus_client *client;
+	int r = client_new(&client, event, path);
+
+	if (r < 0)
+		return r;
+	r = bus_endpoint_listen(&client->endpoint, 0660);
+	if (r < 0) {
+		bus_client_free(client);
+		return r;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path)
+{
+	struct bus_client *client;
+	int r = client_new(&client, event, path);
+
+	if (r < 0)
+		return r;
+	r = bus_endpoint_dial(&client->endpoint);
+	if (r < 0) {
+		bus_client_free(client);
+		return r;
+	}
+	*ret_client = client;
+	return 0;
+}
+
+struct bus_client *bus_client_free(struct bus_client *client)
+{
+	struct bus_call *call;
+
+	if (!client)
+		return NULL;
+	while ((call = TAILQ_FIRST(&client->calls)))
+		call_free(call);
+	bus_endpoint_close(&client->endpoint);
+	free(client);
+	return NULL;
+}

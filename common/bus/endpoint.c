@@ -1,0 +1,217 @@
+/*
+ * One nng socket for each peer. Sizes and times are limited on every one of them, nothing is sent again by
+ * nng itself (a request that a dying peer swallowed would be delivered to its successor), and who
+ * connects is checked before the first byte is read.
+ */
+#include "bus/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <nng/supplemental/util/platform.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "bus/bus-config.h"
+#include "fd/peer.h"
+
+#define RECONNECT_MIN_MS 10
+#define RECONNECT_MAX_MS 250
+#define UNPACK_MAX_BYTES (16u * 1024 * 1024)
+
+#ifndef HAVE_NNG_INIT_SET_PARAMETER
+/* Before 1.7 nng makes two threads for every processor and has no knob: it is told of one processor. */
+long __sysconf(int name);
+long sysconf(int name);
+
+long sysconf(int name)
+{
+	return name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
+}
+
+static void limit_threads(void)
+{
+}
+#else
+static void limit_threads(void)
+{
+	nng_init_set_parameter(NNG_INIT_NUM_TASK_THREADS, 2);
+	nng_init_set_parameter(NNG_INIT_NUM_EXPIRE_THREADS, 1);
+	nng_init_set_parameter(NNG_INIT_NUM_POLLER_THREADS, 1);
+	nng_init_set_parameter(NNG_INIT_NUM_RESOLVER_THREADS, 1);
+}
+#endif
+
+int bus_error(int nng_error)
+{
+	switch (nng_error) {
+	case 0:
+		return 0;
+	case NNG_ETIMEDOUT:
+		return -ETIMEDOUT;
+	case NNG_ECONNRESET:
+	case NNG_ECLOSED:
+	case NNG_ECANCELED:
+	case NNG_ECONNSHUT:
+		return -ECONNRESET;
+	case NNG_ENOMEM:
+		return -ENOMEM;
+	case NNG_EADDRINUSE:
+		return -EADDRINUSE;
+	case NNG_EADDRINVAL:
+		return -ENAMETOOLONG;
+	case NNG_EPERM:
+		return -EPERM;
+	case NNG_ENOENT:
+		return -ENOENT;
+	default:
+		return (nng_error & NNG_ESYSERR) ? -(int)(nng_error & ~NNG_ESYSERR) : -EIO;
+	}
+}
+
+nng_msg *bus_pack(const Bh__Envelope *envelope)
+{
+	size_t n = bh__envelope__get_packed_size(envelope);
+	nng_msg *msg;
+
+	if (n > BUS_MESSAGE_MAX || nng_msg_alloc(&msg, n) != 0)
+		return NULL;
+	bh__envelope__pack(envelope, nng_msg_body(msg));
+	return msg;
+}
+
+/* A small hostile message can ask for much memory; the budget ends that. */
+static void *capped_alloc(void *data, size_t n)
+{
+	size_t *left = data;
+
+	if (n > *left)
+		return NULL;
+	*left -= n;
+	return malloc(n);
+}
+
+static void capped_free(void *data, void *p)
+{
+	free(p);
+}
+
+Bh__Envelope *bus_unpack(nng_msg *msg)
+{
+	size_t left = UNPACK_MAX_BYTES;
+	ProtobufCAllocator allocator = { capped_alloc, capped_free, &left };
+
+	return bh__envelope__unpack(&allocator, nng_msg_len(msg), nng_msg_body(msg));
+}
+
+static bool peer_allowed(struct bus_endpoint *endpoint, nng_pipe pipe)
+{
+	uint64_t uid, pid;
+
+	if (nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 &&
+		pid == (uint64_t)getpid()) {
+		atomic_store(&endpoint->probe_seen, true);
+		return false;
+	}
+	if (endpoint->any_uid)
+		return true;
+	return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
+		peer_uid_allowed((uid_t)uid);
+}
+
+static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
+{
+	struct bus_endpoint *endpoint = data;
+
+	switch (ev) {
+	case NNG_PIPE_EV_ADD_PRE:
+		if (!peer_allowed(endpoint, pipe))
+			nng_pipe_close(pipe);
+		break;
+	case NNG_PIPE_EV_ADD_POST:
+		atomic_fetch_add(&endpoint->n_pipes, 1);
+		break;
+	case NNG_PIPE_EV_REM_POST:
+		atomic_fetch_sub(&endpoint->n_pipes, 1);
+		if (endpoint->on_pipe_gone)
+			endpoint->on_pipe_gone(endpoint, (uint32_t)nng_pipe_id(pipe));
+		if (endpoint->pipes_note.fn)
+			bus_loop_post(endpoint->loop, &endpoint->pipes_note);
+		break;
+	default:
+		break;
+	}
+}
+
+static int set_limits(struct bus_endpoint *endpoint, bool req)
+{
+	nng_socket s = endpoint->socket;
+	int r;
+
+	if ((r = nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, BUS_MESSAGE_MAX)) != 0 ||
+		(r = nng_socket_set_ms(s, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS)) != 0 ||
+		(r = nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS)) != 0)
+		return r;
+	if (req && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
+		return r;
+	if ((r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, endpoint)) != 0 ||
+		(r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, on_pipe, endpoint)) != 0)
+		return r;
+	return nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, endpoint);
+}
+
+int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req)
+{
+	int r;
+
+	endpoint->probe_fd = -1;
+	(void)peer_uid_allowed(0); /* the list of users is read here, not in nng's threads */
+	limit_threads();
+	endpoint->path = strdup(path);
+	if (!endpoint->path || asprintf(&endpoint->url, "ipc://%s", path) < 0)
+		return -ENOMEM;
+	r = bus_loop_get(event, &endpoint->loop);
+	if (r < 0)
+		return r;
+	r = req ? nng_req0_open(&endpoint->socket) : nng_rep0_open(&endpoint->socket);
+	if (r != 0)
+		return bus_error(r);
+	return bus_error(set_limits(endpoint, req));
+}
+
+int bus_endpoint_dial(struct bus_endpoint *endpoint)
+{
+	return bus_error(nng_dial(endpoint->socket, endpoint->url, NULL, NNG_FLAG_NONBLOCK));
+}
+
+int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
+{
+	int r;
+
+	endpoint->mode = mode;
+	r = nng_listener_create(&endpoint->listener, endpoint->socket, endpoint->url);
+	if (r == 0)
+		r = nng_listener_set_int(endpoint->listener, NNG_OPT_IPC_PERMISSIONS, (int)mode);
+	if (r == 0)
+		r = nng_listener_start(endpoint->listener, 0);
+	if (r != 0)
+		return bus_error(r);
+	return guard_start(endpoint);
+}
+
+void bus_endpoint_close(struct bus_endpoint *endpoint)
+{
+	if (nng_socket_id(endpoint->socket) > 0) {
+		guard_stop(endpoint);
+		nng_close(endpoint->socket);
+	}
+	if (endpoint->loop)
+		bus_loop_forget(endpoint->loop, &endpoint->pipes_note);
+	bus_loop_put(endpoint->loop);
+	free(endpoint->path);
+	free(endpoint->url);
+}

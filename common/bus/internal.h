@@ -1,0 +1,77 @@
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include <nng/nng.h>
+
+#include "bus/bus.h"
+
+/* What the files of the bus share. nng calls back in threads of its own; everything it has to say is put
+ * into the inbox of the loop and handled there, so that nothing behind the bus needs a lock. */
+
+struct bus_note;
+typedef void (*bus_note_fn)(struct bus_note *note);
+
+/** struct bus_note - something to be done in the loop's thread; embedded in its object */
+struct bus_note {
+	TAILQ_ENTRY(bus_note) link;
+	bus_note_fn fn;
+	bool queued;
+};
+
+struct bus_loop {
+	sd_event *event;
+	sd_event_source *source;
+	int wake_fd;
+	pthread_mutex_t lock;
+	TAILQ_HEAD(, bus_note) notes;
+	unsigned int users;
+};
+
+/** bus_loop_get() - the process's one inbox; counted */
+int bus_loop_get(sd_event *event, struct bus_loop **ret_loop);
+void bus_loop_put(struct bus_loop *loop);
+/** bus_loop_post() - any thread; a note that is queued already stays queued once */
+void bus_loop_post(struct bus_loop *loop, struct bus_note *note);
+/** bus_loop_forget() - loop's thread; the note will not be delivered */
+void bus_loop_forget(struct bus_loop *loop, struct bus_note *note);
+
+/** struct bus_endpoint - an nng socket and who is connected to it */
+struct bus_endpoint {
+	nng_socket socket;
+	char *path;
+	char *url;
+	bool any_uid;              /* the file permissions alone decide who may connect */
+	struct bus_loop *loop;
+	atomic_uint n_pipes;       /* peers connected now, our own probes not counted */
+	/* listeners only */
+	nng_listener listener;
+	unsigned int mode;
+	bool always_guarded;
+	atomic_bool probe_seen;
+	int probe_fd;
+	sd_event_source *guard_timer;
+	struct bus_note pipes_note; /* the number of peers changed */
+	/* called in an nng thread when a peer's connection ends */
+	void (*on_pipe_gone)(struct bus_endpoint *endpoint, uint32_t pipe_id);
+};
+
+int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req);
+int bus_endpoint_dial(struct bus_endpoint *endpoint);
+int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode);
+void bus_endpoint_close(struct bus_endpoint *endpoint);
+
+/** guard_start() - watch over a listener of nng before 1.6, see guard.c */
+int guard_start(struct bus_endpoint *endpoint);
+void guard_stop(struct bus_endpoint *endpoint);
+
+/** bus_error() - an nng error as a negative errno */
+int bus_error(int nng_error);
+
+/** bus_pack() - a message ready to be sent, or NULL without memory (or when it is too large) */
+nng_msg *bus_pack(const Bh__Envelope *envelope);
+/** bus_unpack() - checked in size and form; NULL when malformed; free with bh__envelope__free_unpacked() */
+Bh__Envelope *bus_unpack(nng_msg *msg);
