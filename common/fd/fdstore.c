@@ -82,13 +82,10 @@ int fdstore_remove(const char *name)
 	return sd_notify(0, text) < 0 ? -EIO : 0;
 }
 
-void fdstore_drop_rest(void)
+void fdstore_close_rest(void)
 {
 	for (int i = 0; i < store.n; i++) {
-		if (store.fds[i] >= 0) {
-			(void)fdstore_remove(store.names[i]);
-			store.fds[i] = fd_close(store.fds[i]);
-		}
+		store.fds[i] = fd_close(store.fds[i]);
 		free(store.names[i]);
 	}
 	free(store.names);
@@ -96,4 +93,12 @@ void fdstore_drop_rest(void)
 	store.names = NULL;
 	store.fds = NULL;
 	store.n = 0;
+}
+
+void fdstore_drop_rest(void)
+{
+	for (int i = 0; i < store.n; i++)
+		if (store.fds[i] >= 0)
+			(void)fdstore_remove(store.names[i]);
+	fdstore_close_rest();
 }

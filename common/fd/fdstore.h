@@ -31,3 +31,6 @@ int fdstore_remove(const char *name);
 
 /** fdstore_drop_rest() - close and remove everything that was not taken; for the end of start-up */
 void fdstore_drop_rest(void);
+
+/** fdstore_close_rest() - close what was not taken, and forget it; the store keeps it */
+void fdstore_close_rest(void);

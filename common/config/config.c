@@ -1,0 +1,497 @@
+/*
+ * One guest's file. Reading and judging are apart: inih hands over keys, and the reader it reads through
+ * knows the lines and sees the sections begin; what can only be judged whole (a key that is missing, two devices on one socket)
+ * is judged at the end. All errors of a file are reported, one line each.
+ */
+#include "config/config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <ini.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "config/keys.h"
+
+struct parse {
+	struct config *config;
+	struct config_device *device; /* of the present section; NULL: none, or one that is in error */
+	char *errors;
+	FILE *file;
+	unsigned int line;
+};
+
+static const struct config_type *const types[] = { &config_type_net };
+
+/* --- Errors --- */
+
+__attribute__((format(printf, 3, 4))) static int fail(
+	struct parse *parse, unsigned int line, const char *fmt, ...)
+{
+	char text[512], where[32] = "";
+	char *all;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (line)
+		snprintf(where, sizeof(where), "%u:", line);
+	check(asprintf(&all, "%s%s%s:%s %s", parse->errors ?: "", parse->errors ? "\n" : "",
+		      parse->config->path, where, text) >= 0);
+	free(parse->errors);
+	parse->errors = all;
+	return 1; /* inih goes on */
+}
+
+/* The edit distance of two short words. */
+static unsigned int distance(const char *a, const char *b)
+{
+	size_t n = MIN(strlen(b), (size_t)31);
+	unsigned int row[32];
+
+	for (unsigned int j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned int i = 1; *a; a++, i++) {
+		unsigned int diagonal = row[0];
+
+		row[0] = i;
+		for (unsigned int j = 1; j <= n; j++) {
+			unsigned int above = row[j];
+			unsigned int change = diagonal + (*a != b[j - 1]);
+
+			row[j] = MIN(change, MIN(above, row[j - 1]) + 1);
+			diagonal = above;
+		}
+	}
+	return row[n];
+}
+
+static const char *nearest(const char *word, const char *const *list, size_t n)
+{
+	const char *best = list[0];
+
+	for (size_t i = 1; i < n; i++)
+		if (distance(word, list[i]) < distance(word, best))
+			best = list[i];
+	return best;
+}
+
+/* --- Values --- */
+
+static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	unsigned long long n;
+
+	if (!isdigit((unsigned char)*text))
+		return false;
+	errno = 0;
+	n = strtoull(text, &end, 0);
+	if (errno || *end || n < min || n > max)
+		return false;
+	*ret = n;
+	return true;
+}
+
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	unsigned int b[6];
+	char rest;
+
+	if (strlen(text) != 17 || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3],
+					  &b[4], &b[5], &rest) != 6)
+		return false;
+	for (int i = 0; i < 6; i++)
+		mac[i] = (uint8_t)b[i];
+	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+}
+
+static int set_enum(struct parse *parse, unsigned int line, const struct config_key *key, const char *text)
+{
+	size_t n = 0;
+
+	while (key->words[n]) {
+		if (strcmp(key->words[n], text) == 0)
+			return 0;
+		n++;
+	}
+	return fail(parse, line, "%s = %s: not a %s; did you mean '%s'?", key->name, text, key->name,
+		nearest(text, key->words, n));
+}
+
+static int judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
+{
+	switch (key->kind) {
+	case CONFIG_KIND_NUMBER:
+		if (!parse_number(value->text, key->min, key->max, &value->number))
+			return fail(parse, value->line, "%s = %s: must be a number from %llu to %llu", key->name,
+				value->text, (unsigned long long)key->min, (unsigned long long)key->max);
+		return 0;
+	case CONFIG_KIND_MAC:
+		if (!parse_mac(value->text, value->mac))
+			return fail(parse, value->line,
+				"%s = %s: must be a unicast MAC address like 52:54:00:12:34:56", key->name,
+				value->text);
+		return 0;
+	case CONFIG_KIND_INTERFACE:
+		if (!*value->text || strlen(value->text) >= IF_NAMESIZE || strpbrk(value->text, "/ \t:%"))
+			return fail(parse, value->line,
+				"%s = %s: must be an interface name of at most %d characters", key->name,
+				value->text, IF_NAMESIZE - 1);
+		return 0;
+	case CONFIG_KIND_ENUM:
+		return set_enum(parse, value->line, key, value->text);
+	}
+	return 0;
+}
+
+/* --- Common keys --- */
+
+static int set_once(struct parse *parse, unsigned int line, char **to, const char *key, const char *text)
+{
+	if (*to)
+		return fail(parse, line, "%s is given twice in [device %s]; remove one", key,
+			parse->device->name);
+	*to = strdup(text);
+	check(*to);
+	return 1;
+}
+
+static int set_socket(struct parse *parse, unsigned int line, const char *text)
+{
+	if (*text != '/')
+		return fail(parse, line, "socket = %s: must be an absolute path", text);
+	if (strlen(text) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return fail(parse, line, "socket = %s: a socket path may have at most %zu characters, this has %zu",
+			text, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, strlen(text));
+	return set_once(parse, line, &parse->device->socket, "socket", text);
+}
+
+static int set_mode(struct parse *parse, unsigned int line, const char *text)
+{
+	if (strcmp(text, "server") != 0 && strcmp(text, "client") != 0)
+		return fail(parse, line, "mode = %s: must be 'server' (we listen) or 'client' (we connect)", text);
+	parse->device->client = strcmp(text, "client") == 0;
+	return 1;
+}
+
+static const struct config_type *find_type(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		if (strcmp(types[i]->name, name) == 0)
+			return types[i];
+	return NULL;
+}
+
+/* --- Sections and keys as they come --- */
+
+bool config_check_name(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0 || n > CONFIG_NAME_MAX || !isalnum((unsigned char)*name))
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("_.-", *name))
+			return false;
+	return true;
+}
+
+static int on_section(struct parse *parse, unsigned int line, const char *section)
+{
+	struct config *config = parse->config;
+	const char *name = section + strlen("device ");
+
+	parse->device = NULL;
+	if (strncmp(section, "device ", strlen("device ")) != 0)
+		return fail(parse, line, "[%s]: unknown section; sections are called [device NAME]", section);
+	if (!config_check_name(name))
+		return fail(parse, line,
+			"[device %s]: a name has 1 to %d letters, digits, '_', '-' or '.', beginning with a letter or digit",
+			name, CONFIG_NAME_MAX);
+	if (strcmp(name, "frontend") == 0 || strcmp(name, "memory") == 0)
+		return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
+	if (config_device(config, name))
+		return fail(parse, line, "[device %s] is given twice; rename or remove one", name);
+	if (config->n_devices == CONFIG_DEVICES_MAX)
+		return fail(parse, line, "[device %s]: a guest may have at most %d devices", name,
+			CONFIG_DEVICES_MAX);
+	parse->device = &config->devices[config->n_devices++];
+	parse->device->line = line;
+	parse->device->name = strdup(name);
+	check(parse->device->name);
+	return 1;
+}
+
+/* Keys of the type are kept as they stand until the type is known: it may come last. */
+static int keep_value(struct parse *parse, unsigned int line, const char *key, const char *text)
+{
+	struct config_device *device = parse->device;
+	struct config_value *values;
+
+	for (size_t i = 0; i < device->n_values; i++)
+		if (strcmp(device->values[i].key, key) == 0)
+			return fail(parse, line, "%s is given twice in [device %s]; remove one", key,
+				device->name);
+	values = reallocarray(device->values, device->n_values + 1, sizeof(*values));
+	check(values);
+	device->values = values;
+	values[device->n_values] = (struct config_value){ .key = strdup(key), .text = strdup(text),
+		.given = true, .line = line };
+	check(values[device->n_values].key && values[device->n_values].text);
+	device->n_values++;
+	return 1;
+}
+
+static int on_key(void *data, const char *section, const char *key, const char *text)
+{
+	struct parse *parse = data;
+	unsigned int n = parse->line;
+
+	if (!*section)
+		return fail(parse, n, "'%s' stands before any [device NAME] section", key);
+	if (!parse->device)
+		return 1; /* of a section that was reported */
+	if (strcmp(key, "type") == 0)
+		return set_once(parse, n, &parse->device->type, "type", text);
+	if (strcmp(key, "socket") == 0)
+		return set_socket(parse, n, text);
+	if (strcmp(key, "mode") == 0)
+		return set_mode(parse, n, text);
+	if (strcmp(key, "socket-group") == 0)
+		return set_once(parse, n, &parse->device->socket_group, "socket-group", text);
+	return keep_value(parse, n, key, text);
+}
+
+/* fgets() for inih, which tells its handler neither the line nor that a section begins. */
+static char *read_line(char *buf, int size, void *data)
+{
+	struct parse *parse = data;
+	char section[256];
+	int c;
+
+	if (!fgets(buf, size, parse->file))
+		return NULL;
+	parse->line++;
+	if (!strchr(buf, '\n') && !feof(parse->file)) {
+		fail(parse, parse->line, "the line is longer than %d characters; shorten it", size - 2);
+		while ((c = getc(parse->file)) != EOF && c != '\n')
+			;
+		strcpy(buf, "\n");
+	}
+	if (sscanf(buf, " [%255[^]\n]", section) == 1)
+		on_section(parse, parse->line, section);
+	return buf;
+}
+
+/* --- Judging a device whole --- */
+
+static const struct config_key *find_key(const struct config_type *type, const char *name)
+{
+	for (size_t i = 0; i < type->n_keys; i++)
+		if (strcmp(type->keys[i].name, name) == 0)
+			return &type->keys[i];
+	return NULL;
+}
+
+static void unknown_key(struct parse *parse, const struct config_device *device,
+	const struct config_type *type, const struct config_value *value)
+{
+	const char *names[32] = { "type", "socket", "mode", "socket-group" };
+	size_t n = 4;
+
+	for (size_t i = 0; i < type->n_keys && n < ARRAY_SIZE(names); i++)
+		names[n++] = type->keys[i].name;
+	fail(parse, value->line, "unknown key '%s' in [device %s]; did you mean '%s'?", value->key,
+		device->name, nearest(value->key, names, n));
+}
+
+/* The values in the order of the table, defaults filled in; the keys' names are the table's from here on. */
+static void resolve_values(struct parse *parse, struct config_device *device,
+	const struct config_type *type)
+{
+	struct config_value *values = calloc(type->n_keys, sizeof(*values));
+
+	check(values);
+	for (size_t i = 0; i < type->n_keys; i++)
+		values[i].key = type->keys[i].name;
+	for (size_t i = 0; i < device->n_values; i++) {
+		struct config_value *from = &device->values[i];
+		const struct config_key *key = find_key(type, from->key);
+
+		if (key) {
+			values[key - type->keys] = *from;
+			values[key - type->keys].key = key->name;
+			judge_value(parse, key, &values[key - type->keys]);
+		} else {
+			unknown_key(parse, device, type, from);
+			free(from->text);
+		}
+		free((char *)from->key);
+	}
+	for (size_t i = 0; i < type->n_keys; i++)
+		if (!values[i].text && type->keys[i].fallback) {
+			values[i].text = strdup(type->keys[i].fallback);
+			check(values[i].text);
+			judge_value(parse, &type->keys[i], &values[i]);
+		}
+	free(device->values);
+	device->values = values;
+	device->n_values = type->n_keys;
+}
+
+static void drop_values(struct config_device *device)
+{
+	for (size_t i = 0; i < device->n_values; i++) {
+		free((char *)device->values[i].key);
+		free(device->values[i].text);
+	}
+	free(device->values);
+	device->values = NULL;
+	device->n_values = 0;
+}
+
+static void judge_device(struct parse *parse, struct config_device *device)
+{
+	const struct config_type *type = device->type ? find_type(device->type) : NULL;
+	const char *names[ARRAY_SIZE(types)];
+	const char *wrong;
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
+		names[i] = types[i]->name;
+	if (!device->socket)
+		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path", device->name);
+	if (!type) {
+		if (device->type)
+			fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
+				device->name, device->type,
+				nearest(device->type, names, ARRAY_SIZE(names)));
+		else
+			fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name,
+				names[0]);
+		drop_values(device);
+		return;
+	}
+	resolve_values(parse, device, type);
+	if (!parse->errors && type->complete) {
+		wrong = type->complete(parse->config, device);
+		if (wrong)
+			fail(parse, device->line, "[device %s]: %s", device->name, wrong);
+	}
+}
+
+static void judge_sockets(struct parse *parse)
+{
+	struct config *config = parse->config;
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		for (size_t j = 0; j < i; j++)
+			if (config->devices[i].socket && config->devices[j].socket &&
+				strcmp(config->devices[i].socket, config->devices[j].socket) == 0)
+				fail(parse, config->devices[i].line,
+					"[device %s] has the same socket as [device %s]; each needs its own",
+					config->devices[i].name, config->devices[j].name);
+}
+
+static char *guest_name(const char *path)
+{
+	const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+	size_t n = strlen(base);
+
+	if (n > 5 && strcmp(base + n - 5, ".conf") == 0)
+		n -= 5;
+	return strndup(base, n);
+}
+
+static void parse_file(struct parse *parse)
+{
+	int r;
+
+	ini_allow_multiline = false;
+	ini_inline_comment_prefixes = (char *)";#";
+	r = ini_parse_stream(read_line, parse, on_key, parse);
+	if (r > 0)
+		fail(parse, (unsigned int)r, "not understood; a line is 'key = value' or '[device NAME]'");
+	for (size_t i = 0; i < parse->config->n_devices; i++)
+		judge_device(parse, &parse->config->devices[i]);
+	judge_sockets(parse);
+	if (parse->config->n_devices == 0 && !parse->errors)
+		fail(parse, 0, "no [device NAME] section; a guest needs at least one device");
+}
+
+int config_load(const char *path, struct config **ret_config, char **ret_error)
+{
+	struct parse parse = { .config = calloc(1, sizeof(struct config)) };
+	FILE *f = fopen(path, "re");
+	int r = f ? 0 : -errno;
+
+	parse.file = f;
+	check(parse.config);
+	parse.config->path = strdup(path);
+	parse.config->guest = guest_name(path);
+	parse.config->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct config_device));
+	check(parse.config->path && parse.config->guest && parse.config->devices);
+	if (!f)
+		fail(&parse, 0, "cannot be read: %s", strerror(-r));
+	else if (!config_check_name(parse.config->guest))
+		fail(&parse, 0, "the guest's name, which is the file's without .conf, is not a valid name: '%s'",
+			parse.config->guest);
+	else
+		parse_file(&parse);
+	if (f)
+		fclose(f);
+	if (parse.errors) {
+		*ret_error = parse.errors;
+		config_free(parse.config);
+		return r < 0 ? r : -EINVAL;
+	}
+	*ret_config = parse.config;
+	return 0;
+}
+
+struct config *config_free(struct config *config)
+{
+	if (!config)
+		return NULL;
+	for (size_t i = 0; i < config->n_devices; i++) {
+		struct config_device *device = &config->devices[i];
+
+		for (size_t j = 0; j < device->n_values; j++)
+			free(device->values[j].text);
+		free(device->values);
+		free(device->name);
+		free(device->type);
+		free(device->socket);
+		free(device->socket_group);
+	}
+	free(config->devices);
+	free(config->guest);
+	free(config->path);
+	free(config);
+	return NULL;
+}
+
+const struct config_device *config_device(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_devices; i++)
+		if (strcmp(config->devices[i].name, name) == 0)
+			return &config->devices[i];
+	return NULL;
+}
+
+const struct config_value *config_value(const struct config_device *device, const char *key)
+{
+	for (size_t i = 0; i < device->n_values; i++)
+		if (strcmp(device->values[i].key, key) == 0)
+			return &device->values[i];
+	check(!"a key of the type's table");
+	return NULL;
+}

@@ -1,0 +1,235 @@
+/*
+ * A process starts in steps, and its rights only fall: descriptors handed over are taken, the role takes
+ * what else it needs, then capabilities are dropped, and only then is the first hostile byte read: the
+ * loop has not run before.
+ */
+#include "proc/proc.h"
+
+#include <cap-ng.h>
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "build-config.h"
+#include "fd/fdstore.h"
+
+struct arguments {
+	const char *instance;
+	const char *config;
+	const char *runtime_dir;
+};
+
+static void usage(const struct proc_role *role)
+{
+	printf("Usage: bulkhead-%s --instance=%s [--config=FILE] [--runtime-dir=DIR]\n\n"
+	       "A process of the Bulkhead suite; it is started by systemd or by 'bulkhead run'.\n\n"
+	       "  --instance=%-16s which guest%s to serve\n"
+	       "  --config=FILE              the guest's file (default " BULKHEAD_CONFDIR "/GUEST.conf)\n"
+	       "  --runtime-dir=DIR          where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
+	       "  --help, --version\n",
+		role->name, role->per_device ? "GUEST:DEVICE" : "GUEST",
+		role->per_device ? "GUEST:DEVICE" : "GUEST", role->per_device ? " and device" : "");
+}
+
+/* Returns 1 to go on, 0 for a clean end (help), negative for an error already reported. */
+static int parse_arguments(int argc, char *argv[], const struct proc_role *role, struct arguments *ret)
+{
+	static const struct option options[] = { { "instance", required_argument, NULL, 'i' },
+		{ "config", required_argument, NULL, 'c' }, { "runtime-dir", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'v' }, { 0 } };
+	int c;
+
+	*ret = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
+	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+		switch (c) {
+		case 'i':
+			ret->instance = optarg;
+			break;
+		case 'c':
+			ret->config = optarg;
+			break;
+		case 'r':
+			ret->runtime_dir = optarg;
+			break;
+		case 'h':
+			usage(role);
+			return 0;
+		case 'v':
+			puts("bulkhead-" BULKHEAD_VERSION);
+			return 0;
+		default:
+			return -EINVAL;
+		}
+	}
+	if (ret->instance && optind == argc)
+		return 1;
+	log_error("--instance=%s is needed, and nothing but options; see --help",
+		role->per_device ? "GUEST:DEVICE" : "GUEST");
+	return -EINVAL;
+}
+
+static int load_config(struct proc *proc, const struct arguments *args, const char *guest,
+	const char *device)
+{
+	_cleanup_free_ char *path = NULL, *error = NULL;
+	char *line, *rest;
+	int r;
+
+	check(asprintf(&path, "%s/%s.conf", BULKHEAD_CONFDIR, guest) >= 0);
+	r = config_load(args->config ?: path, &proc->config, &error);
+	if (r < 0) {
+		for (rest = error; (line = strsep(&rest, "\n"));)
+			log_error("%s", line);
+		return r;
+	}
+	if (!proc->role->per_device)
+		return 0;
+	proc->device = config_device(proc->config, device);
+	if (proc->device)
+		return 0;
+	log_error("%s has no [device %s]", proc->config->path, device);
+	return -EINVAL;
+}
+
+/* One directory for each guest; the sockets in it are reached by the suite's own users only. */
+static int make_directories(struct proc *proc)
+{
+	static const char *const subs[] = { "", "/bus", "/link" };
+
+	(void)mkdir(BULKHEAD_RUNDIR, 0755);
+	for (size_t i = 0; i < 3; i++) {
+		_cleanup_free_ char *path = NULL;
+
+		check(asprintf(&path, "%s%s", proc->runtime_dir, subs[i]) >= 0);
+		if (mkdir(path, i == 0 ? 0755 : 0770) < 0 && errno != EEXIST) {
+			log_error("cannot make the directory %s: %s", path, strerror(errno));
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+static int make_loop(struct proc *proc)
+{
+	sigset_t mask;
+	int r;
+
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if ((r = sd_event_default(&proc->event)) < 0 ||
+		(r = sd_event_add_signal(proc->event, NULL, SIGTERM, NULL, NULL)) < 0 ||
+		(r = sd_event_add_signal(proc->event, NULL, SIGINT, NULL, NULL)) < 0 ||
+		(r = sd_event_set_watchdog(proc->event, true)) < 0)
+		log_error("cannot make the event loop: %s", strerror(-r));
+	return r < 0 ? r : 0;
+}
+
+static void drop_rights(const struct proc_role *role)
+{
+	capng_clear(CAPNG_SELECT_BOTH);
+	for (const int *cap = role->keep_caps; cap && *cap >= 0; cap++)
+		if (capng_have_capability(CAPNG_PERMITTED, (unsigned int)*cap))
+			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned int)*cap);
+	(void)capng_apply(CAPNG_SELECT_CAPS);
+}
+
+static int run(struct proc *proc)
+{
+	int r = proc->role->start(proc);
+
+	if (r < 0)
+		return r;
+	drop_rights(proc->role);
+	r = sd_event_loop(proc->event);
+	if (r < 0)
+		log_error("the event loop failed: %s", strerror(-r));
+	return r;
+}
+
+static int set_up(struct proc *proc, const struct arguments *args, char *guest)
+{
+	char *device = strchr(guest, ':');
+	int r;
+
+	if (device)
+		*device++ = '\0';
+	proc->guest = guest;
+	log_open(proc->role->name, guest, device);
+	if (proc->role->per_device != (device != NULL)) {
+		log_error("--instance=%s: must be %s", args->instance,
+			proc->role->per_device ? "GUEST:DEVICE" : "GUEST");
+		return -EINVAL;
+	}
+	check(asprintf((char **)&proc->runtime_dir, "%s/%s", args->runtime_dir, guest) >= 0);
+	if ((r = load_config(proc, args, guest, device)) < 0 || (r = make_directories(proc)) < 0)
+		return r;
+	return make_loop(proc);
+}
+
+int proc_main(int argc, char *argv[], const struct proc_role *role)
+{
+	_cleanup_free_ char *guest = NULL;
+	struct proc proc = { .role = role };
+	struct arguments args;
+	int r;
+
+	log_open(role->name, NULL, NULL);
+	r = parse_arguments(argc, argv, role, &args);
+	if (r <= 0)
+		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	umask(0007);
+	r = fdstore_init();
+	if (r < 0)
+		log_error("cannot take over the descriptors of the service manager: %s", strerror(-r));
+	guest = strdup(args.instance);
+	check(guest);
+	if (r >= 0)
+		r = set_up(&proc, &args, guest);
+	if (r >= 0)
+		r = run(&proc);
+	if (role->stop)
+		role->stop(&proc);
+	fdstore_close_rest();
+	sd_event_unref(proc.event);
+	config_free(proc.config);
+	free((char *)proc.runtime_dir);
+	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+void proc_ready(struct proc *proc)
+{
+	(void)sd_notify(0, "READY=1");
+}
+
+void proc_status(struct proc *proc, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	(void)sd_notifyf(0, "STATUS=%s", text);
+}
+
+char *proc_path(const struct proc *proc, const char *sub, const char *name)
+{
+	char *path;
+
+	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_dir, sub, name) >= 0);
+	return path;
+}
