@@ -66,8 +66,9 @@ static unsigned int distance(const char *a, const char *b)
 		for (unsigned int j = 1; j <= n; j++) {
 			unsigned int above = row[j];
 			unsigned int change = diagonal + (*a != b[j - 1]);
+			unsigned int insert = MIN(above, row[j - 1]) + 1;
 
-			row[j] = MIN(change, MIN(above, row[j - 1]) + 1);
+			row[j] = MIN(change, insert);
 			diagonal = above;
 		}
 	}

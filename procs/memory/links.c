@@ -1,0 +1,260 @@
+/*
+ * The side links: one listening socket for each peer, so that who asks is known from where it asked. A
+ * request is answered before the next is read. A new connection replaces the old one: the old process is
+ * gone, or about to be.
+ */
+#include "memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+
+/** struct link_row - a row of the side link's table */
+struct link_row {
+	Bh__Link__BodyCase request;
+	unsigned int roles;
+	/* fills reply and the descriptors that ride on it (borrowed) | negative errno: Failure is answered */
+	int (*handle)(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+		struct fdset *out);
+};
+
+/* --- Handlers, in the order of the table --- */
+
+static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static uint64_t tokens[FDLINK_FDS_MAX];
+	static Bh__DepositReply body;
+	struct device *device = memory_device(peer->memory, peer->name, msg->deposit->device);
+
+	if (!device)
+		return -ENOENT;
+	if (in->n_fds != msg->deposit->n_fds || in->n_fds == 0)
+		return -EBADMSG;
+	for (size_t i = 0; i < in->n_fds; i++) {
+		tokens[i] = vault_put(device->vault, fdset_steal(in, i));
+		if (tokens[i] == 0)
+			return -ENOMEM;
+	}
+	bh__deposit_reply__init(&body);
+	body.n_tokens = in->n_fds;
+	body.tokens = tokens;
+	reply->body_case = BH__LINK__BODY_DEPOSIT_REPLY;
+	reply->deposit_reply = &body;
+	return 0;
+}
+
+static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static Bh__RedeemReply body = BH__REDEEM_REPLY__INIT;
+	const Bh__Redeem *redeem = msg->redeem;
+	struct device *device = memory_device(peer->memory, peer->name, redeem->device);
+
+	if (!device)
+		return -ENOENT;
+	if (redeem->n_tokens == 0 || redeem->n_tokens > FDLINK_FDS_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < redeem->n_tokens; i++) {
+		int fd = vault_get(device->vault, redeem->tokens[i]);
+
+		if (fd < 0)
+			return -ENOENT;
+		out->fds[out->n_fds++] = fd;
+	}
+	reply->body_case = BH__LINK__BODY_REDEEM_REPLY;
+	reply->redeem_reply = &body;
+	return 0;
+}
+
+static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static Bh__AttachReply body;
+	static char *names[FDLINK_FDS_MAX];
+	struct device *device = peer->device;
+	int ledger = ledgers_get(device, msg->attach->ledger_bytes);
+	const char *name;
+	int fd;
+
+	if (ledger < 0)
+		return ledger;
+	bh__attach_reply__init(&body);
+	body.kept = names;
+	fd = record_readonly_fd(device->record_fd);
+	if (fd < 0)
+		return fd;
+	/* the only descriptor that is not borrowed: handed to `in`, which is closed after the reply */
+	in->fds[in->n_fds++] = fd;
+	out->fds[out->n_fds++] = fd;
+	out->fds[out->n_fds++] = ledger;
+	for (size_t i = 0; (fd = vault_named(device->vault, i, &name)) >= 0; i++) {
+		out->fds[out->n_fds++] = fd;
+		names[body.n_kept++] = (char *)name;
+	}
+	reply->body_case = BH__LINK__BODY_ATTACH_REPLY;
+	reply->attach_reply = &body;
+	return 0;
+}
+
+static int handle_keep(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static Bh__KeepReply body = BH__KEEP_REPLY__INIT;
+	int r;
+
+	if (in->n_fds != 1)
+		return -EBADMSG;
+	r = vault_keep_named(peer->device->vault, msg->keep->name, fdset_steal(in, 0));
+	reply->body_case = BH__LINK__BODY_KEEP_REPLY;
+	reply->keep_reply = &body;
+	return r;
+}
+
+static int handle_unkeep(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static Bh__UnkeepReply body = BH__UNKEEP_REPLY__INIT;
+
+	vault_drop_named(peer->device->vault, msg->unkeep->name);
+	reply->body_case = BH__LINK__BODY_UNKEEP_REPLY;
+	reply->unkeep_reply = &body;
+	return 0;
+}
+
+static const struct link_row table[] = {
+	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, handle_deposit },
+	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, handle_redeem },
+	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, handle_attach },
+	{ BH__LINK__BODY_KEEP, ROLE_WORKER, handle_keep },
+	{ BH__LINK__BODY_UNKEEP, ROLE_WORKER, handle_unkeep },
+};
+
+static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		if (table[i].request != msg->body_case)
+			continue;
+		if (!(table[i].roles & peer->role))
+			return -EPERM;
+		return table[i].handle(peer, msg, in, reply, out);
+	}
+	return -EOPNOTSUPP;
+}
+
+/* --- Connections --- */
+
+static void disconnect(struct peer *peer)
+{
+	peer->link_source = sd_event_source_disable_unref(peer->link_source);
+	peer->link_fd = fd_close(peer->link_fd);
+	peer->pid = 0;
+}
+
+static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset *out, int r)
+{
+	bh__link_failure__init(failure);
+	failure->error = -r;
+	failure->text = strerror(-r);
+	bh__link__init(reply);
+	reply->body_case = BH__LINK__BODY_FAILURE;
+	reply->failure = failure;
+	out->n_fds = 0;
+}
+
+static int on_request(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct peer *peer = data;
+	_cleanup_fdset_ struct fdset in = FDSET_INIT;
+	struct fdset out = FDSET_INIT; /* borrowed: the vault's */
+	Bh__Link *msg, reply = BH__LINK__INIT;
+	Bh__LinkFailure failure;
+	int r = fdlink_recv(fd, &msg, &in);
+
+	if (r == -EAGAIN)
+		return 0;
+	if (r < 0) {
+		if (r != -ECONNRESET)
+			log_warning("%s sent a malformed request on its link: %s", peer->name,
+				strerror(-r));
+		disconnect(peer);
+		return 0;
+	}
+	r = dispatch(peer, msg, &in, &reply, &out);
+	bh__link__free_unpacked(msg, NULL);
+	if (r < 0)
+		fill_failure(&reply, &failure, &out, r);
+	if (fdlink_send(fd, &reply, out.fds, out.n_fds) < 0)
+		disconnect(peer);
+	return 0;
+}
+
+static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
+{
+	struct peer *peer = data;
+	pid_t pid = 0;
+	int fd = fdlink_accept(listen_fd, &pid), r;
+
+	if (fd < 0) {
+		if (fd == -EPERM)
+			log_warning("somebody else's process tried to be '%s'", peer->name);
+		return 0;
+	}
+	disconnect(peer);
+	r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN, on_request, peer);
+	if (r < 0) {
+		fd_close(fd);
+		return 0;
+	}
+	peer->link_fd = fd;
+	peer->pid = pid;
+	peer->connects++;
+	sd_event_now(peer->memory->proc->event, CLOCK_MONOTONIC, &peer->connected_usec);
+	return 0;
+}
+
+/* A stored listener whose path was removed hears nobody. */
+static bool still_bound(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+int links_open(struct peer *peer)
+{
+	_cleanup_free_ char *path = proc_path(peer->memory->proc, "link", peer->name);
+	char stored[128];
+
+	snprintf(stored, sizeof(stored), "link.%s", peer->name);
+	peer->link_fd = -1;
+	peer->listen_fd = fdstore_take(stored);
+	if (peer->listen_fd >= 0 && !still_bound(path)) {
+		(void)fdstore_remove(stored);
+		peer->listen_fd = fd_close(peer->listen_fd);
+	}
+	if (peer->listen_fd < 0) {
+		peer->listen_fd = fdlink_listen(path, 0660);
+		if (peer->listen_fd < 0) {
+			log_error("cannot listen on %s: %s", path, strerror(-peer->listen_fd));
+			return peer->listen_fd;
+		}
+		(void)fdstore_push(stored, peer->listen_fd);
+	}
+	return sd_event_add_io(peer->memory->proc->event, &peer->listen_source, peer->listen_fd, EPOLLIN,
+		on_connect, peer);
+}
+
+void links_close(struct peer *peer)
+{
+	disconnect(peer);
+	peer->listen_source = sd_event_source_disable_unref(peer->listen_source);
+	peer->listen_fd = fd_close(peer->listen_fd);
+}

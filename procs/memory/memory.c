@@ -1,0 +1,134 @@
+/*
+ * The memory manager: it keeps what must not be forgotten, and does nothing else. What it keeps lies in its
+ * fd store as well, so that its own death forgets nothing. It dials its peers, which may die; they listen.
+ */
+#include "memory.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+
+struct device *memory_device(struct memory *memory, const char *peer, const char *name)
+{
+	for (size_t i = 0; i < memory->n_devices; i++) {
+		const char *device = memory->devices[i].config->name;
+
+		if (strcmp(device, name) == 0)
+			return strcmp(peer, "frontend") == 0 || strcmp(peer, device) == 0
+				? &memory->devices[i]
+				: NULL;
+	}
+	return NULL;
+}
+
+static int open_devices(struct memory *memory)
+{
+	const struct config *config = memory->proc->config;
+
+	memory->devices = calloc(config->n_devices, sizeof(*memory->devices));
+	memory->seen = calloc(config->n_devices, sizeof(*memory->seen));
+	check(memory->devices && memory->seen);
+	memory->n_devices = config->n_devices;
+	for (size_t i = 0; i < config->n_devices; i++) {
+		struct device *device = &memory->devices[i];
+		int r;
+
+		device->memory = memory;
+		device->config = &config->devices[i];
+		r = records_open(device);
+		if (r < 0) {
+			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));
+			return r;
+		}
+	}
+	return 0;
+}
+
+static int open_peer(struct memory *memory, struct peer *peer, const char *name, struct device *device)
+{
+	_cleanup_free_ char *path = proc_path(memory->proc, "bus", name);
+	struct bus_peer id = { .name = name, .role = device ? ROLE_WORKER : ROLE_FRONTEND,
+		.table = memory_table, .context = memory };
+	int r;
+
+	*peer = (struct peer){ .memory = memory, .name = name, .role = id.role, .device = device,
+		.listen_fd = -1, .link_fd = -1 };
+	r = links_open(peer);
+	if (r < 0)
+		return r;
+	r = bus_server_dial(&peer->bus, memory->proc->event, path, &id);
+	if (r < 0)
+		log_error("cannot speak to %s: %s", path, strerror(-r));
+	return r;
+}
+
+static int open_peers(struct memory *memory)
+{
+	int r;
+
+	memory->peers = calloc(memory->n_devices + 1, sizeof(*memory->peers));
+	check(memory->peers);
+	memory->n_peers = memory->n_devices + 1;
+	for (size_t i = 0; i < memory->n_peers; i++)
+		memory->peers[i].listen_fd = memory->peers[i].link_fd = -1;
+	r = open_peer(memory, &memory->peers[0], "frontend", NULL);
+	for (size_t i = 0; r == 0 && i < memory->n_devices; i++)
+		r = open_peer(memory, &memory->peers[i + 1], memory->devices[i].config->name,
+			&memory->devices[i]);
+	return r;
+}
+
+static int open_ctl(struct memory *memory)
+{
+	struct bus_peer id = { .name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory };
+	_cleanup_free_ char *path = NULL;
+	int r;
+
+	check(asprintf(&path, "%s/ctl.sock", memory->proc->runtime_dir) >= 0);
+	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0660, &id);
+	if (r < 0)
+		log_error("cannot listen on %s: %s", path, strerror(-r));
+	return r;
+}
+
+int memory_start(struct proc *proc)
+{
+	struct memory *memory = calloc(1, sizeof(*memory));
+	int r;
+
+	check(memory);
+	proc->data = memory;
+	memory->proc = proc;
+	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
+	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
+		(r = open_ctl(memory)) < 0)
+		return r;
+	fdstore_drop_rest();
+	proc_ready(proc);
+	return 0;
+}
+
+void memory_stop(struct proc *proc)
+{
+	struct memory *memory = proc->data;
+
+	if (!memory)
+		return;
+	bus_server_free(memory->ctl);
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		bus_server_free(memory->peers[i].bus);
+		links_close(&memory->peers[i]);
+	}
+	for (size_t i = 0; i < memory->n_devices; i++)
+		records_close(&memory->devices[i]);
+	free(memory->peers);
+	free(memory->devices);
+	free(memory->seen);
+	free(memory);
+	proc->data = NULL;
+}

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <sys/queue.h>
+#include <time.h>
+
+#include "bus/bus.h"
+#include "fd/fdlink.h"
+#include "proc/proc.h"
+#include "record/record.h"
+#include "vault.h"
+
+/* What the files of this process share: one guest's devices and peers. */
+
+enum role {
+	ROLE_FRONTEND = 1 << 0,
+	ROLE_WORKER = 1 << 1,
+	ROLE_CTL = 1 << 2,
+};
+
+/** struct device - what is remembered of one device */
+struct device {
+	struct memory *memory;
+	const struct config_device *config;
+	struct vault *vault;
+	int record_fd;
+	struct record_file *record;
+	int ledger_fd;              /* -1 until a worker has attached */
+	uint64_t ledger_bytes;
+	Bh__Desired *desired;       /* never NULL */
+	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
+	struct bus_request *watch;  /* the worker's, waiting for a newer generation; or NULL */
+};
+
+/** struct peer - a process of the suite that may speak to us */
+struct peer {
+	struct memory *memory;
+	const char *name;
+	enum role role;
+	struct device *device;      /* workers: theirs; frontend: NULL */
+	struct bus_server *bus;
+	int listen_fd;
+	int link_fd;                /* the connection; -1 = not there now */
+	sd_event_source *listen_source;
+	sd_event_source *link_source;
+	pid_t pid;
+	uint64_t connected_usec;
+	uint64_t connects;
+};
+
+struct memory {
+	struct proc *proc;
+	struct device *devices;
+	size_t n_devices;
+	struct peer *peers;         /* the frontend, then one for each device */
+	size_t n_peers;
+	struct bus_server *ctl;
+	struct bus_request *watch;  /* the frontend's; or NULL */
+	Bh__Seen *seen;             /* what it has seen, n_devices entries; generation only */
+	uint64_t started_usec;
+};
+
+extern const struct bus_row memory_table[];
+
+int memory_start(struct proc *proc);
+void memory_stop(struct proc *proc);
+
+/** memory_device() - by name, if this peer may ask about it: workers about their own only; or NULL */
+struct device *memory_device(struct memory *memory, const char *peer, const char *name);
+
+/* records.c */
+int records_open(struct device *device);
+void records_close(struct device *device);
+/** records_answer_frontend() - answer the frontend's watch if there is something new */
+void records_answer_frontend(struct memory *memory);
+int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
+int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
+int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
+int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
+
+/* links.c */
+int links_open(struct peer *peer);
+void links_close(struct peer *peer);
+
+/* ledgers.c */
+/** ledgers_get() - the device's ledger file of at least this size, made if need be; borrowed */
+int ledgers_get(struct device *device, uint64_t n_bytes);
+
+/* status.c */
+int handle_get_status(void *context, struct bus_request *request, const Bh__Envelope *msg);

@@ -1,0 +1,348 @@
+/*
+ * The records: what the VMM wants, written by the frontend, and what the worker offers and has done. A half
+ * is replaced whole, in the record file first: who is killed after that has committed, who is killed
+ * before has not.
+ */
+#include "memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+#include "regions.h"
+
+#define RINGS_MAX 256
+
+static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
+{
+	size_t n = protobuf_c_message_get_packed_size(msg);
+	_cleanup_free_ uint8_t *buf = malloc(n + 1);
+
+	if (!buf)
+		return NULL;
+	protobuf_c_message_pack(msg, buf);
+	return protobuf_c_message_unpack(msg->descriptor, NULL, n, buf);
+}
+
+/* --- Open and close --- */
+
+static int open_file(struct device *device)
+{
+	char name[128];
+
+	snprintf(name, sizeof(name), "r.%s", device->config->name);
+	device->record_fd = fdstore_take(name);
+	if (device->record_fd >= 0)
+		return 0;
+	device->record_fd = record_create(device->config->name);
+	if (device->record_fd < 0)
+		return device->record_fd;
+	return fdstore_push(name, device->record_fd);
+}
+
+static void take_ledger(struct device *device)
+{
+	char name[128];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "l.%s", device->config->name);
+	device->ledger_fd = fdstore_take(name);
+	if (device->ledger_fd >= 0 && fstat(device->ledger_fd, &st) == 0)
+		device->ledger_bytes = (uint64_t)st.st_size;
+}
+
+int records_open(struct device *device)
+{
+	int r;
+
+	device->record_fd = device->ledger_fd = -1;
+	r = vault_open(&device->vault, device->config->name);
+	if (r < 0)
+		return r;
+	vault_restore(device->vault);
+	take_ledger(device);
+	r = open_file(device);
+	if (r < 0)
+		return r;
+	r = record_open(&device->record, device->record_fd);
+	if (r < 0)
+		return r;
+	r = record_read_desired(device->record, &device->desired);
+	if (r < 0)
+		return r;
+	r = record_read_observed(device->record, &device->observed);
+	if (r == 0)
+		vault_collect(device->vault, device->desired);
+	return r;
+}
+
+void records_close(struct device *device)
+{
+	if (device->desired)
+		bh__desired__free_unpacked(device->desired, NULL);
+	if (device->observed)
+		bh__observed__free_unpacked(device->observed, NULL);
+	record_close(device->record);
+	vault_close(device->vault);
+	fd_close(device->record_fd);
+	fd_close(device->ledger_fd);
+}
+
+/* --- What the frontend commits --- */
+
+static const Bh__Region *find_region(const Bh__Desired *desired, uint64_t token, uint64_t gpa)
+{
+	for (size_t i = 0; i < desired->n_regions; i++)
+		if (desired->regions[i]->token == token && desired->regions[i]->gpa == gpa)
+			return desired->regions[i];
+	return NULL;
+}
+
+/* Regions that were there before were judged then; only the seal is carried on. */
+static int check_regions(struct device *device, Bh__Desired *desired, char *text, size_t n_text)
+{
+	if (regions_check_table(desired->regions, desired->n_regions, text, n_text))
+		return 1;
+	for (size_t i = 0; i < desired->n_regions; i++) {
+		Bh__Region *region = desired->regions[i];
+		const Bh__Region *old = find_region(device->desired, region->token, region->gpa);
+		int fd = vault_get(device->vault, region->token);
+
+		if (fd < 0) {
+			snprintf(text, n_text, "a memory region names a descriptor that was not deposited");
+			return 1;
+		}
+		if (old && old->size_bytes == region->size_bytes &&
+			old->offset_bytes == region->offset_bytes)
+			region->sealed = old->sealed;
+		else if (regions_check_file(fd, region, text, n_text))
+			return 1;
+	}
+	return 0;
+}
+
+static bool token_there(const struct device *device, uint64_t token)
+{
+	return token == 0 || vault_get(device->vault, token) >= 0;
+}
+
+static int check_rings(struct device *device, const Bh__Desired *desired, char *text, size_t n_text)
+{
+	if (desired->n_rings > RINGS_MAX) {
+		snprintf(text, n_text, "%zu rings; at most %d are possible", desired->n_rings, RINGS_MAX);
+		return 1;
+	}
+	for (size_t i = 0; i < desired->n_rings; i++) {
+		const Bh__Ring *ring = desired->rings[i];
+
+		if (token_there(device, ring->kick_token) && token_there(device, ring->call_token) &&
+			token_there(device, ring->err_token))
+			continue;
+		snprintf(text, n_text, "ring %u names a descriptor that was not deposited", ring->index);
+		return 1;
+	}
+	return 0;
+}
+
+static void answer_worker(struct device *device)
+{
+	Bh__WatchDesiredReply reply = BH__WATCH_DESIRED_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	if (!device->watch)
+		return;
+	reply.generation = device->desired->generation;
+	body.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
+	body.watch_desired_reply = &reply;
+	bus_request_reply(ptr_steal(&device->watch), &body);
+}
+
+static int put_in_force(struct device *device, Bh__Desired *desired)
+{
+	int r = record_write_desired(device->record, desired);
+
+	if (r < 0) {
+		bh__desired__free_unpacked(desired, NULL);
+		return r;
+	}
+	bh__desired__free_unpacked(device->desired, NULL);
+	device->desired = desired;
+	vault_collect(device->vault, desired);
+	answer_worker(device);
+	return 0;
+}
+
+static void answer_commit(struct bus_request *request, const struct device *device, char *refused,
+	bool stale)
+{
+	Bh__CommitDesiredReply reply = BH__COMMIT_DESIRED_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	reply.generation = device->desired->generation;
+	reply.refused = refused;
+	reply.stale = stale;
+	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
+	body.commit_desired_reply = &reply;
+	bus_request_reply(request, &body);
+}
+
+int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	const Bh__CommitDesired *commit = msg->commit_desired;
+	struct device *device =
+		memory_device(context, bus_request_peer(request), commit->device);
+	char text[256] = "";
+	Bh__Desired *desired;
+	int r;
+
+	if (!device || !commit->desired)
+		return -ENOENT;
+	if (commit->desired->generation <= device->desired->generation) {
+		answer_commit(request, device, text, true);
+		return 0;
+	}
+	desired = (Bh__Desired *)copy_message(&commit->desired->base);
+	if (!desired)
+		return -ENOMEM;
+	if (check_regions(device, desired, text, sizeof(text)) ||
+		check_rings(device, desired, text, sizeof(text))) {
+		bh__desired__free_unpacked(desired, NULL);
+		vault_collect(device->vault, device->desired);
+		answer_commit(request, device, text, false);
+		return 0;
+	}
+	r = put_in_force(device, desired);
+	if (r < 0)
+		return r;
+	answer_commit(request, device, text, false);
+	return 0;
+}
+
+/* --- What the worker watches and reports --- */
+
+static void on_worker_gone(void *data, struct bus_request *request)
+{
+	struct device *device = data;
+
+	if (device->watch == request)
+		device->watch = NULL;
+}
+
+int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	struct device *device =
+		memory_device(context, bus_request_peer(request), msg->watch_desired->device);
+
+	if (!device)
+		return -ENOENT;
+	if (device->watch)
+		bus_request_drop(device->watch);
+	device->watch = request;
+	bus_request_on_gone(request, on_worker_gone, device);
+	if (device->desired->generation > msg->watch_desired->generation)
+		answer_worker(device);
+	return 0;
+}
+
+int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	const Bh__ReportObserved *report = msg->report_observed;
+	struct device *device =
+		memory_device(context, bus_request_peer(request), report->device);
+	Bh__ReportObservedReply reply = BH__REPORT_OBSERVED_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+	Bh__Observed *observed;
+	int r;
+
+	if (!device || !report->observed)
+		return -ENOENT;
+	observed = (Bh__Observed *)copy_message(&report->observed->base);
+	if (!observed)
+		return -ENOMEM;
+	if (observed->generation <= device->observed->generation)
+		observed->generation = device->observed->generation + 1;
+	r = record_write_observed(device->record, observed);
+	if (r < 0) {
+		bh__observed__free_unpacked(observed, NULL);
+		return r;
+	}
+	bh__observed__free_unpacked(device->observed, NULL);
+	device->observed = observed;
+	body.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED_REPLY;
+	body.report_observed_reply = &reply;
+	bus_request_reply(request, &body);
+	records_answer_frontend(context);
+	return 0;
+}
+
+/* --- What the frontend watches --- */
+
+static void fill_record(const struct memory *memory, size_t i, Bh__Record *record)
+{
+	const struct device *device = &memory->devices[i];
+
+	bh__record__init(record);
+	record->device = device->config->name;
+	record->observed = device->observed;
+	if (memory->seen[i].generation == 0)
+		record->desired = device->desired;
+}
+
+void records_answer_frontend(struct memory *memory)
+{
+	Bh__WatchObservedReply reply = BH__WATCH_OBSERVED_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+	Bh__Record records[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
+	size_t n = 0;
+
+	for (size_t i = 0; memory->watch && i < memory->n_devices; i++) {
+		if (memory->devices[i].observed->generation <= memory->seen[i].generation)
+			continue;
+		fill_record(memory, i, &records[n]);
+		list[n] = &records[n];
+		n++;
+	}
+	if (n == 0)
+		return;
+	reply.n_records = n;
+	reply.records = list;
+	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
+	body.watch_observed_reply = &reply;
+	bus_request_reply(ptr_steal(&memory->watch), &body);
+}
+
+static void on_frontend_gone(void *data, struct bus_request *request)
+{
+	struct memory *memory = data;
+
+	if (memory->watch == request)
+		memory->watch = NULL;
+}
+
+static uint64_t seen_of(const Bh__WatchObserved *watch, const char *device)
+{
+	for (size_t i = 0; i < watch->n_seen; i++)
+		if (strcmp(watch->seen[i]->device, device) == 0)
+			return watch->seen[i]->generation;
+	return 0;
+}
+
+int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	struct memory *memory = context;
+
+	if (memory->watch)
+		bus_request_drop(memory->watch);
+	memory->watch = request;
+	bus_request_on_gone(request, on_frontend_gone, memory);
+	for (size_t i = 0; i < memory->n_devices; i++)
+		memory->seen[i].generation =
+			seen_of(msg->watch_observed, memory->devices[i].config->name);
+	records_answer_frontend(memory);
+	return 0;
+}

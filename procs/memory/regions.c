@@ -1,0 +1,106 @@
+/*
+ * A worker maps what passed here, and guest addresses are looked up in it; so no number may wrap, and no
+ * two regions may answer for one address. A file that shrinks later would end whoever touches it: files
+ * are sealed against that where they can be (memfds made with sealing allowed), and where they cannot,
+ * the worker's SIGBUS guard stands in.
+ */
+#include "regions.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/bytes.h"
+
+#define HEX "0x%llx"
+#define NUM(x) ((unsigned long long)(x))
+
+static int check_numbers(const Bh__Region *r, char *text, size_t n_text)
+{
+	uint64_t end;
+
+	if (r->size_bytes == 0) {
+		snprintf(text, n_text, "the memory region at guest address " HEX " has no size", NUM(r->gpa));
+		return 1;
+	}
+	if (add_overflows(r->gpa, r->size_bytes, &end) || add_overflows(r->uva, r->size_bytes, &end) ||
+		add_overflows(r->offset_bytes, r->size_bytes, &end) || end > INT64_MAX) {
+		snprintf(text, n_text,
+			"the memory region at guest address " HEX " of " HEX " bytes wraps around",
+			NUM(r->gpa), NUM(r->size_bytes));
+		return 1;
+	}
+	return 0;
+}
+
+static bool overlap(uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
+{
+	return a < b + nb && b < a + na;
+}
+
+int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t n_text)
+{
+	if (n > REGIONS_MAX) {
+		snprintf(text, n_text, "%zu memory regions; at most %d are possible", n, REGIONS_MAX);
+		return 1;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const Bh__Region *a = regions[i];
+
+		if (check_numbers(a, text, n_text))
+			return 1;
+		for (size_t j = 0; j < i; j++) {
+			const Bh__Region *b = regions[j];
+
+			if (!overlap(a->gpa, a->size_bytes, b->gpa, b->size_bytes) &&
+				!overlap(a->uva, a->size_bytes, b->uva, b->size_bytes))
+				continue;
+			snprintf(text, n_text,
+				"the memory regions at guest addresses " HEX " and " HEX " overlap",
+				NUM(a->gpa), NUM(b->gpa));
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static bool seal_against_shrinking(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals >= 0 && (seals & F_SEAL_SHRINK))
+		return true;
+	return seals >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) == 0;
+}
+
+int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
+{
+	unsigned long long gpa = NUM(region->gpa);
+	struct stat st;
+	int flags = fcntl(fd, F_GETFL);
+
+	if (fstat(fd, &st) < 0 || flags < 0 || !S_ISREG(st.st_mode)) {
+		snprintf(text, n_text,
+			"the descriptor of the memory region at guest address " HEX " is not a file of memory "
+			"(start the VMM with shared memory: memory-backend-memfd,share=on)",
+			gpa);
+		return 1;
+	}
+	if ((flags & O_ACCMODE) != O_RDWR) {
+		snprintf(text, n_text, "the file of the memory region at guest address " HEX " is not writable",
+			gpa);
+		return 1;
+	}
+	/* sealed first, measured then: in the other order it could shrink in between */
+	region->sealed = seal_against_shrinking(fd);
+	if (fstat(fd, &st) < 0 ||
+		(uint64_t)st.st_size < region->offset_bytes + region->size_bytes) {
+		snprintf(text, n_text,
+			"the file of the memory region at guest address " HEX " has %lld bytes, the region ends "
+			"at " HEX,
+			gpa, (long long)st.st_size, NUM(region->offset_bytes + region->size_bytes));
+		return 1;
+	}
+	return 0;
+}

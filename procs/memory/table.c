@@ -1,0 +1,13 @@
+/* Who may ask what. The roles of all rows together are what each process may do to the others. */
+#include "memory.h"
+
+#define REQ(x) BH__ENVELOPE__BODY_##x
+
+const struct bus_row memory_table[] = {
+	{ REQ(COMMIT_DESIRED), REQ(COMMIT_DESIRED_REPLY), ROLE_FRONTEND, handle_commit_desired },
+	{ REQ(WATCH_OBSERVED), REQ(WATCH_OBSERVED_REPLY), ROLE_FRONTEND, handle_watch_observed },
+	{ REQ(WATCH_DESIRED), REQ(WATCH_DESIRED_REPLY), ROLE_WORKER, handle_watch_desired },
+	{ REQ(REPORT_OBSERVED), REQ(REPORT_OBSERVED_REPLY), ROLE_WORKER, handle_report_observed },
+	{ REQ(GET_STATUS), REQ(GET_STATUS_REPLY), ROLE_CTL, handle_get_status },
+	{ 0 },
+};

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.pb-c.h"
+
+/*
+ * The vault: descriptors that must outlive whoever handed them over. Those of the VMM lie under tokens,
+ * those that a worker keeps for its successor under names. All of them are in the fd store as well.
+ * Everything belongs to one device, and only that device's worker, and the frontend, may have it.
+ */
+
+struct vault;
+
+int vault_open(struct vault **ret_vault, const char *device);
+struct vault *vault_close(struct vault *vault);
+
+/** vault_restore() - take back what the fd store has of this device */
+void vault_restore(struct vault *vault);
+
+/** vault_put() - a VMM's descriptor (consumed always); returns its token, never 0; 0 without memory */
+uint64_t vault_put(struct vault *vault, int fd);
+
+/** vault_get() - borrowed; -ENOENT */
+int vault_get(const struct vault *vault, uint64_t token);
+
+/** vault_collect() - close every token that the record does not name */
+void vault_collect(struct vault *vault, const Bh__Desired *desired);
+
+/** vault_keep() - under a name (consumed always), replacing what it held; 0 | -EINVAL bad name | -ENOMEM */
+int vault_keep_named(struct vault *vault, const char *name, int fd);
+void vault_drop_named(struct vault *vault, const char *name);
+
+/** vault_named() - the i-th kept descriptor, borrowed, and its name; -1 past the end */
+int vault_named(const struct vault *vault, size_t i, const char **ret_name);
+
+/** vault_count() - descriptors of both kinds */
+size_t vault_count(const struct vault *vault);
