@@ -69,7 +69,33 @@ int map_spans(const struct map *map, struct gpa start, uint64_t n_bytes, struct 
 /** map_gpa() - one contiguous span inside one region, or NULL */
 void *map_gpa(const struct map *map, struct gpa start, uint64_t n_bytes);
 
-/** map_uva() - the same for an address of the VMM's */
+/** struct map_hint - the region that was found last; { 0 } = none. It is stale, and must be zeroed, once
+ * the map has changed. */
+struct map_hint {
+	uint64_t start;   /* guest-physical */
+	uint64_t n_bytes;
+	uint8_t *mem;
+};
+
+/** map_hint_set() - have the hint tell of the region that holds this address; false: there is none, and
+ * the hint is as it was */
+bool map_hint_set(struct map_hint *hint, const struct map *map, struct gpa addr);
+
+/** map_gpa_hinted() - map_gpa() that searches only when the hint does not fit; n_bytes is not 0 */
+static inline void *map_gpa_hinted(const struct map *map, struct map_hint *hint, struct gpa start,
+	uint64_t n_bytes)
+{
+	uint64_t offset = start.val - hint->start;
+
+	if (__builtin_expect(offset >= hint->n_bytes, 0)) {
+		if (!map_hint_set(hint, map, start))
+			return NULL;
+		offset = start.val - hint->start;
+	}
+	return n_bytes <= hint->n_bytes - offset ? hint->mem + offset : NULL;
+}
+
+/** map_uva() - the same as map_gpa() for an address of the VMM's */
 void *map_uva(const struct map *map, struct uva start, uint64_t n_bytes);
 
 /** map_install_sigbus() - once for each process that maps guest memory: a region whose file shrank

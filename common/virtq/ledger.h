@@ -34,12 +34,13 @@ struct ledger_header {
 	uint64_t reserved[4];
 };
 
-/** struct ledger_counters - written with plain stores by the thread that serves the queue */
+/** struct ledger_counters - written with plain stores by the thread that serves the queue; chains and
+ * errors by virtq itself, the others by the device */
 struct ledger_counters {
 	uint64_t chains;   /* completed */
 	uint64_t bytes;    /* payload moved, headers not counted */
 	uint64_t dropped;  /* frames that had to be dropped */
-	uint64_t errors;   /* chains that broke a rule */
+	uint64_t errors;   /* chains that broke a rule, of those completed */
 	uint64_t kicks;    /* wake-ups by the driver */
 	uint64_t calls;    /* notifications sent to the driver */
 };
@@ -50,14 +51,11 @@ struct ledger_queue {
 	uint16_t size;         /* descriptors */
 	uint8_t packed;
 	uint8_t running;
-	uint16_t avail_idx;    /* split: free running. packed: slot, with the wrap counter beside it */
-	uint16_t used_idx;
-	uint8_t avail_wrap;
-	uint8_t used_wrap;
-	uint16_t signalled;    /* used position at the last notification; meaningful when signalled_valid */
-	uint8_t signalled_valid;
+	uint16_t avail_idx;    /* split: free running. packed: bits 0-14 slot, bit 15 wrap counter. */
+	uint16_t used_idx;     /* the same; each is one store, so that no reader sees half a position */
+	uint16_t skew;         /* slots (split: chains) between used and avail that were lost before start_id */
 	uint8_t broken;        /* stopped by a rule that the guest broke */
-	uint8_t pad[2];
+	uint8_t pad[5];
 	struct ledger_counters counters;
 	uint8_t reserved[184];
 };
@@ -72,6 +70,7 @@ struct ledger {
 	uint32_t n_queues;            /* checked copies of what the header says */
 	uint32_t queue_size_max;
 	uint32_t state_bytes;
+	bool read_only;
 };
 
 /** ledger_bytes() - the size of the file for such a device */
@@ -98,5 +97,6 @@ void ledger_close(struct ledger *ledger);
 /** ledger_inflight() - the in-flight region of one queue; NULL in a ledger opened read-only */
 void *ledger_inflight(const struct ledger *ledger, uint32_t queue);
 
-/** ledger_base() - the position of a ring encoded as in GET_VRING_BASE */
+/** ledger_base() - the position of a ring encoded as in GET_VRING_BASE. Behind a worker that died with
+ * chains in hand it is where the next one goes on, not a ring with nothing in flight. */
 uint32_t ledger_base(const struct ledger_queue *queue);

@@ -27,7 +27,7 @@ static uint64_t now_usec(void)
 static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 {
 	ret->name = (char *)peer->name;
-	ret->role = peer->role == ROLE_FRONTEND ? "frontend" : peer->device->config->type;
+	ret->role = peer->role == ROLE_FRONTEND ? (char *)"frontend" : peer->device->config->type;
 	ret->pid = (uint32_t)peer->pid;
 	ret->connected_ms = peer->pid ? (now_usec() - peer->connected_usec) / 1000 : 0;
 	ret->connects = peer->connects;
@@ -35,7 +35,7 @@ static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 
 static void fill_self(struct memory *memory, Bh__PeerStatus *ret)
 {
-	ret->name = ret->role = "memory";
+	ret->name = ret->role = (char *)"memory";
 	ret->pid = (uint32_t)getpid();
 	ret->connected_ms = (now_usec() - memory->started_usec) / 1000;
 	ret->connects = 1;
@@ -131,7 +131,7 @@ int handle_get_status(void *context, struct bus_request *request, const Bh__Enve
 	collect(memory, &c);
 	c.reply.guest = (char *)memory->proc->guest;
 	c.reply.uptime_ms = (now_usec() - memory->started_usec) / 1000;
-	c.reply.version = BULKHEAD_VERSION;
+	c.reply.version = (char *)BULKHEAD_VERSION;
 	c.reply.n_peers = memory->n_peers + 1;
 	c.reply.peers = c.peer_list;
 	c.reply.n_devices = memory->n_devices;

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <stdint.h>
+
+/*
+ * The in-flight region of one queue, in shared memory.
+ * Spec: vhost-user, "Inflight I/O tracking". Native byte order.
+ */
+
+#define INFLIGHT_VERSION 1
+
+/** struct inflight_split_desc - the entry of one head */
+struct inflight_split_desc {
+	uint8_t inflight;
+	uint8_t padding[5];
+	uint16_t next;     /* of the heads published with it: the one staged before */
+	uint64_t counter;  /* the order in which heads were taken */
+};
+
+struct inflight_split {
+	uint64_t features;
+	uint16_t version;
+	uint16_t desc_num;
+	uint16_t last_batch_head;
+	uint16_t used_idx;
+	struct inflight_split_desc desc[];
+};
+
+/** struct inflight_packed_desc - a copy of one descriptor, and links; those marked (head) only in the
+ * first of a chain */
+struct inflight_packed_desc {
+	uint8_t inflight;  /* (head) */
+	uint8_t padding;
+	uint16_t next;     /* entry */
+	uint16_t last;     /* (head) entry of its last descriptor */
+	uint16_t num;      /* (head) descriptors */
+	uint64_t counter;  /* (head) */
+	uint16_t id;
+	uint16_t flags;
+	uint32_t len;
+	uint64_t addr;
+};
+
+/** struct inflight_packed_used - the used position with its former value, written by one store */
+struct inflight_packed_used {
+	uint16_t idx;
+	uint16_t old_idx;
+	uint8_t wrap;
+	uint8_t old_wrap;
+	uint8_t padding[2];
+};
+
+struct inflight_packed {
+	uint64_t features;
+	uint16_t version;
+	uint16_t desc_num;
+	uint16_t free_head;
+	uint16_t old_free_head;
+	struct inflight_packed_used used;
+	uint8_t padding[8];
+	struct inflight_packed_desc desc[];
+};
+
+_Static_assert(sizeof(struct inflight_split_desc) == 16, "layout of the specification");
+_Static_assert(sizeof(struct inflight_split) == 16, "layout of the specification");
+_Static_assert(sizeof(struct inflight_packed_desc) == 32, "layout of the specification");
+_Static_assert(sizeof(struct inflight_packed) == 32, "layout of the specification");
