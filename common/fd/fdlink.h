@@ -61,6 +61,8 @@ struct vault;
 int vault_new(struct vault **ret_vault, const char *path, const char *device);
 struct vault *vault_free(struct vault *vault);
 
+/** vault_greet() - connect now, so that memory knows who is there; waits for it like any call */
+int vault_greet(struct vault *vault);
 /** vault_deposit() - n descriptors (borrowed) for a device; fills n tokens */
 int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
 	uint64_t *ret_tokens);

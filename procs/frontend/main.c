@@ -1,0 +1,12 @@
+#include "frontend.h"
+
+static const struct proc_role role = {
+	.name = "frontend",
+	.start = frontend_start,
+	.stop = frontend_stop,
+};
+
+int main(int argc, char *argv[])
+{
+	return proc_main(argc, argv, &role);
+}
