@@ -1,0 +1,255 @@
+/*
+ * The control ring: one command a chain, an answer byte at its end. A command is read by copy, judged whole,
+ * and changes a copy of the state; only a command that is right in all its parts is put in force.
+ * Spec: virtio 1.2, 5.1.6.5 Control Virtqueue.
+ */
+#include "net.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "filter.h"
+
+#define CTRL_OK 0
+#define CTRL_ERR 1
+#define CTRL_BATCH 16
+
+enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_VLAN = 2, CLASS_ANNOUNCE = 3, CLASS_MQ = 4, CLASS_OFFLOADS = 5 };
+
+struct command {
+	const struct virtq_chain *chain;
+	uint64_t features;
+	unsigned int n_pairs;
+	uint8_t number;   /* within the class */
+	size_t n;         /* bytes behind class and number */
+};
+
+static bool read_at(const struct command *command, size_t at, void *buf, size_t n)
+{
+	return at + n <= command->n && virtq_read(command->chain, 2 + at, buf, n) == n;
+}
+
+static bool do_rx(const struct command *command, struct net_state *state)
+{
+	uint8_t on;
+
+	if (command->number >= _NET_RX_MODE_N || command->n != 1 || !read_at(command, 0, &on, 1) || on > 1)
+		return false;
+	if (command->number > NET_RX_ALLMULTI && !has_bit(command->features, NET_F_CTRL_RX_EXTRA))
+		return false;
+	state->modes = (uint8_t)((state->modes & ~(1u << command->number)) |
+		(unsigned int)on << command->number);
+	return true;
+}
+
+/* One of the two tables of MAC_TABLE_SET: a count, then addresses. Advances *at past it. */
+static bool read_table(const struct command *command, size_t *at, struct net_state *state,
+	uint16_t *ret_n, uint8_t *ret_overflow)
+{
+	unsigned int base = state->n_uni;
+	uint32_t count;
+
+	if (!read_at(command, *at, &count, sizeof(count)))
+		return false;
+	count = le32toh(count);
+	*at += sizeof(count);
+	if (count > (command->n - *at) / 6)
+		return false;
+	*ret_overflow = count > NET_MACS_MAX - base;
+	*ret_n = *ret_overflow ? 0 : (uint16_t)count;
+	if (*ret_n && !read_at(command, *at, state->macs[base], 6 * (size_t)*ret_n))
+		return false;
+	*at += 6 * (size_t)count;
+	return true;
+}
+
+static bool do_mac(const struct command *command, struct net_state *state)
+{
+	size_t at = 0;
+	uint16_t n_uni = 0;
+	uint8_t mac[6];
+
+	if (command->number == 1) {
+		if (command->n != 6 || !read_at(command, 0, mac, 6) || (mac[0] & 1))
+			return false;
+		memcpy(state->mac, mac, 6);
+		return true;
+	}
+	if (command->number != 0)
+		return false;
+	state->n_uni = state->n_multi = 0;
+	if (!read_table(command, &at, state, &n_uni, &state->uni_overflow))
+		return false;
+	state->n_uni = n_uni;
+	return read_table(command, &at, state, &state->n_multi, &state->multi_overflow) &&
+		at == command->n;
+}
+
+static bool do_vlan(const struct command *command, struct net_state *state)
+{
+	uint16_t vlan;
+
+	if (command->number > 1 || command->n != 2 || !read_at(command, 0, &vlan, sizeof(vlan)))
+		return false;
+	vlan = le16toh(vlan);
+	if (vlan > 4095)
+		return false;
+	filter_set_vlan(state, vlan, command->number == 0);
+	return true;
+}
+
+static bool do_announce(const struct command *command, struct net_state *state)
+{
+	if (command->number != 0)
+		return false;
+	state->announce = 0;
+	return true;
+}
+
+static bool do_mq(const struct command *command, struct net_state *state)
+{
+	uint16_t pairs;
+
+	if (command->number != 0 || command->n != 2 || !read_at(command, 0, &pairs, sizeof(pairs)))
+		return false;
+	pairs = le16toh(pairs);
+	if (pairs == 0 || pairs > command->n_pairs)
+		return false;
+	state->pairs = pairs;
+	return true;
+}
+
+#define GUEST_OFFLOADS                                                                             \
+	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN) | \
+		BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+
+static bool do_offloads(const struct command *command, struct net_state *state)
+{
+	uint64_t offloads;
+
+	if (command->number != 0 || command->n != 8 || !read_at(command, 0, &offloads, sizeof(offloads)))
+		return false;
+	offloads = le64toh(offloads);
+	if (offloads & ~(command->features & GUEST_OFFLOADS))
+		return false;
+	state->offloads = offloads;
+	state->offloads_set = 1;
+	return true;
+}
+
+static const struct {
+	unsigned int feature; /* that allows the class */
+	bool (*execute)(const struct command *command, struct net_state *state);
+} classes[] = {
+	[CLASS_RX] = { NET_F_CTRL_RX, do_rx },
+	[CLASS_MAC] = { NET_F_CTRL_RX, do_mac }, /* or CTRL_MAC_ADDR: see allowed() */
+	[CLASS_VLAN] = { NET_F_CTRL_VLAN, do_vlan },
+	[CLASS_ANNOUNCE] = { NET_F_GUEST_ANNOUNCE, do_announce },
+	[CLASS_MQ] = { NET_F_MQ, do_mq },
+	[CLASS_OFFLOADS] = { NET_F_CTRL_GUEST_OFFLOADS, do_offloads },
+};
+
+static bool allowed(uint64_t features, uint8_t class, uint8_t number)
+{
+	if (class >= ARRAY_SIZE(classes))
+		return false;
+	if (class == CLASS_MAC && number == 1)
+		return has_bit(features, NET_F_CTRL_MAC_ADDR);
+	return has_bit(features, classes[class].feature);
+}
+
+bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
+	struct net_state *state)
+{
+	struct command command = { .chain = chain, .features = features, .n_pairs = n_pairs };
+	struct net_state changed = *state;
+	uint8_t head[2];
+
+	if (virtq_read(chain, 0, head, sizeof(head)) != sizeof(head) ||
+		!allowed(features, head[0], head[1]))
+		return false;
+	command.number = head[1];
+	command.n = chain->out_bytes - sizeof(head);
+	if (!classes[head[0]].execute(&command, &changed))
+		return false;
+	*state = changed;
+	return true;
+}
+
+/* --- The ring --- */
+
+static void serve_chain(struct net *net, struct virtq_chain *chain)
+{
+	struct net_state state = *net->state;
+	struct virtq *vq = net->ctrl->vq;
+	uint8_t answer = CTRL_ERR;
+
+	virtq_take(vq, 1);
+	if (chain->bad || chain->in_bytes < 1) {
+		virtq_counters(vq)->errors++;
+		virtq_complete(vq, chain, 0);
+		return;
+	}
+	if (ctrl_execute(net->device->features, net->n_pairs, chain, &state)) {
+		answer = CTRL_OK;
+		net_pause(net);
+		net->state = state_commit(net->saved, &state);
+		net_apply(net);
+		pairs_assign(net);
+		net_resume(net);
+	}
+	virtq_write(chain, 0, &answer, 1);
+	virtq_complete(vq, chain, 1);
+}
+
+void ctrl_serve(struct net *net)
+{
+	struct device_queue *queue = net->ctrl;
+
+	if (!queue || !queue->vq)
+		return;
+	do {
+		int n = virtq_fill(queue->vq, CTRL_BATCH);
+
+		if (n < 0) {
+			device_queue_broken(queue, virtq_error(queue->vq));
+			return;
+		}
+		for (; n > 0; n--)
+			serve_chain(net, virtq_window(queue->vq, 0));
+		virtq_publish(queue->vq);
+		device_queue_call(queue);
+	} while (virtq_kick_on(queue->vq));
+}
+
+static int on_kick(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct net *net = data;
+
+	if (net->ctrl)
+		device_queue_drain_kick(net->ctrl);
+	ctrl_serve(net);
+	return 0;
+}
+
+void ctrl_assign(struct net *net, struct device_queue *queue)
+{
+	int fd;
+
+	net->ctrl_kick = sd_event_source_disable_unref(net->ctrl_kick);
+	net->ctrl = queue && queue->vq ? queue : NULL;
+	if (!net->ctrl || queue->kick_fd < 0)
+		return;
+	fd = fcntl(queue->kick_fd, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return;
+	if (sd_event_add_io(net->device->event, &net->ctrl_kick, fd, EPOLLIN, on_kick, net) < 0) {
+		close(fd);
+		return;
+	}
+	(void)sd_event_source_set_io_fd_own(net->ctrl_kick, 1);
+}

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* The header before each frame, the feature bits that govern it, and the checksums it leaves open. */
+
+enum {
+	NET_F_CSUM = 0,
+	NET_F_GUEST_CSUM = 1,
+	NET_F_CTRL_GUEST_OFFLOADS = 2,
+	NET_F_MTU = 3,
+	NET_F_MAC = 5,
+	NET_F_GUEST_TSO4 = 7,
+	NET_F_GUEST_TSO6 = 8,
+	NET_F_GUEST_ECN = 9,
+	NET_F_GUEST_UFO = 10,
+	NET_F_HOST_TSO4 = 11,
+	NET_F_HOST_TSO6 = 12,
+	NET_F_HOST_ECN = 13,
+	NET_F_HOST_UFO = 14,
+	NET_F_MRG_RXBUF = 15,
+	NET_F_STATUS = 16,
+	NET_F_CTRL_VQ = 17,
+	NET_F_CTRL_RX = 18,
+	NET_F_CTRL_VLAN = 19,
+	NET_F_CTRL_RX_EXTRA = 20,
+	NET_F_GUEST_ANNOUNCE = 21,
+	NET_F_MQ = 22,
+	NET_F_CTRL_MAC_ADDR = 23,
+	NET_F_GUEST_USO4 = 54,
+	NET_F_GUEST_USO6 = 55,
+	NET_F_HOST_USO = 56,
+};
+
+#define NET_FRAME_MIN 14
+#define NET_FRAME_MAX 65589      /* Ethernet and IPv6 header, and the longest payload of IPv6 */
+#define NET_GSO_FRAME_MAX 65550  /* the longest a TAP hands out, and what drivers make room for */
+
+#define NET_HDR_NEEDS_CSUM 1
+#define NET_HDR_DATA_VALID 2
+#define NET_GSO_NONE 0
+#define NET_GSO_TCPV4 1
+#define NET_GSO_UDP 3
+#define NET_GSO_TCPV6 4
+#define NET_GSO_UDP_L4 5
+#define NET_GSO_ECN 0x80
+
+/** struct net_hdr - virtio 1.2, 5.1.6 Device Operation; little-endian. Without VERSION_1 and MRG_RXBUF
+ * the guest's ends before num_buffers. */
+struct net_hdr {
+	uint8_t flags;
+	uint8_t gso_type;
+	uint16_t hdr_len;
+	uint16_t gso_size;
+	uint16_t csum_start;
+	uint16_t csum_offset;
+	uint16_t num_buffers;
+};
+
+_Static_assert(sizeof(struct net_hdr) == 12, "as in the specification");
+
+#define NET_HDR_BYTES sizeof(struct net_hdr)
+#define NET_HDR_LEGACY_BYTES offsetof(struct net_hdr, num_buffers)
+
+enum {
+	HEADER_E_CSUM = 1, /* checksum not negotiated, or its place lies outside the frame */
+	HEADER_E_GSO,      /* segmentation of a kind that was not negotiated, or contradicts itself */
+};
+
+/**
+ * header_check_tx() - check and clean a header that the driver wrote (a copy of it)
+ * @hdr: [in, out] fields without meaning for this frame become 0, so that nothing behind us trips on them
+ *
+ * Errors: 0 | HEADER_E_*: the driver's fault, the frame is dropped.
+ * Spec:   virtio 1.2, 5.1.6.2 Packet Transmission.
+ */
+int header_check_tx(struct net_hdr *hdr, size_t frame_bytes, uint64_t features);
+
+/**
+ * header_fit_rx() - make a frame fit what the driver accepts
+ * @hdr:      [in, out] from the host or another driver, in its form already checked
+ * @offloads: GUEST_* feature bits in force
+ * @iov:      the frame, n spans; an open checksum that the driver does not take is completed in it
+ *
+ * Errors: 0 | HEADER_E_*: it cannot be made to fit, the frame is dropped.
+ */
+int header_fit_rx(struct net_hdr *hdr, uint64_t offloads, const struct iovec *iov, unsigned int n,
+	size_t frame_bytes);
+
+/** header_finish_csum() - complete the checksum that a header leaves open, in the frame itself;
+ * a place outside the frame is left alone */
+void header_finish_csum(const struct net_hdr *hdr, const struct iovec *iov, unsigned int n,
+	size_t frame_bytes);

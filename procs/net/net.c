@@ -1,0 +1,290 @@
+/*
+ * The network device as a whole: what it offers, what is in force, and the table, last.
+ *
+ * Request path: pair.c (turns of a thread), tx.c, rx.c, then the back-end (tap.c, local.c). The control ring
+ * is ctrl.c, what it sets is state.c, filter.c obeys it.
+ */
+#include "net.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+
+#define RING_FEATURES                                                                              \
+	(BIT(27) /* ANY_LAYOUT */ | BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ |            \
+		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ |                           \
+		BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
+#define OUR_FEATURES                                                                               \
+	(BIT(NET_F_MAC) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_STATUS) | BIT(NET_F_CTRL_VQ) |              \
+		BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_RX_EXTRA) |             \
+		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_MAC_ADDR) |                             \
+		BIT(NET_F_CTRL_GUEST_OFFLOADS))
+/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, CONFIGURE_MEM_SLOTS, STATUS */
+#define PROTOCOL_FEATURES                                                                          \
+	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(15) | BIT(16))
+
+#define GSO_OFFLOADS                                                                               \
+	(BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO) |                        \
+		BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_ECN))
+
+#define STATUS_LINK_UP 1
+#define STATUS_ANNOUNCE 2
+#define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
+
+/** struct net_config - configuration space: virtio 1.2, 5.1.4 */
+struct net_config {
+	uint8_t mac[6];
+	uint16_t status;
+	uint16_t max_pairs;
+	uint16_t mtu;
+} __attribute__((packed));
+
+/* --- Configuration space --- */
+
+static bool update_config(struct net *net)
+{
+	struct device_offer *offer = &net->device->offer;
+	const struct config_value *mtu = config_value(net->device->config, "mtu");
+	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs) };
+	unsigned int status = net->link_up ? STATUS_LINK_UP : 0;
+
+	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
+	if (net->state && net->state->announce)
+		status |= STATUS_ANNOUNCE;
+	config.status = htole16((uint16_t)status);
+	config.mtu = htole16((uint16_t)(mtu->text ? mtu->number : 1500));
+	offer->config_bytes = sizeof(config);
+	if (memcmp(offer->config, &config, sizeof(config)) == 0)
+		return false;
+	memcpy(offer->config, &config, sizeof(config));
+	return true;
+}
+
+void net_set_link(struct net *net, bool up)
+{
+	net->link_up = up;
+	if (update_config(net))
+		device_config_changed(net->device);
+}
+
+/* --- What is in force --- */
+
+void net_apply(struct net *net)
+{
+	uint64_t features = net->device->features;
+	const struct net_state *state = net->state;
+	uint32_t mtu = net->mtu ? net->mtu : 1500;
+
+	net->mergeable = has_bit(features, NET_F_MRG_RXBUF);
+	net->hdr_bytes = net->mergeable || has_bit(features, 32) ? NET_HDR_BYTES : NET_HDR_LEGACY_BYTES;
+	net->offloads = features & GUEST_OFFLOADS;
+	if (state->offloads_set)
+		net->offloads &= state->offloads;
+	net->frame_max = net->offloads & GSO_OFFLOADS ? NET_GSO_FRAME_MAX : VLAN_FRAME_BYTES(mtu);
+	net->frame_max = MAX(net->frame_max, (size_t)VLAN_FRAME_BYTES(mtu));
+	net->filter_macs = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_RX);
+	net->filter_vlans = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_VLAN);
+	net->backend->negotiated(net);
+}
+
+static void net_negotiated(struct device *device)
+{
+	net_apply(device->data);
+}
+
+static void net_reset(struct device *device)
+{
+	struct net *net = device->data;
+	struct net_state state;
+
+	state_reset(&state, net->mac);
+	net->state = state_commit(net->saved, &state);
+	net_apply(net);
+	if (update_config(net))
+		device->offer.config_seq++;
+}
+
+/* With MQ the control ring comes behind all pairs, without it behind the first. */
+static unsigned int ctrl_index(const struct net *net)
+{
+	return has_bit(net->device->features, NET_F_MQ) ? 2 * net->n_pairs : 2;
+}
+
+static void net_queue_changed(struct device *device, struct device_queue *queue)
+{
+	struct net *net = device->data;
+
+	if (has_bit(device->features, NET_F_CTRL_VQ) && queue->index == ctrl_index(net)) {
+		/* a ring that begins is a driver that begins: it finds the device as after a reset */
+		if (queue->vq && queue->fresh)
+			net_reset(device);
+		ctrl_assign(net, queue);
+	} else if (net->ctrl == queue) {
+		ctrl_assign(net, NULL);
+	}
+}
+
+static void net_pause_device(struct device *device)
+{
+	net_pause(device->data);
+}
+
+static void net_resume_device(struct device *device)
+{
+	struct net *net = device->data;
+
+	pairs_assign(net);
+	net_resume(net);
+	ctrl_serve(net);
+}
+
+/* --- Announce --- */
+
+static void net_announce(struct device *device, const uint8_t mac[6])
+{
+	struct net *net = device->data;
+	struct net_state state = *net->state;
+	/* RARP: "who am I", asked by the address itself; every switch on the way learns where it is */
+	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0,
+		3 };
+
+	memcpy(frame + 6, mac, 6);
+	memcpy(frame + 22, mac, 6);
+	memcpy(frame + 32, mac, 6);
+	if (net->backend->announce)
+		net->backend->announce(net, frame, sizeof(frame));
+	if (!has_bit(device->features, NET_F_GUEST_ANNOUNCE) || !has_bit(device->features, NET_F_CTRL_VQ))
+		return;
+	state.announce = 1;
+	net->state = state_commit(net->saved, &state);
+	if (update_config(net))
+		device_config_changed(device);
+}
+
+/* --- Life --- */
+
+static const struct net_backend *find_backend(const char *name)
+{
+	static const struct net_backend *const all[] = { &backend_tap, &backend_echo, &backend_null };
+
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i];
+	return NULL;
+}
+
+static int make_pairs(struct net *net)
+{
+	net->pairs = calloc(net->n_pairs, sizeof(*net->pairs));
+	check(net->pairs);
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		struct net_pair *pair = &net->pairs[i];
+
+		pair->net = net;
+		pair->index = i;
+		pair->epoll_fd = pair->tap_fd = -1;
+		pair->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (pair->wake_fd < 0)
+			return -errno;
+		rx_reset(&pair->rx, NULL);
+	}
+	return 0;
+}
+
+/* Front-ends read GET_QUEUE_NUM in two ways: as pairs, and as rings with the control ring among them. The
+ * larger is answered, and as many pairs are served: those beyond ours send through ours. */
+static void fill_offer(struct net *net)
+{
+	struct device_offer *offer = &net->device->offer;
+
+	offer->features = RING_FEATURES | OUR_FEATURES | net->backend->features;
+	if (config_value(net->device->config, "mtu")->text)
+		offer->features |= BIT(NET_F_MTU);
+	if (net->n_pairs > 1)
+		offer->features |= BIT(NET_F_MQ);
+	offer->protocol_features = PROTOCOL_FEATURES;
+	offer->queue_num = MIN(2 * net->n_pairs + 1, 127u);
+	offer->n_queues = 2 * offer->queue_num;
+	offer->queue_size_max = VIRTQ_SIZE_MAX;
+}
+
+static int net_open(struct device *device)
+{
+	struct net *net = device->data;
+	int r;
+
+	net->device = device;
+	net->n_pairs = (unsigned int)config_value(device->config, "queue-pairs")->number;
+	memcpy(net->mac, config_value(device->config, "mac")->mac, 6);
+	net->backend = find_backend(config_value(device->config, "backend")->text);
+	check(net->backend);
+	pthread_mutex_init(&net->gate.lock, NULL);
+	pthread_cond_init(&net->gate.still, NULL);
+	pthread_cond_init(&net->gate.go, NULL);
+	fill_offer(net);
+	r = make_pairs(net);
+	return r < 0 ? r : net->backend->open(net);
+}
+
+static int net_begin(struct device *device)
+{
+	struct net *net = device->data;
+
+	net->saved = device->state;
+	net->state = state_open(net->saved, net->mac);
+	(void)update_config(net);
+	net_apply(net);
+	return pairs_start(net);
+}
+
+static void net_close(struct device *device)
+{
+	struct net *net = device->data;
+
+	if (!net->pairs)
+		return;
+	pairs_stop(net);
+	net->ctrl_kick = sd_event_source_disable_unref(net->ctrl_kick);
+	net->backend->close(net);
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		fd_close(net->pairs[i].epoll_fd);
+		fd_close(net->pairs[i].wake_fd);
+	}
+	free(net->pairs);
+	pthread_cond_destroy(&net->gate.still);
+	pthread_cond_destroy(&net->gate.go);
+	pthread_mutex_destroy(&net->gate.lock);
+}
+
+static void net_describe(struct device *device, char *buf, size_t n)
+{
+	struct net *net = device->data;
+
+	net->backend->describe(net, buf, n);
+}
+
+const struct device_ops net_ops = {
+	.type = "net",
+	.virtio_id = 1,
+	.data_bytes = sizeof(struct net),
+	.state_bytes = sizeof(struct net_saved),
+	.open = net_open,
+	.begin = net_begin,
+	.close = net_close,
+	.pause = net_pause_device,
+	.resume = net_resume_device,
+	.negotiated = net_negotiated,
+	.reset = net_reset,
+	.queue_changed = net_queue_changed,
+	.announce = net_announce,
+	.describe = net_describe,
+};

@@ -1,0 +1,158 @@
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "device/device.h"
+#include "header.h"
+#include "state.h"
+
+/*
+ * The network device: rings 2i (receive) and 2i+1 (transmit) of pair i are served by a thread of their own,
+ * the control ring by the loop's thread. What several threads read is written only while they stand still.
+ */
+
+#define NET_PAIRS_MAX 64
+#define NET_BATCH 64       /* chains or frames in hand at once, and the longest turn of a ring */
+#define NET_RX_SPANS 1022  /* with header and spill: what one readv() takes */
+#define NET_TX_MAX 128     /* transmit rings of one thread: its own, and those of pairs without one */
+
+struct net;
+
+enum rx_status {
+	RX_MORE,    /* the turn is over, there may be more */
+	RX_IDLE,    /* no frame is there: wait for the back-end */
+	RX_STARVED, /* too few buffers: wait for the driver's kick */
+	RX_OFF,     /* the ring does not run, or is disabled */
+};
+
+/** struct net_rx - a receive ring: the spans of parsed chains lie in iov, one chain behind the other */
+struct net_rx {
+	struct device_queue *queue; /* NULL: none runs */
+	unsigned int n_loaded;      /* chains of the window that are in iov */
+	unsigned int chain_at;      /* span where the first loaded chain begins; >= 1 */
+	unsigned int first;         /* span where the next frame's payload begins; our header goes before it */
+	unsigned int end;           /* behind the last span */
+	size_t bytes;               /* of the loaded chains that are left, headers included */
+	bool headed;                /* iov[first] begins behind the guest's header */
+	unsigned int n_frames;      /* delivered and not published */
+	struct net_hdr hdr;         /* of the next frame */
+	uint8_t spill;              /* a frame that reaches it did not fit */
+	struct iovec iov[1 + NET_RX_SPANS + 1];
+};
+
+/** struct net_pair - a thread and what it serves */
+struct net_pair {
+	struct net *net;
+	unsigned int index;
+	pthread_t thread;
+	int epoll_fd;
+	int wake_fd;
+	int tap_fd;                 /* owned by the tap back-end; -1 = none */
+	bool tap_armed;
+	bool tap_failed;            /* it vanished: no use until it is opened again */
+	struct net_rx rx;
+	struct device_queue *tx[NET_TX_MAX];
+	unsigned int n_tx;
+	struct iovec tx_iov[VIRTQ_CHAIN_SPANS_MAX + 1];
+};
+
+/** struct net_gate - where the threads stand while the loop's thread changes things */
+struct net_gate {
+	pthread_mutex_t lock;
+	pthread_cond_t still, go;
+	atomic_bool closed;
+	bool quit;
+	unsigned int depth;         /* nested pauses; loop's thread only */
+	unsigned int n_still;
+};
+
+/** struct net_backend - where frames go to and come from */
+struct net_backend {
+	const char *name;
+	uint64_t features;          /* offloads it can take and give; open() may take some away */
+	int (*open)(struct net *net);
+	void (*close)(struct net *net);
+	/** negotiated() - features or guest offloads changed; the threads stand still */
+	void (*negotiated)(struct net *net);
+	/** attach() - the pair is in use, or no more; its thread stands still */
+	void (*attach)(struct net_pair *pair, bool in_use);
+	/** send() - a frame of the guest's. 0 | -EAGAIN: not now, the ring waits | other: dropped */
+	int (*send)(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
+		size_t frame_bytes);
+	/** receive() - a turn of frames into the receive ring */
+	enum rx_status (*receive)(struct net_pair *pair);
+	/** announce() - a frame of ours to the network; may be absent */
+	void (*announce)(struct net *net, const uint8_t *frame, size_t n);
+	void (*describe)(struct net *net, char *buf, size_t n);
+};
+
+extern const struct net_backend backend_tap, backend_echo, backend_null;
+
+struct net {
+	struct device *device;
+	const struct net_backend *backend;
+	void *backend_data;
+	unsigned int n_pairs;
+	struct net_pair *pairs;
+	struct net_gate gate;
+	bool threads_run;
+
+	struct device_queue *ctrl;  /* the control ring; NULL = not in use */
+	sd_event_source *ctrl_kick;
+
+	struct net_saved *saved;    /* in the ledger */
+	struct net_state *state;    /* the half of it that is in force */
+	uint8_t mac[6];
+	uint32_t generate;          /* null: bytes of a frame, 0 = none */
+
+	/* In force; written while the threads stand still. */
+	uint64_t offloads;          /* of GUEST_*: what frames may ask of the driver now */
+	size_t hdr_bytes;           /* 10 or 12 */
+	bool mergeable;
+	size_t frame_max;           /* the longest frame the back-end may hand us */
+	uint32_t mtu;               /* of the back-end; 0 = unknown */
+	bool filter_macs;
+	bool filter_vlans;
+	bool link_up;
+};
+
+/* net.c */
+extern const struct device_ops net_ops;
+/** net_apply() - state or back-end changed: put it in force; the threads stand still */
+void net_apply(struct net *net);
+/** net_set_link() - the host's side of the link went up or down; loop's thread */
+void net_set_link(struct net *net, bool up);
+
+/* pair.c */
+int pairs_start(struct net *net);
+void pairs_stop(struct net *net);
+/** net_pause() - when it returns every pair thread stands still; nests; loop's thread */
+void net_pause(struct net *net);
+void net_resume(struct net *net);
+/** pairs_assign() - which thread serves which ring; the threads stand still */
+void pairs_assign(struct net *net);
+
+/* tx.c */
+/** tx_round() - one turn of a transmit ring; true = there may be more */
+bool tx_round(struct net_pair *pair, struct device_queue *queue);
+
+/* rx.c */
+void rx_reset(struct net_rx *rx, struct device_queue *queue);
+/** rx_load() - make room for a frame of so many bytes: 0 | RX_STARVED | RX_OFF */
+enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_room);
+/** rx_deliver() - a frame of so many bytes lies in iov behind rx->hdr: stage it */
+void rx_deliver(struct net_pair *pair, size_t frame_bytes);
+void rx_drop(struct net_pair *pair);
+/** rx_flush() - the driver sees what was delivered */
+void rx_flush(struct net_rx *rx);
+
+/* ctrl.c */
+/** ctrl_assign() - serve this control ring from now on (NULL: none); loop's thread */
+void ctrl_assign(struct net *net, struct device_queue *queue);
+/** ctrl_serve() - look at the control ring; loop's thread, not paused */
+void ctrl_serve(struct net *net);
+/** ctrl_execute() - one command; true = done and state changed, false = refused and state as it was */
+bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
+	struct net_state *state);

@@ -1,0 +1,266 @@
+/*
+ * The thread of a queue pair: serve in turns while there is work; when there is none, ask driver and back-end
+ * to wake us, look once more, and sleep. Rings are looked at without waiting for a kick: after a start
+ * or a change every turn begins by looking.
+ *
+ * The gate: the loop's thread closes it and waits until all threads stand; what they share is changed only
+ * then. A thread passes the gate once a turn, so a turn is bounded.
+ */
+#include "net.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+
+#define POLL_MS 1 /* how often a ring without a kick descriptor is looked at when idle */
+
+static const uint64_t one = 1;
+
+/* --- The gate --- */
+
+void net_pause(struct net *net)
+{
+	struct net_gate *gate = &net->gate;
+
+	if (gate->depth++ || !net->threads_run)
+		return;
+	pthread_mutex_lock(&gate->lock);
+	atomic_store(&gate->closed, true);
+	for (unsigned int i = 0; i < net->n_pairs; i++)
+		if (write(net->pairs[i].wake_fd, &one, sizeof(one)) < 0)
+			continue; /* full: it is awake */
+	while (gate->n_still < net->n_pairs)
+		pthread_cond_wait(&gate->still, &gate->lock);
+	pthread_mutex_unlock(&gate->lock);
+}
+
+void net_resume(struct net *net)
+{
+	struct net_gate *gate = &net->gate;
+
+	check(gate->depth);
+	if (--gate->depth || !net->threads_run)
+		return;
+	pthread_mutex_lock(&gate->lock);
+	atomic_store(&gate->closed, false);
+	pthread_cond_broadcast(&gate->go);
+	pthread_mutex_unlock(&gate->lock);
+}
+
+/* false: the thread is to end */
+static bool pass_gate(struct net_gate *gate)
+{
+	bool quit;
+
+	if (!atomic_load_explicit(&gate->closed, memory_order_acquire))
+		return true;
+	pthread_mutex_lock(&gate->lock);
+	gate->n_still++;
+	pthread_cond_signal(&gate->still);
+	while (atomic_load(&gate->closed) && !gate->quit)
+		pthread_cond_wait(&gate->go, &gate->lock);
+	gate->n_still--;
+	quit = gate->quit;
+	pthread_mutex_unlock(&gate->lock);
+	return !quit;
+}
+
+/* --- Serving --- */
+
+static bool serve(struct net_pair *pair, enum rx_status *ret_rx)
+{
+	bool more = false;
+
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->vq)
+			more |= tx_round(pair, pair->tx[i]);
+	*ret_rx = pair->rx.queue ? pair->net->backend->receive(pair) : RX_OFF;
+	return more || *ret_rx == RX_MORE;
+}
+
+/* Whether something came between the last look and the request to be woken. */
+static bool ask_for_kicks(struct net_pair *pair, enum rx_status rx)
+{
+	bool more = false;
+
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->vq && virtq_window_len(pair->tx[i]->vq) == 0)
+			more |= virtq_kick_on(pair->tx[i]->vq);
+	if (rx == RX_STARVED && pair->rx.queue && pair->rx.queue->vq)
+		more |= virtq_kick_on(pair->rx.queue->vq);
+	return more;
+}
+
+static void forbid_kicks(struct net_pair *pair)
+{
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->vq)
+			virtq_kick_off(pair->tx[i]->vq);
+	if (pair->rx.queue && pair->rx.queue->vq)
+		virtq_kick_off(pair->rx.queue->vq);
+}
+
+static void watch_tap(struct net_pair *pair, bool want)
+{
+	struct epoll_event event = { .events = want ? EPOLLIN : 0, .data.fd = pair->tap_fd };
+
+	if (pair->tap_fd < 0 || want == pair->tap_armed)
+		return;
+	if (epoll_ctl(pair->epoll_fd, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, pair->tap_fd, &event) == 0)
+		pair->tap_armed = want;
+}
+
+static void drain(struct net_pair *pair, int fd)
+{
+	uint64_t n;
+
+	if (fd == pair->wake_fd) {
+		if (read(fd, &n, sizeof(n)) < 0)
+			return;
+		return;
+	}
+	if (pair->rx.queue && pair->rx.queue->kick_fd == fd)
+		device_queue_drain_kick(pair->rx.queue);
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->kick_fd == fd)
+			device_queue_drain_kick(pair->tx[i]);
+}
+
+static bool must_poll(const struct net_pair *pair)
+{
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->poll)
+			return true;
+	return pair->rx.queue && pair->rx.queue->poll;
+}
+
+static void sleep_until_work(struct net_pair *pair, enum rx_status rx)
+{
+	struct epoll_event events[8];
+	int n;
+
+	watch_tap(pair, rx == RX_IDLE && !pair->tap_failed);
+	n = epoll_wait(pair->epoll_fd, events, 8, must_poll(pair) ? POLL_MS : -1);
+	for (int i = 0; i < n; i++)
+		if (events[i].data.fd != pair->tap_fd)
+			drain(pair, events[i].data.fd);
+	forbid_kicks(pair);
+}
+
+static void *pair_main(void *data)
+{
+	struct net_pair *pair = data;
+
+	while (pass_gate(&pair->net->gate)) {
+		enum rx_status rx;
+
+		if (map_poisoned(pair->net->device->map)) {
+			for (unsigned int i = 0; i < pair->n_tx; i++)
+				device_queue_broken(pair->tx[i], "the file behind guest memory was cut short");
+			if (pair->rx.queue)
+				device_queue_broken(pair->rx.queue,
+					"the file behind guest memory was cut short");
+			pair->n_tx = 0;
+			pair->rx.queue = NULL;
+		}
+		if (serve(pair, &rx) || ask_for_kicks(pair, rx))
+			continue;
+		sleep_until_work(pair, rx);
+	}
+	return NULL;
+}
+
+/* --- What a thread serves --- */
+
+static void watch_fd(struct net_pair *pair, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
+
+	if (fd >= 0)
+		(void)epoll_ctl(pair->epoll_fd, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* The set is made anew: descriptors that are gone leave no trace in it. */
+static void make_set(struct net_pair *pair)
+{
+	fd_close(pair->epoll_fd);
+	pair->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	check(pair->epoll_fd >= 0);
+	pair->tap_armed = false;
+	watch_fd(pair, pair->wake_fd);
+	if (pair->rx.queue)
+		watch_fd(pair, pair->rx.queue->kick_fd);
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		watch_fd(pair, pair->tx[i]->kick_fd);
+}
+
+void pairs_assign(struct net *net)
+{
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		struct net_pair *pair = &net->pairs[i];
+		struct device_queue *rx = &net->device->queues[2 * i];
+		bool in_use = i == 0;
+
+		rx_reset(&pair->rx, rx->vq && rx != net->ctrl ? rx : NULL);
+		in_use |= pair->rx.queue && rx->enabled;
+		pair->n_tx = 0;
+		for (unsigned int j = i; 2 * j + 1 < net->device->offer.n_queues; j += net->n_pairs) {
+			struct device_queue *tx = &net->device->queues[2 * j + 1];
+
+			if (tx->vq && tx != net->ctrl && pair->n_tx < NET_TX_MAX)
+				pair->tx[pair->n_tx++] = tx;
+			in_use |= tx->vq && tx->enabled;
+		}
+		net->backend->attach(pair, in_use);
+		make_set(pair);
+	}
+}
+
+/* --- Life --- */
+
+int pairs_start(struct net *net)
+{
+	struct net_gate *gate = &net->gate;
+	sigset_t all, old;
+	int r = 0;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	atomic_store(&gate->closed, true);
+	for (unsigned int i = 0; i < net->n_pairs && r == 0; i++)
+		r = -pthread_create(&net->pairs[i].thread, NULL, pair_main, &net->pairs[i]);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (r < 0)
+		return r;
+	net->threads_run = true;
+	gate->depth = 1;
+	pthread_mutex_lock(&gate->lock);
+	while (gate->n_still < net->n_pairs)
+		pthread_cond_wait(&gate->still, &gate->lock);
+	pthread_mutex_unlock(&gate->lock);
+	net_resume(net);
+	return 0;
+}
+
+void pairs_stop(struct net *net)
+{
+	struct net_gate *gate = &net->gate;
+
+	if (!net->threads_run)
+		return;
+	net_pause(net);
+	pthread_mutex_lock(&gate->lock);
+	atomic_store(&gate->closed, true);
+	gate->quit = true;
+	pthread_cond_broadcast(&gate->go);
+	pthread_mutex_unlock(&gate->lock);
+	for (unsigned int i = 0; i < net->n_pairs; i++)
+		pthread_join(net->pairs[i].thread, NULL);
+	net->threads_run = false;
+}

@@ -1,0 +1,180 @@
+/*
+ * Receive: 1 load parsed chains until the largest possible frame fits, 2 the back-end puts a frame in behind
+ * the place of the header, 3 take the chains it fills, write the header, complete; 4 publish the turn,
+ * 5 notify.
+ *
+ * Nothing is taken before a frame is in it: who dies before 4 loses the frames of one turn and no buffer.
+ * The spans of loaded chains stay loaded from frame to frame, so that small frames do not pay for the
+ * room of a large one.
+ */
+#include "net.h"
+
+#include <endian.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+void rx_reset(struct net_rx *rx, struct device_queue *queue)
+{
+	rx->queue = queue;
+	rx->n_loaded = 0;
+	rx->chain_at = rx->first = rx->end = 1;
+	rx->bytes = 0;
+	rx->headed = false;
+	rx->n_frames = 0;
+}
+
+/* A chain that can hold no frame is given back unused; it must be the first, for order's sake. */
+static void give_back(struct net_rx *rx)
+{
+	struct virtq *vq = rx->queue->vq;
+	struct virtq_chain *chain = virtq_window(vq, 0);
+
+	virtq_take(vq, 1);
+	virtq_counters(vq)->errors++;
+	virtq_complete(vq, chain, 0);
+	rx->n_frames++;
+}
+
+static void make_space(struct net_rx *rx, unsigned int n)
+{
+	unsigned int by = rx->chain_at - 1;
+
+	if (rx->end + n <= 1 + NET_RX_SPANS || by == 0)
+		return;
+	memmove(&rx->iov[1], &rx->iov[rx->chain_at], (rx->end - rx->chain_at) * sizeof(rx->iov[0]));
+	rx->end -= by;
+	rx->first -= by;
+	rx->chain_at = 1;
+}
+
+/* One more chain of the window into iov; false: there is none, or no space for it. */
+static bool load_chain(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+	struct virtq_chain *chain;
+
+	if (virtq_fill(rx->queue->vq, rx->n_loaded + 1) <= (int)rx->n_loaded)
+		return false;
+	chain = virtq_window(rx->queue->vq, rx->n_loaded);
+	if (chain->bad || chain->in_bytes <= pair->net->hdr_bytes) {
+		if (rx->n_loaded)
+			return false;
+		give_back(rx);
+		return rx->n_frames < NET_BATCH;
+	}
+	make_space(rx, chain->n_in);
+	if (rx->end + chain->n_in > 1 + NET_RX_SPANS)
+		return false;
+	memcpy(&rx->iov[rx->end], chain->iov + chain->n_out, chain->n_in * sizeof(rx->iov[0]));
+	rx->end += chain->n_in;
+	rx->bytes += chain->in_bytes;
+	rx->n_loaded++;
+	return true;
+}
+
+/* The place of the guest's header, which may lie over several spans, is left out of what is read into. */
+static void skip_header(struct net_rx *rx, size_t n)
+{
+	while (n) {
+		struct iovec *iov = &rx->iov[rx->first];
+		size_t part = MIN(n, iov->iov_len);
+
+		iov->iov_base = (uint8_t *)iov->iov_base + part;
+		iov->iov_len -= part;
+		n -= part;
+		if (iov->iov_len == 0)
+			rx->first++;
+	}
+}
+
+enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_room)
+{
+	struct net_rx *rx = &pair->rx;
+	const struct net *net = pair->net;
+	size_t need = frame_bytes + net->hdr_bytes;
+
+	if (!rx->queue || !rx->queue->vq || !rx->queue->enabled)
+		return RX_OFF;
+	while ((net->mergeable ? rx->bytes < need : rx->n_loaded == 0) && load_chain(pair))
+		;
+	if (virtq_fill(rx->queue->vq, 1) < 0) {
+		device_queue_broken(rx->queue, virtq_error(rx->queue->vq));
+		rx_reset(rx, NULL);
+		return RX_OFF;
+	}
+	if (rx->n_loaded == 0 || (net->mergeable && rx->bytes < need && rx->n_loaded < NET_RX_SPANS &&
+					 !virtq_all_posted(rx->queue->vq)))
+		return RX_STARVED;
+	if (!rx->headed) {
+		skip_header(rx, net->hdr_bytes);
+		rx->headed = true;
+	}
+	*ret_room = (net->mergeable ? rx->bytes : virtq_window(rx->queue->vq, 0)->in_bytes) -
+		net->hdr_bytes;
+	return RX_MORE;
+}
+
+static unsigned int chains_for(const struct net_pair *pair, size_t bytes)
+{
+	unsigned int n = 0;
+	size_t have = 0;
+
+	while (have < bytes)
+		have += virtq_window(pair->rx.queue->vq, n++)->in_bytes;
+	return n;
+}
+
+/* The next frame begins with the chain behind those that were filled. */
+static void advance(struct net_rx *rx, struct virtq_chain *const *chains, unsigned int n)
+{
+	unsigned int spans = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		spans += chains[i]->n_in;
+		rx->bytes -= chains[i]->in_bytes;
+	}
+	rx->chain_at += spans;
+	rx->first = rx->chain_at;
+	rx->n_loaded -= n;
+	rx->headed = false;
+}
+
+void rx_deliver(struct net_pair *pair, size_t frame_bytes)
+{
+	struct net_rx *rx = &pair->rx;
+	const struct net *net = pair->net;
+	struct virtq *vq = rx->queue->vq;
+	size_t left = frame_bytes + net->hdr_bytes;
+	struct virtq_chain *chains[NET_RX_SPANS];
+	unsigned int n = chains_for(pair, left);
+
+	rx->hdr.num_buffers = htole16((uint16_t)n);
+	for (unsigned int i = 0; i < n; i++)
+		chains[i] = virtq_window(vq, i);
+	virtq_write(chains[0], 0, &rx->hdr, net->hdr_bytes);
+	advance(rx, chains, n);
+	virtq_take(vq, n);
+	for (unsigned int i = 0; i < n; i++) {
+		size_t part = MIN(left, (size_t)chains[i]->in_bytes);
+
+		virtq_complete(vq, chains[i], (uint32_t)part);
+		left -= part;
+	}
+	virtq_counters(vq)->bytes += frame_bytes;
+	rx->n_frames++;
+}
+
+void rx_drop(struct net_pair *pair)
+{
+	virtq_counters(pair->rx.queue->vq)->dropped++;
+}
+
+void rx_flush(struct net_rx *rx)
+{
+	if (!rx->n_frames || !rx->queue || !rx->queue->vq)
+		return;
+	virtq_publish(rx->queue->vq);
+	device_queue_call(rx->queue);
+	rx->n_frames = 0;
+}

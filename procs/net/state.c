@@ -1,0 +1,43 @@
+#include "state.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+void state_reset(struct net_state *state, const uint8_t mac[6])
+{
+	memset(state, 0, sizeof(*state));
+	memcpy(state->mac, mac, sizeof(state->mac));
+	/* A driver that never says a word about filtering expects to hear everything. */
+	state->modes = 1 << NET_RX_PROMISC;
+	state->pairs = 1;
+}
+
+static bool state_is_sound(const struct net_state *state)
+{
+	return state->n_uni + state->n_multi <= NET_MACS_MAX && state->pairs >= 1 &&
+		state->modes < 1 << _NET_RX_MODE_N && !(state->mac[0] & 1);
+}
+
+struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6])
+{
+	if (saved->version != NET_STATE_VERSION || saved->active > 1 ||
+		!state_is_sound(&saved->halves[saved->active])) {
+		saved->active = 0;
+		state_reset(&saved->halves[0], mac);
+		saved->version = NET_STATE_VERSION;
+	}
+	return &saved->halves[saved->active];
+}
+
+struct net_state *state_commit(struct net_saved *saved, const struct net_state *changed)
+{
+	uint32_t other = !saved->active;
+
+	saved->halves[other] = *changed;
+	/* A killed process's stores all land, in program order: only the compiler must keep to it. */
+	atomic_signal_fence(memory_order_seq_cst);
+	saved->active = other;
+	return &saved->halves[other];
+}

@@ -1,0 +1,76 @@
+/*
+ * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6 notify.
+ *
+ * A chain is in the ledger from 1 to 5. Who dies in between leaves at most one turn of chains whose frames
+ * may have been sent: the successor finds them in flight and sends them again.
+ */
+#include "net.h"
+
+#include <errno.h>
+
+static bool usable(const struct net *net, const struct virtq_chain *chain)
+{
+	return !chain->bad && chain->out_bytes >= net->hdr_bytes + NET_FRAME_MIN &&
+		chain->out_bytes - net->hdr_bytes <= NET_FRAME_MAX;
+}
+
+/* 0 | -EAGAIN: the back-end cannot take it now | other: the frame is lost, and counted */
+static int send_chain(struct net_pair *pair, const struct device_queue *queue,
+	const struct virtq_chain *chain)
+{
+	struct net *net = pair->net;
+	size_t frame_bytes = chain->out_bytes - net->hdr_bytes;
+	struct net_hdr hdr = { 0 };
+	unsigned int n;
+
+	if (chain->bad) {
+		virtq_counters(queue->vq)->errors++;
+		return -EBADMSG;
+	}
+	if (!queue->enabled || !usable(net, chain))
+		return -EBADMSG;
+	virtq_read(chain, 0, &hdr, net->hdr_bytes);
+	if (header_check_tx(&hdr, frame_bytes, net->device->features))
+		return -EBADMSG;
+	n = virtq_slice(chain->iov, chain->n_out, net->hdr_bytes, frame_bytes, &pair->tx_iov[1]);
+	return net->backend->send(pair, &hdr, pair->tx_iov, n + 1, frame_bytes);
+}
+
+static void count(struct device_queue *queue, const struct net *net, const struct virtq_chain *chain,
+	int r)
+{
+	struct ledger_counters *counters = virtq_counters(queue->vq);
+
+	if (r == 0)
+		counters->bytes += chain->out_bytes - net->hdr_bytes;
+	else
+		counters->dropped++;
+}
+
+bool tx_round(struct net_pair *pair, struct device_queue *queue)
+{
+	int n = virtq_fill(queue->vq, NET_BATCH), done = 0;
+	bool wait = false;
+
+	if (n < 0) {
+		device_queue_broken(queue, virtq_error(queue->vq));
+		return false;
+	}
+	for (; done < n && !wait; done++) {
+		struct virtq_chain *chain = virtq_window(queue->vq, 0);
+		int r = send_chain(pair, queue, chain);
+
+		if (r == -EAGAIN) {
+			wait = true;
+			break;
+		}
+		virtq_take(queue->vq, 1);
+		count(queue, pair->net, chain, r);
+		virtq_complete(queue->vq, chain, 0);
+	}
+	if (done) {
+		virtq_publish(queue->vq);
+		device_queue_call(queue);
+	}
+	return !wait && done == NET_BATCH;
+}
