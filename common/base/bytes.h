@@ -6,18 +6,18 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-#define MIN(a, b)                                                                                  \
+/* The names are new at each use, so that one may stand inside another. */
+#define PICK_(a, b, op, x, y)                                                                      \
 	({                                                                                         \
-		__typeof__(a) _min_a = (a);                                                        \
-		__typeof__(b) _min_b = (b);                                                        \
-		_min_a < _min_b ? _min_a : _min_b;                                                 \
+		__typeof__(a) x = (a);                                                             \
+		__typeof__(b) y = (b);                                                             \
+		x op y ? x : y;                                                                    \
 	})
-#define MAX(a, b)                                                                                  \
-	({                                                                                         \
-		__typeof__(a) _max_a = (a);                                                        \
-		__typeof__(b) _max_b = (b);                                                        \
-		_max_a > _max_b ? _max_a : _max_b;                                                 \
-	})
+#define PICK_AT_(a, b, op, n) PICK_NAMED_(a, b, op, n)
+#define PICK_NAMED_(a, b, op, n) PICK_(a, b, op, pick_a_##n, pick_b_##n)
+
+#define MIN(a, b) PICK_AT_(a, b, <, __COUNTER__)
+#define MAX(a, b) PICK_AT_(a, b, >, __COUNTER__)
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

@@ -115,13 +115,16 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 	return RX_MORE;
 }
 
-static unsigned int chains_for(const struct net_pair *pair, size_t bytes)
+/* The loaded chains that so many bytes fill; they are that long, since the frame is in them. */
+static unsigned int chains_for(const struct net_rx *rx, size_t bytes, struct virtq_chain **ret_chains)
 {
 	unsigned int n = 0;
 	size_t have = 0;
 
-	while (have < bytes)
-		have += virtq_window(pair->rx.queue->vq, n++)->in_bytes;
+	do {
+		ret_chains[n] = virtq_window(rx->queue->vq, n);
+		have += ret_chains[n++]->in_bytes;
+	} while (have < bytes);
 	return n;
 }
 
@@ -147,11 +150,9 @@ void rx_deliver(struct net_pair *pair, size_t frame_bytes)
 	struct virtq *vq = rx->queue->vq;
 	size_t left = frame_bytes + net->hdr_bytes;
 	struct virtq_chain *chains[NET_RX_SPANS];
-	unsigned int n = chains_for(pair, left);
+	unsigned int n = chains_for(rx, left, chains);
 
 	rx->hdr.num_buffers = htole16((uint16_t)n);
-	for (unsigned int i = 0; i < n; i++)
-		chains[i] = virtq_window(vq, i);
 	virtq_write(chains[0], 0, &rx->hdr, net->hdr_bytes);
 	advance(rx, chains, n);
 	virtq_take(vq, n);
