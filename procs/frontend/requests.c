@@ -73,10 +73,8 @@ static int check_index(struct session *session, const struct request_row *row,
 
 		if (msg->payload.u64 & ~(uint64_t)(VRING_FD_INDEX_MASK | VRING_FD_NONE))
 			return session_refuse(session, "reserved bits are set");
-		if (none != (msg->n_fds == 0))
-			return session_refuse(session,
-				none ? "a descriptor came with the flag that says there is none"
-				     : "the descriptor is missing");
+		if (!none && msg->n_fds == 0)
+			return session_refuse(session, "the descriptor is missing");
 		index = (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK);
 	}
 	if (index >= session->observed->n_queues)
@@ -85,15 +83,26 @@ static int check_index(struct session *session, const struct request_row *row,
 	return 0;
 }
 
-int requests_check(struct session *session, const struct request_row *row, const struct message *msg)
+/* What a look brought along that is not this message's: see wire.c. */
+static void drop_foreign_fds(const struct request_row *row, struct message *msg)
+{
+	if (row->fds_max == 0 ||
+		(row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE))) {
+		wire_drop_fds(msg);
+		msg->bad_fds = false;
+	}
+}
+
+int requests_check(struct session *session, const struct request_row *row, struct message *msg)
 {
 	uint32_t size = msg->header.size;
 
+	drop_foreign_fds(row, msg);
 	if (msg->header.flags & HEADER_REPLY)
 		return session_refuse(session, "it is marked as a reply");
 	if (msg->bad_fds)
 		return session_refuse(session,
-			"its descriptors are too many, or do not come with its first byte");
+			"it has more descriptors than any message");
 	if (size < row->size_min || size > row->size_max)
 		return session_refuse(session, "a payload of %u bytes; %u are due", size, row->size_min);
 	if (msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)

@@ -109,7 +109,7 @@ extern const struct request_row request_table[];
 const struct request_row *requests_find(uint32_t request);
 
 /** requests_check() - is the message right in form; 0 | OUTCOME_REFUSED */
-int requests_check(struct session *session, const struct request_row *row, const struct message *msg);
+int requests_check(struct session *session, const struct request_row *row, struct message *msg);
 
 /** ring_get() - the ring of that index in a record, made if it is not there; NULL without memory */
 Bh__Ring *ring_get(Bh__Desired *desired, uint32_t index);

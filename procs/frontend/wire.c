@@ -1,4 +1,9 @@
-/* Framing. See wire.h. */
+/*
+ * Framing. A look at a stream socket hands out the descriptors of the bytes looked at; where these have
+ * none, it may hand out those of later bytes as well. So what came along counts only for a message that
+ * takes descriptors, and only at its first byte; everything else is closed, and stays in the socket with
+ * the message it belongs to.
+ */
 #include "wire.h"
 
 #include <errno.h>
@@ -35,31 +40,22 @@ static void take_fds(struct message *msg, struct msghdr *hdr, bool first)
 				msg->fds[msg->n_fds++] = fd;
 				continue;
 			}
-			msg->bad_fds = true;
+			msg->bad_fds |= first;
 			fd_close(fd);
 		}
 	}
-	if (hdr->msg_flags & MSG_CTRUNC)
+	if (first && (hdr->msg_flags & MSG_CTRUNC))
 		msg->bad_fds = true;
 }
 
 /* Looks at up to n more bytes; the kernel remembers how far we are. */
-static ssize_t peek(int fd, struct message *msg, void *buf, size_t n)
+static ssize_t peek(int fd, struct msghdr *hdr)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int) * CMSG_FDS_MAX)];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = { .iov_base = buf, .iov_len = n };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf) };
 	ssize_t got;
 
 	do
-		got = recvmsg(fd, &hdr, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		got = recvmsg(fd, hdr, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (got < 0 && errno == EINTR);
-	if (got > 0)
-		take_fds(msg, &hdr, msg->n_peeked == 0);
 	return got;
 }
 
@@ -68,19 +64,6 @@ static int outcome(ssize_t got)
 	if (got > 0)
 		return 1;
 	return got < 0 && errno == EAGAIN ? 0 : -WIRE_E_CLOSED;
-}
-
-static int peek_header(int fd, struct message *msg)
-{
-	while (msg->n_peeked < sizeof(msg->header)) {
-		ssize_t got = peek(fd, msg, (uint8_t *)&msg->header + msg->n_peeked,
-			sizeof(msg->header) - msg->n_peeked);
-
-		if (got <= 0)
-			return outcome(got);
-		msg->n_peeked += (size_t)got;
-	}
-	return 1;
 }
 
 static const char *judge_header(const struct header *header)
@@ -92,19 +75,61 @@ static const char *judge_header(const struct header *header)
 	return NULL;
 }
 
-static int peek_payload(int fd, struct message *msg)
+/* The header alone, without room for descriptors, so that none is handed out. */
+static int peek_header(int fd, struct message *msg)
+{
+	struct iovec iov = { .iov_base = &msg->header, .iov_len = sizeof(msg->header) };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t got = peek(fd, &hdr);
+
+	if (wire_begin(fd) < 0)
+		return -WIRE_E_CLOSED;
+	if (got <= 0)
+		return outcome(got);
+	return got == sizeof(msg->header);
+}
+
+/* Where the bytes from `at` on go: the rest of the header, then the payload (or, of what is too long to be
+ * a message, nowhere). */
+static size_t place(struct message *msg, struct iovec iov[2], uint8_t *nowhere)
+{
+	size_t n_header = sizeof(msg->header), at = msg->n_peeked, n = 0;
+	size_t left = n_header + msg->header.size - at;
+
+	if (at < n_header) {
+		iov[n++] = (struct iovec){ (uint8_t *)&msg->header + at, n_header - at };
+		left -= n_header - at;
+		at = n_header;
+	}
+	if (msg->too_long)
+		iov[n++] = (struct iovec){ nowhere, MIN(left, (size_t)PAYLOAD_MAX) };
+	else if (left)
+		iov[n++] = (struct iovec){ msg->payload.bytes + (at - n_header), left };
+	return n;
+}
+
+/* All of the message, and no byte more. */
+static int peek_message(int fd, struct message *msg)
 {
 	size_t end = sizeof(msg->header) + msg->header.size;
-	uint8_t skipped[512];
+	uint8_t nowhere[PAYLOAD_MAX];
 
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
 	while (msg->n_peeked < end) {
-		size_t at = msg->n_peeked - sizeof(msg->header), left = end - msg->n_peeked;
-		ssize_t got = msg->too_long ? peek(fd, msg, skipped, MIN(left, sizeof(skipped)))
-					    : peek(fd, msg, msg->payload.bytes + at, left);
+		union {
+			char buf[CMSG_SPACE(sizeof(int) * CMSG_FDS_MAX)];
+			struct cmsghdr align;
+		} control;
+		struct iovec iov[2];
+		struct msghdr hdr = { .msg_iov = iov, .msg_control = control.buf,
+			.msg_controllen = sizeof(control.buf) };
+		ssize_t got;
 
+		hdr.msg_iovlen = place(msg, iov, nowhere);
+		got = peek(fd, &hdr);
 		if (got <= 0)
 			return outcome(got);
+		take_fds(msg, &hdr, msg->n_peeked == 0);
 		msg->n_peeked += (size_t)got;
 	}
 	return 1;
@@ -112,21 +137,26 @@ static int peek_payload(int fd, struct message *msg)
 
 int wire_peek(int fd, struct message *msg, const char **ret_text)
 {
-	int r = peek_header(fd, msg);
+	int r = msg->n_peeked ? 1 : peek_header(fd, msg);
 
 	if (r <= 0)
 		return r;
 	*ret_text = judge_header(&msg->header);
 	if (*ret_text)
 		return -WIRE_E_FRAMING;
-	return peek_payload(fd, msg);
+	return peek_message(fd, msg);
 }
 
-void wire_drop(struct message *msg)
+void wire_drop_fds(struct message *msg)
 {
 	for (size_t i = 0; i < msg->n_fds; i++)
 		fd_close(msg->fds[i]);
 	msg->n_fds = 0;
+}
+
+void wire_drop(struct message *msg)
+{
+	wire_drop_fds(msg);
 	msg->n_peeked = 0;
 	msg->bad_fds = msg->too_long = false;
 }
@@ -146,7 +176,7 @@ int wire_consume(int fd, struct message *msg)
 			return got < 0 ? -errno : -ECONNRESET;
 		left -= (size_t)got;
 	}
-	return 0;
+	return wire_begin(fd);
 }
 
 static int send_message(int fd, const struct header *header, const void *payload, int flags)

@@ -29,7 +29,7 @@ struct message {
 	int fds[FDS_MAX];
 	size_t n_fds;
 	size_t n_peeked;      /* bytes of header and payload that were looked at */
-	bool bad_fds;         /* more than FDS_MAX, or on other bytes than the first */
+	bool bad_fds;         /* more than FDS_MAX */
 	bool too_long;        /* the payload is longer than PAYLOAD_MAX; it is not kept */
 };
 
@@ -52,6 +52,9 @@ int wire_peek(int fd, struct message *msg, const char **ret_text);
 /** wire_consume() - take the message out of the socket, and close the descriptors still in msg; msg is
  * zeroed */
 int wire_consume(int fd, struct message *msg);
+
+/** wire_drop_fds() - close the descriptors that came along */
+void wire_drop_fds(struct message *msg);
 
 /** wire_drop() - close descriptors and forget, without touching the socket */
 void wire_drop(struct message *msg);
