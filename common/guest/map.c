@@ -1,14 +1,21 @@
 /*
- * The table is sorted by guest-physical address and looked up by halving; a second order for the VMM's
- * addresses is not kept, since those are only looked up when a ring starts.
+ * Guest memory in this process.
  *
- * A file that cannot be sealed may shrink while it is mapped; touching it then raises SIGBUS. The handler
- * puts zeros in place of the whole region and marks it, so that the access goes on, and the device
- * notices at its next look. The handler reads a table of its own, written with atomic stores only.
+ * The table: regions sorted by guest-physical address, found by halving. The VMM's addresses are looked
+ * up only when a ring starts, and need no order. A region may begin and end in the middle of a page (of a
+ * huge page, on hugetlbfs), a mapping may not: each region remembers both.
+ *
+ * The file behind a region belongs to the VMM, which may cut it short at any time; touching what is no
+ * longer there raises SIGBUS in whichever thread does it. The handler must then find the mapping without
+ * a lock, since any thread may hold one. It reads a table of its own, `mappings`, in which every slot is
+ * guarded by a sequence number: odd while it is written. The memory is replaced by zeros, the map is
+ * marked poisoned, and the access is repeated; what it read or wrote no longer matters.
  */
 #include "guest/map.h"
 
 #include <errno.h>
+#include <linux/magic.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -21,68 +28,148 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
-#define HUGETLBFS_MAGIC 0x958458f6
+#define MAPPINGS_MAX 4096 /* of all maps of the process */
 
-struct mapping {
-	struct map_region region;
-	uint8_t *start;       /* of the region's first byte */
-	void *mapped;         /* what mmap returned, page-aligned */
-	size_t mapped_bytes;
-	unsigned int guard;   /* in guarded[] */
+struct region {
+	uint64_t gpa;
+	uint64_t size_bytes;
+	uint64_t uva;
+	uint8_t *mem;          /* the first byte of the region */
+	void *mapping;         /* what mmap returned, and how much of it */
+	size_t mapping_bytes;
+	unsigned int slot;     /* in mappings */
 };
 
 struct map {
-	struct mapping mappings[MAP_REGIONS_MAX]; /* sorted by gpa */
-	size_t n;
+	atomic_bool poisoned;
+	size_t n_regions;
+	struct region regions[MAP_REGIONS_MAX];
 };
 
-/* What the SIGBUS handler may look at: all maps of the process. */
-static struct guarded {
-	_Atomic uintptr_t start; /* 0 = free */
-	_Atomic size_t n_bytes;
-	atomic_bool poisoned;
-} guarded[MAP_REGIONS_MAX];
+/* --- What the handler reads --- */
+
+struct mapping {
+	atomic_uint seq;
+	_Atomic(uintptr_t) start; /* 0: free */
+	_Atomic(size_t) n_bytes;
+	_Atomic(atomic_bool *) poisoned; /* of the map */
+	atomic_bool lost;
+};
+
+static struct mapping mappings[MAPPINGS_MAX];
+static atomic_uint n_mappings_used; /* slots from this one on were never used */
+static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sigaction former_action;
+
+static void mapping_write(struct mapping *m, void *start, size_t n_bytes, atomic_bool *poisoned)
+{
+	atomic_fetch_add(&m->seq, 1);
+	atomic_store(&m->start, (uintptr_t)start);
+	atomic_store(&m->n_bytes, n_bytes);
+	atomic_store(&m->poisoned, poisoned);
+	atomic_store(&m->lost, false);
+	atomic_fetch_add(&m->seq, 1);
+}
+
+static int mapping_register(struct region *region, atomic_bool *poisoned)
+{
+	int r = -ENOSPC;
+
+	pthread_mutex_lock(&mappings_lock);
+	for (unsigned int i = 0; i < MAPPINGS_MAX; i++) {
+		if (atomic_load(&mappings[i].start))
+			continue;
+		mapping_write(&mappings[i], region->mapping, region->mapping_bytes, poisoned);
+		if (i >= atomic_load(&n_mappings_used))
+			atomic_store(&n_mappings_used, i + 1);
+		region->slot = i;
+		r = 0;
+		break;
+	}
+	pthread_mutex_unlock(&mappings_lock);
+	return r;
+}
+
+static void mapping_forget(const struct region *region)
+{
+	pthread_mutex_lock(&mappings_lock);
+	mapping_write(&mappings[region->slot], NULL, 0, NULL);
+	pthread_mutex_unlock(&mappings_lock);
+}
+
+/* Whether the mapping in this slot holds the address; if so, zeros are put in its place. */
+static bool replace_if_hit(struct mapping *m, uintptr_t addr)
+{
+	atomic_bool *poisoned;
+	uintptr_t start;
+	size_t n_bytes;
+	unsigned int seq;
+
+	do {
+		seq = atomic_load(&m->seq);
+		start = atomic_load(&m->start);
+		n_bytes = atomic_load(&m->n_bytes);
+		poisoned = atomic_load(&m->poisoned);
+	} while ((seq & 1) || seq != atomic_load(&m->seq));
+	if (!start || addr - start >= n_bytes)
+		return false;
+	if (mmap((void *)start, n_bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+		return false;
+	atomic_store(&m->lost, true);
+	atomic_store(poisoned, true);
+	return true;
+}
+
+static bool replace_lost_memory(uintptr_t addr)
+{
+	unsigned int n = atomic_load(&n_mappings_used);
+
+	for (unsigned int i = 0; i < n; i++)
+		if (replace_if_hit(&mappings[i], addr))
+			return true;
+	return false;
+}
+
+/* Not about guest memory: whoever handled it before us does, or it ends the process. */
+static void pass_on(int sig, siginfo_t *info, void *context)
+{
+	if (former_action.sa_flags & SA_SIGINFO) {
+		former_action.sa_sigaction(sig, info, context);
+		return;
+	}
+	if (former_action.sa_handler != SIG_DFL && former_action.sa_handler != SIG_IGN) {
+		former_action.sa_handler(sig);
+		return;
+	}
+	(void)signal(SIGBUS, SIG_DFL);
+	if (info->si_code <= 0)
+		(void)raise(SIGBUS); /* sent, no fault: returning would not repeat it */
+}
 
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	uintptr_t at = (uintptr_t)info->si_addr;
+	int saved = errno;
 
-	for (unsigned int i = 0; i < MAP_REGIONS_MAX; i++) {
-		uintptr_t start = atomic_load(&guarded[i].start);
-		size_t n = atomic_load(&guarded[i].n_bytes);
-
-		if (!start || at < start || at - start >= n)
-			continue;
-		if (mmap((void *)start, n, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-			break;
-		atomic_store(&guarded[i].poisoned, true);
-		return;
-	}
-	signal(SIGBUS, SIG_DFL); /* the access is repeated, and ends the process as it should */
+	if (info->si_code <= 0 || !replace_lost_memory((uintptr_t)info->si_addr))
+		pass_on(sig, info, context);
+	errno = saved;
 }
 
 int map_install_sigbus(void)
 {
-	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct sigaction now, action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
 	sigemptyset(&action.sa_mask);
+	if (sigaction(SIGBUS, NULL, &now) < 0)
+		return -errno;
+	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigbus)
+		return 0;
+	former_action = now;
 	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
 
-static unsigned int guard(void *start, size_t n)
-{
-	for (unsigned int i = 0; i < MAP_REGIONS_MAX; i++) {
-		if (atomic_load(&guarded[i].start))
-			continue;
-		atomic_store(&guarded[i].poisoned, false);
-		atomic_store(&guarded[i].n_bytes, n);
-		atomic_store(&guarded[i].start, (uintptr_t)start);
-		return i;
-	}
-	check(!"more regions than a map may have");
-	return 0;
-}
+/* --- The table --- */
 
 int map_new(struct map **ret_map)
 {
@@ -94,185 +181,201 @@ int map_new(struct map **ret_map)
 	return 0;
 }
 
-static void unmap(struct mapping *m)
+static void region_unmap(struct region *region)
 {
-	atomic_store(&guarded[m->guard].start, 0);
-	munmap(m->mapped, m->mapped_bytes);
+	mapping_forget(region);
+	check(munmap(region->mapping, region->mapping_bytes) == 0);
 }
 
 struct map *map_free(struct map *map)
 {
 	if (!map)
 		return NULL;
-	for (size_t i = 0; i < map->n; i++)
-		unmap(&map->mappings[i]);
+	for (size_t i = 0; i < map->n_regions; i++)
+		region_unmap(&map->regions[i]);
 	free(map);
 	return NULL;
 }
 
-size_t map_count(const struct map *map)
-{
-	return map->n;
-}
-
-bool map_poisoned(const struct map *map)
-{
-	for (size_t i = 0; i < map->n; i++)
-		if (!map->mappings[i].region.sealed &&
-			atomic_load_explicit(&guarded[map->mappings[i].guard].poisoned,
-				memory_order_relaxed))
-			return true;
-	return false;
-}
-
-/* Files on hugetlbfs are mapped in their own page size. */
-static int page_bytes(int fd, uint64_t *ret)
+/* The unit in which a file can be mapped: the page, or the huge page of its file system. */
+static int mapping_unit(int fd, uint64_t *ret_bytes)
 {
 	struct statfs fs;
 
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
-	*ret = (uint64_t)sysconf(_SC_PAGESIZE);
-	if ((unsigned long)fs.f_type == HUGETLBFS_MAGIC)
-		*ret = (uint64_t)fs.f_bsize;
+	*ret_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	if ((unsigned long)fs.f_type == HUGETLBFS_MAGIC && is_power_of_2((uint64_t)fs.f_bsize))
+		*ret_bytes = MAX(*ret_bytes, (uint64_t)fs.f_bsize);
 	return 0;
 }
 
-static int map_file(struct mapping *m, int fd)
+/* Whether the region's numbers make sense by themselves, and with the length of the file. */
+static int check_shape(const struct map_region *region, int fd)
 {
-	const struct map_region *r = &m->region;
-	uint64_t page = 0, end, skip;
+	uint64_t end;
 	struct stat st;
-	int e;
 
-	if (r->size_bytes == 0 || add_overflows(r->offset_bytes, r->size_bytes, &end) ||
-		end > INT64_MAX)
+	if (region->size_bytes == 0 || add_overflows(region->gpa.val, region->size_bytes, &end) ||
+		add_overflows(region->uva.val, region->size_bytes, &end) ||
+		add_overflows(region->offset_bytes, region->size_bytes, &end) || end > INT64_MAX)
 		return -EINVAL;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if ((uint64_t)st.st_size < end)
-		return -EFBIG;
-	e = page_bytes(fd, &page);
-	if (e < 0)
-		return e;
-	skip = r->offset_bytes & (page - 1);
-	m->mapped_bytes = align_up(r->size_bytes + skip, page);
-	m->mapped = mmap(NULL, m->mapped_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
-		(off_t)(r->offset_bytes - skip));
-	if (m->mapped == MAP_FAILED)
-		return -errno;
-	m->start = (uint8_t *)m->mapped + skip;
-	/* a core dump of ours holds nothing of the guest's */
-	(void)madvise(m->mapped, m->mapped_bytes, MADV_DONTDUMP);
-	return 0;
+	return st.st_size < 0 || (uint64_t)st.st_size < end ? -EFBIG : 0;
 }
 
-int map_add(struct map *map, const struct map_region *region, int fd)
+static int region_map(struct region *region, uint64_t offset_bytes, int fd)
 {
-	struct mapping m = { .region = *region };
-	uint64_t end;
-	size_t at = 0;
-	int r;
+	uint64_t unit = 0, before;
+	void *mem;
+	int r = mapping_unit(fd, &unit);
 
-	if (add_overflows(region->gpa.val, region->size_bytes, &end) ||
-		add_overflows(region->uva.val, region->size_bytes, &end))
-		return -EINVAL;
-	if (map->n == MAP_REGIONS_MAX)
-		return -ENOSPC;
-	for (size_t i = 0; i < map->n; i++) {
-		const struct map_region *o = &map->mappings[i].region;
-
-		if (region->gpa.val < o->gpa.val + o->size_bytes &&
-			o->gpa.val < region->gpa.val + region->size_bytes)
-			return -EEXIST;
-		if (o->gpa.val < region->gpa.val)
-			at = i + 1;
-	}
-	r = map_file(&m, fd);
 	if (r < 0)
 		return r;
-	m.guard = guard(m.mapped, m.mapped_bytes);
-	memmove(&map->mappings[at + 1], &map->mappings[at], (map->n - at) * sizeof(m));
-	map->mappings[at] = m;
-	map->n++;
+	before = offset_bytes & (unit - 1);
+	region->mapping_bytes = align_up(before + region->size_bytes, unit);
+	mem = mmap(NULL, region->mapping_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		(off_t)(offset_bytes - before));
+	if (mem == MAP_FAILED)
+		return -errno;
+	(void)madvise(mem, region->mapping_bytes, MADV_DONTDUMP); /* a core of ours shows no guest */
+	region->mapping = mem;
+	region->mem = (uint8_t *)mem + before;
 	return 0;
 }
 
-int map_remove(struct map *map, const struct map_region *region)
+/* The first region that ends behind the address; n_regions when there is none. */
+static size_t find(const struct map *map, uint64_t gpa)
 {
-	for (size_t i = 0; i < map->n; i++) {
-		const struct map_region *o = &map->mappings[i].region;
-
-		if (o->gpa.val != region->gpa.val || o->uva.val != region->uva.val ||
-			o->size_bytes != region->size_bytes)
-			continue;
-		unmap(&map->mappings[i]);
-		memmove(&map->mappings[i], &map->mappings[i + 1],
-			(map->n - i - 1) * sizeof(map->mappings[0]));
-		map->n--;
-		return 0;
-	}
-	return -ENOENT;
-}
-
-/* The region that an address lies in, or NULL. */
-static const struct mapping *find(const struct map *map, struct gpa addr)
-{
-	size_t low = 0, high = map->n;
+	size_t low = 0, high = map->n_regions;
 
 	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		const struct mapping *m = &map->mappings[mid];
+		size_t mid = (low + high) / 2;
+		const struct region *region = &map->regions[mid];
 
-		if (addr.val < m->region.gpa.val)
+		if (region->gpa + region->size_bytes > gpa)
 			high = mid;
-		else if (addr.val - m->region.gpa.val >= m->region.size_bytes)
-			low = mid + 1;
 		else
-			return m;
+			low = mid + 1;
 	}
-	return NULL;
+	return low;
+}
+
+int map_add(struct map *map, const struct map_region *wanted, int fd)
+{
+	struct region region = { .gpa = wanted->gpa.val,
+		.size_bytes = wanted->size_bytes,
+		.uva = wanted->uva.val };
+	size_t at;
+	int r = check_shape(wanted, fd);
+
+	if (r < 0)
+		return r;
+	at = find(map, region.gpa);
+	if (at < map->n_regions && map->regions[at].gpa < region.gpa + region.size_bytes)
+		return -EEXIST;
+	if (map->n_regions == MAP_REGIONS_MAX)
+		return -ENOSPC;
+	r = region_map(&region, wanted->offset_bytes, fd);
+	if (r < 0)
+		return r;
+	r = mapping_register(&region, &map->poisoned);
+	if (r < 0) {
+		(void)munmap(region.mapping, region.mapping_bytes);
+		return r;
+	}
+	memmove(&map->regions[at + 1], &map->regions[at], (map->n_regions - at) * sizeof(region));
+	map->regions[at] = region;
+	map->n_regions++;
+	return 0;
+}
+
+static bool any_lost(const struct map *map)
+{
+	for (size_t i = 0; i < map->n_regions; i++)
+		if (atomic_load(&mappings[map->regions[i].slot].lost))
+			return true;
+	return false;
+}
+
+int map_remove(struct map *map, const struct map_region *wanted)
+{
+	size_t at = find(map, wanted->gpa.val);
+	struct region *region = &map->regions[at];
+
+	if (at == map->n_regions || region->gpa != wanted->gpa.val ||
+		region->uva != wanted->uva.val || region->size_bytes != wanted->size_bytes)
+		return -ENOENT;
+	region_unmap(region);
+	map->n_regions--;
+	memmove(region, region + 1, (map->n_regions - at) * sizeof(*region));
+	atomic_store(&map->poisoned, any_lost(map));
+	return 0;
+}
+
+size_t map_count(const struct map *map)
+{
+	return map->n_regions;
+}
+
+bool map_poisoned(const struct map *map)
+{
+	return atomic_load_explicit(&map->poisoned, memory_order_relaxed);
+}
+
+/* --- Looking up --- */
+
+bool map_hint_set(struct map_hint *hint, const struct map *map, struct gpa addr)
+{
+	size_t at = find(map, addr.val);
+	const struct region *region = &map->regions[at];
+
+	if (at == map->n_regions || region->gpa > addr.val)
+		return false;
+	*hint = (struct map_hint){ region->gpa, region->size_bytes, region->mem };
+	return true;
 }
 
 int map_spans(const struct map *map, struct gpa start, uint64_t n_bytes, struct iovec *ret_spans,
 	unsigned int max_spans)
 {
 	unsigned int n = 0;
-	uint64_t end;
 
-	if (n_bytes == 0 || add_overflows(start.val, n_bytes, &end))
+	if (n_bytes == 0)
 		return -MAP_E_OUTSIDE;
-	while (n_bytes) {
-		const struct mapping *m = find(map, start);
-		uint64_t skip, part;
+	for (size_t i = find(map, start.val); i < map->n_regions && n < max_spans; i++) {
+		const struct region *region = &map->regions[i];
+		uint64_t offset, room;
 
-		if (!m || n == max_spans)
-			return -MAP_E_OUTSIDE;
-		skip = start.val - m->region.gpa.val;
-		part = MIN(n_bytes, m->region.size_bytes - skip);
-		ret_spans[n++] = (struct iovec){ .iov_base = m->start + skip, .iov_len = part };
-		start.val += part;
-		n_bytes -= part;
+		if (region->gpa > start.val)
+			break;
+		offset = start.val - region->gpa;
+		room = MIN(region->size_bytes - offset, n_bytes);
+		ret_spans[n++] = (struct iovec){ region->mem + offset, (size_t)room };
+		n_bytes -= room;
+		if (n_bytes == 0)
+			return (int)n;
+		start.val += room;
 	}
-	return (int)n;
+	return -MAP_E_OUTSIDE;
 }
 
 void *map_gpa(const struct map *map, struct gpa start, uint64_t n_bytes)
 {
-	struct iovec span;
+	struct map_hint hint = { 0 };
 
-	return map_spans(map, start, n_bytes, &span, 1) == 1 ? span.iov_base : NULL;
+	return n_bytes ? map_gpa_hinted(map, &hint, start, n_bytes) : NULL;
 }
 
 void *map_uva(const struct map *map, struct uva start, uint64_t n_bytes)
 {
-	for (size_t i = 0; i < map->n; i++) {
-		const struct mapping *m = &map->mappings[i];
-		uint64_t skip = start.val - m->region.uva.val;
+	for (size_t i = 0; n_bytes && i < map->n_regions; i++) {
+		const struct region *region = &map->regions[i];
+		uint64_t offset = start.val - region->uva;
 
-		if (start.val < m->region.uva.val || skip >= m->region.size_bytes)
-			continue;
-		return n_bytes && n_bytes <= m->region.size_bytes - skip ? m->start + skip : NULL;
+		if (offset < region->size_bytes && n_bytes <= region->size_bytes - offset)
+			return region->mem + offset;
 	}
 	return NULL;
 }

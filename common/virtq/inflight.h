@@ -41,21 +41,27 @@ struct inflight_packed_desc {
 	uint64_t addr;
 };
 
-/** struct inflight_packed_used - the used position with its former value, written by one store */
+/** struct inflight_packed_free - the list of free entries: its head, and the one that is committed.
+ * Always written by one store, and so is what follows. */
+struct inflight_packed_free {
+	uint16_t head;
+	uint16_t old_head;
+} __attribute__((aligned(4)));
+
+/** struct inflight_packed_used - the used position, and the one that is committed */
 struct inflight_packed_used {
 	uint16_t idx;
 	uint16_t old_idx;
 	uint8_t wrap;
 	uint8_t old_wrap;
 	uint8_t padding[2];
-};
+} __attribute__((aligned(8)));
 
 struct inflight_packed {
 	uint64_t features;
 	uint16_t version;
 	uint16_t desc_num;
-	uint16_t free_head;
-	uint16_t old_free_head;
+	struct inflight_packed_free free;
 	struct inflight_packed_used used;
 	uint8_t padding[8];
 	struct inflight_packed_desc desc[];

@@ -34,13 +34,13 @@ struct ledger_header {
 	uint64_t reserved[4];
 };
 
-/** struct ledger_counters - written with plain stores by the thread that serves the queue; chains and
- * errors by virtq itself, the others by the device */
+/** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by
+ * virtq itself, the others by the device */
 struct ledger_counters {
 	uint64_t chains;   /* completed */
 	uint64_t bytes;    /* payload moved, headers not counted */
 	uint64_t dropped;  /* frames that had to be dropped */
-	uint64_t errors;   /* chains that broke a rule, of those completed */
+	uint64_t errors;   /* chains that broke a rule */
 	uint64_t kicks;    /* wake-ups by the driver */
 	uint64_t calls;    /* notifications sent to the driver */
 };

@@ -1,410 +1,311 @@
 /*
- * The packed ring (virtio 1.2, 2.8).
+ * The packed ring (virtio 1.2, 2.8), in the order of the data path: fill, take, publish, notifications.
  *
- * In the in-flight region descriptors are copied, since a used one may overwrite the ring slot of another
- * that is still in flight. The copies lie on a free list; a batch is committed by bringing the old_* fields
- * up to the present ones after the driver saw it.
+ * A descriptor is loaded as two words, the one with its flags first and with acquire: length, id and flags
+ * are then of one moment, and the address is not older. What was loaded is kept by ring slot (`copies`), since
+ * taking must enter the descriptors into the in-flight region, and the driver may have changed them.
  *
- * Recovery: when present and old fields differ, the ring slot at old_used_idx tells whether the batch was
- * published: the driver sees a batch by its first descriptor, which is written last. Published: the old
- * fields follow; not published: the present ones go back.
+ * Used descriptors are written from behind: the flags of the first are stored last, so the driver, which
+ * looks at the first before all others, sees a batch at once.
+ *
+ * The in-flight region, as the vhost-user specification has it, is a list of free entries and copies of
+ * descriptors outside it:
+ *   take     fill entries of the free list, then move both of its heads behind them by one store
+ *   publish  put the entries back before the present head, then move the present used position, then write
+ *            the ring; the driver saw the batch; then clear the marks, then let both old_ fields follow
+ * Where the present and the old position differ, a successor looks at the ring to see which one is true.
+ * The region is shared with the VMM, so nothing is ever read from it while the ring runs.
  */
-#include "virtq/internal.h"
-
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/check.h"
+#include "virtq/core.h"
 
 #define EVENT_ENABLE 0
 #define EVENT_DISABLE 1
 #define EVENT_DESC 2
 
-static uint16_t load_flags(const struct virtq *vq, uint16_t i)
-{
-	return __atomic_load_n(&vq->packed.desc[i].b, __ATOMIC_ACQUIRE);
-}
-
-static bool is_available(uint16_t flags, bool wrap)
-{
-	return !!(flags & DESC_F_AVAIL) == wrap && !!(flags & DESC_F_USED) != wrap;
-}
-
-static void advance(const struct virtq *vq, uint16_t *idx, bool *wrap, uint32_t n)
-{
-	uint32_t next = *idx + n;
-
-	if (next >= vq->size) {
-		next -= vq->size;
-		*wrap = !*wrap;
-	}
-	*idx = (uint16_t)next;
-}
-
 int packed_map(struct virtq *vq)
 {
-	vq->packed.desc = map_uva(vq->map, vq->setup.desc, 16 * (uint64_t)vq->size);
-	vq->packed.driver = map_uva(vq->map, vq->setup.avail, sizeof(struct packed_event));
-	vq->packed.device = map_uva(vq->map, vq->setup.used, sizeof(struct packed_event));
-	if (!vq->packed.desc || !vq->packed.driver || !vq->packed.device ||
-		((uintptr_t)vq->packed.desc & 15) || ((uintptr_t)vq->packed.driver & 3) ||
-		((uintptr_t)vq->packed.device & 3))
+	const struct virtq_setup *setup = &vq->setup;
+
+	vq->ring.desc = map_uva(vq->map, setup->desc, DESC_BYTES * (uint64_t)vq->size);
+	vq->ring.driver = map_uva(vq->map, setup->avail, sizeof(uint32_t));
+	vq->ring.device = map_uva(vq->map, setup->used, sizeof(uint32_t));
+	if (!vq->ring.desc || !vq->ring.driver || !vq->ring.device || (uintptr_t)vq->ring.desc % 16 ||
+		(uintptr_t)vq->ring.driver % 4 || (uintptr_t)vq->ring.device % 4)
 		return VIRTQ_E_ADDRESS;
 	return 0;
 }
 
-/* --- Start and recovery --- */
+/* --- Fill --- */
 
-/* Front-ends that know nothing of the packed layout give a base of 0, which means wrap counters of 0; a
- * ring whose first descriptor was never used cannot be in that state. One that gives only the lower half
- * means that nothing is in flight. */
-static void read_base(struct virtq *vq)
+static inline struct desc load_rest(struct virtq *vq, uint16_t pos, uint64_t word1)
 {
-	uint32_t base = vq->setup.base;
-	uint16_t flags = load_flags(vq, 0);
+	uint64_t *copy = &vq->ring.copies[2 * (size_t)(pos & ~POS_WRAP)];
 
-	if (base == 0 && !(flags & DESC_F_USED))
-		base = 0x8000;
-	if (base >> 16 == 0)
-		base |= base << 16;
-	vq->taken = base & 0x7fff;
-	vq->taken_wrap = base >> 15 & 1;
-	vq->used = base >> 16 & 0x7fff;
-	vq->used_wrap = base >> 31;
+	copy[0] = guest_load(pos_words(vq, pos));
+	copy[1] = word1;
+	return desc_of(copy[0], copy[1], true);
 }
 
-static void begin(struct virtq *vq)
+static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
-	struct inflight_packed *region = vq->inflight_packed;
-	struct ledger_queue *slot = vq->slot;
-
-	slot->start_id = 0;
-	ledger_order();
-	read_base(vq);
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
-	for (uint32_t i = 0; i < vq->size; i++)
-		region->desc[i].next = (uint16_t)(i + 1);
-	region->desc_num = (uint16_t)vq->size;
-	region->used_idx = region->old_used_idx = vq->used;
-	region->used_wrap = region->old_used_wrap = vq->used_wrap;
-	region->version = 1;
-	slot->size = (uint16_t)vq->size;
-	slot->packed = 1;
-	slot->broken = 0;
-	slot->avail_idx = (uint16_t)(vq->taken | vq->taken_wrap << 15);
-	slot->used_idx = (uint16_t)(vq->used | vq->used_wrap << 15);
-	ledger_order();
-	slot->start_id = vq->setup.start_id;
+	slot_put(vq, slot);
+	return rule ? ring_broken(vq, rule) : 0;
 }
 
-static int settle_batch(struct virtq *vq)
+static const char *judge_id(const struct virtq *vq, uint16_t id)
 {
-	struct inflight_packed *region = vq->inflight_packed;
-	uint16_t flags;
+	if (id >= vq->size)
+		return "a buffer id is outside the ring";
+	return vq->busy[id] ? "a buffer id was made available while it was in use" : NULL;
+}
 
-	if (region->old_used_idx >= vq->size || region->used_idx >= vq->size)
-		return VIRTQ_E_BROKEN;
-	if (region->used_idx != region->old_used_idx || region->used_wrap != region->old_used_wrap) {
-		flags = load_flags(vq, region->old_used_idx);
-		if (!is_available(flags, region->old_used_wrap)) {
-			region->old_free_head = region->free_head;
-			region->old_used_idx = region->used_idx;
-			region->old_used_wrap = region->used_wrap;
-		}
+static void push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n)
+{
+	slot->pos = vq->parsed;
+	window_push(vq, slot, id, n);
+	vq->parsed = pos_advance(vq, vq->parsed, n);
+	vq->ring.live_slots += n;
+}
+
+/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
+{
+	uint16_t pos = vq->parsed;
+	const char *rule;
+	uint32_t n = 1;
+
+	for (;;) {
+		bool indirect = desc.flags & DESC_F_INDIRECT;
+
+		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+			return give_up(vq, slot, NULL);
+		if (!(desc.flags & DESC_F_NEXT))
+			break;
+		if (n++ + vq->ring.live_slots == vq->size)
+			return give_up(vq, slot, "a chain is longer than what is free of the ring");
+		pos = pos_advance(vq, pos, 1);
+		desc = load_rest(vq, pos, guest_load(pos_words(vq, pos) + 1));
 	}
-	ledger_order();
-	region->free_head = region->old_free_head;
-	region->used_idx = region->old_used_idx;
-	region->used_wrap = region->old_used_wrap;
-	return 0;
-}
-
-static void clear_free_list(struct virtq *vq)
-{
-	struct inflight_packed *region = vq->inflight_packed;
-	uint16_t i = region->free_head;
-
-	for (uint32_t n = 0; n < vq->size && i < vq->size; n++) {
-		region->desc[i].inflight = 0;
-		i = region->desc[i].next;
-	}
-}
-
-static int by_counter(const void *a, const void *b, void *data)
-{
-	const struct inflight_packed *region = data;
-	uint64_t x = region->desc[*(const uint16_t *)a].counter;
-	uint64_t y = region->desc[*(const uint16_t *)b].counter;
-
-	return x < y ? -1 : x > y;
-}
-
-static int recover(struct virtq *vq)
-{
-	struct inflight_packed *region = vq->inflight_packed;
-	uint32_t slots = 0;
-	int r = settle_batch(vq);
-
-	if (r != 0)
-		return r;
-	clear_free_list(vq);
-	for (uint32_t i = 0; i < vq->size; i++) {
-		if (!region->desc[i].inflight)
-			continue;
-		if (region->desc[i].num == 0 || region->desc[i].num > vq->size - slots)
-			return VIRTQ_E_BROKEN;
-		slots += region->desc[i].num;
-		vq->resubmit[vq->n_resubmit++] = (uint16_t)i;
-		vq->counter = MAX(vq->counter, region->desc[i].counter + 1);
-	}
-	qsort_r(vq->resubmit, vq->n_resubmit, sizeof(*vq->resubmit), by_counter, region);
-	vq->used = vq->taken = region->used_idx;
-	vq->used_wrap = vq->taken_wrap = region->used_wrap & 1;
-	advance(vq, &vq->taken, &vq->taken_wrap, slots);
-	return 0;
-}
-
-int packed_start(struct virtq *vq)
-{
-	const struct inflight_packed *region = vq->inflight_packed;
-	int r = 0;
-
-	if (vq->slot->start_id == vq->setup.start_id && region->version == 1 &&
-		region->desc_num == vq->size && vq->slot->packed)
-		r = recover(vq);
-	else
-		begin(vq);
-	vq->parsed = vq->taken;
-	vq->parsed_wrap = vq->taken_wrap;
-	vq->since_call = 1;
-	vq->call_valid = false;
-	return r;
-}
-
-/* --- Parse --- */
-
-static void add(struct virtq *vq, struct chain *chain, const struct desc *desc)
-{
-	if (desc->b & DESC_F_INDIRECT)
-		parse_indirect(vq, chain, desc);
-	else
-		parse_add(vq, chain, desc, desc->b & DESC_F_WRITE);
-}
-
-static int end(struct virtq *vq, struct chain *chain, uint16_t id, uint32_t n)
-{
-	if (id >= vq->size || vq->busy[id]) {
-		parse_drop(vq, chain);
-		return parse_broken(vq, id >= vq->size ? "a buffer id is outside the ring"
-						       : "a buffer id was made available while it was in use");
-	}
-	chain->pub.id = id;
-	parse_end(vq, chain, n);
+	rule = judge_id(vq, desc.link);
+	if (rule)
+		return give_up(vq, slot, rule);
+	push(vq, slot, desc.link, n);
 	return 1;
 }
 
-/* From the copies: the ring slots may hold something else by now. */
-static int parse_recovered(struct virtq *vq)
+/* 1 = one more in the window, 0 = no more, or -VIRTQ_E_BROKEN */
+static inline int parse_next(struct virtq *vq)
 {
-	const struct inflight_packed *region = vq->inflight_packed;
-	uint16_t head = vq->resubmit[vq->resubmit_parsed], i = head, id = 0;
-	struct chain *chain = parse_begin(vq);
-	uint32_t n = region->desc[head].num;
-	int r;
-
-	for (uint32_t k = 0; k < n; k++) {
-		struct inflight_packed_desc copy;
-		struct desc desc;
-
-		if (i >= vq->size) {
-			parse_drop(vq, chain);
-			return parse_broken(vq, "the record of descriptors in flight is damaged");
-		}
-		memcpy(&copy, &region->desc[i], sizeof(copy));
-		desc = (struct desc){ .addr = copy.addr, .len = copy.len, .a = copy.id, .b = copy.flags };
-		add(vq, chain, &desc);
-		id = copy.id;
-		i = copy.next;
-	}
-	chain->recovered = true;
-	chain->entry = head;
-	r = end(vq, chain, id, n);
-	if (r == 1)
-		vq->resubmit_parsed++;
-	return r;
-}
-
-static int parse_chain(struct virtq *vq)
-{
-	struct chain *chain = parse_begin(vq);
-	uint16_t idx = vq->parsed;
-	bool wrap = vq->parsed_wrap;
+	uint64_t word1 = guest_load_acquire(pos_words(vq, vq->parsed) + 1);
+	struct slot *slot;
 	struct desc desc;
-	uint32_t n = 0;
-	int r;
 
-	chain->slot = idx;
-	do {
-		if (n + vq->window_slots >= vq->size) {
-			parse_drop(vq, chain);
-			return parse_broken(vq, "a chain is longer than the ring");
-		}
-		memcpy(&desc, &vq->packed.desc[idx], sizeof(desc));
-		add(vq, chain, &desc);
-		advance(vq, &idx, &wrap, 1);
-		n++;
-	} while ((desc.b & DESC_F_NEXT) && !(desc.b & DESC_F_INDIRECT));
-	r = end(vq, chain, desc.a, n);
-	if (r == 1) {
-		vq->parsed = idx;
-		vq->parsed_wrap = wrap;
-	}
-	return r;
+	if (!pos_available((uint16_t)(word1 >> 48), vq->parsed))
+		return 0;
+	if (unlikely(vq->ring.live_slots == vq->size))
+		return ring_broken(vq, "more descriptors were made available than the ring has");
+	__builtin_prefetch(pos_words(vq, pos_advance(vq, vq->parsed, MIN(8u, vq->size))));
+	desc = load_rest(vq, vq->parsed, word1);
+	slot = slot_get(vq);
+	if (unlikely(!chain_simple(vq, slot, &desc)))
+		return parse_chain(vq, slot, desc);
+	if (unlikely(desc.link >= vq->size) || unlikely(vq->busy[desc.link]))
+		return give_up(vq, slot, judge_id(vq, desc.link));
+	push(vq, slot, desc.link, 1);
+	return 1;
 }
 
-int packed_parse(struct virtq *vq)
+/* A chain of a former worker, from the copies: its ring slots may hold something else by now. */
+static int parse_copies(struct virtq *vq, uint16_t entry)
 {
-	if (vq->resubmit_parsed < vq->n_resubmit)
-		return parse_recovered(vq);
-	if (vq->window_slots >= vq->size || !is_available(load_flags(vq, vq->parsed), vq->parsed_wrap))
-		return 0;
-	return parse_chain(vq);
+	struct slot *slot = slot_get(vq);
+	uint16_t e = entry, n = vq->ring.again_num[entry];
+	const char *rule;
+
+	slot->entry = entry;
+	for (uint16_t i = 0;; i++, e = vq->ring.again_next[e]) {
+		const struct desc *desc = &vq->ring.again[e];
+
+		if (!(desc->flags & DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc))
+			return give_up(vq, slot, NULL);
+		if (i + 1 == n)
+			break;
+	}
+	slot->last = e;
+	slot->again = true;
+	rule = judge_id(vq, vq->ring.again[e].link);
+	if (rule)
+		return give_up(vq, slot, rule);
+	window_push(vq, slot, vq->ring.again[e].link, n);
+	return 1;
+}
+
+int packed_fill(struct virtq *vq, unsigned int n)
+{
+	int r = 1;
+
+	while (r > 0 && vq->window_len < n && unlikely(vq->again_parsed < vq->n_again)) {
+		r = parse_copies(vq, vq->again[vq->again_parsed]);
+		vq->again_parsed += r > 0;
+	}
+	while (r > 0 && vq->window_len < n)
+		r = parse_next(vq);
+	return r < 0 ? r : 0;
 }
 
 /* --- Take and publish --- */
 
-void packed_take(struct virtq *vq, struct chain *chain)
+/* The copies of one chain into entries of the free list; the list's heads are moved by the caller. */
+static inline uint16_t enter(struct virtq *vq, struct slot *slot, uint16_t e)
 {
-	struct inflight_packed *region = vq->inflight_packed;
-	struct inflight_packed_desc *head;
-	uint16_t e = region->free_head, slot = chain->slot;
-	bool wrap = true;
+	struct inflight_packed_desc *region = vq->ring.region->desc, *head = &region[e];
+	uint16_t n = slot->chain.n_slots, pos = slot->pos;
 
-	check(e < vq->size);
-	head = &region->desc[e];
-	chain->entry = e;
-	for (uint32_t i = 0; i < chain->pub.n_slots; i++) {
-		struct inflight_packed_desc *entry = &region->desc[e];
-		struct desc desc;
+	slot->entry = e;
+	for (uint16_t i = 0; i < n; i++) {
+		const uint64_t *copy = &vq->ring.copies[2 * (size_t)(pos & ~POS_WRAP)];
 
-		memcpy(&desc, &vq->packed.desc[slot], sizeof(desc));
-		entry->addr = desc.addr;
-		entry->len = desc.len;
-		entry->flags = desc.b;
-		entry->id = i + 1 == chain->pub.n_slots ? chain->pub.id : desc.a;
-		head->last = e;
-		e = entry->next;
-		check(e < vq->size || i + 1 == chain->pub.n_slots);
-		advance(vq, &slot, &wrap, 1);
+		region[e].id = (uint16_t)(copy[1] >> 32);
+		region[e].flags = (uint16_t)(copy[1] >> 48);
+		region[e].len = (uint32_t)copy[1];
+		region[e].addr = copy[0];
+		slot->last = e;
+		e = vq->ring.next[e];
+		pos = pos_advance(vq, pos, 1);
 	}
-	head->num = chain->pub.n_slots;
+	head->last = slot->last;
+	head->num = n;
 	head->counter = vq->counter++;
-	ledger_order();
 	head->inflight = 1;
-	ledger_order();
-	region->free_head = e;
-	ledger_order();
-	region->old_free_head = e;
-	advance(vq, &vq->taken, &vq->taken_wrap, chain->pub.n_slots);
+	return e;
 }
 
-static void free_entries(struct virtq *vq)
+void packed_take(struct virtq *vq, unsigned int n)
 {
-	struct inflight_packed *region = vq->inflight_packed;
+	uint16_t e = vq->ring.free_head;
+	uint32_t n_slots = 0;
 
-	for (uint32_t i = 0; i < vq->n_staged; i++) {
-		uint16_t entry = vq->staged[i].entry;
-		uint16_t last = region->desc[entry].last;
+	for (unsigned int i = 0; i < n; i++) {
+		struct slot *slot = window_slot(vq, i);
 
-		check(last < vq->size);
-		region->desc[last].next = region->free_head;
-		ledger_order();
-		region->free_head = entry;
+		slot->state = SLOT_TAKEN;
+		vq->window_slots -= slot->chain.n_slots;
+		if (unlikely(slot->again))
+			continue;
+#ifndef VIRTQ_NO_UPKEEP
+		e = enter(vq, slot, e);
+#endif
+		n_slots += slot->chain.n_slots;
 	}
+	step();
+	store_free(vq, e, e);
+	step();
+	vq->ring.free_head = e;
+	vq->taken = pos_advance(vq, vq->taken, n_slots);
+	vq->ledger->avail_idx = vq->taken;
 }
 
-static uint16_t used_flags(bool wrap, uint32_t len)
+/* The entries of the batch go back before the head of the free list; where they are staged in full, the
+ * new head. */
+static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 {
-	return (uint16_t)((wrap ? DESC_F_AVAIL | DESC_F_USED : 0) | (len ? DESC_F_WRITE : 0));
-}
-
-/* The first descriptor's flags are stored last: the driver sees the batch at once. */
-static void write_used(struct virtq *vq, uint16_t *idx, bool *wrap)
-{
-	uint16_t first = *idx, first_flags = used_flags(*wrap, vq->staged[0].len);
+	uint16_t head = vq->ring.free_head;
 
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
-		struct desc *desc = &vq->packed.desc[*idx];
 		const struct staged *staged = &vq->staged[i];
 
-		desc->a = staged->id;
-		desc->len = staged->len;
-		if (i)
-			__atomic_store_n(&desc->b, used_flags(*wrap, staged->len), __ATOMIC_RELEASE);
-		advance(vq, idx, wrap, staged->n_slots);
+		*ret_slots += staged->n_slots;
+#ifndef VIRTQ_NO_UPKEEP
+		vq->ring.next[staged->last] = head;
+		vq->ring.region->desc[staged->last].next = head;
+		head = staged->entry;
+#endif
 	}
-	ledger_order();
-	__atomic_store_n(&vq->packed.desc[first].b, first_flags, __ATOMIC_RELEASE);
+	return head;
+}
+
+static uint64_t used_word(const struct staged *staged, uint16_t pos)
+{
+	uint16_t flags = (pos & POS_WRAP ? DESC_F_AVAIL | DESC_F_USED : 0) |
+		(staged->len ? DESC_F_WRITE : 0);
+
+	return staged->len | (uint64_t)staged->id << 32 | (uint64_t)flags << 48;
+}
+
+static void write_used(struct virtq *vq)
+{
+	uint16_t pos = pos_advance(vq, vq->used, vq->staged[0].n_slots);
+
+	for (uint32_t i = 1; i < vq->n_staged; i++) {
+		guest_store(pos_words(vq, pos) + 1, used_word(&vq->staged[i], pos));
+		step();
+		pos = pos_advance(vq, pos, vq->staged[i].n_slots);
+	}
+	guest_store_release(pos_words(vq, vq->used) + 1, used_word(&vq->staged[0], vq->used));
 }
 
 void packed_publish(struct virtq *vq)
 {
-	struct inflight_packed *region = vq->inflight_packed;
-	uint16_t idx = vq->used;
-	bool wrap = vq->used_wrap;
+	uint32_t n_slots = 0;
+	uint16_t head = free_entries(vq, &n_slots), used = pos_advance(vq, vq->used, n_slots);
 
-	free_entries(vq);
-	advance(vq, &idx, &wrap, vq->staged_slots);
-	ledger_order();
-	region->used_idx = idx;
-	region->used_wrap = wrap;
-	ledger_order();
-	write_used(vq, &vq->used, &vq->used_wrap);
-	ledger_order();
-	for (uint32_t i = 0; i < vq->n_staged; i++)
-		region->desc[vq->staged[i].entry].inflight = 0;
-	ledger_order();
-	region->old_free_head = region->free_head;
-	region->old_used_idx = region->used_idx;
-	region->old_used_wrap = region->used_wrap;
+	step();
+	store_free(vq, head, vq->ring.free_head);
+	step();
+	store_used(vq, used, vq->used);
+	step();
+	write_used(vq);
+	step();
+	for (uint32_t i = 0; i < vq->n_staged; i++) {
+		vq->busy[vq->staged[i].id] = 0;
+#ifndef VIRTQ_NO_UPKEEP
+		vq->ring.region->desc[vq->staged[i].entry].inflight = 0;
+		step();
+#endif
+	}
+	store_free(vq, head, head);
+	step();
+	store_used(vq, used, used);
+	step();
+	vq->ledger->used_idx = used;
+	vq->ring.free_head = head;
+	vq->used = used;
+	vq->ring.live_slots -= n_slots;
+	vq->since_call += n_slots;
 }
 
 /* --- Notifications --- */
 
 bool packed_call_due(struct virtq *vq)
 {
-	struct packed_event event;
-	uint16_t off;
+	uint32_t wish;
+	uint16_t flags, event;
 
-	atomic_thread_fence(memory_order_seq_cst);
-	event.flags = __atomic_load_n(&vq->packed.driver->flags, __ATOMIC_ACQUIRE);
-	event.off_wrap = __atomic_load_n(&vq->packed.driver->off_wrap, __ATOMIC_RELAXED);
-	if (event.flags == EVENT_DISABLE)
+	full_fence();
+	wish = guest_load(vq->ring.driver);
+	flags = (uint16_t)(wish >> 16);
+	if (flags == EVENT_DISABLE)
 		return false;
-	if (event.flags != EVENT_DESC || !vq->setup.event_idx || !vq->call_valid ||
-		vq->since_call >= vq->size)
+	if (flags != EVENT_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
 		return true;
-	off = event.off_wrap & 0x7fff;
-	if (event.off_wrap >> 15 != vq->used_wrap)
-		off = (uint16_t)(off - vq->size);
-	return need_event(off, vq->used, (uint16_t)(vq->used - vq->since_call));
+	event = wish & 0x7fff;
+	if ((wish ^ vq->used) & POS_WRAP) /* of the lap before */
+		event = (uint16_t)(event - vq->size);
+	return (uint16_t)((vq->used & ~POS_WRAP) - event - 1) < vq->since_call;
 }
 
 void packed_kick_off(struct virtq *vq)
 {
-	__atomic_store_n(&vq->packed.device->flags, EVENT_DISABLE, __ATOMIC_RELAXED);
+	guest_store(vq->ring.device, (uint32_t)EVENT_DISABLE << 16);
 }
 
 bool packed_kick_on(struct virtq *vq)
 {
-	if (vq->setup.event_idx) {
-		__atomic_store_n(&vq->packed.device->off_wrap,
-			(uint16_t)(vq->parsed | vq->parsed_wrap << 15), __ATOMIC_RELAXED);
-		__atomic_store_n(&vq->packed.device->flags, EVENT_DESC, __ATOMIC_RELEASE);
-	} else {
-		__atomic_store_n(&vq->packed.device->flags, EVENT_ENABLE, __ATOMIC_RELAXED);
-	}
-	atomic_thread_fence(memory_order_seq_cst);
-	return vq->resubmit_parsed < vq->n_resubmit ||
-		is_available(load_flags(vq, vq->parsed), vq->parsed_wrap);
+	uint32_t wish = (uint32_t)EVENT_ENABLE << 16;
+
+	if (vq->event_idx)
+		wish = vq->parsed | (uint32_t)EVENT_DESC << 16;
+	guest_store(vq->ring.device, wish);
+	full_fence();
+	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48), vq->parsed);
 }

@@ -1,272 +1,257 @@
 /*
- * The split ring (virtio 1.2, 2.7).
+ * The split ring (virtio 1.2, 2.7), in the order of the data path: fill, take, publish, notifications.
  *
- * Recovery: the region's used_idx says up to where it has been brought in line with the ring. When the
- * ring is further, a batch was published and its descriptors were not yet cleared: as many entries as the
- * ring is ahead are walked from last_batch_head, all of the batch, and cleared. What is in flight
- * after that was taken and never given back; the available position is the used index and their number.
+ * Every descriptor is loaded once, as two words. Filling goes by batches: the heads of a batch are
+ * read and their descriptors asked for before the first is parsed, so that the cache lines, which the driver's
+ * CPU wrote last, are on their way together.
+ *
+ * The in-flight region, as the vhost-user specification has it:
+ *   take     counter, then the mark: a marked head always has its place in the order
+ *   publish  link the batch, then the ring's index, then clear the marks, then the region's index:
+ *            where the two indices differ, a successor walks the batch and clears the marks itself
+ * A successor takes the number of marks for the distance between the used and the available position.
  */
-#include "virtq/internal.h"
+#include "virtq/core.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
-
-static uint16_t load_acquire(const uint16_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_ACQUIRE);
-}
-
-static uint16_t load(const uint16_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
-}
-
-static uint16_t *avail_event(struct virtq *vq)
-{
-	return &vq->split.used[2 + 4 * vq->size]; /* behind the elements */
-}
+#define USED_F_NO_NOTIFY 1
+#define AVAIL_F_NO_INTERRUPT 1
 
 int split_map(struct virtq *vq)
 {
-	uint64_t n = vq->size;
-	uint64_t events = vq->setup.event_idx ? 2 : 0;
+	const struct virtq_setup *setup = &vq->setup;
+	uint64_t n = vq->size, event = vq->event_idx ? 2 : 0;
 
-	vq->split.desc = map_uva(vq->map, vq->setup.desc, 16 * n);
-	vq->split.avail = map_uva(vq->map, vq->setup.avail, 4 + 2 * n + events);
-	vq->split.used = map_uva(vq->map, vq->setup.used, 4 + 8 * n + events);
+	vq->split.desc = map_uva(vq->map, setup->desc, DESC_BYTES * n);
+	vq->split.avail = map_uva(vq->map, setup->avail, 4 + 2 * n + event);
+	vq->split.used = map_uva(vq->map, setup->used, 4 + 8 * n + event);
 	if (!vq->split.desc || !vq->split.avail || !vq->split.used ||
-		((uintptr_t)vq->split.desc & 15) || ((uintptr_t)vq->split.avail & 1) ||
-		((uintptr_t)vq->split.used & 3))
+		(uintptr_t)vq->split.desc % 16 || (uintptr_t)vq->split.avail % 2 ||
+		(uintptr_t)vq->split.used % 4)
 		return VIRTQ_E_ADDRESS;
+	vq->split.avail_seen = vq->taken;
 	return 0;
 }
 
-/* --- Start and recovery --- */
+/* --- Fill --- */
 
-static void begin(struct virtq *vq)
+static struct desc load_desc(const struct virtq *vq, uint16_t i)
 {
-	struct inflight_split *region = vq->inflight_split;
-	struct ledger_queue *slot = vq->slot;
+	const uint64_t *p = &vq->split.desc[2 * (size_t)i];
 
-	slot->start_id = 0;
-	ledger_order();
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
-	region->desc_num = (uint16_t)vq->size;
-	region->used_idx = load(&vq->split.used[1]);
-	region->version = 1;
-	vq->used = region->used_idx;
-	vq->taken = (uint16_t)vq->setup.base;
-	slot->size = (uint16_t)vq->size;
-	slot->packed = 0;
-	slot->broken = 0;
-	slot->avail_idx = vq->taken;
-	slot->used_idx = vq->used;
-	ledger_order();
-	slot->start_id = vq->setup.start_id;
+	return desc_of(guest_load(&p[0]), guest_load(&p[1]), false);
 }
 
-static int repair_batch(struct virtq *vq)
+static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
-	struct inflight_split *region = vq->inflight_split;
-	uint16_t used = load(&vq->split.used[1]);
-	uint16_t n = (uint16_t)(used - region->used_idx);
-	uint16_t head = region->last_batch_head;
-
-	if (n > vq->size)
-		return VIRTQ_E_BROKEN;
-	for (; n; n--) {
-		if (head >= vq->size)
-			return VIRTQ_E_BROKEN;
-		region->desc[head].inflight = 0;
-		head = region->desc[head].next;
-	}
-	ledger_order();
-	region->used_idx = used;
-	return 0;
+	slot_put(vq, slot);
+	return rule ? ring_broken(vq, rule) : 0;
 }
 
-static int by_counter(const void *a, const void *b, void *data)
+/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struct desc desc)
 {
-	const struct inflight_split *region = data;
-	uint64_t x = region->desc[*(const uint16_t *)a].counter;
-	uint64_t y = region->desc[*(const uint16_t *)b].counter;
+	uint32_t n = 1;
 
-	return x < y ? -1 : x > y;
-}
-
-static int recover(struct virtq *vq)
-{
-	struct inflight_split *region = vq->inflight_split;
-	int r = repair_batch(vq);
-
-	if (r != 0)
-		return r;
-	for (uint32_t i = 0; i < vq->size; i++) {
-		if (!region->desc[i].inflight)
-			continue;
-		vq->resubmit[vq->n_resubmit++] = (uint16_t)i;
-		vq->counter = MAX(vq->counter, region->desc[i].counter + 1);
-	}
-	qsort_r(vq->resubmit, vq->n_resubmit, sizeof(*vq->resubmit), by_counter, region);
-	vq->used = region->used_idx;
-	vq->taken = (uint16_t)(vq->used + vq->n_resubmit);
-	return 0;
-}
-
-int split_start(struct virtq *vq)
-{
-	const struct inflight_split *region = vq->inflight_split;
-	int r = 0;
-
-	if (vq->slot->start_id == vq->setup.start_id && region->version == 1 &&
-		region->desc_num == vq->size && !vq->slot->packed)
-		r = recover(vq);
-	else
-		begin(vq);
-	vq->parsed = vq->taken;
-	vq->avail_seen = vq->taken;
-	/* whatever the driver was last told, it is told again */
-	vq->since_call = 1;
-	vq->call_valid = false;
-	return r;
-}
-
-/* --- Parse --- */
-
-static int parse_chain(struct virtq *vq, uint16_t head, struct chain **ret)
-{
-	struct chain *chain = parse_begin(vq);
-	uint16_t i = head;
-	uint32_t n = 0;
-
-	chain->pub.id = head;
 	for (;;) {
-		struct desc desc;
+		bool indirect = desc.flags & DESC_F_INDIRECT;
 
-		if (i >= vq->size || n++ == vq->size) {
-			parse_drop(vq, chain);
-			return parse_broken(vq, i >= vq->size ? "a descriptor's next is outside the ring"
-							      : "a chain runs in a circle");
-		}
-		memcpy(&desc, &vq->split.desc[i], sizeof(desc));
-		if (desc.a & DESC_F_INDIRECT)
-			parse_indirect(vq, chain, &desc);
-		else
-			parse_add(vq, chain, &desc, desc.a & DESC_F_WRITE);
-		if (!(desc.a & DESC_F_NEXT) || (desc.a & DESC_F_INDIRECT))
+		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+			return give_up(vq, slot, NULL);
+		if (indirect || !(desc.flags & DESC_F_NEXT))
 			break;
-		i = desc.b;
+		if (desc.link >= vq->size)
+			return give_up(vq, slot, "a descriptor's next is outside the ring");
+		if (n++ == vq->size)
+			return give_up(vq, slot, "a chain of descriptors runs in a circle");
+		desc = load_desc(vq, desc.link);
 	}
-	*ret = chain;
-	parse_end(vq, chain, n);
+	window_push(vq, slot, head, n);
 	return 1;
 }
 
-static int parse_recovered(struct virtq *vq)
+static inline int parse_head(struct virtq *vq, uint16_t head)
 {
-	struct chain *chain;
-	int r = parse_chain(vq, vq->resubmit[vq->resubmit_parsed], &chain);
+	struct desc desc = load_desc(vq, head);
+	struct slot *slot;
 
-	if (r < 0)
-		return r;
-	chain->recovered = true;
-	vq->resubmit_parsed++;
+	if (unlikely(vq->busy[head]))
+		return ring_broken(vq, "a descriptor was made available while it was in use");
+	slot = slot_get(vq);
+	if (unlikely(!chain_simple(vq, slot, &desc)))
+		return parse_chain(vq, slot, head, desc);
+	window_push(vq, slot, head, 1);
 	return 1;
 }
 
-int split_parse(struct virtq *vq)
+static int parse_again(struct virtq *vq, unsigned int n)
 {
-	struct chain *chain;
-	uint16_t head;
-	int r;
+	while (vq->window_len < n && vq->again_parsed < vq->n_again) {
+		int r = parse_head(vq, vq->again[vq->again_parsed]);
 
-	if (vq->resubmit_parsed < vq->n_resubmit)
-		return parse_recovered(vq);
-	if (vq->parsed == vq->avail_seen) {
-		vq->avail_seen = load_acquire(&vq->split.avail[1]);
-		if ((uint16_t)(vq->avail_seen - vq->used) > vq->size) {
-			vq->avail_seen = vq->parsed;
-			return parse_broken(vq, "the available index is ahead by more than the ring's size");
-		}
-		if (vq->parsed == vq->avail_seen)
-			return 0;
+		if (r <= 0)
+			return r;
+		window_slot(vq, vq->window_len - 1)->again = true;
+		vq->again_parsed++;
 	}
-	head = load(&vq->split.avail[2 + (vq->parsed & (vq->size - 1))]);
-	if (head >= vq->size)
-		return parse_broken(vq, "an available entry is outside the ring");
-	if (vq->busy[head])
-		return parse_broken(vq, "a descriptor was made available while it was in use");
-	r = parse_chain(vq, head, &chain);
-	if (r == 1)
+	return 1;
+}
+
+/* How many chains are available, at most n. */
+static int available(struct virtq *vq, unsigned int n)
+{
+	uint16_t ready = (uint16_t)(vq->split.avail_seen - vq->parsed);
+
+	if (ready < n) {
+		vq->split.avail_seen = guest_load_acquire(&vq->split.avail[1]);
+		ready = (uint16_t)(vq->split.avail_seen - vq->parsed);
+		if (unlikely(ready > vq->size))
+			return ring_broken(vq, "the available index is further ahead than the ring is long");
+	}
+	return (int)MIN(ready, n);
+}
+
+static int parse_batch(struct virtq *vq, unsigned int n)
+{
+	const uint16_t *ring = &vq->split.avail[2];
+	uint16_t heads[FILL_BATCH], mask = (uint16_t)(vq->size - 1);
+
+	for (unsigned int i = 0; i < n; i++) {
+		heads[i] = guest_load(&ring[(vq->parsed + i) & mask]);
+		if (unlikely(heads[i] >= vq->size))
+			return ring_broken(vq, "an available entry is outside the ring");
+		__builtin_prefetch(&vq->split.desc[2 * (size_t)heads[i]]);
+	}
+	for (unsigned int i = 0; i < n; i++) {
+		int r = parse_head(vq, heads[i]);
+
+		if (unlikely(r <= 0))
+			return r;
 		vq->parsed++;
-	return r;
+	}
+	return 1;
+}
+
+int split_fill(struct virtq *vq, unsigned int n)
+{
+	int r = 1;
+
+	if (unlikely(vq->again_parsed < vq->n_again))
+		r = parse_again(vq, n);
+	while (r > 0 && vq->window_len < n) {
+		r = available(vq, MIN(n - vq->window_len, (unsigned int)FILL_BATCH));
+		if (r > 0)
+			r = parse_batch(vq, (unsigned int)r);
+	}
+	return r < 0 ? r : 0;
 }
 
 /* --- Take and publish --- */
 
-void split_take(struct virtq *vq, struct chain *chain)
+void split_take(struct virtq *vq, unsigned int n)
 {
-	struct inflight_split_desc *entry = &vq->inflight_split->desc[chain->pub.id];
+	struct inflight_split_desc *region = vq->split.region->desc;
+	uint64_t counter = vq->counter;
+	uint16_t taken = vq->taken;
 
-	entry->counter = vq->counter++;
-	ledger_order();
-	entry->inflight = 1;
-	vq->taken++;
+	for (unsigned int i = 0; i < n; i++) {
+		struct slot *slot = window_slot(vq, i);
+
+		slot->state = SLOT_TAKEN;
+		vq->window_slots -= slot->chain.n_slots;
+		if (unlikely(slot->again))
+			continue;
+#ifndef VIRTQ_NO_UPKEEP
+		region[slot->chain.id].counter = counter++;
+		step();
+		region[slot->chain.id].inflight = 1;
+		step();
+#endif
+		taken++;
+	}
+	vq->counter = counter;
+	vq->taken = taken;
+	vq->ledger->avail_idx = taken;
+}
+
+/* The batch is written down before the driver sees it. */
+static void link_batch(struct virtq *vq)
+{
+	struct inflight_split *region = vq->split.region;
+	uint16_t last = vq->split.last_batch_head;
+
+	for (uint32_t i = 0; i < vq->n_staged; i++) {
+		region->desc[vq->staged[i].id].next = last;
+		last = (uint16_t)vq->staged[i].id;
+	}
+	step();
+	region->last_batch_head = last;
+	vq->split.last_batch_head = last;
+}
+
+static void write_used(struct virtq *vq, uint16_t used)
+{
+	uint16_t *ring = &vq->split.used[2], mask = (uint16_t)(vq->size - 1);
+
+	for (uint32_t i = 0; i < vq->n_staged; i++)
+		memcpy(&ring[4 * (size_t)((used + i) & mask)], &vq->staged[i], 8); /* id, len */
 }
 
 void split_publish(struct virtq *vq)
 {
-	struct inflight_split *region = vq->inflight_split;
-	struct split_used_elem *ring = (struct split_used_elem *)(void *)&vq->split.used[2];
-	uint16_t used = vq->used;
+	struct inflight_split *region = vq->split.region;
+	uint16_t used = (uint16_t)(vq->used + vq->n_staged);
 
-	for (uint32_t i = 0; i < vq->n_staged; i++, used++) {
-		uint16_t head = vq->staged[i].id;
-
-		ring[used & (vq->size - 1)] =
-			(struct split_used_elem){ .id = head, .len = vq->staged[i].len };
-		region->desc[head].next = region->last_batch_head;
-		ledger_order();
-		region->last_batch_head = head;
-	}
-	ledger_order();
-	__atomic_store_n(&vq->split.used[1], used, __ATOMIC_RELEASE);
-	ledger_order();
-	for (uint32_t i = 0; i < vq->n_staged; i++)
+#ifndef VIRTQ_NO_UPKEEP
+	link_batch(vq);
+#endif
+	write_used(vq, vq->used);
+	step();
+	guest_store_release(&vq->split.used[1], used);
+	step();
+	for (uint32_t i = 0; i < vq->n_staged; i++) {
+		vq->busy[vq->staged[i].id] = 0;
+#ifndef VIRTQ_NO_UPKEEP
 		region->desc[vq->staged[i].id].inflight = 0;
-	ledger_order();
+#endif
+	}
+	step();
 	region->used_idx = used;
+	step();
+	vq->ledger->used_idx = used;
 	vq->used = used;
+	vq->since_call += vq->n_staged;
 }
 
 /* --- Notifications --- */
 
 bool split_call_due(struct virtq *vq)
 {
-	atomic_thread_fence(memory_order_seq_cst);
-	if (!vq->setup.event_idx)
-		return !(load(&vq->split.avail[0]) & 1);
-	if (!vq->call_valid || vq->since_call > vq->size)
+	uint16_t event;
+
+	full_fence();
+	if (!vq->event_idx)
+		return !(guest_load(&vq->split.avail[0]) & AVAIL_F_NO_INTERRUPT);
+	if (!vq->call_known || vq->since_call > UINT16_MAX)
 		return true;
-	return need_event(load(&vq->split.avail[2 + vq->size]), vq->used,
-		(uint16_t)(vq->used - vq->since_call));
+	event = guest_load(&vq->split.avail[2 + vq->size]);
+	return (uint16_t)(vq->used - event - 1) < (uint16_t)vq->since_call;
 }
 
+/* With an event index the driver does not look at the flag, and an index left behind asks for nothing. */
 void split_kick_off(struct virtq *vq)
 {
-	if (!vq->setup.event_idx)
-		__atomic_store_n(&vq->split.used[0], 1, __ATOMIC_RELAXED);
+	if (!vq->event_idx)
+		guest_store(&vq->split.used[0], USED_F_NO_NOTIFY);
 }
 
 bool split_kick_on(struct virtq *vq)
 {
-	if (vq->setup.event_idx)
-		__atomic_store_n(avail_event(vq), vq->parsed, __ATOMIC_RELAXED);
+	if (vq->event_idx)
+		guest_store(&vq->split.used[2 + 4 * (size_t)vq->size], vq->parsed);
 	else
-		__atomic_store_n(&vq->split.used[0], 0, __ATOMIC_RELAXED);
-	atomic_thread_fence(memory_order_seq_cst);
-	return load_acquire(&vq->split.avail[1]) != vq->parsed ||
-		vq->resubmit_parsed < vq->n_resubmit;
+		guest_store(&vq->split.used[0], 0);
+	full_fence();
+	return guest_load_acquire(&vq->split.avail[1]) != vq->parsed;
 }

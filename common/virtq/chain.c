@@ -1,0 +1,253 @@
+/*
+ * From descriptors to spans of memory.
+ *
+ * A descriptor arrives here as a copy; what is checked is what is used. A rule broken inside a chain spoils
+ * that chain alone: it is completed unread, and the ring goes on. A descriptor of length 0 has no memory,
+ * so its address is not looked at.
+ *
+ * Storage is made when the ring starts. A slot holds a few spans itself; a longer chain moves to a block,
+ * of which there are fewer than slots. When all are out, parsing waits until a chain is completed, which
+ * must happen, since blocks are only held by chains that the device has before it.
+ */
+#include "virtq/core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/check.h"
+
+/* --- Storage --- */
+
+static size_t blocks_bytes(const struct virtq *vq)
+{
+	return (size_t)vq->n_blocks * VIRTQ_CHAIN_SPANS_MAX * sizeof(struct iovec);
+}
+
+int slots_new(struct virtq *vq)
+{
+	uint32_t n = vq->size, n_window = 1;
+
+	while (n_window < n)
+		n_window <<= 1;
+	vq->size_max_mask = n_window - 1;
+	vq->n_blocks = MIN(n, (uint32_t)SPAN_BLOCKS_MAX);
+	vq->slots = aligned_alloc(64, n * sizeof(*vq->slots));
+	vq->free_slots = calloc(n, sizeof(*vq->free_slots));
+	vq->window = calloc(n_window, sizeof(*vq->window));
+	vq->busy = calloc(n, 1);
+	vq->staged = calloc(n, sizeof(*vq->staged));
+	vq->again = calloc(n, sizeof(*vq->again));
+	vq->free_blocks = calloc(vq->n_blocks, sizeof(*vq->free_blocks));
+	vq->blocks = mmap(NULL, blocks_bytes(vq), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (vq->blocks == MAP_FAILED)
+		vq->blocks = NULL;
+	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
+		!vq->free_blocks || !vq->blocks)
+		return -ENOMEM;
+	memset(vq->slots, 0, n * sizeof(*vq->slots));
+	for (uint32_t i = 0; i < n; i++)
+		vq->free_slots[i] = (uint16_t)(n - 1 - i);
+	for (uint32_t i = 0; i < vq->n_blocks; i++)
+		vq->free_blocks[i] = (uint16_t)(vq->n_blocks - 1 - i);
+	vq->n_free = n;
+	vq->n_free_blocks = vq->n_blocks;
+	return 0;
+}
+
+void slots_free(struct virtq *vq)
+{
+	if (vq->blocks)
+		(void)munmap(vq->blocks, blocks_bytes(vq));
+	free(vq->slots);
+	free(vq->free_slots);
+	free(vq->window);
+	free(vq->busy);
+	free(vq->staged);
+	free(vq->again);
+	free(vq->free_blocks);
+}
+
+void block_put(struct virtq *vq, const struct iovec *block)
+{
+	vq->free_blocks[vq->n_free_blocks++] =
+		(uint16_t)((block - vq->blocks) / VIRTQ_CHAIN_SPANS_MAX);
+	vq->starved = false;
+}
+
+static bool move_to_block(struct virtq *vq, struct virtq_chain *chain, unsigned int n)
+{
+	struct iovec *block;
+
+	if (vq->n_free_blocks == 0) {
+		vq->starved = true;
+		return false;
+	}
+	block = &vq->blocks[(size_t)vq->free_blocks[--vq->n_free_blocks] * VIRTQ_CHAIN_SPANS_MAX];
+	memcpy(block, chain->iov, n * sizeof(*block));
+	chain->iov = block;
+	return true;
+}
+
+/* --- Rules --- */
+
+int ring_broken(struct virtq *vq, const char *rule)
+{
+	vq->error = rule;
+	vq->ledger->broken = 1;
+	return -VIRTQ_E_BROKEN;
+}
+
+void chain_bad(struct slot *slot, const char *rule)
+{
+	struct virtq_chain *chain = &slot->chain;
+
+	if (!chain->bad)
+		chain->rule = rule;
+	chain->bad = true;
+	chain->n_out = chain->n_in = 0;
+	chain->out_bytes = chain->in_bytes = 0;
+}
+
+static const char *judge_desc(const struct virtq_chain *chain, const struct desc *desc)
+{
+	if (!(desc->flags & DESC_F_WRITE) && chain->n_in)
+		return "a readable descriptor follows a writable one";
+	if (desc->len > UINT32_MAX - chain->in_bytes - (uint64_t)chain->out_bytes)
+		return "the chain is longer than 4 GiB";
+	return NULL;
+}
+
+static int find_spans(struct virtq *vq, const struct desc *desc, struct iovec *ret, unsigned int room)
+{
+	struct gpa addr = { desc->addr };
+	void *mem;
+
+	if (room == 0)
+		return -MAP_E_OUTSIDE;
+	mem = map_gpa_hinted(vq->map, &vq->hint, addr, desc->len);
+	if (!mem)
+		return map_spans(vq->map, addr, desc->len, ret, room);
+	*ret = (struct iovec){ mem, desc->len };
+	return 1;
+}
+
+bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
+{
+	struct virtq_chain *chain = &slot->chain;
+	unsigned int n = chain->n_out + chain->n_in;
+	bool few = chain->iov == slot->few;
+	const char *rule;
+	int got;
+
+	if (chain->bad || desc->len == 0)
+		return true;
+	rule = judge_desc(chain, desc);
+	if (rule) {
+		chain_bad(slot, rule);
+		return true;
+	}
+	got = find_spans(vq, desc, &chain->iov[n], (few ? SLOT_SPANS : VIRTQ_CHAIN_SPANS_MAX) - n);
+	if (got < 0 && few) {
+		if (!move_to_block(vq, chain, n))
+			return false;
+		got = find_spans(vq, desc, &chain->iov[n], VIRTQ_CHAIN_SPANS_MAX - n);
+	}
+	if (got < 0) {
+		chain_bad(slot, n == VIRTQ_CHAIN_SPANS_MAX ? "the chain has too many descriptors"
+							   : "a descriptor lies outside guest memory");
+		return true;
+	}
+	if (desc->flags & DESC_F_WRITE) {
+		chain->n_in = (uint16_t)(chain->n_in + got);
+		chain->in_bytes += desc->len;
+	} else {
+		chain->n_out = (uint16_t)(chain->n_out + got);
+		chain->out_bytes += desc->len;
+	}
+	return true;
+}
+
+/* --- Indirect tables --- */
+
+/* One entry, copied once. It may be misaligned, and lie in two regions. */
+static bool copy_entry(struct virtq *vq, uint64_t addr, struct desc *ret)
+{
+	uint64_t words[2];
+	struct iovec spans[2];
+	void *mem = map_gpa_hinted(vq->map, &vq->hint, (struct gpa){ addr }, DESC_BYTES);
+	int n;
+
+	if (mem) {
+		memcpy(words, mem, DESC_BYTES);
+	} else {
+		n = map_spans(vq->map, (struct gpa){ addr }, DESC_BYTES, spans, 2);
+		if (n < 0)
+			return false;
+		memcpy(words, spans[0].iov_base, spans[0].iov_len);
+		if (n == 2)
+			memcpy((uint8_t *)words + spans[0].iov_len, spans[1].iov_base, spans[1].iov_len);
+	}
+	atomic_signal_fence(memory_order_seq_cst); /* what follows is about the copy */
+	*ret = desc_of(words[0], words[1], vq->packed);
+	return true;
+}
+
+static const char *judge_table(const struct virtq *vq, const struct desc *desc)
+{
+	if (!vq->indirect)
+		return "an indirect descriptor, which was not negotiated";
+	if (desc->flags & DESC_F_NEXT)
+		return "an indirect descriptor with a next one";
+	if (desc->len == 0 || desc->len % DESC_BYTES)
+		return "an indirect table whose size is no multiple of 16";
+	if (vq->packed && desc->len / DESC_BYTES > VIRTQ_CHAIN_SPANS_MAX)
+		return "the chain has too many descriptors";
+	return NULL;
+}
+
+/* Where the entry after this one is: split tables are linked, packed ones are in order, and each entry
+ * of theirs counts. False: it was the last. */
+static bool next_entry(const struct virtq *vq, struct slot *slot, const struct desc *entry, uint32_t n,
+	uint32_t *i)
+{
+	if (vq->packed)
+		return ++*i < n;
+	if (!(entry->flags & DESC_F_NEXT))
+		return false;
+	*i = entry->link;
+	if (*i >= n)
+		chain_bad(slot, "a next in an indirect table points behind it");
+	return !slot->chain.bad;
+}
+
+/* A table may hold more entries than the ring: Linux makes such chains, and they do no harm. */
+bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
+{
+	const char *rule = judge_table(vq, desc);
+	uint32_t n = desc->len / DESC_BYTES, i = 0, seen = 0;
+	uint64_t end;
+	struct desc entry;
+
+	if (!rule && add_overflows(desc->addr, desc->len, &end))
+		rule = "an indirect table lies outside guest memory";
+	if (rule)
+		chain_bad(slot, rule);
+	while (!slot->chain.bad) {
+		if (seen++ == MIN(n, (uint32_t)VIRTQ_CHAIN_SPANS_MAX)) {
+			chain_bad(slot, "an indirect table is too long, or runs in a circle");
+		} else if (!copy_entry(vq, desc->addr + (uint64_t)i * DESC_BYTES, &entry)) {
+			chain_bad(slot, "an indirect table lies outside guest memory");
+		} else if (entry.flags & DESC_F_INDIRECT) {
+			chain_bad(slot, "an indirect descriptor in an indirect table");
+		} else {
+			if (!chain_add(vq, slot, &entry))
+				return false;
+			if (!next_entry(vq, slot, &entry, n, &i))
+				break;
+		}
+	}
+	return true;
+}

@@ -1,0 +1,355 @@
+/*
+ * How a ring starts: anew from a base, or where a former worker left it.
+ *
+ * The ledger's start_id says which. It is taken back before a region is laid out, and set after, so that a
+ * death in between is a ring that is still new.
+ *
+ * Going on, everything is derived from the ring and the in-flight region; the positions in the ledger are for
+ * readers, and are written anew. The region is shared with the VMM: it is copied, the copy is checked
+ * whole, and only then corrected in place. Every correction is one that a successor would make again, so
+ * dying here costs nothing.
+ *
+ * Split: see the head of split.c. Counters are dealt anew, oldest first: at any moment the order is right.
+ *
+ * Packed: a batch that was not published may have left used descriptors in ring slots behind its first, whose
+ * flags were not written. The driver would take them for real when it comes there, and it comes there as
+ * soon as the first is used; so all slots between the used and the available position are made to look unused.
+ */
+#include "virtq/core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+static void ledger_begin(struct virtq *vq)
+{
+	vq->ledger->start_id = 0;
+	step();
+	vq->ledger->size = (uint16_t)vq->size;
+	vq->ledger->packed = vq->packed;
+	vq->ledger->broken = 0;
+}
+
+static void ledger_positions(struct virtq *vq)
+{
+	vq->parsed = vq->taken;
+	vq->ledger->avail_idx = vq->taken;
+	vq->ledger->used_idx = vq->used;
+	step();
+	vq->ledger->start_id = vq->setup.start_id;
+}
+
+/* A private copy of the region; NULL: no memory. */
+static void *copy_region(const struct virtq *vq, const void *region)
+{
+	size_t n = ledger_inflight_bytes(vq->size);
+	void *copy = malloc(n);
+
+	if (copy)
+		memcpy(copy, region, n);
+	atomic_signal_fence(memory_order_seq_cst);
+	return copy;
+}
+
+static int by_counter(const void *a, const void *b, void *data)
+{
+	const uint64_t *counters = data;
+	uint16_t x = *(const uint16_t *)a, y = *(const uint16_t *)b;
+
+	if (counters[x] != counters[y])
+		return counters[x] < counters[y] ? -1 : 1;
+	return (x > y) - (x < y);
+}
+
+static int sort_again(struct virtq *vq, uint64_t *counters)
+{
+	qsort_r(vq->again, vq->n_again, sizeof(*vq->again), by_counter, counters);
+	vq->counter = vq->n_again;
+	vq->call_known = false;
+	vq->since_call = 1; /* it may have died before it told the driver */
+	return 0;
+}
+
+/* --- Split --- */
+
+int split_begin(struct virtq *vq)
+{
+	struct inflight_split *region = vq->split.region;
+
+	if (vq->setup.base > UINT16_MAX)
+		return VIRTQ_E_BASE;
+	ledger_begin(vq);
+	vq->used = guest_load_acquire(&vq->split.used[1]);
+	vq->taken = (uint16_t)vq->setup.base;
+	vq->ledger->skew = (uint16_t)(vq->taken - vq->used);
+	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	region->desc_num = (uint16_t)vq->size;
+	region->used_idx = vq->used;
+	step();
+	region->version = INFLIGHT_VERSION;
+	vq->since_call = vq->used != 0;
+	ledger_positions(vq);
+	return 0;
+}
+
+/* The last batch was published, and its marks may not have been cleared: all of it is walked. */
+static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
+{
+	struct inflight_split *region = vq->split.region;
+	uint16_t used = guest_load_acquire(&vq->split.used[1]), head = copy->last_batch_head;
+	uint16_t n = (uint16_t)(used - copy->used_idx);
+
+	if (n > vq->size)
+		return VIRTQ_E_BROKEN;
+	for (; n; n--) {
+		if (head >= vq->size)
+			return VIRTQ_E_BROKEN;
+		copy->desc[head].inflight = 0;
+		region->desc[head].inflight = 0;
+		step();
+		head = copy->desc[head].next;
+	}
+	region->used_idx = used;
+	step();
+	vq->used = used;
+	return 0;
+}
+
+int split_recover(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_split *copy = copy_region(vq, vq->split.region);
+	_cleanup_free_ uint64_t *counters = calloc(vq->size, sizeof(*counters));
+	int r;
+
+	if (!copy || !counters)
+		return -ENOMEM;
+	if (copy->version != INFLIGHT_VERSION || copy->desc_num != vq->size)
+		return VIRTQ_E_BROKEN;
+	r = split_finish_batch(vq, copy);
+	if (r != 0)
+		return r;
+	for (uint32_t i = 0; i < vq->size; i++) {
+		counters[i] = copy->desc[i].counter;
+		if (copy->desc[i].inflight)
+			vq->again[vq->n_again++] = (uint16_t)i;
+	}
+	sort_again(vq, counters);
+	for (uint32_t i = 0; i < vq->n_again; i++) {
+		vq->split.region->desc[vq->again[i]].counter = i;
+		step();
+	}
+	vq->split.last_batch_head = copy->last_batch_head;
+	vq->taken = (uint16_t)(vq->used + vq->n_again + vq->ledger->skew);
+	ledger_positions(vq);
+	return 0;
+}
+
+/* --- Packed --- */
+
+/* Whether the driver has never seen a used descriptor: at base 0 with a wrap counter of 0 it would have,
+ * so a front-end that gives such a base has not heard of wrap counters, which begin at 1. */
+static bool is_virgin(const struct virtq *vq)
+{
+	for (uint16_t i = 0; i < vq->size; i++)
+		if (guest_load(pos_words(vq, i) + 1) >> 48 & DESC_F_USED)
+			return false;
+	return true;
+}
+
+static uint32_t distance(const struct virtq *vq, uint16_t from, uint16_t to)
+{
+	uint32_t lap = (from ^ to) & POS_WRAP ? vq->size : 0;
+
+	return lap + (to & ~POS_WRAP) - (from & ~POS_WRAP);
+}
+
+/* Older front-ends give only the available half: then nothing is in flight. */
+static int packed_base(struct virtq *vq)
+{
+	uint32_t base = vq->setup.base;
+
+	if (base == 0 && is_virgin(vq))
+		base = POS_WRAP;
+	vq->taken = (uint16_t)base;
+	vq->used = base >> 16 ? (uint16_t)(base >> 16) : vq->taken;
+	if ((vq->taken & ~POS_WRAP) >= vq->size || (vq->used & ~POS_WRAP) >= vq->size ||
+		distance(vq, vq->used, vq->taken) > vq->size)
+		return VIRTQ_E_BASE;
+	return 0;
+}
+
+int packed_begin(struct virtq *vq)
+{
+	struct inflight_packed *region = vq->ring.region;
+	int r = packed_base(vq);
+
+	if (r != 0)
+		return r;
+	ledger_begin(vq);
+	vq->ring.live_slots = distance(vq, vq->used, vq->taken);
+	vq->ledger->skew = (uint16_t)vq->ring.live_slots;
+	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	for (uint32_t i = 0; i < vq->size; i++)
+		vq->ring.next[i] = region->desc[i].next = (uint16_t)(i + 1);
+	region->desc_num = (uint16_t)vq->size;
+	store_used(vq, vq->used, vq->used);
+	step();
+	region->version = INFLIGHT_VERSION;
+	vq->since_call = vq->used != POS_WRAP;
+	ledger_positions(vq);
+	return 0;
+}
+
+/* Which of the present and the committed state is true, and have both say so. */
+static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
+{
+	const struct inflight_packed_used *used = &copy->used;
+	uint16_t now = (uint16_t)(used->idx | (used->wrap ? POS_WRAP : 0));
+	uint16_t old = (uint16_t)(used->old_idx | (used->old_wrap ? POS_WRAP : 0));
+	bool published;
+
+	if (used->idx >= vq->size || used->old_idx >= vq->size || copy->free.head > vq->size ||
+		copy->free.old_head > vq->size)
+		return VIRTQ_E_BROKEN;
+	published = now != old &&
+		!pos_available((uint16_t)(guest_load_acquire(pos_words(vq, old) + 1) >> 48), old);
+	vq->used = published ? now : old;
+	vq->ring.free_head = published ? copy->free.head : copy->free.old_head;
+	store_free(vq, vq->ring.free_head, vq->ring.free_head);
+	step();
+	store_used(vq, vq->used, vq->used);
+	step();
+	return 0;
+}
+
+/* What is on the free list is not in flight, whatever its mark says. Number of entries, or VIRTQ_E_BROKEN
+ * as a negative number. */
+static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned)
+{
+	int n = 0;
+
+	for (uint16_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next, n++) {
+		if (owned[e])
+			return -VIRTQ_E_BROKEN;
+		owned[e] = 1;
+		if (!copy->desc[e].inflight)
+			continue;
+		vq->ring.region->desc[e].inflight = 0;
+		step();
+	}
+	return n;
+}
+
+/* One chain's entries; how many, or VIRTQ_E_BROKEN as a negative number. */
+static int packed_walk_chain(struct virtq *vq, const struct inflight_packed *copy, uint16_t head,
+	uint8_t *owned)
+{
+	uint16_t n = copy->desc[head].num, e = head;
+
+	if (n == 0)
+		return -VIRTQ_E_BROKEN;
+	for (uint16_t i = 0; i < n; i++, e = copy->desc[e].next) {
+		const struct inflight_packed_desc *desc = e < vq->size ? &copy->desc[e] : NULL;
+
+		if (!desc || owned[e])
+			return -VIRTQ_E_BROKEN;
+		owned[e] = 1;
+		vq->ring.again[e] = (struct desc){ desc->addr, desc->len, desc->flags, desc->id };
+	}
+	vq->ring.again_num[head] = n;
+	vq->again[vq->n_again++] = head;
+	return n;
+}
+
+/* Every entry is free, or in one chain. Number of those in chains, or VIRTQ_E_BROKEN as a negative number. */
+static int packed_divide(struct virtq *vq, const struct inflight_packed *copy)
+{
+	_cleanup_free_ uint8_t *owned = calloc(vq->size, 1);
+	int n_free, n_slots = 0;
+
+	if (!owned)
+		return -ENOMEM;
+	n_free = packed_walk_free(vq, copy, owned);
+	if (n_free < 0)
+		return n_free;
+	for (uint32_t e = 0; e < vq->size; e++) {
+		vq->ring.next[e] = vq->ring.again_next[e] = copy->desc[e].next;
+		if (!copy->desc[e].inflight || owned[e])
+			continue;
+		int n = packed_walk_chain(vq, copy, (uint16_t)e, owned);
+
+		if (n < 0)
+			return n;
+		n_slots += n;
+	}
+	return n_free + n_slots == (int)vq->size ? n_slots : -VIRTQ_E_BROKEN;
+}
+
+static void packed_hide_unpublished(struct virtq *vq)
+{
+	uint16_t pos = vq->used;
+
+	for (uint32_t i = 0; i < vq->ring.live_slots; i++, pos = pos_advance(vq, pos, 1)) {
+		uint64_t *words = pos_words(vq, pos), used = (uint64_t)DESC_F_USED << 48;
+		uint64_t word1 = guest_load(words + 1);
+		uint16_t wrap = pos & POS_WRAP ? DESC_F_AVAIL | DESC_F_USED : 0;
+
+		if ((word1 >> 48 & (DESC_F_AVAIL | DESC_F_USED)) != wrap)
+			continue;
+		guest_store(words + 1, word1 ^ used);
+		step();
+	}
+}
+
+static int packed_allocate_again(struct virtq *vq)
+{
+	vq->ring.again = calloc(vq->size, sizeof(*vq->ring.again));
+	vq->ring.again_next = calloc(vq->size, sizeof(*vq->ring.again_next));
+	vq->ring.again_num = calloc(vq->size, sizeof(*vq->ring.again_num));
+	return vq->ring.again && vq->ring.again_next && vq->ring.again_num ? 0 : -ENOMEM;
+}
+
+static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *copy)
+{
+	_cleanup_free_ uint64_t *counters = calloc(vq->size, sizeof(*counters));
+
+	if (!counters)
+		return -ENOMEM;
+	for (uint32_t e = 0; e < vq->size; e++)
+		counters[e] = copy->desc[e].counter;
+	sort_again(vq, counters);
+	for (uint32_t i = 0; i < vq->n_again; i++) {
+		vq->ring.region->desc[vq->again[i]].counter = i;
+		step();
+	}
+	return 0;
+}
+
+int packed_recover(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_packed *copy = copy_region(vq, vq->ring.region);
+	int r, n_slots;
+
+	if (!copy || packed_allocate_again(vq) < 0)
+		return -ENOMEM;
+	if (copy->version != INFLIGHT_VERSION || copy->desc_num != vq->size)
+		return VIRTQ_E_BROKEN;
+	r = packed_finish_batch(vq, copy);
+	if (r != 0)
+		return r;
+	n_slots = packed_divide(vq, copy);
+	if (n_slots < 0)
+		return n_slots == -ENOMEM ? -ENOMEM : VIRTQ_E_BROKEN;
+	vq->ring.live_slots = (uint32_t)n_slots + vq->ledger->skew;
+	if (vq->ring.live_slots > vq->size)
+		return VIRTQ_E_BROKEN;
+	packed_hide_unpublished(vq);
+	r = packed_deal_counters(vq, copy);
+	if (r != 0)
+		return r;
+	vq->taken = pos_advance(vq, vq->used, vq->ring.live_slots);
+	ledger_positions(vq);
+	return 0;
+}

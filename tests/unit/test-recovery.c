@@ -1,0 +1,303 @@
+/*
+ * Death at every step. The library is compiled so that it calls virtq_step() between any two stores that
+ * a successor must find in order. There the guest's memory, the ledger and the driver are copied, and a
+ * second device goes on with the copy, while the driver of the copy goes on, too. It must get back every
+ * chain exactly once. The second device dies at every step of its start in turn, and a third goes on.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver.h"
+
+#define MEM_BYTES 32768
+#define RING_AT 0
+#define TABLES_AT 4096
+#define BUFFERS_AT 14336
+#define SIZE_MAX_ 16
+#define COOKIES 4096
+#define INFLIGHT_BYTES 1024
+
+enum { DIRECT, CHAINED, INDIRECT, MIXED };
+
+struct world {
+	struct memory m;
+	struct driver d;
+	struct ledger_queue ledger;
+	_Alignas(64) uint8_t inflight[INFLIGHT_BYTES];
+	uint32_t posted;              /* cookies below this one were posted */
+	uint8_t reaped[COOKIES];
+};
+
+static struct world worlds[3];
+static int depth;                     /* which world the running device serves */
+static bool starting;                 /* is within virtq_start() */
+static int kind, order;
+static unsigned int n_steps, n_deaths, variant_now[3];
+
+void virtq_step(void);
+
+/* --- The driver --- */
+
+static bool post(struct world *w)
+{
+	uint32_t cookie = w->posted, n = kind == DIRECT ? 1 : 1 + cookie % 3;
+	int form = kind == MIXED ? (int)(cookie % 3) : kind;
+	uint64_t at = BUFFERS_AT + (uint64_t)(cookie % 64) * 64;
+	struct seg segs[3] = { { at, 16, false }, { at + 16, 32, true }, { at + 48, 8, true } };
+	uint64_t table = form == INDIRECT ? TABLES_AT + (uint64_t)(cookie % 64) * 64 : 0;
+
+	if (form == DIRECT)
+		n = 1;
+	ck_assert_uint_lt(cookie, COOKIES);
+	if (!driver_post(&w->d, segs, n, table, cookie))
+		return false;
+	memcpy(w->m.mem + at, &cookie, sizeof(cookie));
+	w->posted++;
+	return true;
+}
+
+static unsigned int reap(struct world *w)
+{
+	unsigned int n = 0;
+	uint32_t cookie, len;
+	int r;
+
+	while ((r = driver_reap(&w->d, &cookie, &len)) == 1) {
+		ck_assert_msg(!w->reaped[cookie], "chain %u came back twice", cookie);
+		w->reaped[cookie] = 1;
+		n++;
+	}
+	ck_assert_msg(r == 0, "%s", driver_fault);
+	return n;
+}
+
+/* --- The device --- */
+
+static uint32_t cookie_of(const struct virtq_chain *chain)
+{
+	uint32_t cookie = 0;
+
+	ck_assert_msg(!chain->bad, "%s", chain->rule);
+	ck_assert_uint_eq(virtq_read(chain, 0, &cookie, sizeof(cookie)), sizeof(cookie));
+	return cookie;
+}
+
+static void complete(struct virtq *vq, struct virtq_chain **chains, unsigned int n, int how)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned int k = how == 0 ? i : how == 1 ? n - 1 - i : (i + n / 2) % n;
+
+		virtq_complete(vq, chains[k], chains[k]->in_bytes);
+	}
+}
+
+static struct virtq *start(struct world *w)
+{
+	struct virtq_setup setup = driver_setup(&w->d, 77);
+	struct virtq *vq = NULL;
+	int r;
+
+	starting = true;
+	r = virtq_start(&vq, &setup, w->m.map, &w->ledger, w->inflight);
+	starting = false;
+	ck_assert_int_eq(r, 0);
+	return vq;
+}
+
+/* Serve what there is, in bites: n at a time, published one by one from the last, or all at once. */
+static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one_by_one)
+{
+	uint32_t last = 0;
+	bool any = false;
+	int n;
+
+	while ((n = virtq_fill(vq, bite)) > 0) {
+		struct virtq_chain *chains[SIZE_MAX_];
+
+		for (int i = 0; i < n; i++) {
+			chains[i] = virtq_window(vq, (unsigned int)i);
+			uint32_t cookie = cookie_of(chains[i]);
+
+			ck_assert_msg(!w->reaped[cookie], "chain %u, which was done, came again", cookie);
+			ck_assert_msg(!any || cookie > last, "chain %u comes after %u", cookie, last);
+			last = cookie;
+			any = true;
+		}
+		virtq_take(vq, (unsigned int)n);
+		for (int i = n - 1; i >= 0; i--) {
+			virtq_complete(vq, chains[i], 0);
+			if (!one_by_one)
+				continue;
+			virtq_publish(vq);
+			reap(w);
+		}
+		virtq_publish(vq);
+		reap(w);
+	}
+	ck_assert_int_eq(n, 0);
+}
+
+static void all_back(struct world *w)
+{
+	for (uint32_t i = 0; i < w->posted; i++)
+		ck_assert_msg(w->reaped[i], "chain %u was lost", i);
+}
+
+/* --- Death --- */
+
+static void copy_world(struct world *to, const struct world *from)
+{
+	struct memory m = to->m;
+
+	memcpy(m.mem, from->m.mem, MEM_BYTES);
+	*to = *from;
+	to->m = m;
+	driver_copy(&to->d, &from->d, &to->m);
+}
+
+static void go_on(struct world *w, unsigned int variant)
+{
+	struct virtq *vq;
+	bool driver_runs = variant & 1;
+
+	if (driver_runs) { /* between the death and the restart */
+		reap(w);
+		while (post(w))
+			;
+	}
+	driver_calls_on(&w->d);
+	vq = start(w);
+	ck_assert_msg(virtq_call_due(vq), "the driver was not told again");
+	serve(w, vq, variant & 2 ? 1 : SIZE_MAX_, variant & 4);
+	reap(w);
+	all_back(w);
+	for (int lap = 0; lap < 3; lap++) {
+		while (post(w))
+			;
+		serve(w, vq, SIZE_MAX_, false);
+	}
+	all_back(w);
+	ck_assert_uint_eq(w->d.n_free, w->d.size);
+	if (w->d.packed)
+		ck_assert_uint_eq(virtq_base(vq), ledger_base(&w->ledger));
+	virtq_stop(vq);
+}
+
+void virtq_step(void)
+{
+	bool was_starting = starting;
+
+	if (worlds[depth].ledger.start_id == 0 || depth == 2 ||
+		(depth == 1 && (!starting || variant_now[1] % 5 != 0)))
+		return;
+	n_steps++;
+	depth++;
+	for (unsigned int variant = 0; variant < 8; variant++) {
+		if (depth == 2 && variant != 5)
+			continue;
+		variant_now[depth] = variant;
+		copy_world(&worlds[depth], &worlds[depth - 1]);
+		go_on(&worlds[depth], variant);
+		driver_deinit(&worlds[depth].d);
+		n_deaths++;
+	}
+	depth--;
+	starting = was_starting;
+}
+
+/* --- The life that is cut --- */
+
+static void live(struct world *w)
+{
+	struct virtq *vq = start(w);
+	struct virtq_chain *held[SIZE_MAX_];
+	unsigned int n_held = 0;
+
+	for (unsigned int round = 0; round < 16; round++) {
+		unsigned int take = 1 + round * 5 % w->d.size, some;
+		int n;
+
+		while (post(w))
+			;
+		n = virtq_fill(vq, w->d.size);
+		ck_assert_int_ge(n, 0);
+		take = take > (unsigned int)n ? (unsigned int)n : take;
+		for (unsigned int i = 0; i < take; i++)
+			held[n_held++] = virtq_window(vq, i);
+		virtq_take(vq, take);
+		/* in order: all that is held; else the newer part, and the older stays for a while */
+		some = order == 0 ? n_held : n_held - (round % 3 ? n_held / 2 : 0);
+		complete(vq, held + (n_held - some), some, order);
+		virtq_publish(vq);
+		n_held -= some;
+		(void)virtq_call_due(vq);
+		if (round % 4 != 3)
+			reap(w);
+	}
+	complete(vq, held, n_held, order);
+	virtq_publish(vq);
+	reap(w);
+	virtq_stop(vq);
+}
+
+static void run(bool packed, uint32_t size)
+{
+	struct world *w = &worlds[0];
+
+	for (int i = 0; i < 3; i++)
+		memory_init(&worlds[i].m, MEM_BYTES);
+	driver_init(&w->d, &w->m, RING_AT, size, packed);
+	w->d.event_idx = size & 1 || order == 1;
+	n_steps = n_deaths = 0;
+	live(w);
+	ck_assert_uint_gt(n_steps, 100);
+	driver_deinit(&w->d);
+	for (int i = 0; i < 3; i++)
+		memory_deinit(&worlds[i].m);
+	printf("# %s of %u, kind %d, order %d: %u steps, %u deaths\n", packed ? "packed" : "split", size,
+		kind, order, n_steps, n_deaths);
+}
+
+/* _i: kind x order */
+START_TEST(test_split_ring_survives_death_at_every_step)
+{
+	kind = _i / 3;
+	order = _i % 3;
+	run(false, 8);
+}
+END_TEST
+
+START_TEST(test_packed_ring_survives_death_at_every_step)
+{
+	kind = _i / 3;
+	order = _i % 3;
+	run(true, 8);
+}
+END_TEST
+
+START_TEST(test_packed_ring_of_odd_size_survives_death_at_every_step)
+{
+	kind = _i / 3;
+	order = _i % 3;
+	run(true, 7);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("recovery");
+	TCase *tc = tcase_create("death");
+	SRunner *runner;
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, test_split_ring_survives_death_at_every_step, 0, 12);
+	tcase_add_loop_test(tc, test_packed_ring_survives_death_at_every_step, 0, 12);
+	tcase_add_loop_test(tc, test_packed_ring_of_odd_size_survives_death_at_every_step, 0, 12);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
