@@ -1,6 +1,7 @@
 /* Guest memory. Numbers and files are judged by the memory manager, where they are kept. */
 #include "handlers.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,15 +68,27 @@ int handle_set_mem_table(struct session *session, const struct message *msg, Bh_
 	return OUTCOME_CHANGED;
 }
 
+static bool same_place(const Bh__Region *region, const struct memory_region *other)
+{
+	return region->gpa == other->gpa && region->uva == other->uva &&
+		region->size_bytes == other->size;
+}
+
+/* Front-ends with several queue pairs say everything once for each: a region that is there is there, and
+ * one that is gone is gone. */
 int handle_add_mem_reg(struct session *session, const struct message *msg, Bh__Desired *next)
 {
+	const struct memory_region *new = &msg->payload.single.region;
 	uint64_t token;
 
+	for (size_t i = 0; i < next->n_regions; i++)
+		if (same_place(next->regions[i], new) && next->regions[i]->offset_bytes == new->offset)
+			return OUTCOME_DONE;
 	if (next->n_regions >= session->observed->max_mem_slots)
 		return session_refuse(session, "all %llu memory slots are taken",
 			(unsigned long long)session->observed->max_mem_slots);
 	if (session_deposit(session, &token) ||
-		add(session, next, &msg->payload.single.region, token))
+		add(session, next, new, token))
 		return OUTCOME_REFUSED;
 	return OUTCOME_CHANGED;
 }
@@ -84,17 +97,12 @@ int handle_rem_mem_reg(struct session *session, const struct message *msg, Bh__D
 {
 	const struct memory_region *gone = &msg->payload.single.region;
 
-	for (size_t i = 0; i < next->n_regions; i++) {
-		const Bh__Region *region = next->regions[i];
-
-		if (region->gpa != gone->gpa || region->uva != gone->uva ||
-			region->size_bytes != gone->size)
-			continue;
-		region_remove(next, i);
-		return OUTCOME_CHANGED;
-	}
-	return session_refuse(session, "no memory region at guest address 0x%llx of 0x%llx bytes",
-		(unsigned long long)gone->gpa, (unsigned long long)gone->size);
+	for (size_t i = 0; i < next->n_regions; i++)
+		if (same_place(next->regions[i], gone)) {
+			region_remove(next, i);
+			return OUTCOME_CHANGED;
+		}
+	return OUTCOME_DONE;
 }
 
 size_t reply_max_mem_slots(struct session *session, const struct message *msg, uint8_t *buf)
