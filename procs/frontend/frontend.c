@@ -1,6 +1,7 @@
 /*
- * All devices of one guest. What the workers report comes through one watch; a report for a device that is
- * not loaded yet brings the record along.
+ * All devices of one guest. What the workers report comes through one watch; the first report of a device
+ * brings the record along. A memory manager that was away is asked for all records anew, and what it has
+ * is compared with what was committed.
  */
 #include "frontend.h"
 
@@ -15,6 +16,40 @@
 #define RETRY_USEC 20000
 
 static void watch(struct frontend *frontend);
+
+/* --- What sessions need --- */
+
+static void on_committed(void *data, int error, const Bh__Envelope *reply)
+{
+	const Bh__CommitDesiredReply *answer = error ? NULL : reply->commit_desired_reply;
+
+	/* stale: memory has this generation already; the one before was lost on its way back to us */
+	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
+}
+
+static int commit(struct session *session, const Bh__Desired *next)
+{
+	struct frontend *frontend = session->context;
+	Bh__CommitDesired request = BH__COMMIT_DESIRED__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	request.device = session->config->name;
+	request.desired = (Bh__Desired *)next;
+	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED;
+	body.commit_desired = &request;
+	return bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_committed, session);
+}
+
+static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+{
+	struct frontend *frontend = session->context;
+
+	return vault_deposit(frontend->vault, session->config->name, fds, n, ret_tokens);
+}
+
+static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+
+/* --- What the workers report --- */
 
 static struct session *find(struct frontend *frontend, const char *device)
 {
@@ -42,15 +77,17 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 	struct session *session = find(frontend, record->device);
 	Bh__Observed *observed;
 
-	if (!session || !record->observed)
+	if (!session || !record->observed || (session->phase == PHASE_LOADING && !record->desired))
 		return;
+	session->seen = record->observed->generation;
 	observed = (Bh__Observed *)copy_message(&record->observed->base);
-	if (session->phase != PHASE_LOADING)
-		session_observed(session, observed);
-	else if (record->desired)
+	if (session->phase == PHASE_LOADING) {
 		session_loaded(session, (Bh__Desired *)copy_message(&record->desired->base), observed);
-	else
-		bh__observed__free_unpacked(observed, NULL);
+		return;
+	}
+	if (record->desired)
+		session_memory_back(session, record->desired->generation);
+	session_observed(session, observed);
 }
 
 static void on_observed(void *data, int error, const Bh__Envelope *reply)
@@ -58,6 +95,8 @@ static void on_observed(void *data, int error, const Bh__Envelope *reply)
 	struct frontend *frontend = data;
 
 	if (error) {
+		for (size_t i = 0; i < frontend->n_sessions; i++)
+			frontend->sessions[i].seen = 0;
 		sd_event_source_set_time_relative(frontend->retry, RETRY_USEC);
 		sd_event_source_set_enabled(frontend->retry, SD_EVENT_ONESHOT);
 		return;
@@ -74,11 +113,9 @@ static void watch(struct frontend *frontend)
 	Bh__Seen seen[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
 
 	for (size_t i = 0; i < frontend->n_sessions; i++) {
-		const struct session *session = &frontend->sessions[i];
-
 		bh__seen__init(&seen[i]);
-		seen[i].device = session->config->name;
-		seen[i].generation = session->observed ? session->observed->generation : 0;
+		seen[i].device = frontend->sessions[i].config->name;
+		seen[i].generation = frontend->sessions[i].seen;
 		list[i] = &seen[i];
 	}
 	request.n_seen = frontend->n_sessions;
@@ -95,16 +132,21 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
+/* --- Life --- */
+
 static int open_sessions(struct frontend *frontend)
 {
 	const struct config *config = frontend->proc->config;
 	int r = 0;
 
-	frontend->sessions = calloc(config->n_devices, sizeof(*frontend->sessions));
+	frontend->sessions = calloc(config->n_devices + 1, sizeof(*frontend->sessions));
 	check(frontend->sessions);
 	for (size_t i = 0; r >= 0 && i < config->n_devices; i++) {
-		frontend->n_sessions++;
-		r = session_open(&frontend->sessions[i], frontend, &config->devices[i]);
+		struct session *session = &frontend->sessions[frontend->n_sessions++];
+
+		session->ops = &ops;
+		session->context = frontend;
+		r = session_open(session, frontend->proc->event, &config->devices[i]);
 	}
 	return r;
 }

@@ -17,10 +17,3 @@ struct frontend {
 
 int frontend_start(struct proc *proc);
 void frontend_stop(struct proc *proc);
-
-/* listener.c */
-/** listener_open() - the device's listening socket: taken over, or made. Errors are logged, each in one
- * line that says what to do. Returns the descriptor | negative errno. */
-int listener_open(const struct config_device *config);
-/** listener_connect() - to the VMM's socket, without waiting: the descriptor | negative errno */
-int listener_connect(const struct config_device *config);

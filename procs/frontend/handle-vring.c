@@ -1,111 +1,173 @@
 /*
- * Rings. Front-ends send these in many orders; all are taken: what a ring still lacks when it is started is
- * for the worker to wait for, and what is wrong with it is for the worker to say.
+ * Rings. Front-ends send these in many orders, and all are taken: a ring that is started before it has
+ * size, addresses or memory waits for them, and is as free to change as a stopped one until then. What is
+ * wrong with addresses is said at once where memory and size are known, and by the worker in any case.
  */
-#include "handlers.h"
-
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
-#include "base/bytes.h"
+#include "requests.h"
 
-#define SIZE_MAX_DESCS 32768u
+#define NUM(x) ((unsigned long long)(x))
 
-Bh__Ring *ring_find(const Bh__Desired *desired, uint32_t index)
+static bool packed(const Bh__Desired *desired)
 {
-	for (size_t i = 0; i < desired->n_rings; i++)
-		if (desired->rings[i]->index == index)
-			return desired->rings[i];
+	return has_bit(desired->features, F_RING_PACKED);
+}
+
+static const Bh__RingState *ring_state(const struct session *session, uint32_t index)
+{
+	for (size_t i = 0; i < session->observed->n_rings; i++)
+		if (session->observed->rings[i]->index == index)
+			return session->observed->rings[i];
 	return NULL;
 }
 
-Bh__Ring *ring_get(Bh__Desired *desired, uint32_t index)
+/* A ring that the worker could not start, or gave up, does not run. */
+static bool failed(const struct session *session, const Bh__Ring *ring)
 {
-	Bh__Ring *ring = ring_find(desired, index), **list;
+	const Bh__RingState *state = ring_state(session, ring->index);
 
-	if (ring)
-		return ring;
-	list = reallocarray(desired->rings, desired->n_rings + 1, sizeof(*list));
-	if (!list)
-		return NULL;
-	desired->rings = list;
-	ring = malloc(sizeof(*ring));
-	if (!ring)
-		return NULL;
-	bh__ring__init(ring);
-	ring->index = index;
-	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the start */
-	ring->enabled = desired->features_set && !has_bit(desired->features, F_PROTOCOL_FEATURES);
-	list[desired->n_rings++] = ring;
-	return ring;
+	return state && *state->error && state->error_start_id == ring->start_id;
 }
 
-static int no_memory(struct session *session)
+bool vring_runs(const struct session *session, const Bh__Ring *ring)
 {
-	return session_refuse(session, "out of memory");
+	return ring->started && ring->has_addresses && ring->size && session->desired->n_regions &&
+		!failed(session, ring);
 }
 
-int handle_set_vring_num(struct session *session, const struct message *msg, Bh__Desired *next)
+void vring_settle(struct session *session, bool late)
 {
-	Bh__Ring *ring = ring_get(next, msg->payload.state.index);
-	uint32_t num = msg->payload.state.num;
+	if (session->observed->applied < session->desired->generation && !late)
+		return;
+	for (size_t i = 0; i < session->desired->n_rings; i++) {
+		Bh__Ring *ring = session->desired->rings[i];
+		const Bh__RingState *state = ring_state(session, ring->index);
 
-	if (!ring)
-		return no_memory(session);
-	if (num == 0 || num > MIN(SIZE_MAX_DESCS, session->observed->queue_size_max))
+		if (state && !ring->started && ring->start_id)
+			ring->position = state->position;
+	}
+}
+
+enum outcome handle_set_vring_num(struct session *session, const struct message *msg, Bh__Desired *next)
+{
+	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
+	uint32_t num = msg->payload.state.num, max = session->observed->queue_size_max;
+
+	if (num == 0 || num > MIN(VRING_SIZE_MAX, max))
 		return session_refuse(session, "ring %u of %u descriptors; 1 to %u are possible",
-			ring->index, num, session->observed->queue_size_max);
-	if (next->features_set && !has_bit(next->features, F_VRING_PACKED) && !is_power_of_2(num))
+			ring->index, num, max);
+	if (!packed(next) && !is_power_of_2(num))
 		return session_refuse(session,
-			"ring %u of %u descriptors; a split ring's size is a power of 2", ring->index, num);
-	if (ring->started && ring->size && ring->size != num)
-		return session_refuse(session, "ring %u is running; its size cannot change", ring->index);
+			"ring %u of %u descriptors; the size of a split ring is a power of 2", ring->index, num);
 	ring->size = num;
 	return OUTCOME_CHANGED;
 }
 
-int handle_set_vring_addr(struct session *session, const struct message *msg, Bh__Desired *next)
+/* --- Addresses --- */
+
+static bool in_memory(const Bh__Desired *desired, uint64_t uva, uint64_t n_bytes)
+{
+	for (size_t i = 0; i < desired->n_regions; i++) {
+		const Bh__Region *region = desired->regions[i];
+
+		if (uva >= region->uva && uva - region->uva < region->size_bytes &&
+			n_bytes <= region->size_bytes - (uva - region->uva))
+			return true;
+	}
+	return false;
+}
+
+/** struct area - one of the three parts of a ring */
+struct area {
+	const char *name;
+	uint64_t uva;
+	uint64_t align;
+	uint64_t n_bytes;
+};
+
+static int check_areas(struct session *session, const Bh__Desired *next, const Bh__Ring *ring,
+	const struct vring_addr *addr)
+{
+	uint64_t n = MAX(ring->size, 1u);
+	const struct area split[] = { { "descriptor table", addr->desc, 16, 16 * n },
+		{ "available ring", addr->avail, 2, 6 + 2 * n }, { "used ring", addr->used, 4, 6 + 8 * n } };
+	const struct area pack[] = { { "descriptor ring", addr->desc, 16, 16 * n },
+		{ "driver event area", addr->avail, 4, 4 }, { "device event area", addr->used, 4, 4 } };
+	const struct area *areas = packed(next) ? pack : split;
+
+	for (size_t i = 0; i < ARRAY_SIZE(split); i++) {
+		if (areas[i].uva % areas[i].align)
+			return session_refuse(session, "the %s of ring %u at 0x%llx is not aligned to %llu bytes",
+				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].align));
+		if (next->n_regions && !in_memory(next, areas[i].uva, areas[i].n_bytes))
+			return session_refuse(session,
+				"the %s of ring %u at 0x%llx of %llu bytes is not in a region of guest memory",
+				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].n_bytes));
+	}
+	return 0;
+}
+
+/* While the ring runs, only logging may change. */
+static bool moves(const Bh__Ring *ring, const struct vring_addr *addr)
+{
+	return ring->desc_uva != addr->desc || ring->avail_uva != addr->avail ||
+		ring->used_uva != addr->used;
+}
+
+enum outcome handle_set_vring_addr(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	const struct vring_addr *addr = &msg->payload.addr;
-	Bh__Ring *ring = ring_get(next, addr->index);
+	Bh__Ring *ring = desired_ring(next, addr->index);
 
-	if (!ring)
-		return no_memory(session);
-	if (addr->flags & ~1u)
+	if (addr->flags & ~VRING_ADDR_LOG)
 		return session_refuse(session, "reserved flags are set");
+	if (check_areas(session, next, ring, addr))
+		return OUTCOME_REFUSED;
+	if (vring_runs(session, ring) && moves(ring, addr))
+		return session_refuse(session, "ring %u runs; it must be stopped before it moves", ring->index);
 	ring->has_addresses = true;
 	ring->desc_uva = addr->desc;
 	ring->avail_uva = addr->avail;
 	ring->used_uva = addr->used;
-	ring->log = addr->flags & 1;
+	ring->log = addr->flags & VRING_ADDR_LOG;
 	ring->log_gpa = addr->log;
 	return OUTCOME_CHANGED;
 }
 
-int handle_set_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
+/* --- Position --- */
+
+static bool base_possible(const Bh__Desired *next, const Bh__Ring *ring, uint32_t base)
 {
-	Bh__Ring *ring = ring_get(next, msg->payload.state.index);
+	if (!packed(next))
+		return base <= UINT16_MAX;
+	return !ring->size || ((base & 0x7fff) < ring->size && (base >> 16 & 0x7fff) < ring->size);
+}
+
+/* Where the ring was before no longer counts: it is as if it had never been started. */
+enum outcome handle_set_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
+{
+	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	uint32_t base = msg->payload.state.num;
 
-	if (!ring)
-		return no_memory(session);
-	if (ring->started)
-		return session_refuse(session, "ring %u is running; its base cannot change", ring->index);
-	if (next->features_set && !has_bit(next->features, F_VRING_PACKED) && base > UINT16_MAX)
-		return session_refuse(session, "base 0x%x of ring %u; a split ring's has 16 bits", base,
-			ring->index);
+	if (!base_possible(next, ring, base))
+		return session_refuse(session, "base 0x%x is not in ring %u of %u descriptors", base,
+			ring->index, ring->size);
 	ring->position = base;
-	ring->start_id = 0; /* where it was before no longer counts */
+	ring->start_id = ring->started ? next->generation : 0;
 	return OUTCOME_CHANGED;
 }
 
 /* The ring stops; the answer is where it goes on, once the worker has let go of it. */
-int handle_get_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_get_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = ring_find(next, msg->payload.state.index);
+	Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
 
-	if (!ring || !ring->started)
+	if (!ring || !ring->start_id)
 		return OUTCOME_DONE;
+	if (!ring->started)
+		return OUTCOME_SETTLE;
 	ring->started = false;
 	ring->kick_token = 0;
 	ring->poll = false;
@@ -114,7 +176,7 @@ int handle_get_vring_base(struct session *session, const struct message *msg, Bh
 
 size_t reply_vring_base(struct session *session, const struct message *msg, uint8_t *buf)
 {
-	const Bh__Ring *ring = ring_find(session->desired, msg->payload.state.index);
+	const Bh__Ring *ring = desired_find_ring(session->desired, msg->payload.state.index);
 	struct vring_state state = { .index = msg->payload.state.index,
 		.num = ring ? ring->position : 0 };
 
@@ -122,61 +184,63 @@ size_t reply_vring_base(struct session *session, const struct message *msg, uint
 	return sizeof(state);
 }
 
-static uint32_t fd_index(const struct message *msg)
+/* --- Descriptors --- */
+
+/* What cannot be waited for or signalled is no notifier: eventfds, pipes and sockets are. */
+static int deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
 {
-	return (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK);
+	uint64_t token = 0;
+	struct stat st;
+
+	if (msg->n_fds && (fstat(msg->fds[0], &st) < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		return session_refuse(session, "its descriptor is no eventfd");
+	if (session_deposit(session, &token))
+		return OUTCOME_REFUSED;
+	*ret_token = token;
+	return 0;
 }
 
-/* Kick starts the ring. On a running ring it only brings another descriptor. */
-int handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
+static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = ring_get(next, fd_index(msg));
+	return desired_ring(next, vring_index(session->row, msg));
+}
 
-	if (!ring)
-		return no_memory(session);
-	ring->kick_token = 0;
-	if (msg->n_fds && session_deposit(session, &ring->kick_token))
+/* A kick descriptor starts the ring. One that runs only gets another descriptor. */
+enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
+{
+	Bh__Ring *ring = fd_ring(session, msg, next);
+
+	if (deposit_notifier(session, msg, &ring->kick_token))
 		return OUTCOME_REFUSED;
 	ring->poll = msg->n_fds == 0;
-	if (!ring->started)
+	if (!ring->started || failed(session, ring))
 		ring->start_id = next->generation;
 	ring->started = true;
 	return OUTCOME_CHANGED;
 }
 
-int handle_set_vring_call(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_call(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = ring_get(next, fd_index(msg));
-
-	if (!ring)
-		return no_memory(session);
-	ring->call_token = 0;
-	if (msg->n_fds && session_deposit(session, &ring->call_token))
+	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token))
 		return OUTCOME_REFUSED;
 	return OUTCOME_CHANGED;
 }
 
-int handle_set_vring_err(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_err(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = ring_get(next, fd_index(msg));
-
-	if (!ring)
-		return no_memory(session);
-	ring->err_token = 0;
-	if (msg->n_fds && session_deposit(session, &ring->err_token))
+	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token))
 		return OUTCOME_REFUSED;
 	return OUTCOME_CHANGED;
 }
 
-int handle_set_vring_enable(struct session *session, const struct message *msg, Bh__Desired *next)
+/* Remembered whatever the ring's state, and before any feature is set. */
+enum outcome handle_set_vring_enable(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = ring_get(next, msg->payload.state.index);
+	const struct vring_state *state = &msg->payload.state;
 
-	if (!ring)
-		return no_memory(session);
-	if (msg->payload.state.num > 1)
-		return session_refuse(session, "ring %u cannot be enabled by %u; 0 or 1 are due",
-			ring->index, msg->payload.state.num);
-	ring->enabled = msg->payload.state.num;
+	if (state->num > 1)
+		return session_refuse(session, "ring %u can be set to 0 or 1, not to %u", state->index,
+			state->num);
+	desired_ring(next, state->index)->enabled = state->num;
 	return OUTCOME_CHANGED;
 }

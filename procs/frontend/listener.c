@@ -1,5 +1,8 @@
-/* The sockets a VMM finds us at. A path that somebody serves is never taken from him. */
-#include "frontend.h"
+/*
+ * A path that somebody serves is never taken from him. The file of a socket that nobody serves any more is
+ * replaced. Mode and group are set before the socket listens: nobody can connect earlier.
+ */
+#include "listener.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -10,18 +13,24 @@
 #include <sys/un.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "fd/fdstore.h"
+
+#define BACKLOG 64
 
 static int fail(const struct config_device *config, int r, const char *what)
 {
-	log_device(LOG_ERR, config->name, "socket %s: %s", config->socket, what);
+	log_device(LOG_ERR, config->name, "cannot listen on %s: %s", config->socket, what);
 	return r;
 }
 
-static void fill_address(struct sockaddr_un *addr, const char *path)
+static int fill_address(struct sockaddr_un *addr, const char *path)
 {
 	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	strncpy(addr->sun_path, path, sizeof(addr->sun_path) - 1);
+	if (strlen(path) >= sizeof(addr->sun_path))
+		return -ENAMETOOLONG;
+	strcpy(addr->sun_path, path);
+	return 0;
 }
 
 static int new_socket(void)
@@ -31,6 +40,18 @@ static int new_socket(void)
 	return fd < 0 ? -errno : fd;
 }
 
+static int fail_held(const struct config_device *config, int probe)
+{
+	struct ucred cred = { 0 };
+	socklen_t n = sizeof(cred);
+	char text[128];
+
+	(void)getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &cred, &n);
+	snprintf(text, sizeof(text),
+		"a live process (pid %d) holds it; stop that or choose another path", cred.pid);
+	return fail(config, -EADDRINUSE, text);
+}
+
 /* What stands at the path: nothing or a dead socket (which is removed), or something that is in use. */
 static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
 {
@@ -38,18 +59,20 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 	struct stat st;
 
 	if (lstat(config->socket, &st) < 0)
-		return errno == ENOENT ? 0 : fail(config, -errno, strerror(errno));
+		return errno == ENOENT || errno == ENOTDIR ? 0 : fail(config, -errno, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return fail(config, -EEXIST,
-			"something that is no socket stands at this path; remove it or choose another path");
+			"there is something else than a socket; remove it or choose another path");
 	probe = new_socket();
 	if (probe < 0)
-		return probe;
-	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
+		return fail(config, probe, strerror(-probe));
+	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
+		return fail_held(config, probe);
+	if (errno != ECONNREFUSED)
 		return fail(config, -EADDRINUSE,
-			"held by a process that is alive; stop it or choose another path");
+			"a live process holds it; stop that or choose another path");
 	if (unlink(config->socket) < 0)
-		return fail(config, -errno, "a dead socket stands at this path and cannot be removed");
+		return fail(config, -errno, "a dead socket is there and cannot be removed; remove it");
 	return 0;
 }
 
@@ -65,8 +88,23 @@ static int set_owner(const struct config_device *config)
 	if (!group)
 		return fail(config, -ENOENT, "the group named by socket-group does not exist; create it");
 	if (chown(config->socket, (uid_t)-1, group->gr_gid) < 0)
-		return fail(config, -errno, "its group cannot be set; add our user to that group");
+		return fail(config, -errno,
+			"it cannot be given to the group named by socket-group; make our user a member");
 	return 0;
+}
+
+static const char *bind_error(void)
+{
+	switch (errno) {
+	case ENOENT:
+	case ENOTDIR:
+		return "its directory does not exist; create it";
+	case EACCES:
+	case EPERM:
+		return "its directory may not be written to; grant our user that, or choose another path";
+	default:
+		return strerror(errno);
+	}
 }
 
 static int make_listener(const struct config_device *config)
@@ -76,27 +114,39 @@ static int make_listener(const struct config_device *config)
 	int r;
 
 	if (fd < 0)
-		return fail(config, fd, "cannot be made");
-	fill_address(&addr, config->socket);
+		return fail(config, fd, strerror(-fd));
+	if (fill_address(&addr, config->socket) < 0)
+		return fail(config, -ENAMETOOLONG, "the path is too long; choose a shorter one");
 	r = clear_path(config, &addr);
 	if (r < 0)
 		return r;
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return fail(config, -errno,
-			errno == ENOENT ? "its directory does not exist; create it" : strerror(errno));
+		return fail(config, -errno, bind_error());
 	r = set_owner(config);
-	if (r < 0)
+	if (r < 0) {
+		(void)unlink(config->socket);
 		return r;
-	if (listen(fd, 8) < 0)
+	}
+	if (listen(fd, BACKLOG) < 0)
 		return fail(config, -errno, strerror(errno));
 	return fd_steal(&fd);
 }
 
-static bool still_bound(const struct config_device *config)
+/* The file may be gone, or the configuration may name another one now. */
+static bool is_at(int fd, const struct config_device *config)
 {
+	struct sockaddr_un addr = { 0 };
+	socklen_t n = sizeof(addr);
 	struct stat st;
 
-	return stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode);
+	return getsockname(fd, (struct sockaddr *)&addr, &n) == 0 &&
+		strncmp(addr.sun_path, config->socket, sizeof(addr.sun_path)) == 0 &&
+		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static void store_name(char *buf, size_t n, const struct config_device *config)
+{
+	snprintf(buf, n, "listen.%s", config->name);
 }
 
 int listener_open(const struct config_device *config)
@@ -104,9 +154,9 @@ int listener_open(const struct config_device *config)
 	char name[64];
 	int fd;
 
-	snprintf(name, sizeof(name), "listen.%s", config->name);
+	store_name(name, sizeof(name), config);
 	fd = fdstore_take(name);
-	if (fd >= 0 && still_bound(config))
+	if (fd >= 0 && is_at(fd, config))
 		return fd;
 	if (fd >= 0) {
 		(void)fdstore_remove(name);
@@ -118,14 +168,24 @@ int listener_open(const struct config_device *config)
 	return fd;
 }
 
+void listener_close(const struct config_device *config, int fd)
+{
+	if (fd >= 0 && !fdstore_available())
+		(void)unlink(config->socket);
+	fd_close(fd);
+}
+
 int listener_connect(const struct config_device *config)
 {
 	_cleanup_close_ int fd = new_socket();
 	struct sockaddr_un addr;
+	int r;
 
 	if (fd < 0)
 		return fd;
-	fill_address(&addr, config->socket);
+	r = fill_address(&addr, config->socket);
+	if (r < 0)
+		return r;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
 	return fd_steal(&fd);

@@ -5,67 +5,66 @@
 /* Numbers and layouts of the vhost-user protocol, under the names of its specification. Native byte order. */
 
 enum request {
-	GET_FEATURES = 1,
-	SET_FEATURES = 2,
-	SET_OWNER = 3,
-	RESET_OWNER = 4,
-	SET_MEM_TABLE = 5,
-	SET_VRING_NUM = 8,
-	SET_VRING_ADDR = 9,
-	SET_VRING_BASE = 10,
-	GET_VRING_BASE = 11,
-	SET_VRING_KICK = 12,
-	SET_VRING_CALL = 13,
-	SET_VRING_ERR = 14,
-	GET_PROTOCOL_FEATURES = 15,
-	SET_PROTOCOL_FEATURES = 16,
-	GET_QUEUE_NUM = 17,
-	SET_VRING_ENABLE = 18,
-	SEND_RARP = 19,
-	NET_SET_MTU = 20,
-	SET_BACKEND_REQ_FD = 21,
-	GET_CONFIG = 24,
-	SET_CONFIG = 25,
-	GET_MAX_MEM_SLOTS = 36,
-	ADD_MEM_REG = 37,
-	REM_MEM_REG = 38,
-	SET_STATUS = 39,
-	GET_STATUS = 40,
-	REQUEST_MAX = 45,
+	GET_FEATURES = 1, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE,
+	SET_LOG_FD, SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK,
+	SET_VRING_CALL, SET_VRING_ERR, GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES,
+	GET_QUEUE_NUM, SET_VRING_ENABLE, SEND_RARP, NET_SET_MTU, SET_BACKEND_REQ_FD, IOTLB_MSG,
+	SET_VRING_ENDIAN, GET_CONFIG, SET_CONFIG, CREATE_CRYPTO_SESSION, CLOSE_CRYPTO_SESSION,
+	POSTCOPY_ADVISE, POSTCOPY_LISTEN, POSTCOPY_END, GET_INFLIGHT_FD, SET_INFLIGHT_FD,
+	GPU_SET_SOCKET, RESET_DEVICE, VRING_KICK, GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG,
+	SET_STATUS, GET_STATUS, GET_SHARED_OBJECT, SET_DEVICE_STATE_FD, CHECK_DEVICE_STATE,
+	GET_SHMEM_CONFIG, GET_VRING_BASE_SKIP_DRAIN, _REQUESTS_END,
 };
+
+_Static_assert(_REQUESTS_END == 46, "requests are numbered without gaps");
 
 enum backend_request {
 	BACKEND_CONFIG_CHANGE_MSG = 2,
 };
 
-#define F_VRING_PACKED 34
-#define F_PROTOCOL_FEATURES 30
+#define F_RING_INDIRECT_DESC 28
+#define F_RING_EVENT_IDX     29
+#define F_PROTOCOL_FEATURES  30
+#define F_RING_PACKED        34
+#define F_IN_ORDER           35
 
 enum protocol_feature {
 	PF_MQ = 0,
+	PF_LOG_SHMFD = 1,
 	PF_RARP = 2,
 	PF_REPLY_ACK = 3,
 	PF_MTU = 4,
 	PF_BACKEND_REQ = 5,
+	PF_CROSS_ENDIAN = 6,
+	PF_CRYPTO_SESSION = 7,
+	PF_PAGEFAULT = 8,
 	PF_CONFIG = 9,
 	PF_BACKEND_SEND_FD = 10,
+	PF_HOST_NOTIFIER = 11,
+	PF_INFLIGHT_SHMFD = 12,
+	PF_RESET_DEVICE = 13,
+	PF_INBAND_NOTIFICATIONS = 14,
 	PF_CONFIGURE_MEM_SLOTS = 15,
 	PF_STATUS = 16,
+	PF_SHARED_OBJECT = 18,
+	PF_DEVICE_STATE = 19,
+	PF_SHMEM = 22,
+	PF_GET_VRING_BASE_SKIP_DRAIN = 23,
 	PF_NONE = 63,
 };
 
 struct header {
 	uint32_t request;
 	uint32_t flags;
-	uint32_t size;
+	uint32_t size; /* of the payload */
 };
 
-#define HEADER_VERSION 1u
+#define HEADER_VERSION      1u
 #define HEADER_VERSION_MASK 3u
-#define HEADER_REPLY (1u << 2)
-#define HEADER_NEED_REPLY (1u << 3)
+#define HEADER_REPLY        (1u << 2)
+#define HEADER_NEED_REPLY   (1u << 3)
 
-#define FDS_MAX 8
+#define FDS_MAX 8 /* of one message */
 
 struct vring_state {
 	uint32_t index;
@@ -81,8 +80,10 @@ struct vring_addr {
 	uint64_t log;
 };
 
+#define VRING_ADDR_LOG      (1u << 0)
 #define VRING_FD_INDEX_MASK 0xffu
-#define VRING_FD_NONE (1u << 8)
+#define VRING_FD_NONE       (1u << 8)
+#define VRING_SIZE_MAX      32768u
 
 struct memory_region {
 	uint64_t gpa;
@@ -109,7 +110,7 @@ struct config_header {
 };
 
 #define CONFIG_MIGRATION 1u
-#define CONFIG_SIZE_MAX 256u
+#define CONFIG_SIZE_MAX  256u
 
 _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");

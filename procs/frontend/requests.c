@@ -1,114 +1,232 @@
 /*
- * The request table, and what is checked of every message before its handler sees it. A handler gets a
- * message that is right in form, and judges only its meaning.
+ * The request table, and what is checked of every message before its handler sees it. Messages of features
+ * that no device offers stand in it too: a front-end that sends one all the same is answered in form.
  */
-#include "handlers.h"
+#include "requests.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
+#define ROW(name)   [name] = { name, #name
+#define SIZE(n)     (n), (n)
+#define NO_FDS      0, 0
+#define ALWAYS      LEGAL_ALWAYS
+#define STOPPED     LEGAL_RING_STOPPED
+#define NEVER       LEGAL_NEVER
+#define NO_REPLY    REPLY_NONE, 0
+#define U64(n)      REPLY_U64, (n)
+#define PAYLOAD(n)  REPLY_PAYLOAD, (n)
+#define UNSERVED    NULL, NULL
+#define TABLE       8, sizeof(struct memory_table)
+#define CONFIG      sizeof(struct config_header), sizeof(struct config_header) + CONFIG_SIZE_MAX
 
-#define ROW(name) name, #name
-#define NO_FDS 0, 0
-#define SIZE(n) (n), (n)
-
-/* request, payload bytes, descriptors, needs, index, handler, reply. Titles of the specification: the
- * message's name under "Front-end message types". */
-const struct request_row request_table[] = {
-	{ ROW(GET_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, NULL, reply_features },
-	{ ROW(SET_FEATURES), SIZE(8), NO_FDS, PF_NONE, INDEX_NONE, handle_set_features },
-	{ ROW(SET_OWNER), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, handle_set_owner },
-	{ ROW(RESET_OWNER), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, handle_reset_owner },
-	{ ROW(SET_MEM_TABLE), 8 + 32, 8 + FDS_MAX * 32, 1, FDS_MAX, PF_NONE, INDEX_NONE,
-		handle_set_mem_table },
-	{ ROW(SET_VRING_NUM), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, handle_set_vring_num },
-	{ ROW(SET_VRING_ADDR), SIZE(40), NO_FDS, PF_NONE, INDEX_VRING, handle_set_vring_addr },
-	{ ROW(SET_VRING_BASE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, handle_set_vring_base },
-	{ ROW(GET_VRING_BASE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, handle_get_vring_base,
-		reply_vring_base },
-	{ ROW(SET_VRING_KICK), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, handle_set_vring_kick },
-	{ ROW(SET_VRING_CALL), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, handle_set_vring_call },
-	{ ROW(SET_VRING_ERR), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, handle_set_vring_err },
-	{ ROW(GET_PROTOCOL_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, NULL,
-		reply_protocol_features },
-	{ ROW(SET_PROTOCOL_FEATURES), SIZE(8), NO_FDS, PF_NONE, INDEX_NONE,
-		handle_set_protocol_features },
-	{ ROW(GET_QUEUE_NUM), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, NULL, reply_queue_num },
-	{ ROW(SET_VRING_ENABLE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, handle_set_vring_enable },
-	{ ROW(SEND_RARP), SIZE(8), NO_FDS, PF_RARP, INDEX_NONE, handle_send_rarp },
-	{ ROW(NET_SET_MTU), SIZE(8), NO_FDS, PF_MTU, INDEX_NONE, handle_net_set_mtu },
-	{ ROW(SET_BACKEND_REQ_FD), SIZE(0), 1, 1, PF_BACKEND_REQ, INDEX_NONE,
-		handle_set_backend_req_fd },
-	/* front-ends read the configuration space whether they acked CONFIG or not */
-	{ ROW(GET_CONFIG), 12, 12 + CONFIG_SIZE_MAX, NO_FDS, PF_NONE, INDEX_NONE, NULL, reply_config },
-	{ ROW(SET_CONFIG), 12, 12 + CONFIG_SIZE_MAX, NO_FDS, PF_NONE, INDEX_NONE, handle_set_config },
-	{ ROW(GET_MAX_MEM_SLOTS), SIZE(0), NO_FDS, PF_CONFIGURE_MEM_SLOTS, INDEX_NONE, NULL,
-		reply_max_mem_slots },
-	{ ROW(ADD_MEM_REG), SIZE(40), 1, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_NONE, handle_add_mem_reg },
+/* request, payload bytes, descriptors, needs, index, legal, reply owed (and how it is refused), handler,
+ * filler of the reply. Spec: vhost-user, "Front-end message types". */
+/* clang-format off */
+const struct request_row request_table[_REQUESTS_END] = {
+	ROW(GET_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
+		NULL, reply_features },
+	ROW(SET_FEATURES), SIZE(8), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_features, NULL },
+	ROW(SET_OWNER), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_owner, NULL },
+	ROW(RESET_OWNER), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_reset_owner, NULL },
+	ROW(SET_MEM_TABLE), TABLE, 0, FDS_MAX, PF_NONE, INDEX_REGION, ALWAYS, NO_REPLY,
+		handle_set_mem_table, NULL },
+	ROW(SET_LOG_BASE), 8, 16, 0, 1, PF_LOG_SHMFD, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(SET_LOG_FD), SIZE(0), 0, 1, PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(SET_VRING_NUM), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, STOPPED, NO_REPLY,
+		handle_set_vring_num, NULL },
+	ROW(SET_VRING_ADDR), SIZE(40), NO_FDS, PF_NONE, INDEX_VRING, ALWAYS, NO_REPLY,
+		handle_set_vring_addr, NULL },
+	ROW(SET_VRING_BASE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, STOPPED, NO_REPLY,
+		handle_set_vring_base, NULL },
+	ROW(GET_VRING_BASE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, ALWAYS, PAYLOAD(8),
+		handle_get_vring_base, reply_vring_base },
+	ROW(SET_VRING_KICK), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+		handle_set_vring_kick, NULL },
+	ROW(SET_VRING_CALL), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+		handle_set_vring_call, NULL },
+	ROW(SET_VRING_ERR), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+		handle_set_vring_err, NULL },
+	ROW(GET_PROTOCOL_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
+		NULL, reply_protocol_features },
+	ROW(SET_PROTOCOL_FEATURES), SIZE(8), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_protocol_features, NULL },
+	ROW(GET_QUEUE_NUM), SIZE(0), NO_FDS, PF_MQ, INDEX_NONE, ALWAYS, U64(0),
+		NULL, reply_queue_num },
+	ROW(SET_VRING_ENABLE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, ALWAYS, NO_REPLY,
+		handle_set_vring_enable, NULL },
+	ROW(SEND_RARP), SIZE(8), NO_FDS, PF_RARP, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_send_rarp, NULL },
+	ROW(NET_SET_MTU), SIZE(8), NO_FDS, PF_MTU, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_net_set_mtu, NULL },
+	ROW(SET_BACKEND_REQ_FD), SIZE(0), 1, 1, PF_BACKEND_REQ, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_backend_req_fd, NULL },
+	ROW(IOTLB_MSG), SIZE(32), NO_FDS, PF_NONE, INDEX_NONE, NEVER, U64(1), UNSERVED },
+	ROW(SET_VRING_ENDIAN), SIZE(8), NO_FDS, PF_CROSS_ENDIAN, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
+	/* some front-ends read and write the configuration space whether they acked CONFIG or not */
+	ROW(GET_CONFIG), CONFIG, NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, PAYLOAD(0),
+		NULL, reply_config },
+	ROW(SET_CONFIG), CONFIG, NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_config, NULL },
+	ROW(CREATE_CRYPTO_SESSION), 0, PAYLOAD_MAX, NO_FDS, PF_CRYPTO_SESSION, INDEX_NONE, NEVER,
+		PAYLOAD(0), UNSERVED },
+	ROW(CLOSE_CRYPTO_SESSION), SIZE(8), NO_FDS, PF_CRYPTO_SESSION, INDEX_NONE, NEVER, NO_REPLY,
+		UNSERVED },
+	ROW(POSTCOPY_ADVISE), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, PAYLOAD(0), UNSERVED },
+	ROW(POSTCOPY_LISTEN), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(POSTCOPY_END), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, U64(1), UNSERVED },
+	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, NEVER, PAYLOAD(24), UNSERVED },
+	ROW(SET_INFLIGHT_FD), SIZE(24), 1, 1, PF_INFLIGHT_SHMFD, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(GPU_SET_SOCKET), SIZE(0), 1, 1, PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(RESET_DEVICE), SIZE(0), NO_FDS, PF_RESET_DEVICE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(VRING_KICK), SIZE(8), NO_FDS, PF_INBAND_NOTIFICATIONS, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
+	ROW(GET_MAX_MEM_SLOTS), SIZE(0), NO_FDS, PF_CONFIGURE_MEM_SLOTS, INDEX_NONE, ALWAYS, U64(0),
+		NULL, reply_max_mem_slots },
+	ROW(ADD_MEM_REG), SIZE(40), 1, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
+		handle_add_mem_reg, NULL },
 	/* a descriptor may come along; it is closed */
-	{ ROW(REM_MEM_REG), SIZE(40), 0, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_NONE, handle_rem_mem_reg },
-	{ ROW(SET_STATUS), SIZE(8), NO_FDS, PF_STATUS, INDEX_NONE, handle_set_status },
-	{ ROW(GET_STATUS), SIZE(0), NO_FDS, PF_STATUS, INDEX_NONE, NULL, reply_status },
-	{ 0 },
+	ROW(REM_MEM_REG), SIZE(40), 0, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
+		handle_rem_mem_reg, NULL },
+	ROW(SET_STATUS), SIZE(8), NO_FDS, PF_STATUS, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_status, NULL },
+	ROW(GET_STATUS), SIZE(0), NO_FDS, PF_STATUS, INDEX_NONE, ALWAYS, U64(0),
+		NULL, reply_status },
+	ROW(GET_SHARED_OBJECT), SIZE(16), NO_FDS, PF_SHARED_OBJECT, INDEX_NONE, NEVER, PAYLOAD(0), UNSERVED },
+	/* error, and no descriptor comes with it */
+	ROW(SET_DEVICE_STATE_FD), SIZE(8), 1, 1, PF_DEVICE_STATE, INDEX_NONE, NEVER, U64(0x101), UNSERVED },
+	ROW(CHECK_DEVICE_STATE), SIZE(0), NO_FDS, PF_DEVICE_STATE, INDEX_NONE, NEVER, U64(1), UNSERVED },
+	ROW(GET_SHMEM_CONFIG), SIZE(0), NO_FDS, PF_SHMEM, INDEX_NONE, NEVER, PAYLOAD(2056), UNSERVED },
+	ROW(GET_VRING_BASE_SKIP_DRAIN), SIZE(8), NO_FDS, PF_GET_VRING_BASE_SKIP_DRAIN, INDEX_VRING, NEVER,
+		PAYLOAD(8), UNSERVED },
 };
+/* clang-format on */
 
 const struct request_row *requests_find(uint32_t request)
 {
-	for (const struct request_row *row = request_table; row->request; row++)
-		if (row->request == request)
-			return row;
-	return NULL;
+	return request > 0 && request < _REQUESTS_END ? &request_table[request] : NULL;
 }
 
-static int check_index(struct session *session, const struct request_row *row,
-	const struct message *msg)
+/* --- Checks, a column each --- */
+
+static int check_header(struct session *session, const struct request_row *row, const struct message *msg)
 {
-	uint32_t index = msg->payload.state.index;
+	uint32_t known = HEADER_VERSION_MASK | HEADER_NEED_REPLY, size = msg->header.size;
+
+	if (msg->header.flags & HEADER_REPLY)
+		return session_refuse(session, "it is marked as a reply");
+	if (msg->header.flags & ~known)
+		return session_refuse(session, "its header has reserved flags set");
+	if (msg->too_long || size < row->size_min || size > row->size_max)
+		return session_refuse(session, "its payload has %u bytes; %u to %u are due", size,
+			row->size_min, row->size_max);
+	return 0;
+}
+
+static bool takes_fds(const struct request_row *row, const struct message *msg)
+{
+	if (row->index == INDEX_VRING_FD)
+		return !(msg->payload.u64 & VRING_FD_NONE);
+	return row->request == SET_MEM_TABLE ? msg->payload.table.n > 0 : row->fds_max > 0;
+}
+
+static int check_fds(struct session *session, const struct request_row *row, const struct message *msg)
+{
+	bool none = row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE);
+
+	if (msg->doubtful_fds && !takes_fds(row, msg)) {
+		wire_drop(&session->msg);
+		return 0;
+	}
+	if (msg->too_many_fds || msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
+		return session_refuse(session, "%zu%s descriptors came with it; %u to %u are due", msg->n_fds,
+			msg->too_many_fds ? " and more" : "", row->fds_min, row->fds_max);
+	if (row->index == INDEX_VRING_FD && none != (msg->n_fds == 0))
+		return session_refuse(session, "%s",
+			none ? "a descriptor came with the flag that says there is none"
+			     : "no descriptor came, and no flag says that there is none");
+	return 0;
+}
+
+uint32_t vring_index(const struct request_row *row, const struct message *msg)
+{
+	return row->index == INDEX_VRING_FD ? (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK)
+					    : msg->payload.state.index;
+}
+
+static int check_regions(struct session *session, const struct message *msg)
+{
+	const struct memory_table *table = &msg->payload.table;
+
+	if (msg->header.request != SET_MEM_TABLE)
+		return 0;
+	if (table->n > FDS_MAX || msg->header.size != 8 + table->n * sizeof(table->regions[0]) ||
+		table->n != msg->n_fds)
+		return session_refuse(session, "%u regions, %zu descriptors and %u bytes do not go together",
+			table->n, msg->n_fds, msg->header.size);
+	return 0;
+}
+
+static int check_index(struct session *session, const struct request_row *row, const struct message *msg)
+{
+	uint64_t known = VRING_FD_INDEX_MASK | VRING_FD_NONE;
+	uint32_t index = vring_index(row, msg);
 
 	if (row->index == INDEX_NONE)
 		return 0;
-	if (row->index == INDEX_VRING_FD) {
-		bool none = msg->payload.u64 & VRING_FD_NONE;
-
-		if (msg->payload.u64 & ~(uint64_t)(VRING_FD_INDEX_MASK | VRING_FD_NONE))
-			return session_refuse(session, "reserved bits are set");
-		if (!none && msg->n_fds == 0)
-			return session_refuse(session, "the descriptor is missing");
-		index = (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK);
-	}
+	if (row->index == INDEX_REGION)
+		return check_regions(session, msg);
+	if (row->index == INDEX_VRING_FD && (msg->payload.u64 & ~known))
+		return session_refuse(session, "reserved bits are set beside the ring's index");
 	if (index >= session->observed->n_queues)
-		return session_refuse(session, "ring %u does not exist; there are %u", index,
+		return session_refuse(session, "ring %u does not exist; the device has %u", index,
 			session->observed->n_queues);
 	return 0;
 }
 
-/* What a look brought along that is not this message's: see wire.c. */
-static void drop_foreign_fds(const struct request_row *row, struct message *msg)
+static int check_state(struct session *session, const struct request_row *row, const struct message *msg)
 {
-	if (row->fds_max == 0 ||
-		(row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE))) {
-		wire_drop_fds(msg);
-		msg->bad_fds = false;
-	}
+	const Bh__Ring *ring;
+
+	if (row->needs != PF_NONE && !has_bit(session->desired->protocol_features, row->needs))
+		return session_refuse(session, "it needs protocol feature %d, which is not negotiated",
+			row->needs);
+	if (row->legal == LEGAL_NEVER)
+		return session_refuse(session, "it belongs to something that was not offered");
+	if (row->legal == LEGAL_ALWAYS)
+		return 0;
+	ring = desired_find_ring(session->desired, vring_index(row, msg));
+	if (ring && vring_runs(session, ring))
+		return session_refuse(session, "ring %u runs; it must be stopped first", ring->index);
+	return 0;
 }
 
-int requests_check(struct session *session, const struct request_row *row, struct message *msg)
+int requests_check(struct session *session, const struct request_row *row, const struct message *msg)
 {
-	uint32_t size = msg->header.size;
+	if (check_header(session, row, msg) || check_fds(session, row, msg) ||
+		check_state(session, row, msg) || check_index(session, row, msg))
+		return OUTCOME_REFUSED;
+	return 0;
+}
 
-	drop_foreign_fds(row, msg);
-	if (msg->header.flags & HEADER_REPLY)
-		return session_refuse(session, "it is marked as a reply");
-	if (msg->bad_fds)
-		return session_refuse(session,
-			"it has more descriptors than any message");
-	if (size < row->size_min || size > row->size_max)
-		return session_refuse(session, "a payload of %u bytes; %u are due", size, row->size_min);
-	if (msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
-		return session_refuse(session, "%zu descriptors; %u to %u are due", msg->n_fds,
-			row->fds_min, row->fds_max);
-	if (row->needs != PF_NONE && !has_bit(session->desired->protocol_features, row->needs))
-		return session_refuse(session, "it needs a protocol feature that was not negotiated");
-	return check_index(session, row, msg);
+/* --- Replies --- */
+
+size_t requests_reply(struct session *session, uint8_t *buf)
+{
+	const struct request_row *row = session->row;
+	uint64_t value = row->refusal;
+
+	if (!*session->why)
+		return row->reply(session, &session->msg, buf);
+	if (row->owes == REPLY_U64) {
+		memcpy(buf, &value, sizeof(value));
+		return sizeof(value);
+	}
+	/* right in form, and about the ring that was asked for, so that nobody waits for more */
+	memset(buf, 0, row->refusal);
+	if (row->index == INDEX_VRING && session->msg.header.size >= sizeof(uint32_t))
+		memcpy(buf, &session->msg.payload.state.index, sizeof(uint32_t));
+	return row->refusal;
 }

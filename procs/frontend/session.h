@@ -1,11 +1,13 @@
 #pragma once
 
-#include <stdarg.h>
+#include <stdbool.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "base/log.h"
 #include "config/config.h"
-#include "record.pb-c.h"
+#include "desired.h"
+#include "replay.h"
 #include "wire.h"
 
 /*
@@ -14,44 +16,73 @@
  * sockets, and what the kernel says of them.
  */
 
-struct frontend;
+struct session;
+
+/** struct session_ops - what a session needs of the memory manager */
+struct session_ops {
+	/** commit() - ask for `next` to be put in force; the answer comes by session_committed(), later
+	 * Errors: 0 | negative errno: not sent, ask again in a while. */
+	int (*commit)(struct session *session, const Bh__Desired *next);
+	/** deposit() - descriptors (borrowed) into the vault; fills n tokens. 0 | negative errno */
+	int (*deposit)(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens);
+};
 
 enum phase {
 	PHASE_LOADING, /* the record is not known yet: nothing is read, nothing accepted */
 	PHASE_IDLE,
 	PHASE_COMMIT,  /* a change is on its way to memory */
 	PHASE_WAIT,    /* committed; the answer is due when the worker has applied it */
+	PHASE_SEND,    /* the VMM has no room for the answer yet */
+};
+
+/** enum purpose - what a commit is for */
+enum purpose {
+	FOR_MESSAGE,   /* the message in work */
+	FOR_UNDO,      /* the message in work was committed, and could not be put in force */
+	FOR_VMM,       /* a VMM came or went */
 };
 
 struct session {
-	struct frontend *frontend;
+	const struct session_ops *ops;
+	void *context;              /* for the ops */
+	sd_event *event;            /* borrowed */
 	const struct config_device *config;
 	enum phase phase;
-	Bh__Desired *desired;       /* as committed */
-	Bh__Observed *observed;     /* as last heard; NULL: no worker has offered anything yet */
+	Bh__Desired *desired;       /* as committed; NULL while loading */
+	Bh__Observed *observed;     /* as last heard; NULL while loading */
+	uint64_t seen;              /* observed's generation, as the memory manager that is there counts it */
+	struct replay replay;
 
 	int listen_fd;              /* server mode */
 	int conn_fd;                /* the VMM; -1 = none */
-	int pending_fd;             /* a VMM that came while the last one was being cleared away */
 	int backend_req_fd;
 	pid_t peer_pid;
 	sd_event_source *listen_source;
 	sd_event_source *conn_source;
-	sd_event_source *timer;     /* connecting again, or the end of a wait, or a commit to repeat */
+	sd_event_source *timer;     /* see on_timer() */
+	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
 	unsigned int connect_tries;
 	bool hung_up;               /* the VMM went away while a change was on its way */
+	bool lost;                  /* memory has forgotten what the VMM handed over */
+	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
 
 	struct message msg;         /* in work */
 	const struct request_row *row; /* its row; NULL: it has none */
-	Bh__Desired *next;          /* what is being committed */
+	bool again;                 /* msg was begun by a former process: it may have been handled */
+	bool deposited;             /* descriptors of msg went into the vault ... */
+	bool deposited_again;       /* ... a second time: memory may have died in between */
 	bool wait;                  /* answer when applied */
-	bool is_message;            /* the commit belongs to msg (else to a coming or going VMM) */
 	char why[256];              /* why msg is refused; empty = it is not */
-	struct log_limit limit;
+	enum purpose purpose;
+	Bh__Desired *next;          /* what is being committed */
+	Bh__Desired *before;        /* what was in force before msg; or NULL */
+	bool commit_late;           /* memory does not answer; said once */
+	struct log_limit limit;     /* of what the VMM does wrong */
+	struct log_limit comings;   /* of VMMs that come and go */
 };
 
-int session_open(struct session *session, struct frontend *frontend,
-	const struct config_device *config);
+/** session_open() - take over what a former process had, or listen; errors are logged */
+int session_open(struct session *session, sd_event *event, const struct config_device *config);
 void session_close(struct session *session);
 
 /** session_loaded() - the record as memory has it; takes both halves */
@@ -60,63 +91,34 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 /** session_observed() - the worker reported; takes observed */
 void session_observed(struct session *session, Bh__Observed *observed);
 
+/** session_memory_back() - memory was away, and now has this generation of the desired half */
+void session_memory_back(struct session *session, uint64_t generation);
+
+/** session_committed() - the answer to a commit
+ * @error:   0 | negative errno: -ECONNRESET and -ETIMEDOUT leave open whether it was done
+ * @refused: the rule that was broken; empty = it is in force */
+void session_committed(struct session *session, int error, const char *refused);
+
 /** session_attach() - a VMM is connected (fd consumed always) */
-void session_attach(struct session *session, int fd, pid_t pid);
+void session_attach(struct session *session, int fd);
 
-/** session_offered() - protocol features that this device may use */
-uint64_t session_offered(const struct session *session);
+/* --- Between session.c (VMMs that come and go) and work.c (messages) --- */
 
-/** session_refuse() - note why the message in work is refused; returns OUTCOME_REFUSED */
-int session_refuse(struct session *session, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+/** session_hang_up() - end the connection; why: what the VMM did wrong; NULL = it went by itself */
+void session_hang_up(struct session *session, const char *why);
+/** session_expect_vmm() - nobody is connected, and the record says so */
+void session_expect_vmm(struct session *session);
+/** session_set_timer() - one purpose at a time: the phase says which */
+void session_set_timer(struct session *session, uint64_t usec);
+void session_stop_timer(struct session *session);
 
-/** session_log() - what a peer did, rate-limited */
-void session_log(struct session *session, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-/** session_deposit() - the message's descriptors into the vault; fills n_fds tokens; 0 | refused */
-int session_deposit(struct session *session, uint64_t *ret_tokens);
-
-/* What a handler decides. */
-enum {
-	OUTCOME_REFUSED = -1,
-	OUTCOME_DONE,    /* nothing to commit */
-	OUTCOME_CHANGED, /* commit `next` */
-	OUTCOME_WAIT,    /* commit it, and answer when the worker has applied it */
-};
-
-/** struct request_row - a row of the request table (requests.c) */
-struct request_row {
-	enum request request;
-	const char *name;
-	uint32_t size_min, size_max;    /* payload bytes */
-	uint8_t fds_min, fds_max;
-	enum protocol_feature needs;    /* must be acked; PF_NONE = nothing */
-	enum {
-		INDEX_NONE,
-		INDEX_VRING,            /* u32 at the beginning */
-		INDEX_VRING_FD,         /* bits 0-7 of a u64, bit 8 = no descriptor */
-	} index;
-	/* judges meaning, changes next; absent: OUTCOME_DONE */
-	int (*handle)(struct session *session, const struct message *msg, Bh__Desired *next);
-	/* the answer that is always owed: its bytes; absent: none is owed */
-	size_t (*reply)(struct session *session, const struct message *msg, uint8_t *buf);
-};
-
-extern const struct request_row request_table[];
-
-/** requests_find() - by number; NULL = unknown */
-const struct request_row *requests_find(uint32_t request);
-
-/** requests_check() - is the message right in form; 0 | OUTCOME_REFUSED */
-int requests_check(struct session *session, const struct request_row *row, struct message *msg);
-
-/** ring_get() - the ring of that index in a record, made if it is not there; NULL without memory */
-Bh__Ring *ring_get(Bh__Desired *desired, uint32_t index);
-/** ring_find() - or NULL */
-Bh__Ring *ring_find(const Bh__Desired *desired, uint32_t index);
-/** region_add() - an empty region at the end; NULL without memory */
-Bh__Region *region_add(Bh__Desired *desired);
-void regions_clear(Bh__Desired *desired);
-/** desired_copy() - with the next generation */
-Bh__Desired *desired_next(const Bh__Desired *desired);
+/** work_run() - handle messages as long as there are any and nothing has to be waited for */
+void work_run(struct session *session);
+/** work_commit() - ask for session->next, for a purpose */
+void work_commit(struct session *session, enum purpose purpose);
+/** work_observed() - session->observed is new */
+void work_observed(struct session *session);
+/** work_timeout() - the time of the present phase is over */
+void work_timeout(struct session *session);
+/** work_drop() - forget the message in work */
+void work_drop(struct session *session);

@@ -1,210 +1,171 @@
 /*
- * Framing. A look at a stream socket hands out the descriptors of the bytes looked at; where these have
- * none, it may hand out those of later bytes as well. So what came along counts only for a message that
- * takes descriptors, and only at its first byte; everything else is closed, and stays in the socket with
- * the message it belongs to.
+ * Each look at bytes that carry descriptors yields these descriptors anew, so what a message carries is
+ * looked at once: first its header, without room for descriptors; then, when it is known to be there to
+ * its last byte, the whole of it. Bytes of one message may come in any number of pieces; the kernel ends
+ * a look behind the first piece with descriptors, hence the loops.
+ *
+ * It does not end it earlier, though: however few bytes are asked for, a look goes on to that first piece
+ * and yields its descriptors, be it part of a later message. So more is asked for than the message has:
+ * where the look ended tells where the piece with the descriptors ends. Behind the message's end, it may
+ * be a later one's, or one piece may hold both; what then counts is whether this message takes any.
  */
 #include "wire.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-#define CMSG_FDS_MAX 253 /* what the kernel passes at most: none may be lost unseen */
+#define CONTROL_FDS_MAX 253 /* what the kernel passes at most with one piece: none may be lost unseen */
 
-int wire_begin(int fd)
+static void take_fds(struct message *msg, const struct cmsghdr *cmsg)
+{
+	size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	for (size_t i = 0; i < n; i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+		if (msg->n_fds < FDS_MAX) {
+			msg->fds[msg->n_fds++] = fd;
+			continue;
+		}
+		msg->too_many_fds = true;
+		fd_close(fd);
+	}
+}
+
+static int rewind_peek(int fd)
 {
 	int zero = 0;
 
-	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero)) < 0 ? -errno : 0;
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero)) < 0 ? WIRE_E_CLOSED : 0;
 }
 
-static void take_fds(struct message *msg, struct msghdr *hdr, bool first)
+static ssize_t look(int fd, struct msghdr *hdr)
 {
-	struct cmsghdr *cmsg;
-
-	for (cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
-		size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < n; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
-			if (first && msg->n_fds < FDS_MAX) {
-				msg->fds[msg->n_fds++] = fd;
-				continue;
-			}
-			msg->bad_fds |= first;
-			fd_close(fd);
-		}
-	}
-	if (first && (hdr->msg_flags & MSG_CTRUNC))
-		msg->bad_fds = true;
-}
-
-/* Looks at up to n more bytes; the kernel remembers how far we are. */
-static ssize_t peek(int fd, struct msghdr *hdr)
-{
-	ssize_t got;
+	ssize_t n;
 
 	do
-		got = recvmsg(fd, hdr, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (got < 0 && errno == EINTR);
-	return got;
+		n = recvmsg(fd, hdr, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	return n;
 }
 
-static int outcome(ssize_t got)
+int wire_peek_header(int fd, struct header *ret)
 {
-	if (got > 0)
-		return 1;
-	return got < 0 && errno == EAGAIN ? 0 : -WIRE_E_CLOSED;
+	size_t have = 0;
+	int r = rewind_peek(fd);
+
+	while (r == 0 && have < sizeof(*ret)) {
+		struct iovec iov = { (uint8_t *)ret + have, sizeof(*ret) - have };
+		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+		ssize_t n = look(fd, &hdr);
+
+		if (n < 0 && errno == EAGAIN)
+			return WIRE_E_PARTIAL;
+		if (n <= 0)
+			return WIRE_E_CLOSED;
+		have += (size_t)n;
+	}
+	return r;
 }
 
 static const char *judge_header(const struct header *header)
 {
 	if ((header->flags & HEADER_VERSION_MASK) != HEADER_VERSION)
-		return "a header of another version of the protocol";
+		return "its header is of another version of the protocol";
 	if (header->size > SKIP_MAX)
-		return "a message longer than any message is";
+		return "its header announces more bytes than any message has";
 	return NULL;
 }
 
-/* The header alone, without room for descriptors, so that none is handed out. */
-static int peek_header(int fd, struct message *msg)
+/* One look at the rest of a message, n bytes; returns how many came, or -1. */
+static ssize_t peek_piece(int fd, struct message *msg, void *buf, size_t n)
 {
-	struct iovec iov = { .iov_base = &msg->header, .iov_len = sizeof(msg->header) };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
-	ssize_t got = peek(fd, &hdr);
+	union {
+		char buf[CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { buf, n };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	ssize_t got = look(fd, &hdr);
 
-	if (wire_begin(fd) < 0)
-		return -WIRE_E_CLOSED;
-	if (got <= 0)
-		return outcome(got);
-	return got == sizeof(msg->header);
+	if (got < 0)
+		return -1;
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr); cmsg; cmsg = CMSG_NXTHDR(&hdr, cmsg))
+		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+			take_fds(msg, cmsg);
+	return hdr.msg_flags & MSG_CTRUNC ? -1 : got;
 }
 
-/* Where the bytes from `at` on go: the rest of the header, then the payload (or, of what is too long to be
- * a message, nowhere). */
-static size_t place(struct message *msg, struct iovec iov[2], uint8_t *nowhere)
+static int peek_whole(int fd, struct message *msg, const char **ret_text)
 {
-	size_t n_header = sizeof(msg->header), at = msg->n_peeked, n = 0;
-	size_t left = n_header + msg->header.size - at;
+	static uint8_t buf[sizeof(struct header) + SKIP_MAX + 1];
+	size_t have = 0, want = wire_bytes(msg);
+	int r = rewind_peek(fd);
 
-	if (at < n_header) {
-		iov[n++] = (struct iovec){ (uint8_t *)&msg->header + at, n_header - at };
-		left -= n_header - at;
-		at = n_header;
+	while (r == 0 && have < want) {
+		ssize_t n = peek_piece(fd, msg, buf + have, sizeof(buf) - have);
+
+		if (n <= 0) {
+			*ret_text = "descriptors that came with it were lost";
+			return WIRE_E_FRAMING;
+		}
+		have += (size_t)n;
 	}
-	if (msg->too_long)
-		iov[n++] = (struct iovec){ nowhere, MIN(left, (size_t)PAYLOAD_MAX) };
-	else if (left)
-		iov[n++] = (struct iovec){ msg->payload.bytes + (at - n_header), left };
-	return n;
-}
-
-/* All of the message, and no byte more. */
-static int peek_message(int fd, struct message *msg)
-{
-	size_t end = sizeof(msg->header) + msg->header.size;
-	uint8_t nowhere[PAYLOAD_MAX];
-
+	msg->doubtful_fds = have > want;
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
-	while (msg->n_peeked < end) {
-		union {
-			char buf[CMSG_SPACE(sizeof(int) * CMSG_FDS_MAX)];
-			struct cmsghdr align;
-		} control;
-		struct iovec iov[2];
-		struct msghdr hdr = { .msg_iov = iov, .msg_control = control.buf,
-			.msg_controllen = sizeof(control.buf) };
-		ssize_t got;
-
-		hdr.msg_iovlen = place(msg, iov, nowhere);
-		got = peek(fd, &hdr);
-		if (got <= 0)
-			return outcome(got);
-		take_fds(msg, &hdr, msg->n_peeked == 0);
-		msg->n_peeked += (size_t)got;
-	}
-	return 1;
+	memcpy(msg->payload.bytes, buf + sizeof(msg->header), MIN(msg->header.size, PAYLOAD_MAX));
+	return r;
 }
 
-int wire_peek(int fd, struct message *msg, const char **ret_text)
+int wire_peek(int fd, struct message *ret_msg, const char **ret_text)
 {
-	int r = msg->n_peeked ? 1 : peek_header(fd, msg);
+	int r, there = 0;
 
-	if (r <= 0)
+	memset(ret_msg, 0, sizeof(*ret_msg));
+	r = wire_peek_header(fd, &ret_msg->header);
+	if (r)
 		return r;
-	*ret_text = judge_header(&msg->header);
+	*ret_text = judge_header(&ret_msg->header);
 	if (*ret_text)
-		return -WIRE_E_FRAMING;
-	return peek_message(fd, msg);
-}
-
-void wire_drop_fds(struct message *msg)
-{
-	for (size_t i = 0; i < msg->n_fds; i++)
-		fd_close(msg->fds[i]);
-	msg->n_fds = 0;
+		return WIRE_E_FRAMING;
+	if (ioctl(fd, FIONREAD, &there) < 0 || (size_t)there < wire_bytes(ret_msg))
+		return wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
+	r = peek_whole(fd, ret_msg, ret_text);
+	if (r)
+		wire_drop(ret_msg);
+	return r;
 }
 
 void wire_drop(struct message *msg)
 {
-	wire_drop_fds(msg);
-	msg->n_peeked = 0;
-	msg->bad_fds = msg->too_long = false;
+	for (size_t i = 0; i < msg->n_fds; i++)
+		msg->fds[i] = fd_close(msg->fds[i]);
+	msg->n_fds = 0;
 }
 
-int wire_consume(int fd, struct message *msg)
+bool wire_hung_up(int fd)
 {
-	size_t left = sizeof(msg->header) + msg->header.size;
-	uint8_t skipped[PAYLOAD_MAX];
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 
-	wire_drop(msg);
-	while (left) {
-		ssize_t got = recv(fd, skipped, MIN(left, sizeof(skipped)), MSG_DONTWAIT);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return got < 0 ? -errno : -ECONNRESET;
-		left -= (size_t)got;
-	}
-	return wire_begin(fd);
-}
-
-static int send_message(int fd, const struct header *header, const void *payload, int flags)
-{
-	struct iovec iov[2] = { { (void *)header, sizeof(*header) }, { (void *)payload, header->size } };
-	struct msghdr hdr = { .msg_iov = iov, .msg_iovlen = header->size ? 2 : 1 };
-	ssize_t n;
-
-	do
-		n = sendmsg(fd, &hdr, flags | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	return (size_t)n == sizeof(*header) + header->size ? 0 : -EPIPE;
-}
-
-/* A VMM that does not read its few answers has no room for them only if it means to: it is cut off. */
-int wire_reply(int fd, uint32_t request, const void *payload, size_t n)
-{
-	struct header header = { .request = request, .flags = HEADER_VERSION | HEADER_REPLY,
-		.size = (uint32_t)n };
-
-	return send_message(fd, &header, payload, MSG_DONTWAIT);
+	return poll(&p, 1, 0) > 0;
 }
 
 int wire_request(int fd, uint32_t request)
 {
 	struct header header = { .request = request, .flags = HEADER_VERSION };
+	ssize_t n;
 
-	return send_message(fd, &header, NULL, MSG_DONTWAIT);
+	do
+		n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
 }

@@ -8,12 +8,12 @@
 /*
  * Messages on a VMM's socket: framing, and the intake of descriptors, which is done nowhere else.
  *
- * A message is looked at (peeked) and stays in the socket until it was handled and is consumed: what the
- * kernel holds survives us. The peek offset is the kernel's, too.
+ * A message is looked at (peeked) and stays in the socket until it was handled: taking it out is for
+ * replay.h. Looking moves the socket's peek offset.
  */
 
-#define PAYLOAD_MAX 4096u
-#define SKIP_MAX 65536u /* a longer message is not a message */
+#define PAYLOAD_MAX 4096u  /* kept of a payload: more than any message that is served has */
+#define SKIP_MAX    65536u /* what is longer is no message */
 
 struct message {
 	struct header header;
@@ -26,41 +26,44 @@ struct message {
 		struct memory_single single;
 		struct config_header config;
 	} payload;
-	int fds[FDS_MAX];
+	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;
-	size_t n_peeked;      /* bytes of header and payload that were looked at */
-	bool bad_fds;         /* more than FDS_MAX */
-	bool too_long;        /* the payload is longer than PAYLOAD_MAX; it is not kept */
+	bool doubtful_fds;    /* they may belong to a message behind this one */
+	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
+	bool too_long;        /* the payload has more than PAYLOAD_MAX bytes */
 };
 
 enum {
-	WIRE_E_CLOSED = 1,    /* the peer is gone */
-	WIRE_E_FRAMING,       /* what came is no message; text says why */
+	_WIRE_E_OK = 0,
+	WIRE_E_PARTIAL,       /* the rest has not arrived yet */
+	WIRE_E_CLOSED,        /* the peer is gone, and sent nothing that is whole */
+	WIRE_E_FRAMING,       /* what came is no message, and nobody knows where the next one begins */
 };
 
-/** wire_begin() - prepare a new or taken-over connection: the next peek begins at its first byte */
-int wire_begin(int fd);
+/** wire_bytes() - of the whole message */
+static inline size_t wire_bytes(const struct message *msg)
+{
+	return sizeof(msg->header) + msg->header.size;
+}
 
 /**
- * wire_peek() - look at more of the next message
- * @msg: what was looked at so far; zeroed before the first call for a message
+ * wire_peek() - look at the next message
+ * @fd:       non-blocking
+ * @ret_msg:  [out] holds no descriptors before; owns its descriptors on 0
+ * @ret_text: [out] for WIRE_E_FRAMING: what is wrong
  *
- * Returns: 1 the message is whole | 0 more must arrive first | -WIRE_E_*, *ret_text set for FRAMING.
+ * Errors: 0 | WIRE_E_*.
  */
-int wire_peek(int fd, struct message *msg, const char **ret_text);
+int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
 
-/** wire_consume() - take the message out of the socket, and close the descriptors still in msg; msg is
- * zeroed */
-int wire_consume(int fd, struct message *msg);
+/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are. */
+int wire_peek_header(int fd, struct header *ret);
 
-/** wire_drop_fds() - close the descriptors that came along */
-void wire_drop_fds(struct message *msg);
-
-/** wire_drop() - close descriptors and forget, without touching the socket */
+/** wire_drop() - close the descriptors that are still in it */
 void wire_drop(struct message *msg);
 
-/** wire_reply() - flags are exactly those of a reply; 0 | negative errno */
-int wire_reply(int fd, uint32_t request, const void *payload, size_t n);
+/** wire_hung_up() - whether the peer sends no more */
+bool wire_hung_up(int fd);
 
 /** wire_request() - a request of ours on the back-end channel, without an answer; never blocks */
 int wire_request(int fd, uint32_t request);

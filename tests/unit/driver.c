@@ -124,18 +124,15 @@ static uint16_t avail_bits(bool wrap)
 
 static void fill_table(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table)
 {
-	struct raw_desc *t = (struct raw_desc *)(void *)(d->m->mem + table);
-
 	for (unsigned int i = 0; i < n; i++) {
 		uint16_t flags = (uint16_t)((segs[i].write ? F_WRITE : 0) | (i + 1 < n ? F_NEXT : 0));
+		struct raw_desc desc = { segs[i].gpa, segs[i].len, flags, (uint16_t)(i + 1) };
 
-		t[i] = (struct raw_desc){ .addr = segs[i].gpa, .len = segs[i].len };
-		if (d->packed)
-			t[i].b = flags & F_WRITE;
-		else
-			t[i].a = flags;
-		if (!d->packed)
-			t[i].b = (uint16_t)(i + 1);
+		if (d->packed) {
+			desc.a = 0;
+			desc.b = flags & F_WRITE;
+		}
+		memcpy(d->m->mem + table + i * sizeof(desc), &desc, sizeof(desc));
 	}
 }
 
@@ -335,4 +332,61 @@ struct virtq_setup driver_setup(const struct driver *d, uint64_t start_id)
 		.used = UVA_OF(d->used),
 		.base = d->packed ? 0x80008000 : 0,
 		.start_id = start_id };
+}
+
+/* --- The rig --- */
+
+void rig_init(struct rig *rig, uint32_t size, bool packed)
+{
+	memset(rig, 0, sizeof(*rig));
+	memory_init(&rig->m, RIG_BYTES);
+	driver_init(&rig->d, &rig->m, 0, size, packed);
+	/* exactly as long as promised, so that sanitizers see a byte too many */
+	rig->inflight = aligned_alloc(64, ledger_inflight_bytes(size));
+	memset(rig->inflight, 0x5a, ledger_inflight_bytes(size));
+}
+
+void rig_start(struct rig *rig)
+{
+	struct virtq_setup setup = driver_setup(&rig->d, 1);
+
+	ck_assert_int_eq(virtq_start(&rig->vq, &setup, rig->m.map, &rig->ledger, rig->inflight), 0);
+}
+
+void rig_deinit(struct rig *rig)
+{
+	virtq_stop(rig->vq);
+	driver_deinit(&rig->d);
+	memory_deinit(&rig->m);
+	free(rig->inflight);
+}
+
+unsigned int rig_serve(struct rig *rig, unsigned int n)
+{
+	int got = virtq_fill(rig->vq, n);
+
+	must(got >= 0);
+	for (int i = 0; i < got; i++) {
+		struct virtq_chain *chain = virtq_window(rig->vq, 0);
+
+		virtq_take(rig->vq, 1);
+		virtq_complete(rig->vq, chain, chain->in_bytes);
+	}
+	virtq_publish(rig->vq);
+	return (unsigned int)got;
+}
+
+unsigned int rig_reap_all(struct rig *rig, uint32_t cookie)
+{
+	uint32_t got, len;
+	unsigned int n = 0;
+	int r;
+
+	while ((r = driver_reap(&rig->d, &got, &len)) == 1) {
+		must(got == cookie + n);
+		n++;
+	}
+	if (r != 0)
+		ck_abort_msg("%s", driver_fault);
+	return n;
 }

@@ -16,6 +16,13 @@
 
 #define UVA_OF(gpa) ((struct uva){ (gpa) + 0x7f0000000000 })
 
+/* For inner loops: ck_assert() tells the runner where it is each time. */
+#define must(cond)                                                                                 \
+	do {                                                                                       \
+		if (!(cond))                                                                       \
+			ck_abort_msg("%s", #cond);                                                 \
+	} while (0)
+
 struct memory {
 	int fd;
 	size_t n_bytes;
@@ -86,3 +93,25 @@ bool driver_has_used(struct driver *d);
 bool driver_must_kick(struct driver *d);
 
 struct virtq_setup driver_setup(const struct driver *d, uint64_t start_id);
+
+/** struct rig - a driver and the device it talks to */
+struct rig {
+	struct memory m;
+	struct driver d;
+	struct ledger_queue ledger;
+	void *inflight;
+	struct virtq *vq;
+};
+
+#define RIG_BYTES (1 << 22)
+#define RIG_BUFFERS (1 << 21)  /* buffers from here on: the boundary of the two regions */
+#define RIG_TABLE (3 << 19)    /* room for tables */
+
+/** rig_init() - a ring of this kind at guest address 0; not started, so that d may still be changed */
+void rig_init(struct rig *rig, uint32_t size, bool packed);
+void rig_start(struct rig *rig);
+void rig_deinit(struct rig *rig);
+/** rig_serve() - fill, take, complete and publish up to n; the number */
+unsigned int rig_serve(struct rig *rig, unsigned int n);
+/** rig_reap_all() - what came back, checked to be this cookie onwards; the number */
+unsigned int rig_reap_all(struct rig *rig, uint32_t cookie);

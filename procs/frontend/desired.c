@@ -1,0 +1,144 @@
+/*
+ * A record is changed in a copy: a change that is refused leaves the present one as it was. protobuf-c
+ * frees what it unpacked piece by piece with free(), so pieces may be added with malloc().
+ */
+#include "desired.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "protocol.h"
+
+#define CONFIG_WRITES_MAX 64
+
+Bh__Desired *desired_next(const Bh__Desired *desired)
+{
+	size_t n = bh__desired__get_packed_size(desired);
+	_cleanup_free_ uint8_t *buf = malloc(n + 1);
+	Bh__Desired *next;
+
+	check(buf);
+	bh__desired__pack(desired, buf);
+	next = bh__desired__unpack(NULL, n, buf);
+	check(next);
+	next->generation++;
+	return next;
+}
+
+/* What counts on over all sessions stays, so that no worker takes something new for something done. */
+Bh__Desired *desired_empty(const Bh__Desired *desired, bool connected)
+{
+	Bh__Desired *next = malloc(sizeof(*next));
+
+	check(next);
+	bh__desired__init(next);
+	next->generation = desired->generation + 1;
+	next->session = desired->session + connected;
+	next->connected = connected;
+	next->rarp_seq = desired->rarp_seq;
+	next->reset_epoch = desired->reset_epoch;
+	return next;
+}
+
+Bh__Desired *desired_free(Bh__Desired *desired)
+{
+	if (desired)
+		bh__desired__free_unpacked(desired, NULL);
+	return NULL;
+}
+
+/* --- Rings --- */
+
+Bh__Ring *desired_find_ring(const Bh__Desired *desired, uint32_t index)
+{
+	for (size_t i = 0; i < desired->n_rings; i++)
+		if (desired->rings[i]->index == index)
+			return desired->rings[i];
+	return NULL;
+}
+
+Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
+{
+	Bh__Ring *ring = desired_find_ring(desired, index);
+
+	if (ring)
+		return ring;
+	desired->rings =
+		reallocarray(desired->rings, desired->n_rings + 1, sizeof(*desired->rings));
+	ring = malloc(sizeof(*ring));
+	check(desired->rings && ring);
+	bh__ring__init(ring);
+	ring->index = index;
+	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the start */
+	ring->enabled = desired->features_set && !has_bit(desired->features, F_PROTOCOL_FEATURES);
+	desired->rings[desired->n_rings++] = ring;
+	return ring;
+}
+
+/* --- Regions --- */
+
+Bh__Region *desired_add_region(Bh__Desired *desired)
+{
+	Bh__Region *region = malloc(sizeof(*region));
+
+	desired->regions =
+		reallocarray(desired->regions, desired->n_regions + 1, sizeof(*desired->regions));
+	check(desired->regions && region);
+	bh__region__init(region);
+	desired->regions[desired->n_regions++] = region;
+	return region;
+}
+
+void desired_remove_region(Bh__Desired *desired, size_t i)
+{
+	bh__region__free_unpacked(desired->regions[i], NULL);
+	desired->regions[i] = desired->regions[--desired->n_regions];
+}
+
+void desired_clear_regions(Bh__Desired *desired)
+{
+	while (desired->n_regions)
+		desired_remove_region(desired, desired->n_regions - 1);
+}
+
+/* --- Device --- */
+
+static void drop_oldest_write(Bh__Desired *desired)
+{
+	bh__config_write__free_unpacked(desired->config_writes[0], NULL);
+	memmove(desired->config_writes, desired->config_writes + 1,
+		--desired->n_config_writes * sizeof(*desired->config_writes));
+}
+
+Bh__ConfigWrite *desired_add_config_write(Bh__Desired *desired, const uint8_t *data, size_t n)
+{
+	Bh__ConfigWrite *write = malloc(sizeof(*write));
+
+	if (desired->n_config_writes == CONFIG_WRITES_MAX)
+		drop_oldest_write(desired);
+	desired->config_writes = reallocarray(desired->config_writes, desired->n_config_writes + 1,
+		sizeof(*desired->config_writes));
+	check(desired->config_writes && write);
+	bh__config_write__init(write);
+	/* numbers that go on over sessions: see desired_empty() */
+	write->seq = desired->generation;
+	write->data.data = malloc(n);
+	check(write->data.data);
+	memcpy(write->data.data, data, n);
+	write->data.len = n;
+	desired->config_writes[desired->n_config_writes++] = write;
+	return write;
+}
+
+void desired_set_rarp_mac(Bh__Desired *desired, const uint8_t mac[6])
+{
+	free(desired->rarp_mac.data);
+	desired->rarp_mac.data = malloc(6);
+	check(desired->rarp_mac.data);
+	memcpy(desired->rarp_mac.data, mac, 6);
+	desired->rarp_mac.len = 6;
+	desired->rarp_seq++;
+}

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "record.pb-c.h"
+
+/* The desired half of a record as a thing to copy and change. Out of memory ends the process: the record
+ * is small, and a restart finds everything as it was. */
+
+/** desired_next() - a copy with the next generation */
+Bh__Desired *desired_next(const Bh__Desired *desired);
+
+/** desired_empty() - the next generation, of which nothing is left that a VMM asked for or handed over
+ * @connected: a new VMM is there: it begins the next session */
+Bh__Desired *desired_empty(const Bh__Desired *desired, bool connected);
+
+Bh__Desired *desired_free(Bh__Desired *desired);
+
+/** desired_find_ring() - of that index, or NULL */
+Bh__Ring *desired_find_ring(const Bh__Desired *desired, uint32_t index);
+/** desired_ring() - of that index, made if it is not there */
+Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index);
+
+/** desired_add_region() - an empty region at the end */
+Bh__Region *desired_add_region(Bh__Desired *desired);
+void desired_remove_region(Bh__Desired *desired, size_t i);
+void desired_clear_regions(Bh__Desired *desired);
+
+/** desired_add_config_write() - data is copied; of many writes the oldest goes */
+Bh__ConfigWrite *desired_add_config_write(Bh__Desired *desired, const uint8_t *data, size_t n);
+
+/** desired_set_rarp_mac() - the address that is to be announced */
+void desired_set_rarp_mac(Bh__Desired *desired, const uint8_t mac[6]);

@@ -1,0 +1,15 @@
+#pragma once
+
+#include "config/config.h"
+
+/* The sockets a VMM finds us at, and the one that we find a VMM at. */
+
+/** listener_open() - the device's listening socket: taken over, or made. Errors are logged, each in one
+ * line that says what to do. Returns the descriptor | negative errno. */
+int listener_open(const struct config_device *config);
+
+/** listener_close() - end listening (fd may be -1). Where nothing keeps the socket, its file goes, too. */
+void listener_close(const struct config_device *config, int fd);
+
+/** listener_connect() - to the VMM's socket, without waiting: the descriptor | negative errno */
+int listener_connect(const struct config_device *config);

@@ -1,0 +1,186 @@
+/*
+ * The steps, and what tells them apart afterwards:
+ *
+ *   step      what is done                                       peek offset      pipe
+ *   peek      header and payload are looked at                   0 .. 65548       empty
+ *   begin     the offset is set to a mark                        MARK + bytes     empty
+ *   handle    the record is changed and committed                MARK + bytes     empty
+ *   stage     the reply goes into the pipe, by one write         MARK + bytes     full
+ *   consume   the message is taken out of the socket             MARK             full
+ *   send      splice() moves the reply from pipe to socket       MARK             empty
+ *
+ * The kernel itself lowers the peek offset by what is taken out, so "consumed" is no step that could be
+ * done and not noted. Nor is "sent": bytes are in the pipe or in the socket. Whoever finds a message begun
+ * and no reply staged handles it again: every change of a record may be made twice.
+ *
+ * A message that came in pieces with descriptors leaves the socket in as many steps; the offset then says
+ * how many bytes of it are left, and these do not begin with a header of just that length.
+ */
+#include "replay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "fd/fdstore.h"
+
+#define MARK         (1 << 20)
+#define REPLY_MAX    4000 /* a pipe takes up to PIPE_BUF (4096) bytes at once or not at all */
+
+/* --- The pipe --- */
+
+static void name_end(char *buf, size_t n, const char *end, const char *device)
+{
+	snprintf(buf, n, "reply-%s.%s", end, device);
+}
+
+int replay_open(struct replay *replay, const char *device)
+{
+	char in[64], out[64];
+	int fds[2];
+
+	name_end(in, sizeof(in), "in", device);
+	name_end(out, sizeof(out), "out", device);
+	replay->write_fd = fdstore_take(in);
+	replay->read_fd = fdstore_take(out);
+	if (replay->write_fd >= 0 && replay->read_fd >= 0)
+		return 0;
+	replay_close(replay);
+	(void)fdstore_remove(in);
+	(void)fdstore_remove(out);
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	replay->read_fd = fds[0];
+	replay->write_fd = fds[1];
+	(void)fdstore_push(in, replay->write_fd);
+	(void)fdstore_push(out, replay->read_fd);
+	return 0;
+}
+
+void replay_close(struct replay *replay)
+{
+	replay->read_fd = fd_close(replay->read_fd);
+	replay->write_fd = fd_close(replay->write_fd);
+}
+
+static size_t staged(const struct replay *replay)
+{
+	int n = 0;
+
+	return ioctl(replay->read_fd, FIONREAD, &n) < 0 ? 0 : (size_t)n;
+}
+
+void replay_forget(struct replay *replay)
+{
+	uint8_t buf[512];
+
+	while (read(replay->read_fd, buf, sizeof(buf)) > 0)
+		;
+}
+
+/* --- Steps --- */
+
+static int set_offset(int fd, int offset)
+{
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset)) < 0 ? -errno : 0;
+}
+
+static int consume(int fd, size_t n)
+{
+	uint8_t buf[8192];
+
+	while (n) {
+		ssize_t got = recv(fd, buf, MIN(n, sizeof(buf)), MSG_DONTWAIT);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got < 0 ? -errno : -ECONNRESET;
+		n -= (size_t)got;
+	}
+	return 0;
+}
+
+int replay_begin(int fd, const struct message *msg)
+{
+	return set_offset(fd, MARK + (int)wire_bytes(msg));
+}
+
+int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n)
+{
+	struct header header = { .request = request, .flags = HEADER_VERSION | HEADER_REPLY,
+		.size = (uint32_t)n };
+	uint8_t buf[sizeof(header) + REPLY_MAX];
+	ssize_t done;
+
+	check(n <= REPLY_MAX);
+	memcpy(buf, &header, sizeof(header));
+	if (n)
+		memcpy(buf + sizeof(header), payload, n);
+	done = write(replay->write_fd, buf, sizeof(header) + n);
+	return done < 0 ? -errno : 0;
+}
+
+int replay_consume(int fd, const struct message *msg)
+{
+	return consume(fd, wire_bytes(msg));
+}
+
+int replay_send(struct replay *replay, int fd)
+{
+	size_t n;
+
+	while ((n = staged(replay))) {
+		ssize_t done = splice(replay->read_fd, NULL, fd, NULL, n, SPLICE_F_NONBLOCK);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return done < 0 ? -errno : -EPIPE;
+	}
+	return 0;
+}
+
+/* --- After a death --- */
+
+/* How many bytes of a message that was begun are still in the socket; 0 = none. */
+static size_t left_of_begun(int fd)
+{
+	int offset = 0;
+	socklen_t len = sizeof(offset);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) < 0 || offset <= MARK)
+		return 0;
+	return (size_t)(offset - MARK);
+}
+
+static bool is_untouched(int fd, size_t left)
+{
+	struct header header;
+
+	return left >= sizeof(header) && wire_peek_header(fd, &header) == 0 &&
+		header.size == left - sizeof(header);
+}
+
+enum replay_step replay_resume(struct replay *replay, int fd)
+{
+	size_t left = left_of_begun(fd);
+
+	if (staged(replay)) {
+		(void)consume(fd, left);
+		return REPLAY_SEND;
+	}
+	if (!left)
+		return REPLAY_IDLE;
+	if (is_untouched(fd, left))
+		return REPLAY_AGAIN;
+	(void)consume(fd, left);
+	return REPLAY_IDLE;
+}

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "wire.h"
+
+/*
+ * A message is handled, and its reply sent, exactly once over any number of our deaths. What step it has
+ * come to is kept by the kernel, in objects that outlive us: the socket's peek offset, and a pipe in
+ * which the reply is laid before it goes out.
+ */
+
+/** struct replay - the pipe of one device; both ends lie in the fd store as well */
+struct replay {
+	int read_fd;
+	int write_fd;
+};
+
+#define REPLAY_NULL { .read_fd = -1, .write_fd = -1 }
+
+int replay_open(struct replay *replay, const char *device);
+void replay_close(struct replay *replay);
+
+enum replay_step {
+	REPLAY_IDLE,    /* no message is in work */
+	REPLAY_AGAIN,   /* the next message was begun; nobody knows how far: handle it again */
+	REPLAY_SEND,    /* the message is done and out of the socket; its reply is still to be sent */
+};
+
+/** replay_resume() - what a connection that was taken back had come to; cleans up half-done steps */
+enum replay_step replay_resume(struct replay *replay, int fd);
+
+/* The steps of a message, in order. All return 0 | negative errno: the connection is of no use any more. */
+
+/** replay_begin() - it was peeked whole, and handling begins */
+int replay_begin(int fd, const struct message *msg);
+/** replay_stage() - it has been handled: lay the reply ready. Left out where there is none. */
+int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n);
+/** replay_consume() - take it out of the socket */
+int replay_consume(int fd, const struct message *msg);
+/** replay_send() - send what is laid ready; -EAGAIN: the peer reads too slowly, call again later */
+int replay_send(struct replay *replay, int fd);
+
+/** replay_forget() - the connection is gone: so is what was laid ready for it */
+void replay_forget(struct replay *replay);

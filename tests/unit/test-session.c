@@ -1,0 +1,523 @@
+/*
+ * A session between a VMM's end of a socket and a memory manager that answers when the test says so: what
+ * is committed, what is answered and when, and what a session that takes over from a dead one does.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "requests.h"
+
+static sd_event *event;
+static struct session s;
+static struct config_device device = { .name = (char *)"net0", .type = (char *)"net" };
+static char path[64];
+static int vmm = -1;
+static Bh__Desired *committing; /* what is on its way to memory; NULL = nothing */
+static unsigned int n_commits, n_deposits;
+
+static int commit(struct session *session, const Bh__Desired *next)
+{
+	n_commits++;
+	desired_free(committing);
+	committing = desired_next(next);
+	committing->generation = next->generation;
+	return 0;
+}
+
+static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+{
+	for (size_t i = 0; i < n; i++)
+		ret_tokens[i] = ++n_deposits;
+	return 0;
+}
+
+static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+
+/* --- The loop, memory, the worker --- */
+
+/* Runs until nothing is left to do. */
+static void turn(void)
+{
+	while (sd_event_run(event, 2000) > 0)
+		;
+}
+
+/* Memory's answer to what is on its way. */
+static void answer(int error, const char *refused)
+{
+	ck_assert_ptr_nonnull(committing);
+	committing = desired_free(committing);
+	session_committed(&s, error, refused);
+	turn();
+}
+
+static void accept_commits(void)
+{
+	turn();
+	while (committing)
+		answer(0, "");
+}
+
+static Bh__Observed *observe(uint64_t applied)
+{
+	Bh__Observed *observed = calloc(1, sizeof(*observed));
+
+	bh__observed__init(observed);
+	observed->applied = applied;
+	observed->features = BIT(32);
+	observed->protocol_features = BIT(PF_REPLY_ACK) | BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ) |
+		BIT(PF_STATUS) | BIT(PF_CONFIGURE_MEM_SLOTS);
+	observed->n_queues = 2;
+	observed->queue_size_max = 256;
+	observed->max_mem_slots = 8;
+	observed->config.data = calloc(1, 8);
+	observed->config.len = 8;
+	return observed;
+}
+
+static void worker_applies(uint32_t position, const char *error)
+{
+	Bh__Observed *observed = observe(s.desired->generation);
+
+	observed->rings = calloc(1, sizeof(*observed->rings));
+	observed->rings[0] = calloc(1, sizeof(**observed->rings));
+	observed->n_rings = 1;
+	bh__ring_state__init(observed->rings[0]);
+	observed->rings[0]->position = position;
+	if (error)
+		observed->apply_error = strdup(error);
+	session_observed(&s, observed);
+	turn();
+}
+
+/* --- The VMM --- */
+
+static int connect_vmm(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	strcpy(addr.sun_path, path);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+static void say(uint32_t request, bool need_reply, const void *payload, uint32_t n, int fd)
+{
+	struct header header = { request, HEADER_VERSION | (need_reply ? HEADER_NEED_REPLY : 0), n };
+	struct iovec iov[] = { { &header, sizeof(header) }, { (void *)payload, n } };
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct msghdr hdr = { .msg_iov = iov, .msg_iovlen = 2 };
+
+	if (fd >= 0) {
+		hdr.msg_control = control.buf;
+		hdr.msg_controllen = sizeof(control.buf);
+		*CMSG_FIRSTHDR(&hdr) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
+			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&hdr)), &fd, sizeof(fd));
+	}
+	ck_assert_int_eq(sendmsg(vmm, &hdr, MSG_NOSIGNAL), sizeof(header) + n);
+}
+
+static void say_u64(uint32_t request, bool need_reply, uint64_t value)
+{
+	say(request, need_reply, &value, sizeof(value), -1);
+	turn();
+}
+
+static void say_state(uint32_t request, bool need_reply, uint32_t index, uint32_t num)
+{
+	struct vring_state state = { index, num };
+
+	say(request, need_reply, &state, sizeof(state), -1);
+	turn();
+}
+
+static void say_kick(bool need_reply)
+{
+	_cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC);
+
+	say(SET_VRING_KICK, need_reply, &(uint64_t){ 0 }, 8, fd);
+	turn();
+}
+
+/* The whole reply's u64; fails when there is none. */
+static uint64_t hear(uint32_t request)
+{
+	struct {
+		struct header header;
+		uint8_t payload[8];
+	} reply;
+	uint64_t value;
+
+	ck_assert_int_eq(recv(vmm, &reply, sizeof(reply), 0), sizeof(reply));
+	ck_assert_uint_eq(reply.header.request, request);
+	ck_assert_uint_eq(reply.header.flags, 5);
+	ck_assert_uint_eq(reply.header.size, 8);
+	memcpy(&value, reply.payload, sizeof(value));
+	return value;
+}
+
+static bool silent(void)
+{
+	char byte;
+
+	return recv(vmm, &byte, 1, MSG_PEEK) < 0 && errno == EAGAIN;
+}
+
+static void open_session(void)
+{
+	memset(&s, 0, sizeof(s));
+	s.ops = &ops;
+	ck_assert_int_ge(session_open(&s, event, &device), 0);
+}
+
+static void set_up(void)
+{
+	Bh__Desired empty = BH__DESIRED__INIT;
+
+	signal(SIGPIPE, SIG_IGN);
+	unsetenv("NOTIFY_SOCKET");
+	snprintf(path, sizeof(path), "/tmp/bulkhead-session-%d.sock", getpid());
+	device.socket = path;
+	ck_assert_int_ge(sd_event_new(&event), 0);
+	open_session();
+	session_loaded(&s, desired_next(&empty), observe(0));
+	vmm = connect_vmm();
+	accept_commits();
+	say_u64(SET_PROTOCOL_FEATURES, false, s.observed->protocol_features);
+	accept_commits();
+	ck_assert(s.desired->connected);
+}
+
+static void tear_down(void)
+{
+	vmm = fd_close(vmm);
+	session_close(&s);
+	committing = desired_free(committing);
+	event = sd_event_unref(event);
+}
+
+/* --- Answers --- */
+
+START_TEST(test_vmm_is_a_session_of_the_record)
+{
+	uint64_t session = s.desired->session;
+
+	ck_assert_uint_eq(session, 1);
+	say_u64(SET_STATUS, false, 7);
+	accept_commits();
+	vmm = fd_close(vmm);
+	turn();
+	ck_assert(committing && !committing->connected && committing->status == 0);
+	accept_commits();
+	ck_assert_int_lt(s.conn_fd, 0);
+	vmm = connect_vmm();
+	accept_commits();
+	ck_assert_uint_eq(s.desired->session, session + 1);
+}
+END_TEST
+
+START_TEST(test_acknowledged_when_applied)
+{
+	say_u64(SET_STATUS, true, 7);
+	ck_assert(committing && committing->status == 7 && silent());
+	answer(0, "");
+	ck_assert(silent());
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_STATUS), 0);
+	ck_assert(silent());
+}
+END_TEST
+
+START_TEST(test_not_acknowledged_unless_asked_for)
+{
+	say_u64(SET_STATUS, false, 7);
+	accept_commits();
+	say(GET_STATUS, true, NULL, 0, -1);
+	turn();
+	ck_assert_uint_eq(hear(GET_STATUS), 7);
+	ck_assert(silent());
+}
+END_TEST
+
+START_TEST(test_refused_by_memory_fails_alone)
+{
+	say_u64(SET_STATUS, true, 7);
+	answer(0, "a rule");
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	ck_assert_uint_eq(s.desired->status, 0);
+	say_u64(SET_STATUS, true, 1000);
+	ck_assert_ptr_null(committing);
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	say(99, true, "xyz", 3, -1);
+	turn();
+	ck_assert_uint_ne(hear(99), 0);
+	say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	ck_assert_uint_eq(hear(GET_STATUS), 0);
+}
+END_TEST
+
+START_TEST(test_memory_that_died_is_asked_again)
+{
+	unsigned int n;
+
+	say_u64(SET_STATUS, false, 7);
+	n = n_commits;
+	answer(-ECONNRESET, "");
+	for (int i = 0; i < 1000 && n_commits == n; i++)
+		sd_event_run(event, 10000);
+	ck_assert_uint_eq(n_commits, n + 1);
+	ck_assert(committing && committing->status == 7);
+	accept_commits();
+	ck_assert_uint_eq(s.desired->status, 7);
+}
+END_TEST
+
+START_TEST(test_descriptors_that_died_with_memory_are_deposited_again)
+{
+	unsigned int n = n_deposits;
+
+	say_kick(true);
+	ck_assert_uint_eq(n_deposits, n + 1);
+	answer(0, "ring 0 names a descriptor that was not deposited");
+	ck_assert_uint_eq(n_deposits, n + 2);
+	ck_assert_uint_eq(committing->rings[0]->kick_token, n + 2);
+	answer(0, "once more");
+	ck_assert_ptr_null(committing);
+	ck_assert_uint_ne(hear(SET_VRING_KICK), 0);
+}
+END_TEST
+
+START_TEST(test_what_the_worker_cannot_do_is_undone)
+{
+	say_u64(SET_STATUS, true, 7);
+	answer(0, "");
+	worker_applies(0, "no");
+	ck_assert(committing && committing->status == 0);
+	ck_assert(silent());
+	answer(0, "");
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	ck_assert_uint_eq(s.desired->status, 0);
+}
+END_TEST
+
+START_TEST(test_ring_stops_where_the_worker_says)
+{
+	say_kick(false);
+	accept_commits();
+	say_state(GET_VRING_BASE, false, 0, 0);
+	ck_assert(committing && !committing->rings[0]->started);
+	answer(0, "");
+	ck_assert(silent());
+	worker_applies(0x1234, NULL);
+	ck_assert_uint_eq(hear(GET_VRING_BASE), UINT64_C(0x1234) << 32);
+	say_state(GET_VRING_BASE, false, 0, 0);
+	ck_assert_ptr_null(committing);
+	ck_assert_uint_eq(hear(GET_VRING_BASE), UINT64_C(0x1234) << 32);
+	say_kick(false);
+	ck_assert_uint_eq(committing->rings[0]->position, 0x1234);
+}
+END_TEST
+
+START_TEST(test_messages_wait_for_their_turn)
+{
+	say_u64(SET_STATUS, false, 7);
+	say_u64(SET_STATUS, false, 8);
+	say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	ck_assert_uint_eq(committing->status, 7);
+	answer(0, "");
+	ck_assert_uint_eq(committing->status, 8);
+	ck_assert(silent());
+	answer(0, "");
+	ck_assert_uint_eq(hear(GET_STATUS), 8);
+}
+END_TEST
+
+START_TEST(test_many_messages_are_all_answered)
+{
+	for (int i = 0; i < 100; i++)
+		say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	for (int i = 0; i < 100; i++)
+		ck_assert_uint_eq(hear(GET_STATUS), 0);
+}
+END_TEST
+
+START_TEST(test_what_is_no_message_ends_the_connection)
+{
+	struct header bad = { 1, 2, 0 };
+	char byte;
+
+	ck_assert_int_eq(send(vmm, &bad, sizeof(bad), 0), sizeof(bad));
+	turn();
+	ck_assert(recv(vmm, &byte, 1, 0) == 0 || errno == ECONNRESET);
+	ck_assert(committing && !committing->connected);
+}
+END_TEST
+
+START_TEST(test_vmm_that_goes_while_memory_works)
+{
+	say_u64(SET_STATUS, true, 7);
+	vmm = fd_close(vmm);
+	turn();
+	answer(0, "");
+	ck_assert(committing && !committing->connected);
+	accept_commits();
+	ck_assert_int_lt(s.conn_fd, 0);
+}
+END_TEST
+
+START_TEST(test_second_vmm_is_sent_away)
+{
+	_cleanup_close_ int second = connect_vmm();
+	char byte;
+
+	turn();
+	ck_assert_int_eq(recv(second, &byte, 1, 0), 0);
+	say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	ck_assert_uint_eq(hear(GET_STATUS), 0);
+}
+END_TEST
+
+START_TEST(test_config_change_is_told_while_a_ring_is_started)
+{
+	struct header told;
+	Bh__Observed *observed;
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	say(SET_BACKEND_REQ_FD, false, NULL, 0, pair[1]);
+	turn();
+	close(pair[1]);
+	for (uint64_t seq = 1; seq < 3; seq++) {
+		observed = observe(0);
+		observed->config_seq = seq;
+		session_observed(&s, observed);
+		if (seq == 1) {
+			ck_assert_int_eq(recv(pair[0], &told, sizeof(told), 0), -1);
+			say_kick(false);
+			accept_commits();
+			continue;
+		}
+		ck_assert_int_eq(recv(pair[0], &told, sizeof(told), 0), sizeof(told));
+		ck_assert_uint_eq(told.request, BACKEND_CONFIG_CHANGE_MSG);
+		ck_assert_uint_eq(told.flags, 1);
+	}
+	close(pair[0]);
+}
+END_TEST
+
+START_TEST(test_memory_that_forgot_ends_the_session)
+{
+	char byte;
+
+	session_memory_back(&s, s.desired->generation);
+	turn();
+	ck_assert_ptr_null(committing);
+	session_memory_back(&s, s.desired->generation - 1);
+	turn();
+	ck_assert(committing && !committing->connected);
+	ck_assert_int_eq(recv(vmm, &byte, 1, 0), 0);
+}
+END_TEST
+
+/* A session that has what the service manager would hand over: the connection and the pipe. */
+static void die_and_return(Bh__Desired *record)
+{
+	int conn = dup(s.conn_fd);
+	struct replay replay = { .read_fd = dup(s.replay.read_fd), .write_fd = dup(s.replay.write_fd) };
+
+	session_close(&s);
+	committing = desired_free(committing);
+	open_session();
+	replay_close(&s.replay);
+	s.replay = replay;
+	s.conn_fd = conn;
+	session_loaded(&s, record, observe(record->generation));
+	turn();
+}
+
+START_TEST(test_message_in_work_is_handled_again)
+{
+	Bh__Desired *record;
+
+	say_u64(SET_STATUS, true, 7);
+	ck_assert_ptr_nonnull(committing);
+	/* _i: it was committed before the death, or not */
+	record = desired_next(s.desired);
+	record->status = _i ? 7 : 0;
+	die_and_return(record);
+	ck_assert(s.again);
+	ck_assert(committing && committing->status == 7);
+	answer(0, "");
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_STATUS), 0);
+	ck_assert(silent());
+}
+END_TEST
+
+START_TEST(test_reply_that_was_laid_ready_goes_out_once)
+{
+	uint64_t value = 3;
+
+	ck_assert_int_eq(replay_stage(&s.replay, GET_STATUS, &value, sizeof(value)), 0);
+	die_and_return(desired_next(s.desired));
+	ck_assert_uint_eq(hear(GET_STATUS), 3);
+	ck_assert(silent());
+	say(GET_STATUS, false, NULL, 0, -1);
+	work_run(&s);
+	ck_assert_uint_eq(hear(GET_STATUS), 0);
+}
+END_TEST
+
+static void add_tests(TCase *tc)
+{
+	tcase_add_test(tc, test_vmm_is_a_session_of_the_record);
+	tcase_add_test(tc, test_acknowledged_when_applied);
+	tcase_add_test(tc, test_not_acknowledged_unless_asked_for);
+	tcase_add_test(tc, test_refused_by_memory_fails_alone);
+	tcase_add_test(tc, test_memory_that_died_is_asked_again);
+	tcase_add_test(tc, test_descriptors_that_died_with_memory_are_deposited_again);
+	tcase_add_test(tc, test_what_the_worker_cannot_do_is_undone);
+	tcase_add_test(tc, test_ring_stops_where_the_worker_says);
+	tcase_add_test(tc, test_messages_wait_for_their_turn);
+	tcase_add_test(tc, test_many_messages_are_all_answered);
+	tcase_add_test(tc, test_what_is_no_message_ends_the_connection);
+	tcase_add_test(tc, test_vmm_that_goes_while_memory_works);
+	tcase_add_test(tc, test_second_vmm_is_sent_away);
+	tcase_add_test(tc, test_config_change_is_told_while_a_ring_is_started);
+	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
+	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
+	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("session");
+	TCase *tc = tcase_create("session");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	add_tests(tc);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
