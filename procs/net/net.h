@@ -7,6 +7,7 @@
 #include "device/device.h"
 #include "header.h"
 #include "state.h"
+#include "backend.h"
 
 /*
  * The network device: rings 2i (receive) and 2i+1 (transmit) of pair i are served by a thread of their own,
@@ -19,13 +20,6 @@
 #define NET_TX_MAX 128     /* transmit rings of one thread: its own, and those of pairs without one */
 
 struct net;
-
-enum rx_status {
-	RX_MORE,    /* the turn is over, there may be more */
-	RX_IDLE,    /* no frame is there: wait for the back-end */
-	RX_STARVED, /* too few buffers: wait for the driver's kick */
-	RX_OFF,     /* the ring does not run, or is disabled */
-};
 
 /** struct net_rx - a receive ring: the spans of parsed chains lie in iov, one chain behind the other */
 struct net_rx {
@@ -67,28 +61,6 @@ struct net_gate {
 	unsigned int depth;         /* nested pauses; loop's thread only */
 	unsigned int n_still;
 };
-
-/** struct net_backend - where frames go to and come from */
-struct net_backend {
-	const char *name;
-	uint64_t features;          /* offloads it can take and give; open() may take some away */
-	int (*open)(struct net *net);
-	void (*close)(struct net *net);
-	/** negotiated() - features or guest offloads changed; the threads stand still */
-	void (*negotiated)(struct net *net);
-	/** attach() - the pair is in use, or no more; its thread stands still */
-	void (*attach)(struct net_pair *pair, bool in_use);
-	/** send() - a frame of the guest's. 0 | -EAGAIN: not now, the ring waits | other: dropped */
-	int (*send)(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
-		size_t frame_bytes);
-	/** receive() - a turn of frames into the receive ring */
-	enum rx_status (*receive)(struct net_pair *pair);
-	/** announce() - a frame of ours to the network; may be absent */
-	void (*announce)(struct net *net, const uint8_t *frame, size_t n);
-	void (*describe)(struct net *net, char *buf, size_t n);
-};
-
-extern const struct net_backend backend_tap, backend_echo, backend_null;
 
 struct net {
 	struct device *device;
