@@ -78,7 +78,8 @@ static void to_stderr(const char *device, const char *text)
 		return;
 }
 
-static void log_line(int level, const char *device, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void log_line(
+	int level, const char *device, const char *fmt, va_list ap)
 {
 	int saved = errno;
 	char text[LINE_MAX_BYTES];

@@ -30,7 +30,7 @@ struct bus_client {
 	struct bus_endpoint endpoint;
 	uint64_t caller;
 	uint64_t seq;
-	TAILQ_HEAD(, bus_call) calls;
+	TAILQ_HEAD(bus_calls, bus_call) calls;
 };
 
 static void call_free(struct bus_call *call)

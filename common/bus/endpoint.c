@@ -209,8 +209,11 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 		guard_stop(endpoint);
 		nng_close(endpoint->socket);
 	}
-	if (endpoint->loop)
+	/* closing ends the connections, and each of these ends leaves a note */
+	if (endpoint->loop) {
 		bus_loop_forget(endpoint->loop, &endpoint->pipes_note);
+		bus_loop_forget(endpoint->loop, &endpoint->gone_note);
+	}
 	bus_loop_put(endpoint->loop);
 	free(endpoint->path);
 	free(endpoint->url);

@@ -85,7 +85,7 @@ static int on_guard(sd_event_source *source, uint64_t usec, void *data)
 static void on_pipes(struct bus_note *note)
 {
 	struct bus_endpoint *endpoint =
-		(struct bus_endpoint *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
+		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
 
 	if (!endpoint->guard_timer || atomic_load(&endpoint->n_pipes) > 0)
 		return;

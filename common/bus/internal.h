@@ -27,7 +27,7 @@ struct bus_loop {
 	sd_event_source *source;
 	int wake_fd;
 	pthread_mutex_t lock;
-	TAILQ_HEAD(, bus_note) notes;
+	TAILQ_HEAD(bus_notes, bus_note) notes;
 	unsigned int users;
 };
 
@@ -55,6 +55,7 @@ struct bus_endpoint {
 	int probe_fd;
 	sd_event_source *guard_timer;
 	struct bus_note pipes_note; /* the number of peers changed */
+	struct bus_note gone_note;  /* the server's: a peer is gone */
 	/* called in an nng thread when a peer's connection ends */
 	void (*on_pipe_gone)(struct bus_endpoint *endpoint, uint32_t pipe_id);
 };

@@ -38,7 +38,6 @@ struct bus_request {
 
 struct bus_server {
 	struct bus_endpoint endpoint;
-	struct bus_note gone_note;
 	struct bus_peer peer;
 	char *name;
 	struct bus_request requests[CONTEXTS];
@@ -183,7 +182,7 @@ unsigned int bus_request_role(const struct bus_request *request)
 static void on_gone(struct bus_note *note)
 {
 	struct bus_server *server =
-		(struct bus_server *)((char *)note - offsetof(struct bus_server, gone_note));
+		(struct bus_server *)(void *)((char *)note - offsetof(struct bus_server, endpoint.gone_note));
 
 	for (unsigned int i = 0; i < CONTEXTS; i++) {
 		struct bus_request *request = &server->requests[i];
@@ -201,9 +200,7 @@ static void on_gone(struct bus_note *note)
 
 static void on_pipe_gone(struct bus_endpoint *endpoint, uint32_t pipe_id)
 {
-	struct bus_server *server = (struct bus_server *)endpoint;
-
-	bus_loop_post(endpoint->loop, &server->gone_note);
+	bus_loop_post(endpoint->loop, &endpoint->gone_note);
 }
 
 static int open_contexts(struct bus_server *server)
@@ -234,7 +231,7 @@ static int server_new(struct bus_server **ret_server, sd_event *event, const cha
 		return -ENOMEM;
 	server->peer = *peer;
 	server->name = strdup(peer->name);
-	server->gone_note.fn = on_gone;
+	server->endpoint.gone_note.fn = on_gone;
 	server->endpoint.on_pipe_gone = on_pipe_gone;
 	r = server->name ? bus_endpoint_open(&server->endpoint, event, path, false) : -ENOMEM;
 	if (r == 0)
@@ -298,8 +295,6 @@ struct bus_server *bus_server_free(struct bus_server *server)
 		if (request->question)
 			nng_msg_free(request->question);
 	}
-	if (server->endpoint.loop)
-		bus_loop_forget(server->endpoint.loop, &server->gone_note);
 	bus_endpoint_close(&server->endpoint);
 	free(server->name);
 	free(server);

@@ -94,7 +94,7 @@ static void on_observed(void *data, int error, const Bh__Envelope *reply)
 {
 	struct frontend *frontend = data;
 
-	if (error) {
+	if (error || !reply) {
 		for (size_t i = 0; i < frontend->n_sessions; i++)
 			frontend->sessions[i].seen = 0;
 		sd_event_source_set_time_relative(frontend->retry, RETRY_USEC);

@@ -45,14 +45,15 @@ static size_t find_region(const Bh__Desired *desired, const struct memory_region
 	return i;
 }
 
-/* Front-ends with several queue pairs say everything once for each, and a restart says it once more: a
- * region that is there is there, and one that is gone is gone. */
+/* Front-ends with several queue pairs say everything about memory once for each pair, and a message may
+ * come to be handled twice: a region that is there is there, and one that is gone is gone. */
 enum outcome handle_add_mem_reg(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
+	size_t i = find_region(next, region);
 	uint64_t token;
 
-	if (find_region(next, region) < next->n_regions)
+	if (i < next->n_regions && next->regions[i]->offset_bytes == region->offset)
 		return OUTCOME_SETTLE;
 	if (next->n_regions >= session->observed->max_mem_slots)
 		return session_refuse(session, "all %llu memory slots are taken",
@@ -63,15 +64,37 @@ enum outcome handle_add_mem_reg(struct session *session, const struct message *m
 	return OUTCOME_CHANGED;
 }
 
+static bool ranges_meet(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
+{
+	return a < b ? b - a < a_bytes : a - b < b_bytes;
+}
+
+static bool touches_another(const Bh__Desired *desired, const struct memory_region *region)
+{
+	for (size_t i = 0; i < desired->n_regions; i++) {
+		const Bh__Region *other = desired->regions[i];
+
+		if (ranges_meet(other->gpa, other->size_bytes, region->gpa, region->size) ||
+			ranges_meet(other->uva, other->size_bytes, region->uva, region->size))
+			return true;
+	}
+	return false;
+}
+
 enum outcome handle_rem_mem_reg(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);
 
-	if (i == next->n_regions)
-		return OUTCOME_SETTLE;
-	desired_remove_region(next, i);
-	return OUTCOME_CHANGED;
+	if (i < next->n_regions) {
+		desired_remove_region(next, i);
+		return OUTCOME_CHANGED;
+	}
+	if (touches_another(next, region))
+		return session_refuse(session,
+			"0x%llx bytes at guest address 0x%llx, 0x%llx in the VMM, are no whole memory region",
+			NUM(region->size), NUM(region->gpa), NUM(region->uva));
+	return OUTCOME_SETTLE;
 }
 
 size_t reply_max_mem_slots(struct session *session, const struct message *msg, uint8_t *buf)

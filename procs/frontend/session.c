@@ -247,16 +247,9 @@ void session_memory_back(struct session *session, uint64_t generation)
 
 static void resume(struct session *session)
 {
-	switch (replay_resume(&session->replay, session->conn_fd)) {
-	case REPLAY_AGAIN:
-		session->again = true;
-		break;
-	case REPLAY_SEND:
+	/* a message that was begun is looked at like any other: it may be handled twice */
+	if (replay_resume(&session->replay, session->conn_fd) == REPLAY_SEND)
 		session->phase = PHASE_SEND;
-		break;
-	case REPLAY_IDLE:
-		break;
-	}
 	accept_others(session, true);
 	work_run(session);
 }

@@ -68,7 +68,6 @@ struct session {
 
 	struct message msg;         /* in work */
 	const struct request_row *row; /* its row; NULL: it has none */
-	bool again;                 /* msg was begun by a former process: it may have been handled */
 	bool deposited;             /* descriptors of msg went into the vault ... */
 	bool deposited_again;       /* ... a second time: memory may have died in between */
 	bool wait;                  /* answer when applied */

@@ -255,7 +255,7 @@ void work_drop(struct session *session)
 {
 	wire_drop(&session->msg);
 	session->row = NULL;
-	session->again = session->deposited = session->deposited_again = session->wait = false;
+	session->deposited = session->deposited_again = session->wait = false;
 	*session->why = '\0';
 	session->before = desired_free(session->before);
 	session->next = desired_free(session->next);
@@ -315,7 +315,7 @@ static void handle(struct session *session)
 		return;
 	}
 	session->next = desired_free(session->next);
-	if (outcome == OUTCOME_SETTLE)
+	if (outcome == OUTCOME_SETTLE && (session->row->owes != REPLY_NONE || acks(session)))
 		await_worker(session);
 	else
 		finish(session);

@@ -10,6 +10,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
 from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.env import SANITIZED
+from bulkhead_test.process import fds
 from bulkhead_test.report import case, main, wait_until
 
 CONNECTS = 200
@@ -84,14 +86,24 @@ def connects(current):
         session(device.socket, memory, i % 2)
     wait_until(idle, 'the last VMM is forgotten')
     before = held(product.pids())
+    listed = {pid: sorted(fds(pid).items()) for pid in before}
     for i in range(CONNECTS):
         session(device.socket, memory, i % 2)
     wait_until(idle, 'the last VMM is forgotten')
     assert product.status()['guests'][0]['devices'][0]['vault_fds'] == 0, 'the vault holds descriptors of nobody'
+
+    def more_than_before():
+        after = held(product.pids())
+        return {pid: sorted(fds(pid).items()) for pid, (n, _) in before.items() if after[pid][0] > n}
+
+    # a listener of nng is probed now and then, which takes a descriptor for a moment
+    try:
+        wait_until(lambda: not more_than_before(), 'no process holds more descriptors than before')
+    except AssertionError as error:
+        raise AssertionError(f'{error}: {more_than_before()}, before: {listed}') from error
     after = held(product.pids())
-    for pid, (fds, rss) in before.items():
-        assert after[pid][0] == fds, f'process {pid}: {fds} descriptors before, {after[pid][0]} after'
-        assert after[pid][1] <= rss + 1024, f'process {pid}: {rss} KiB before, {after[pid][1]} after'
+    for pid, (_, rss) in before.items():
+        assert SANITIZED or after[pid][1] <= rss + 1024, f'process {pid}: {rss} KiB before, {after[pid][1]} after'
     current.note(f'{CONNECTS} connects')
 
 

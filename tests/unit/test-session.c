@@ -463,7 +463,6 @@ START_TEST(test_message_in_work_is_handled_again)
 	record = desired_next(s.desired);
 	record->status = _i ? 7 : 0;
 	die_and_return(record);
-	ck_assert(s.again);
 	ck_assert(committing && committing->status == 7);
 	answer(0, "");
 	worker_applies(0, NULL);
