@@ -26,6 +26,7 @@ struct vu_client {
 	int back_fd;		/* our end of the back-end request channel or -1; owned */
 	int timeout_ms;		/* for each reply and each back-end request */
 	bool ack;		/* set need_reply on every message and wait for the answer */
+	bool ack_gets;		/* set need_reply on the u64 questions too, as some do */
 	uint64_t features;	/* last GET_FEATURES */
 	uint64_t acked;		/* last SET_FEATURES */
 	uint64_t protocol;	/* last GET_PROTOCOL_FEATURES */

@@ -71,7 +71,7 @@ static int take_rest(struct net *n, uint16_t pair, struct frame_in *in)
 	uint16_t n_buffers = (uint16_t)(in->hdr[10] | in->hdr[11] << 8);
 	int e = 0;
 
-	if (!n_buffers && n->p.lax)
+	if (!mergeable && n->p.lax)
 		return 0;
 	if (!n_buffers || (!mergeable && n_buffers != 1))
 		return fail(n, 2 * pair, -EBADMSG, "num_buffers is wrong");

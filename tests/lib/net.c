@@ -83,42 +83,66 @@ int net_negotiate(struct net *n)
 	return say(n, vu_set_features(&n->c, want), "SET_FEATURES");
 }
 
-static int make_ring(struct net *n, uint16_t index)
+int net_make_bufs(struct net *n, uint16_t index)
 {
-	uint16_t size = n->p.ring_size;
+	uint32_t n_bytes = index & 1 ? n->p.tx_bytes : n->p.buf_bytes;
+	uint16_t segs = index & 1 ? n->p.tx_segs : n->p.rx_segs;
+	uint16_t size = n->rings[index].cfg.size;
+	uint16_t want = n->p.indirect ? size : size / segs;
+	uint64_t *bufs = calloc(want, sizeof(*bufs));
+	uint16_t got;
+
+	n->bufs[index] = bufs;
+	if (index & 1)
+		n->free_tx[index / 2] = calloc(want, sizeof(*bufs));
+	if (!bufs || (index & 1 && !n->free_tx[index / 2]))
+		return -ENOMEM;
+	for (got = 0; got < want; got++) {
+		bufs[got] = guest_alloc(&n->g, n_bytes, 1);
+		if (!bufs[got])
+			break;
+		if (index & 1)
+			n->free_tx[index / 2][got] = bufs[got];
+	}
+	n->n_bufs[index] = got;
+	if (index & 1)
+		n->n_free_tx[index / 2] = got;
+	return got ? 0 : -ENOSPC;
+}
+
+static int init_ring(struct net *n, uint16_t index)
+{
 	struct ring_config cfg = {
 		.index = index,
-		.size = size,
+		.size = n->p.ring_size,
 		.base = n->p.base,
 		.packed = n->p.features & VU_BIT(VU_F_PACKED),
 		.event_idx = n->p.features & VU_BIT(VU_F_EVENT_IDX),
 		.in_order = n->p.features & VU_BIT(VU_F_IN_ORDER),
 		.indirect = n->p.indirect,
 	};
-	uint16_t segs = index & 1 ? n->p.tx_segs : n->p.rx_segs;
-	uint32_t n_bytes = index & 1 ? n->p.tx_bytes : n->p.buf_bytes;
-	uint16_t n_bufs = n->p.indirect ? size : size / segs;
-	int e = ring_init(&n->rings[index], &n->g, &cfg);
+
+	return ring_init(&n->rings[index], &n->g, &cfg);
+}
+
+static int make_ring(struct net *n, uint16_t index)
+{
+	int e = init_ring(n, index);
 
 	if (e)
 		return e;
 	n->n_rings = index + 1;
-	n->n_bufs[index] = n_bufs;
-	n->bufs[index] = calloc(n_bufs, sizeof(uint64_t));
+	return net_make_bufs(n, index);
+}
+
+int net_renew_ring(struct net *n, uint16_t index)
+{
+	ring_deinit(&n->rings[index]);
+	for (uint16_t i = 0; index & 1 && i < n->n_bufs[index]; i++)
+		n->free_tx[index / 2][i] = n->bufs[index][i];
 	if (index & 1)
-		n->free_tx[index / 2] = calloc(n_bufs, sizeof(uint64_t));
-	if (!n->bufs[index] || (index & 1 && !n->free_tx[index / 2]))
-		return -ENOMEM;
-	for (uint16_t i = 0; i < n_bufs; i++) {
-		n->bufs[index][i] = guest_alloc(&n->g, n_bytes, 1);
-		if (!n->bufs[index][i])
-			return -ENOSPC;
-		if (index & 1)
-			n->free_tx[index / 2][i] = n->bufs[index][i];
-	}
-	if (index & 1)
-		n->n_free_tx[index / 2] = n_bufs;
-	return 0;
+		n->n_free_tx[index / 2] = n->n_bufs[index];
+	return say(n, init_ring(n, index), "making ring %u anew", index);
 }
 
 int net_make_rings(struct net *n)
@@ -244,7 +268,7 @@ int net_stop_ring(struct net *n, uint16_t index)
 		if (e)
 			return ring_says(n, index, e, "stop");
 	}
-	if (base == ring_base(r))
+	if (base == ring_base(r) || (n->p.lax && base == (ring_base(r) & 0xffff)))
 		return 0;
 	snprintf(n->why, sizeof(n->why), "ring %u stopped at base %#x, the driver stands at %#x",
 		 index, base, ring_base(r));

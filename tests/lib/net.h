@@ -33,7 +33,7 @@ struct net_profile {
 	uint32_t buf_bytes;	/* each receive buffer, header included; 0: 2048 */
 	uint32_t tx_bytes;	/* each transmit buffer; 0: the larger of 2048 and buf_bytes */
 	bool no_ack;		/* never set need_reply */
-	bool lax;		/* num_buffers of 0 is taken for 1 (a peer that knows no better) */
+	bool lax;		/* for peers: no num_buffers unless mergeable, packed base of one half */
 };
 
 struct net {
@@ -56,7 +56,11 @@ int net_open(struct net *n, const char *path, const struct net_profile *profile)
 int net_init(struct net *n, const struct net_profile *profile);
 int net_negotiate(struct net *n);
 int net_make_rings(struct net *n);
+/* buffers for a ring that is there: as many as fit into guest memory */
+int net_make_bufs(struct net *n, uint16_t index);
 int net_set_memory(struct net *n);
+/* ring `index` anew, empty and at the profile's base; the back-end must have stopped it */
+int net_renew_ring(struct net *n, uint16_t index);
 int net_start_ring(struct net *n, uint16_t index);
 int net_enable(struct net *n, uint16_t index, bool on);
 int net_fill(struct net *n, uint16_t pair);

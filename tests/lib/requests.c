@@ -33,7 +33,7 @@ int vu_set_state(struct vu_client *c, uint32_t request, uint32_t index, uint32_t
 
 int vu_get_u64(struct vu_client *c, uint32_t request, uint64_t *ret_value)
 {
-	struct vu_header head = { request, VU_VERSION, 0 };
+	struct vu_header head = { request, VU_VERSION | (c->ack_gets ? VU_NEED_REPLY : 0), 0 };
 	struct vu_msg msg;
 	int r = vu_send(c, &head, NULL, NULL, 0);
 
@@ -161,7 +161,8 @@ int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const
 
 	if (n > VU_MAX_FDS)
 		return -EINVAL;
-	memcpy(body.regions, regions, n * sizeof(*regions));
+	if (n)
+		memcpy(body.regions, regions, n * sizeof(*regions));
 	r = vu_send(c, &head, &body, fds, n);
 	if (r || !ack)
 		return r;

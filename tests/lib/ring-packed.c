@@ -99,8 +99,9 @@ int packed_next_used(struct ring *r, uint16_t *ret_id, uint32_t *ret_len)
 {
 	const struct ring_desc *d = &r->desc[r->next_used];
 
+	/* the length is reserved in a used descriptor that says nothing was written */
 	*ret_id = d->a;
-	*ret_len = d->len;
+	*ret_len = d->b & RING_DESC_WRITE ? d->len : 0;
 	return 0;
 }
 

@@ -1,0 +1,182 @@
+/*
+ * The witness is a child of the test program and obeys one-byte commands: move 32 frames, answer
+ * one byte and a line of text. libcheck forks for each test, so the witness's rings must live in
+ * neither the parent nor the tests.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "rig.h"
+
+#define WITNESS_MS 20000
+
+struct suite rig;
+static int witness_fd = -1;
+static pid_t witness_pid;
+
+static void answer(int fd, int e, const char *why)
+{
+	char line[256] = { 0 };
+
+	snprintf(line, sizeof(line), "%s%s", e ? "!" : ".", e ? why : "");
+	if (send(fd, line, sizeof(line), MSG_NOSIGNAL) < 0)
+		_exit(1);
+}
+
+static void witness_main(int fd)
+{
+	static struct net n;
+	struct net_profile p = { .features = VU_BIT(VU_F_EVENT_IDX), .lax = rig.peer };
+	int e = net_open(&n, suite_socket(&rig, "witness"), &p);
+	char command;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	do {
+		if (!e)
+			e = net_pump(&n, 0, 32, 200);
+		answer(fd, e, n.why);
+	} while (read(fd, &command, 1) == 1);
+	net_close(&n);
+	_exit(0);
+}
+
+static int hear(char *ret_line)
+{
+	struct pollfd p = { .fd = witness_fd, .events = POLLIN };
+
+	if (poll(&p, 1, WITNESS_MS) <= 0) {
+		strcpy(ret_line, "!the witness is stuck");
+		return -1;
+	}
+	if (recv(witness_fd, ret_line, 256, MSG_WAITALL) != 256) {
+		strcpy(ret_line, "!the witness died");
+		return -1;
+	}
+	return ret_line[0] == '.' ? 0 : -1;
+}
+
+static int start_witness(char *ret_line)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	fflush(NULL);
+	witness_pid = fork();
+	if (!witness_pid) {
+		close(pair[0]);
+		witness_main(pair[1]);
+	}
+	close(pair[1]);
+	witness_fd = pair[0];
+	return hear(ret_line);
+}
+
+static void stop_witness(void)
+{
+	close(witness_fd);
+	waitpid(witness_pid, NULL, 0);
+}
+
+void rig_check_witness(void)
+{
+	char line[256] = { 0 };
+
+	ck_assert_int_eq(write(witness_fd, "g", 1), 1);
+	ck_assert_msg(!hear(line), "the other device: %s", line + 1);
+}
+
+const char *rig_socket(void)
+{
+	return suite_socket(&rig, "net0");
+}
+
+static void after_each(void)
+{
+	rig_ok(suite_same(&rig), rig.why);
+	rig_check_witness();
+}
+
+TCase *rig_case(Suite *suite, const char *name)
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_add_checked_fixture(tc, NULL, after_each);
+	tcase_set_timeout(tc, 60);
+	suite_add_tcase(suite, tc);
+	return tc;
+}
+
+void rig_open(struct net *n, const struct net_profile *profile)
+{
+	struct net_profile p = *profile;
+
+	p.lax = rig.peer;
+	rig_ok(net_open(n, rig_socket(), &p), n->why);
+}
+
+void rig_check_net0(void)
+{
+	static struct net n;
+	struct net_profile p = { 0 };
+
+	rig_open(&n, &p);
+	rig_ok(net_pump(&n, 0, 32, 300), n.why);
+	net_close(&n);
+}
+
+void rig_hello(struct vu_client *c, uint64_t want)
+{
+	*c = (struct vu_client)VU_CLIENT_NULL;
+	rig_ok(vu_connect(c, rig_socket()), c->why);
+	rig_ok(vu_hello(c, want | VU_BIT(VU_PF_REPLY_ACK)), c->why);
+	ck_assert(c->acked_protocol & VU_BIT(VU_PF_REPLY_ACK));
+}
+
+static int run_tests(const char *name, void (*add)(Suite *suite))
+{
+	Suite *suite = suite_create(name);
+	SRunner *runner;
+	int n_failed;
+
+	add(suite);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	n_failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return n_failed;
+}
+
+int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite))
+{
+	struct suite_device devices[2] = { *net0, { .name = "witness", .backend = "echo" } };
+	char line[256] = { 0 };
+	int n_failed = 1;
+	int e;
+
+	devices[0].name = "net0";
+	e = suite_start(&rig, devices, 2);
+	if (e) {
+		fprintf(stderr, "%s: %s\n", name, rig.why);
+		return e == -ENOENT ? 77 : 1;
+	}
+	if (start_witness(line)) {
+		fprintf(stderr, "%s: the witness: %s\n", name, line + 1);
+	} else {
+		suite_remember(&rig);
+		n_failed = run_tests(name, add);
+	}
+	stop_witness();
+	e = suite_stop(&rig);
+	if (e)
+		fprintf(stderr, "%s: at the end: %s\n", name, rig.why);
+	return n_failed || e ? 1 : 0;
+}

@@ -1,0 +1,379 @@
+/*
+ * Starting and ending the product. Who belongs to it is read from /proc: every descendant of the
+ * launcher, named by its program without the "bulkhead-" before it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "suite.h"
+
+#define STOP_MS 10000
+#define LOG_MAX (1 << 20)
+
+static int say(struct suite *s, int e, const char *what, const char *detail)
+{
+	if (e && !s->why[0])
+		snprintf(s->why, sizeof(s->why), "%.120s: %.250s", what, detail);
+	return e;
+}
+
+const char *suite_socket(const struct suite *s, const char *device)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s.sock", s->dir, device);
+	return path;
+}
+
+static int write_config(struct suite *s)
+{
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/guest.conf", s->dir);
+	f = fopen(path, "we");
+	if (!f)
+		return say(s, -errno, path, strerror(errno));
+	for (size_t i = 0; i < s->n_devices; i++) {
+		const struct suite_device *d = &s->devices[i];
+
+		fprintf(f, "[device %s]\ntype = net\nsocket = %s\nbackend = %s\n", d->name,
+			suite_socket(s, d->name), d->backend);
+		if (d->queue_pairs)
+			fprintf(f, "queue-pairs = %u\n", d->queue_pairs);
+		if (d->generate)
+			fprintf(f, "generate = %u\n", d->generate);
+		if (d->mtu)
+			fprintf(f, "mtu = %u\n", d->mtu);
+		if (d->mac)
+			fprintf(f, "mac = %s\n", d->mac);
+		if (d->client)
+			fprintf(f, "mode = client\n");
+	}
+	return fclose(f) ? say(s, -errno, path, strerror(errno)) : 0;
+}
+
+static void exec_product(const struct suite *s)
+{
+	char config[128], run[128], program[512];
+
+	snprintf(config, sizeof(config), "%s/guest.conf", s->dir);
+	snprintf(run, sizeof(run), "--runtime-dir=%s/run", s->dir);
+	snprintf(program, sizeof(program), "%s/procs/launcher/bulkhead", getenv("BULKHEAD_BUILD"));
+	execl(program, "bulkhead", "run", config, run, (char *)NULL);
+}
+
+static void exec_dpdk(const struct suite *s)
+{
+	char vdev[SUITE_MAX_DEVICES][192];
+	char prefix[96], queues[32];
+	const char *argv[40] = { "dpdk-testpmd", "-l", "0-1", "--main-lcore=1", "--no-huge", "-m",
+				 "512", "--no-pci", prefix };
+	uint16_t pairs = s->devices[0].queue_pairs ? s->devices[0].queue_pairs : 1;
+	size_t n = 9;
+
+	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", s->dir + sizeof("/tmp/") - 1);
+	for (size_t i = 0; i < s->n_devices; i++) {
+		snprintf(vdev[i], sizeof(vdev[i]), "--vdev=net_vhost%zu,iface=%s,queues=%u%s", i,
+			 suite_socket(s, s->devices[i].name), pairs,
+			 s->devices[i].client ? ",client=1" : "");
+		argv[n++] = vdev[i];
+	}
+	snprintf(queues, sizeof(queues), "--rxq=%u", pairs);
+	argv[n++] = "--";
+	argv[n++] = "--no-numa";
+	argv[n++] = "--total-num-mbufs=16384";
+	argv[n++] = "--forward-mode=macswap";
+	argv[n++] = "--port-topology=loop";
+	argv[n++] = queues;
+	argv[n++] = pairs == 1 ? "--txq=1" : pairs == 2 ? "--txq=2" : "--txq=4";
+	argv[n++] = "--auto-start";
+	execvp(argv[0], (char **)(uintptr_t)argv);
+}
+
+/* the processes lie scattered in a build tree: a folder of links, as after an installation */
+static void link_programs(const struct suite *s)
+{
+	static const char *const roles[] = { "frontend", "memory", "net" };
+	const char *build = getenv("BULKHEAD_BUILD");
+	char dir[128], from[512], to[256];
+
+	if (s->peer || getenv("BULKHEAD_LIBEXEC"))
+		return;
+	snprintf(dir, sizeof(dir), "%s/libexec", s->dir);
+	if (mkdir(dir, 0700) < 0)
+		_exit(126);
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
+		snprintf(from, sizeof(from), "%s/procs/%s/bulkhead-%s", build, roles[i], roles[i]);
+		snprintf(to, sizeof(to), "%s/bulkhead-%s", dir, roles[i]);
+		if (symlink(from, to) < 0)
+			_exit(126);
+	}
+	setenv("BULKHEAD_LIBEXEC", dir, 1);
+}
+
+static void child(const struct suite *s)
+{
+	char log[128];
+	int pipe_fds[2];
+	int fd;
+
+	snprintf(log, sizeof(log), "%s/log", s->dir);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0 || pipe(pipe_fds) < 0)
+		_exit(126);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	dup2(s->peer ? pipe_fds[0] : open("/dev/null", O_RDONLY | O_CLOEXEC), 0);
+	link_programs(s);
+	if (s->peer)
+		exec_dpdk(s);
+	else
+		exec_product(s);
+	_exit(127);
+}
+
+static int look_for_product(struct suite *s)
+{
+	const char *peer = getenv("BULKHEAD_TEST_PEER");
+	const char *build = getenv("BULKHEAD_BUILD");
+	char program[512];
+
+	s->peer = peer && !strcmp(peer, "dpdk");
+	if (s->peer)
+		return 0;
+	if (!build)
+		return say(s, -ENOENT, "BULKHEAD_BUILD", "not set, it names the build's root");
+	snprintf(program, sizeof(program), "%s/procs/launcher/bulkhead", build);
+	return access(program, X_OK) ? say(s, -ENOENT, program, strerror(errno)) : 0;
+}
+
+int suite_start(struct suite *s, const struct suite_device *devices, size_t n)
+{
+	int e;
+
+	memset(s, 0, sizeof(*s));
+	memcpy(s->devices, devices, n * sizeof(*devices));
+	s->n_devices = n;
+	e = look_for_product(s);
+	if (e)
+		return e;
+	strcpy(s->dir, "/tmp/bh-test-XXXXXX");
+	if (!mkdtemp(s->dir))
+		return say(s, -errno, s->dir, strerror(errno));
+	e = write_config(s);
+	if (e)
+		return e;
+	fflush(NULL);
+	s->pid = fork();
+	if (s->pid < 0)
+		return say(s, -errno, "fork", strerror(errno));
+	if (!s->pid)
+		child(s);
+	return 0;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], line[512];
+	const char *end;
+	int parent = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return -1;
+	if (fgets(line, sizeof(line), f)) {
+		end = strrchr(line, ')');
+		if (!end || sscanf(end + 1, " %*c %d", &parent) != 1)
+			parent = -1;
+	}
+	fclose(f);
+	return parent;
+}
+
+static bool descends(pid_t pid, pid_t from)
+{
+	for (int depth = 0; depth < 8 && pid > 1; depth++) {
+		pid = parent_of(pid);
+		if (pid == from)
+			return true;
+	}
+	return false;
+}
+
+static void role_of(pid_t pid, char *ret_role, size_t n)
+{
+	char path[64], program[256];
+	const char *base;
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	len = readlink(path, program, sizeof(program) - 1);
+	program[len < 0 ? 0 : len] = 0;
+	base = strrchr(program, '/');
+	base = base ? base + 1 : program;
+	snprintf(ret_role, n, "%.30s", !strncmp(base, "bulkhead-", 9) ? base + 9 : base);
+}
+
+size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t max)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	size_t n = 0;
+
+	if (!dir)
+		return 0;
+	while (n < max && (entry = readdir(dir))) {
+		pid_t pid = atoi(entry->d_name);
+
+		if (pid <= 0 || !descends(pid, s->pid))
+			continue;
+		ret[n].pid = pid;
+		role_of(pid, ret[n].role, sizeof(ret[n].role));
+		n++;
+	}
+	closedir(dir);
+	return n;
+}
+
+void suite_remember(struct suite *s)
+{
+	s->n_before = suite_processes(s, s->before, SUITE_MAX_PROCESSES);
+}
+
+int suite_same(struct suite *s)
+{
+	if (waitpid(s->pid, NULL, WNOHANG | WNOWAIT) > 0 || kill(s->pid, 0) < 0)
+		return say(s, -ECHILD, "the launcher", "has ended");
+	for (size_t i = 0; i < s->n_before; i++) {
+		if (!descends(s->before[i].pid, s->pid))
+			return say(s, -ECHILD, "process ended", s->before[i].role);
+	}
+	return 0;
+}
+
+int suite_kill(struct suite *s, const char *role)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+
+	for (size_t i = 0; i < n; i++) {
+		if (!strcmp(all[i].role, role))
+			return kill(all[i].pid, SIGKILL) ? -errno : 0;
+	}
+	return say(s, -ESRCH, "no process", role);
+}
+
+size_t suite_open_fds(const struct suite *s, const char *role)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char path[64];
+		DIR *dir;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd", all[i].pid);
+		dir = strcmp(all[i].role, role) ? NULL : opendir(path);
+		while (dir && readdir(dir))
+			count++;
+		if (dir)
+			closedir(dir);
+	}
+	return count;
+}
+
+static char *read_log(const struct suite *s)
+{
+	char path[128];
+	char *text = calloc(1, LOG_MAX);
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/log", s->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (text && read(fd, text, LOG_MAX - 1) < 0)
+			text[0] = 0;
+		close(fd);
+	}
+	return text;
+}
+
+bool suite_logged(const struct suite *s, const char *text)
+{
+	char *log = read_log(s);
+	bool found = log && strstr(log, text);
+
+	free(log);
+	return found;
+}
+
+static int check_log(struct suite *s)
+{
+	static const char *const bad[] = { "AddressSanitizer", "LeakSanitizer", "runtime error:",
+					   "ThreadSanitizer", "Assertion", "check failed" };
+	char *log = read_log(s);
+	int e = 0;
+
+	for (size_t i = 0; log && !e && i < sizeof(bad) / sizeof(bad[0]); i++) {
+		const char *at = strstr(log, bad[i]);
+
+		if (at)
+			e = say(s, -EBADMSG, "the log tells", at);
+	}
+	free(log);
+	return e;
+}
+
+static int wait_end(struct suite *s, int *ret_status)
+{
+	for (int ms = 0; ms < STOP_MS; ms += 5) {
+		struct timespec tick = { 0, 5000000 };
+
+		if (waitpid(s->pid, ret_status, WNOHANG) == s->pid)
+			return 0;
+		nanosleep(&tick, NULL);
+	}
+	kill(s->pid, SIGKILL);
+	waitpid(s->pid, ret_status, 0);
+	return say(s, -ETIMEDOUT, "the launcher", "did not end within 10 s");
+}
+
+int suite_stop(struct suite *s)
+{
+	char command[160];
+	int status = 0;
+	int e = 0;
+
+	if (s->pid <= 0)
+		return 0;
+	kill(s->pid, s->peer ? SIGINT : SIGTERM);
+	e = wait_end(s, &status);
+	s->pid = 0;
+	if (!e && !s->peer && (!WIFEXITED(status) || WEXITSTATUS(status))) {
+		snprintf(command, sizeof(command), "wait status %#x", status);
+		e = say(s, -ECHILD, "the launcher's end", command);
+	}
+	if (!e && !s->peer)
+		e = check_log(s);
+	if (e || getenv("BULKHEAD_TEST_KEEP")) {
+		fprintf(stderr, "kept: %s (the product's output is in %s/log)\n", s->dir, s->dir);
+		return e;
+	}
+	snprintf(command, sizeof(command), "rm -rf '%s'", s->dir);
+	return system(command) ? -EIO : 0;
+}

@@ -1,0 +1,65 @@
+#ifndef TESTS_LIB_SUITE_H
+#define TESTS_LIB_SUITE_H
+
+/*
+ * The product, started for a test: `bulkhead run` with a generated file in a directory of its own.
+ * Environment: BULKHEAD_BUILD is the build's root. BULKHEAD_TEST_PEER=dpdk starts testpmd with its
+ * vhost driver instead, to prove a test against somebody else's back-end.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SUITE_MAX_DEVICES 4
+#define SUITE_MAX_PROCESSES 32
+
+struct suite_device {
+	const char *name;
+	const char *backend;	/* echo, null */
+	uint16_t queue_pairs;	/* 0: not said */
+	uint32_t generate;	/* bytes, null only; 0: not said */
+	uint32_t mtu;		/* 0: not said */
+	const char *mac;	/* NULL: not said */
+	bool client;		/* the product connects, the test listens */
+};
+
+struct suite_process {
+	pid_t pid;
+	char role[32];		/* frontend, memory, net ... */
+};
+
+struct suite {
+	char dir[64];
+	pid_t pid;
+	bool peer;
+	struct suite_device devices[SUITE_MAX_DEVICES];
+	size_t n_devices;
+	struct suite_process before[SUITE_MAX_PROCESSES];
+	size_t n_before;
+	char why[400];
+};
+
+/* All return 0 or a negative errno, and then `why` tells. -ENOENT: there is no product to test. */
+
+int suite_start(struct suite *s, const struct suite_device *devices, size_t n);
+/* path of a device's socket, valid until the next call */
+const char *suite_socket(const struct suite *s, const char *device);
+
+/* descendants of the launcher; returns their number */
+size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t max);
+/* remembers who runs; suite_same() then says whether exactly these still run */
+void suite_remember(struct suite *s);
+int suite_same(struct suite *s);
+/* SIGKILL to the first process of that role */
+int suite_kill(struct suite *s, const char *role);
+/* open descriptors of all processes of a role */
+size_t suite_open_fds(const struct suite *s, const char *role);
+/* true once `text` stands in the product's output */
+bool suite_logged(const struct suite *s, const char *text);
+
+/* SIGTERM; the launcher must exit with 0 within 10 s, the log must hold no sanitizer's report */
+int suite_stop(struct suite *s);
+
+#endif
