@@ -98,8 +98,9 @@ int guard_start(struct bus_endpoint *endpoint)
 	if (!guard_needed())
 		return 0;
 	endpoint->pipes_note.fn = on_pipes;
+	/* one that is always guarded holds its probe from the start, so that it holds as much at any time */
 	return sd_event_add_time_relative(endpoint->loop->event, &endpoint->guard_timer, CLOCK_MONOTONIC,
-		guard_usec(endpoint), 1000, on_guard, endpoint);
+		endpoint->always_guarded ? 0 : guard_usec(endpoint), 1000, on_guard, endpoint);
 }
 
 void guard_stop(struct bus_endpoint *endpoint)
