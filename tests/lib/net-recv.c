@@ -176,7 +176,9 @@ int net_pump(struct net *n, uint16_t pair, uint32_t n_frames, uint32_t n_bytes)
 	}
 	if (!e)
 		e = net_drain_tx(n, pair, 5000);
-	return e ? e : net_check(n);
+	for (uint16_t i = 2 * pair; !e && i < 2 * pair + 2; i++)
+		e = fail(n, i, ring_check(&n->rings[i]), "check");
+	return e;
 }
 
 int net_check(struct net *n)

@@ -159,6 +159,7 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 {
 	struct suite_device devices[2] = { *net0, { .name = "witness", .backend = "echo" } };
 	char line[256] = { 0 };
+	bool tap = getenv("CK_TAP_LOG_FILE_NAME");
 	int n_failed = 1;
 	int e;
 
@@ -166,13 +167,17 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 	e = suite_start(&rig, devices, 2);
 	if (e) {
 		fprintf(stderr, "%s: %s\n", name, rig.why);
-		return e == -ENOENT ? 77 : 1;
+		if (e == -ENOENT && tap)
+			printf("1..0 # SKIP no product\n");
+		return e != -ENOENT ? 1 : tap ? 0 : 77;
 	}
 	if (start_witness(line)) {
 		fprintf(stderr, "%s: the witness: %s\n", name, line + 1);
 	} else {
 		suite_remember(&rig);
 		n_failed = run_tests(name, add);
+		/* failed cases stand in the lines; an exit status would hide them */
+		n_failed = tap ? 0 : n_failed;
 	}
 	stop_witness();
 	e = suite_stop(&rig);
