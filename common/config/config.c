@@ -286,7 +286,8 @@ static char *read_line(char *buf, int size, void *data)
 		fail(parse, parse->line, "the line is longer than %d characters; shorten it", size - 2);
 		while ((c = getc(parse->file)) != EOF && c != '\n')
 			;
-		strcpy(buf, "\n");
+		buf[0] = '\n';
+		buf[1] = '\0';
 	}
 	if (sscanf(buf, " [%255[^]\n]", section) == 1)
 		on_section(parse, parse->line, section);

@@ -13,6 +13,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "base/address.h"
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "fd/peer.h"
@@ -29,20 +30,11 @@ int fdset_steal(struct fdset *set, size_t i)
 	return i < set->n_fds ? fd_steal(&set->fds[i]) : -1;
 }
 
-static int fill_address(struct sockaddr_un *ret, const char *path)
-{
-	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(ret->sun_path))
-		return -ENAMETOOLONG;
-	strcpy(ret->sun_path, path);
-	return 0;
-}
-
 int fdlink_listen(const char *path, mode_t mode)
 {
 	_cleanup_close_ int fd = -1;
 	struct sockaddr_un addr;
-	int r = fill_address(&addr, path);
+	int r = address_fill(&addr, path);
 
 	if (r < 0)
 		return r;
@@ -107,7 +99,7 @@ int fdlink_connect(const char *path)
 	_cleanup_close_ int fd = -1;
 	struct timeval second = { .tv_sec = 1 };
 	struct sockaddr_un addr;
-	int r = fill_address(&addr, path);
+	int r = address_fill(&addr, path);
 
 	if (r < 0)
 		return r;

@@ -64,14 +64,12 @@ static int file_bytes(int fd, size_t *ret_bytes)
 	return 0;
 }
 
-static int map_file(struct ledger *ret_ledger, int fd, size_t n_bytes, int prot)
+/* Without a header when it failed, which errno then tells. */
+static struct ledger map_file(int fd, size_t n_bytes, int prot)
 {
-	uint8_t *mem = mmap(NULL, n_bytes, prot, MAP_SHARED, fd, 0);
+	void *mem = mmap(NULL, n_bytes, prot, MAP_SHARED, fd, 0);
 
-	if (mem == MAP_FAILED)
-		return -errno;
-	*ret_ledger = (struct ledger){ .header = (void *)mem, .size_bytes = n_bytes };
-	return 0;
+	return (struct ledger){ .header = mem == MAP_FAILED ? NULL : mem, .size_bytes = n_bytes };
 }
 
 static void set_shape(struct ledger *ledger, uint32_t n_queues, uint32_t queue_size_max,
@@ -112,9 +110,9 @@ int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t q
 		return r;
 	if (has_bytes < n_bytes)
 		return -EINVAL;
-	r = map_file(&ledger, fd, n_bytes, PROT_READ | PROT_WRITE);
-	if (r < 0)
-		return r;
+	ledger = map_file(fd, n_bytes, PROT_READ | PROT_WRITE);
+	if (!ledger.header)
+		return -errno;
 	set_shape(&ledger, n_queues, queue_size_max, state_bytes);
 	if (ledger.header->magic == 0)
 		lay_out(&ledger);
@@ -156,9 +154,9 @@ int ledger_open_existing(struct ledger *ret_ledger, int fd)
 		return r;
 	if (has_bytes < PART_ALIGN)
 		return -EPROTO;
-	r = map_file(&ledger, fd, has_bytes, PROT_READ);
-	if (r < 0)
-		return r;
+	ledger = map_file(fd, has_bytes, PROT_READ);
+	if (!ledger.header)
+		return -errno;
 	r = judge_header(&ledger, has_bytes);
 	if (r < 0) {
 		ledger_close(&ledger);

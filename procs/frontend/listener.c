@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "base/address.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
@@ -22,15 +23,6 @@ static int fail(const struct config_device *config, int r, const char *what)
 {
 	log_device(LOG_ERR, config->name, "cannot listen on %s: %s", config->socket, what);
 	return r;
-}
-
-static int fill_address(struct sockaddr_un *addr, const char *path)
-{
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	strcpy(addr->sun_path, path);
-	return 0;
 }
 
 static int new_socket(void)
@@ -115,7 +107,7 @@ static int make_listener(const struct config_device *config)
 
 	if (fd < 0)
 		return fail(config, fd, strerror(-fd));
-	if (fill_address(&addr, config->socket) < 0)
+	if (address_fill(&addr, config->socket) < 0)
 		return fail(config, -ENAMETOOLONG, "the path is too long; choose a shorter one");
 	r = clear_path(config, &addr);
 	if (r < 0)
@@ -183,7 +175,7 @@ int listener_connect(const struct config_device *config)
 
 	if (fd < 0)
 		return fd;
-	r = fill_address(&addr, config->socket);
+	r = address_fill(&addr, config->socket);
 	if (r < 0)
 		return r;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)

@@ -195,6 +195,7 @@ static void remove_dir(const char *dir)
 static int run_device(struct arguments *args)
 {
 	_cleanup_free_ char *dir = NULL, *path = NULL, *socket = NULL;
+	struct launch launch = args->launch;
 	const char *file;
 	int r;
 
@@ -223,10 +224,10 @@ static int run_device(struct arguments *args)
 		return EXIT_FAILURE;
 	}
 	file = path;
-	args->launch.files = &file;
-	args->launch.n_files = 1;
-	args->launch.runtime_dir = dir;
-	r = launcher_run(&args->launch);
+	launch.files = &file;
+	launch.n_files = 1;
+	launch.runtime_dir = dir;
+	r = launcher_run(&launch);
 	remove_dir(dir);
 	return r;
 }

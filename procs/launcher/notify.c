@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -140,13 +141,13 @@ static int on_notify(sd_event_source *source, int fd, uint32_t revents, void *da
 
 int notify_open(struct launcher *launcher)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	int on = 1, r;
 
 	check(asprintf(&launcher->notify_path, "%s/notify.%d", launcher->runtime_dir, (int)getpid()) >= 0);
-	if (strlen(launcher->notify_path) >= sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(addr.sun_path, launcher->notify_path);
+	r = address_fill(&addr, launcher->notify_path);
+	if (r < 0)
+		return r;
 	launcher->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (launcher->notify_fd < 0)
 		return -errno;

@@ -184,6 +184,7 @@ static const struct net_backend *find_backend(const char *name)
 
 static int make_pairs(struct net *net)
 {
+	check(net->n_pairs > 0);
 	net->pairs = calloc(net->n_pairs, sizeof(*net->pairs));
 	check(net->pairs);
 	for (unsigned int i = 0; i < net->n_pairs; i++) {

@@ -174,7 +174,7 @@ static void queue_name(unsigned int i, char *buf, size_t n)
 /* What a former instance kept, or whoever started us passed: all queues, or it is opened anew. */
 static bool take_kept(struct net *net, struct tap *tap)
 {
-	struct ifreq ifr;
+	struct ifreq ifr = { 0 };
 	char name[16];
 
 	for (unsigned int i = 0; i < net->n_pairs; i++) {

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/address.h"
 #include "client.h"
 
 #define FDS_MAX 253
@@ -24,19 +25,10 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int fill_path(struct sockaddr_un *addr, const char *path)
-{
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) >= sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	strcpy(addr->sun_path, path);
-	return 0;
-}
-
 int vu_connect_once(struct vu_client *c, const char *path)
 {
 	struct sockaddr_un addr;
-	int r = fill_path(&addr, path);
+	int r = address_fill(&addr, path);
 	int fd;
 
 	if (r)
@@ -71,7 +63,7 @@ int vu_connect(struct vu_client *c, const char *path)
 int vu_listen(const char *path, int *ret_listen_fd)
 {
 	struct sockaddr_un addr;
-	int r = fill_path(&addr, path);
+	int r = address_fill(&addr, path);
 	int fd;
 
 	if (r)

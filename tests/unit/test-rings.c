@@ -818,7 +818,7 @@ START_TEST(test_region_of_noise_is_survived)
 		must(r == 0 || r == VIRTQ_E_BROKEN);
 		refused += r != 0;
 		if (r == 0) {
-			while ((n = virtq_fill(vq, 8)) > 0) {
+			while (virtq_fill(vq, 8) > 0) {
 				struct virtq_chain *chain = virtq_window(vq, 0);
 
 				virtq_take(vq, 1);
