@@ -57,10 +57,12 @@ int bus_loop_get(sd_event *event, struct bus_loop **ret_loop)
 	return 0;
 }
 
+/* The library's threads free what was closed in their own time: the last user waits until they have. */
 void bus_loop_put(struct bus_loop *loop)
 {
 	if (!loop || --loop->users > 0)
 		return;
+	nng_fini();
 	loop->source = sd_event_source_unref(loop->source);
 	loop->event = sd_event_unref(loop->event);
 	loop->wake_fd = fd_close(loop->wake_fd);
