@@ -40,13 +40,24 @@
 #define STATUS_ANNOUNCE 2
 #define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
 
-/** struct net_config - configuration space: virtio 1.2, 5.1.4 */
+/** struct net_config - configuration space: virtio 1.2, 5.1.4. All of it is there, whatever is offered: some
+ * front-ends read it whole, and make no device where that fails. What is not known says so. */
 struct net_config {
 	uint8_t mac[6];
 	uint16_t status;
 	uint16_t max_pairs;
 	uint16_t mtu;
+	uint32_t speed;
+	uint8_t duplex;
+	uint8_t rss_max_key_bytes;
+	uint16_t rss_max_entries;
+	uint32_t hash_types;
 } __attribute__((packed));
+
+_Static_assert(sizeof(struct net_config) == 24, "as in the specification");
+
+#define SPEED_UNKNOWN UINT32_MAX
+#define DUPLEX_UNKNOWN UINT8_MAX
 
 /* --- Configuration space --- */
 
@@ -54,7 +65,8 @@ static bool update_config(struct net *net)
 {
 	struct device_offer *offer = &net->device->offer;
 	const struct config_value *mtu = config_value(net->device->config, "mtu");
-	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs) };
+	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs),
+		.speed = SPEED_UNKNOWN, .duplex = DUPLEX_UNKNOWN };
 	unsigned int status = net->link_up ? STATUS_LINK_UP : 0;
 
 	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
