@@ -171,7 +171,9 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 			printf("1..0 # SKIP no product\n");
 		return e != -ENOENT ? 1 : tap ? 0 : 77;
 	}
-	if (start_witness(line)) {
+	if (suite_wait_ready(&rig)) {
+		fprintf(stderr, "%s: %s\n", name, rig.why);
+	} else if (start_witness(line)) {
 		fprintf(stderr, "%s: the witness: %s\n", name, line + 1);
 	} else {
 		suite_remember(&rig);
@@ -179,8 +181,10 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 		/* failed cases stand in the lines; an exit status would hide them */
 		n_failed = tap ? 0 : n_failed;
 	}
-	stop_witness();
-	e = suite_stop(&rig);
+	e = n_failed ? 0 : suite_no_leak(&rig);
+	if (witness_pid > 0)
+		stop_witness();
+	e = suite_stop(&rig) ?: e;
 	if (e)
 		fprintf(stderr, "%s: at the end: %s\n", name, rig.why);
 	return n_failed || e ? 1 : 0;

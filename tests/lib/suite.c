@@ -17,7 +17,9 @@
 
 #include "suite.h"
 
+#define START_MS 10000
 #define STOP_MS 10000
+#define SETTLE_MS 5000
 #define LOG_MAX (1 << 20)
 
 static int say(struct suite *s, int e, const char *what, const char *detail)
@@ -249,9 +251,45 @@ size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t 
 	return n;
 }
 
+static size_t open_fds(const struct suite *s)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+	size_t count = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		char path[64];
+		DIR *dir;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd", all[i].pid);
+		dir = opendir(path);
+		while (dir && readdir(dir))
+			count++;
+		if (dir)
+			closedir(dir);
+	}
+	return count;
+}
+
 void suite_remember(struct suite *s)
 {
 	s->n_before = suite_processes(s, s->before, SUITE_MAX_PROCESSES);
+	s->fds_before = open_fds(s);
+}
+
+int suite_no_leak(struct suite *s)
+{
+	char counts[64];
+	size_t n = open_fds(s);
+
+	for (int ms = 0; n > s->fds_before && ms < SETTLE_MS; ms += 5) {
+		struct timespec tick = { 0, 5000000 };
+
+		nanosleep(&tick, NULL);
+		n = open_fds(s);
+	}
+	snprintf(counts, sizeof(counts), "%zu open, %zu at the start", n, s->fds_before);
+	return n > s->fds_before ? say(s, -EMFILE, "descriptors", counts) : 0;
 }
 
 int suite_same(struct suite *s)
@@ -277,26 +315,6 @@ int suite_kill(struct suite *s, const char *role)
 	return say(s, -ESRCH, "no process", role);
 }
 
-size_t suite_open_fds(const struct suite *s, const char *role)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
-	size_t count = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		char path[64];
-		DIR *dir;
-
-		snprintf(path, sizeof(path), "/proc/%d/fd", all[i].pid);
-		dir = strcmp(all[i].role, role) ? NULL : opendir(path);
-		while (dir && readdir(dir))
-			count++;
-		if (dir)
-			closedir(dir);
-	}
-	return count;
-}
-
 static char *read_log(const struct suite *s)
 {
 	char path[128];
@@ -320,6 +338,18 @@ bool suite_logged(const struct suite *s, const char *text)
 
 	free(log);
 	return found;
+}
+
+int suite_wait_ready(struct suite *s)
+{
+	for (int ms = 0; !s->peer && !suite_logged(s, " is served: "); ms += 5) {
+		struct timespec tick = { 0, 5000000 };
+
+		if (ms >= START_MS)
+			return say(s, -ETIMEDOUT, s->dir, "not every process has started");
+		nanosleep(&tick, NULL);
+	}
+	return 0;
 }
 
 static int check_log(struct suite *s)

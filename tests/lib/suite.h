@@ -38,24 +38,28 @@ struct suite {
 	size_t n_devices;
 	struct suite_process before[SUITE_MAX_PROCESSES];
 	size_t n_before;
+	size_t fds_before;
 	char why[400];
 };
 
 /* All return 0 or a negative errno, and then `why` tells. -ENOENT: there is no product to test. */
 
 int suite_start(struct suite *s, const struct suite_device *devices, size_t n);
+/* until every process has started; a test that wants to see the start itself leaves it out */
+int suite_wait_ready(struct suite *s);
 /* path of a device's socket, valid until the next call */
 const char *suite_socket(const struct suite *s, const char *device);
 
 /* descendants of the launcher; returns their number */
 size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t max);
-/* remembers who runs; suite_same() then says whether exactly these still run */
+/* remembers who runs, and how many descriptors all of them have open */
 void suite_remember(struct suite *s);
+/* whether all who ran then still run */
 int suite_same(struct suite *s);
+/* waits until no more descriptors are open than then: -EMFILE if they do not go */
+int suite_no_leak(struct suite *s);
 /* SIGKILL to the first process of that role */
 int suite_kill(struct suite *s, const char *role);
-/* open descriptors of all processes of a role */
-size_t suite_open_fds(const struct suite *s, const char *role);
 /* true once `text` stands in the product's output */
 bool suite_logged(const struct suite *s, const char *text);
 
