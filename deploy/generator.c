@@ -1,6 +1,6 @@
 /*
  * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's memory manager,
- * its frontend, and a worker for each device. A file with errors is reported, line by line, and is nobody else's trouble.
+ * its frontend, and a worker for each device, or two where one stands by. A file with errors is reported, line by line, and is nobody else's trouble.
  */
 #include <errno.h>
 #include <glob.h>
@@ -66,8 +66,15 @@ static void generate(const char *dir, const char *path)
 	}
 	want(dir, "memory", config->guest, NULL);
 	want(dir, "frontend", config->guest, NULL);
-	for (size_t i = 0; i < config->n_devices; i++)
-		want(dir, config->devices[i].type, config->guest, config->devices[i].name);
+	for (size_t i = 0; i < config->n_devices; i++) {
+		const struct config_device *device = &config->devices[i];
+		_cleanup_free_ char *second = NULL;
+
+		want(dir, device->type, config->guest, device->name);
+		check(asprintf(&second, "%s:standby", device->name) >= 0);
+		if (device->standby)
+			want(dir, device->type, config->guest, second);
+	}
 	config_free(config);
 }
 

@@ -184,6 +184,14 @@ static int set_mode(struct parse *parse, unsigned int line, const char *text)
 	return 1;
 }
 
+static int set_standby(struct parse *parse, unsigned int line, const char *text)
+{
+	if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+		return fail(parse, line, "standby = %s: must be 'yes' or 'no'", text);
+	parse->device->standby = strcmp(text, "yes") == 0;
+	return 1;
+}
+
 static const struct config_type *find_type(const char *name)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
@@ -269,6 +277,8 @@ static int on_key(void *data, const char *section, const char *key, const char *
 		return set_mode(parse, n, text);
 	if (strcmp(key, "socket-group") == 0)
 		return set_once(parse, n, &parse->device->socket_group, "socket-group", text);
+	if (strcmp(key, "standby") == 0)
+		return set_standby(parse, n, text);
 	return keep_value(parse, n, key, text);
 }
 
@@ -307,8 +317,8 @@ static const struct config_key *find_key(const struct config_type *type, const c
 static void unknown_key(struct parse *parse, const struct config_device *device,
 	const struct config_type *type, const struct config_value *value)
 {
-	const char *names[32] = { "type", "socket", "mode", "socket-group" };
-	size_t n = 4;
+	const char *names[32] = { "type", "socket", "mode", "socket-group", "standby" };
+	size_t n = 5;
 
 	for (size_t i = 0; i < type->n_keys && n < ARRAY_SIZE(names); i++)
 		names[n++] = type->keys[i].name;

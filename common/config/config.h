@@ -13,7 +13,7 @@
  *   backend = tap
  *   tap = vm1-net0
  *
- * Keys common to all types: type, socket, mode (server|client), socket-group. The keys of a type stand in
+ * Keys common to all types: type, socket, mode (server|client), socket-group, standby (yes|no). The keys of a type stand in
  * the table of config.c with their kind, range and default.
  */
 
@@ -35,6 +35,7 @@ struct config_device {
 	char *socket;
 	bool client;             /* mode = client: we connect to the VMM's socket */
 	char *socket_group;      /* group that may connect; NULL = the default */
+	bool standby;            /* a second instance of the worker stands by */
 	struct config_value *values;
 	size_t n_values;
 	unsigned int line;

@@ -122,11 +122,15 @@ static bool is_wanted(const Bh__Desired *desired, const struct mapped_region *ma
 	return false;
 }
 
-static void collect_wants(struct device *device, const Bh__Desired *desired, struct wants *wants)
+static void collect_regions(struct device *device, const Bh__Desired *desired, struct wants *wants)
 {
 	for (size_t i = 0; i < desired->n_regions; i++)
 		if (!is_mapped(device->core, desired->regions[i]))
 			wants_add(wants, desired->regions[i]->token);
+}
+
+static void collect_rings(struct device *device, const Bh__Desired *desired, struct wants *wants)
+{
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 		const struct ring_state *state;
@@ -499,7 +503,9 @@ static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct w
 		Bh__Desired *newer = NULL;
 		int r;
 
-		collect_wants(device, desired, wants);
+		collect_regions(device, desired, wants);
+		if (device->core->serves)
+			collect_rings(device, desired, wants);
 		r = wants_redeem(wants, device);
 		if (r == 0)
 			return desired;
@@ -532,6 +538,20 @@ static void apply_paused(struct device *device, const Bh__Desired *desired, stru
 	apply_config_writes(device, desired);
 }
 
+void apply_memory(struct device *device, Bh__Desired *desired)
+{
+	struct wants *wants = calloc(1, sizeof(*wants));
+
+	check(wants);
+	desired = redeem(device, desired, wants);
+	unmap_unwanted(device, desired);
+	map_wanted(device, desired, wants);
+	device->core->generation = desired->generation;
+	bh__desired__free_unpacked(desired, NULL);
+	wants_deinit(wants);
+	free(wants);
+}
+
 void apply_desired(struct device *device, Bh__Desired *desired)
 {
 	struct device_core *core = device->core;
@@ -546,6 +566,7 @@ void apply_desired(struct device *device, Bh__Desired *desired)
 	if (core->applied)
 		bh__desired__free_unpacked(core->applied, NULL);
 	core->applied = desired;
+	core->generation = desired->generation;
 	if (device->ops->resume)
 		device->ops->resume(device);
 	apply_announce(device, desired);

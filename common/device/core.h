@@ -1,11 +1,13 @@
 #pragma once
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "bus/bus.h"
 #include "device/device.h"
 #include "fd/fdlink.h"
 #include "record/record.h"
+#include "virtq/locks.h"
 
 /* What device.c, apply.c and queue.c share; not for devices. */
 
@@ -29,13 +31,29 @@ struct mapped_region {
 	struct map_region region;
 };
 
+/** struct turn - whether this instance serves, or stands by */
+struct turn {
+	struct ledger_locks *locks;    /* NULL: the ledger has none, there is only one instance */
+	bool ours;                     /* the locks are held by this process */
+	bool waits;                    /* there is a thread that waits in line, or holds the turn */
+	pthread_t waiter;
+	sem_t give;                    /* tells it to give the turn up */
+	int wake_fd;
+	sd_event_source *wake_source;
+	void (*on_turn)(void *data);
+	void *data;
+};
+
 struct device_core {
+	struct turn turn;
+	bool serves;                   /* it is our turn: from here on everything is put in force */
 	struct vault *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
 	uint64_t record_inode;
 	struct bus_client *bus;
 	Bh__Desired *applied;          /* what is in force; never NULL after the first apply */
+	uint64_t generation;           /* of the record as last looked at */
 	const char *apply_error;       /* static text; NULL = put in force whole */
 	struct ring_state *rings;      /* offer.n_queues */
 	struct mapped_region mapped[MAP_REGIONS_MAX];
@@ -56,6 +74,9 @@ struct device_core {
 /** apply_desired() - make the device look like the record; takes desired over (always) */
 void apply_desired(struct device *device, Bh__Desired *desired);
 
+/** apply_memory() - standing by: map what the record names, and nothing else; takes desired over (always) */
+void apply_memory(struct device *device, Bh__Desired *desired);
+
 /** apply_broken() - stop the rings that device_queue_broken() named */
 void apply_broken(struct device *device);
 
@@ -64,3 +85,12 @@ void queue_set_call(struct device_queue *queue, int fd);
 
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);
+
+/** turn_open() - the locks of this ledger file (borrowed); 0 | negative errno */
+int turn_open(struct turn *turn, int ledger_fd);
+/** turn_take() - by the loop's thread: true: it is ours now; false: another instance serves */
+bool turn_take(struct turn *turn);
+/** turn_wait() - stand in line; on_turn is called from the loop when the turn is ours */
+int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data);
+/** turn_give() - let the next one serve; no thread of the device serves rings any more */
+void turn_give(struct turn *turn);

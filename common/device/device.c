@@ -146,6 +146,10 @@ static int read_and_apply(struct device *device)
 		log_error("the record of this device cannot be read: %s", strerror(-r));
 		return r;
 	}
+	if (!device->core->serves) {
+		apply_memory(device, desired);
+		return 0;
+	}
 	apply_desired(device, desired);
 	device_report(device);
 	return 0;
@@ -200,7 +204,7 @@ static void watch(struct device *device)
 	if (core->watch_open)
 		return;
 	request.device = device->config->name;
-	request.generation = core->applied->generation;
+	request.generation = core->generation;
 	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
 	msg.watch_desired = &request;
 	r = bus_client_call(core->bus, &msg, BUS_NO_TIMEOUT, on_desired, device);
@@ -250,17 +254,16 @@ int device_take_kept(struct device *device, const char *name)
 
 /* --- Start and end --- */
 
+/* Done again when our turn has come: what the former holder kept last is there then. */
 static int attach(struct device *device)
 {
 	struct device_core *core = device->core;
-	_cleanup_free_ char *path = proc_path(device->proc, "link", device->config->name);
 	Bh__Observed *observed = NULL;
 	struct stat st;
 	int r;
 
-	r = vault_new(&core->vault, path, device->config->name);
-	if (r < 0)
-		return r;
+	core->record = record_close(core->record);
+	vault_attachment_deinit(&core->attachment);
 	r = vault_attach(core->vault,
 		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_bytes), &core->attachment);
 	if (r < 0)
@@ -280,7 +283,21 @@ static int attach(struct device *device)
 	return 0;
 }
 
-/* A ledger of another shape was written by a worker with another configuration: its rings are gone. */
+/* A ledger of another shape was written by a worker with another configuration: its rings are gone. The
+ * locks stay: whoever stands by waits in them. */
+static int clear_ledger(int fd)
+{
+	static const uint8_t zero[LEDGER_LOCKS_AT];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || pwrite(fd, zero, sizeof(zero), 0) != sizeof(zero) ||
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, LEDGER_SHAPED_AT,
+			st.st_size - LEDGER_SHAPED_AT) < 0)
+		return -errno;
+	log_notice("the ledger has another shape: begun anew");
+	return 0;
+}
+
 static int open_ledger(struct device *device)
 {
 	int fd = device->core->attachment.ledger_fd;
@@ -288,15 +305,10 @@ static int open_ledger(struct device *device)
 	int r;
 
 	r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
-	if (r == -EPROTO) {
-		struct stat st;
-
-		if (fstat(fd, &st) < 0 ||
-			fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, st.st_size) < 0)
-			return -errno;
-		log_notice("the ledger has another shape: begun anew");
+	if (r == -EPROTO)
+		r = clear_ledger(fd);
+	if (r == 0 && !device->ledger.header)
 		r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
-	}
 	device->state = device->ledger.state;
 	return r;
 }
@@ -326,7 +338,7 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 	device->data = calloc(1, MAX(ops->data_bytes, (size_t)1));
 	check(device->core && device->data);
 	device->core->attachment = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
-	device->core->wake_fd = -1;
+	device->core->wake_fd = device->core->turn.wake_fd = -1;
 	pthread_mutex_init(&device->core->broken_lock, NULL);
 	device->ops = ops;
 	device->proc = proc;
@@ -337,7 +349,8 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 
 static int connect_bus(struct device *device)
 {
-	_cleanup_free_ char *path = proc_path(device->proc, "bus", device->config->name);
+	_cleanup_free_ char *bus = proc_path(device->proc, "bus", device->proc->peer);
+	_cleanup_free_ char *link = proc_path(device->proc, "link", device->proc->peer);
 	struct device_core *core = device->core;
 	int r;
 
@@ -347,7 +360,8 @@ static int connect_bus(struct device *device)
 	r = sd_event_add_io(device->event, NULL, core->wake_fd, EPOLLIN, on_wake, device);
 	if (r < 0)
 		return r;
-	return bus_client_listen(&core->bus, device->event, path);
+	r = vault_new(&core->vault, link, device->config->name);
+	return r < 0 ? r : bus_client_listen(&core->bus, device->event, bus);
 }
 
 static int start_step(const char *what, int r)
@@ -355,6 +369,46 @@ static int start_step(const char *what, int r)
 	if (r < 0)
 		log_error("cannot start: %s: %s", what, strerror(-r));
 	return r;
+}
+
+/* Our turn: from the host resource to the first report. */
+static int serve(struct device *device)
+{
+	const struct device_ops *ops = device->ops;
+	int r;
+
+	device->core->serves = true;
+	r = ops->open ? ops->open(device) : 0;
+	if (r < 0)
+		return r;
+	if ((r = start_step("ledger", open_ledger(device))) < 0 ||
+		(r = start_step("queues", make_queues(device))) < 0 ||
+		(r = start_step("device", ops->begin ? ops->begin(device) : 0)) < 0)
+		return r;
+	return read_and_apply(device);
+}
+
+static void on_turn(void *data)
+{
+	struct device *device = data;
+
+	log_notice("the former instance is gone: serving in its place");
+	if (start_step("memory manager", attach(device)) < 0 || serve(device) < 0)
+		sd_event_exit(device->event, 1);
+}
+
+/* Everything that can be done before it is our turn. A second instance is ready then; a first one that finds
+ * another at work waits for its end. */
+static int stand_by(struct device *device)
+{
+	int r = read_and_apply(device);
+
+	if (r < 0)
+		return r;
+	proc_status(device->proc, "standing by");
+	if (device->config->standby)
+		proc_ready(device->proc);
+	return turn_wait(&device->core->turn, device->event, on_turn, device);
 }
 
 int device_proc_start(struct proc *proc, const struct device_ops *ops)
@@ -365,17 +419,15 @@ int device_proc_start(struct proc *proc, const struct device_ops *ops)
 	proc->data = device;
 	if ((r = start_step("bus endpoint", connect_bus(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||
+		(r = start_step("ledger", turn_open(&device->core->turn,
+			device->core->attachment.ledger_fd))) < 0 ||
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
 		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0)
 		return r;
-	r = ops->open ? ops->open(device) : 0;
-	if (r < 0)
-		return r;
-	if ((r = start_step("ledger", open_ledger(device))) < 0 ||
-		(r = start_step("queues", make_queues(device))) < 0 ||
-		(r = start_step("device", ops->begin ? ops->begin(device) : 0)) < 0)
-		return r;
-	r = read_and_apply(device);
+	if (turn_take(&device->core->turn))
+		r = serve(device);
+	else
+		r = start_step("standing by", stand_by(device));
 	if (r < 0)
 		return r;
 	watch(device);
@@ -406,11 +458,13 @@ void device_proc_stop(struct proc *proc)
 	if (device->queues && device->ops->pause)
 		device->ops->pause(device);
 	free_queues(device);
-	if (device->ops->close)
+	if (core->serves && device->ops->close)
 		device->ops->close(device);
-	map_free(device->map);
 	if (device->ledger.header)
 		ledger_close(&device->ledger);
+	/* before guest memory is unmapped, which takes its time */
+	turn_give(&core->turn);
+	map_free(device->map);
 	bus_client_free(core->bus);
 	record_close(core->record);
 	vault_attachment_deinit(&core->attachment);

@@ -101,6 +101,12 @@ struct device {
 int device_proc_start(struct proc *proc, const struct device_ops *ops);
 void device_proc_stop(struct proc *proc);
 
+/** device_thread_begin() - first call of the device's i-th thread that touches rings (i < 64): waits until a
+ * former instance's thread is gone for good */
+void device_thread_begin(struct device *device, unsigned int i);
+/** device_thread_end() - its last */
+void device_thread_end(struct device *device, unsigned int i);
+
 /** device_has() - whether a feature bit is in force */
 static inline bool device_has(const struct device *device, unsigned int bit)
 {

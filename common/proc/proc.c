@@ -159,20 +159,35 @@ static int run(struct proc *proc)
 	return r;
 }
 
-static int set_up(struct proc *proc, const struct arguments *args, char *guest)
+/* Splits GUEST[:DEVICE[:standby]] in place. */
+static int name_process(struct proc *proc, const char *instance, char *guest, char **ret_device)
 {
-	char *device = strchr(guest, ':');
-	int r;
+	char *device = strchr(guest, ':'), *second = device ? strchr(device + 1, ':') : NULL;
 
 	if (device)
 		*device++ = '\0';
-	proc->guest = guest;
+	if (second)
+		*second++ = '\0';
 	log_open(proc->role->name, guest, device);
-	if (proc->role->per_device != (device != NULL)) {
-		log_error("--instance=%s: must be %s", args->instance,
-			proc->role->per_device ? "GUEST:DEVICE" : "GUEST");
+	if (proc->role->per_device != (device != NULL) || (second && strcmp(second, "standby") != 0)) {
+		log_error("--instance=%s: must be %s", instance,
+			proc->role->per_device ? "GUEST:DEVICE or GUEST:DEVICE:standby" : "GUEST");
 		return -EINVAL;
 	}
+	proc->guest = guest;
+	check(asprintf((char **)&proc->peer, "%s%s", device ?: proc->role->name,
+		      second ? "+standby" : "") >= 0);
+	*ret_device = device;
+	return 0;
+}
+
+static int set_up(struct proc *proc, const struct arguments *args, char *guest)
+{
+	char *device;
+	int r = name_process(proc, args->instance, guest, &device);
+
+	if (r < 0)
+		return r;
 	check(asprintf((char **)&proc->runtime_dir, "%s/%s", args->runtime_dir, guest) >= 0);
 	if ((r = load_config(proc, args, guest, device)) < 0 || (r = make_directories(proc)) < 0)
 		return r;
@@ -207,6 +222,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	sd_event_unref(proc.event);
 	config_free(proc.config);
 	free((char *)proc.runtime_dir);
+	free((char *)proc.peer);
 	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

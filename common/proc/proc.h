@@ -16,6 +16,7 @@ struct proc {
 	struct config *config;               /* the guest's file */
 	const struct config_device *device;  /* the process's own device; NULL for frontend and memory */
 	const char *guest;
+	const char *peer;                    /* the name of its endpoints: "net0", or "net0+standby" */
 	const char *runtime_dir;             /* of the guest: /run/bulkhead/GUEST */
 	void *data;                          /* the role's own */
 };
@@ -35,7 +36,7 @@ struct proc_role {
 /**
  * proc_main() - run a process to its end
  *
- * Arguments: --instance=GUEST[:DEVICE], --config=FILE (default /etc/bulkhead/GUEST.conf),
+ * Arguments: --instance=GUEST[:DEVICE[:standby]], --config=FILE (default /etc/bulkhead/GUEST.conf),
  *            --runtime-dir=DIR (default /run/bulkhead; the guest's own is DIR/GUEST), --help, --version.
  * SIGTERM and SIGINT end the loop. WATCHDOG_USEC is served from the loop.
  * Returns the exit status.

@@ -13,12 +13,15 @@
 
 #include "base/bytes.h"
 #include "virtq/inflight.h"
+#include "virtq/locks.h"
 
-#define PART_ALIGN 4096     /* of the file format, whatever the page size here is */
+#define PART_ALIGN LEDGER_SHAPED_AT /* of the file format, whatever the page size here is */
 #define INFLIGHT_ALIGN 64
 #define N_QUEUES_MAX 4096
 #define QUEUE_SIZE_MAX 32768
 #define STATE_BYTES_MAX (64 << 20)
+
+_Static_assert(sizeof(struct ledger_header) <= LEDGER_LOCKS_AT, "the locks follow the header");
 
 static size_t state_at(void)
 {

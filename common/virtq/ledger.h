@@ -9,7 +9,7 @@
  * worker must know about the rings when the old one is gone: positions, descriptors in flight (in the
  * in-flight layout of the vhost-user specification), counters, and the device's own state.
  *
- *   header | device state | n_queues x struct ledger_queue | n_queues x in-flight region (sparse)
+ *   header, locks (locks.h) | device state | n_queues x struct ledger_queue | n_queues x in-flight region (sparse)
  *
  * Every part begins on a page. The worker is the only writer while it lives; whoever reads checks,
  * because a worker that a guest has taken over may have written anything.
@@ -17,6 +17,7 @@
 
 #define LEDGER_MAGIC 0x524547444c484b42ULL /* "BKHLDGER" */
 #define LEDGER_VERSION 1
+#define LEDGER_SHAPED_AT 4096 /* from here on the shape says what lies where */
 
 struct ledger_header {
 	uint64_t magic;

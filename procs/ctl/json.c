@@ -84,6 +84,7 @@ static void put_peer(const Bh__PeerStatus *peer)
 	number("pid", peer->pid);
 	number("connected_ms", peer->connected_ms);
 	number("restarts", peer->connects ? peer->connects - 1 : 0);
+	boolean("standby", peer->standby);
 	close_('}');
 }
 

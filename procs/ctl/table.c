@@ -20,9 +20,9 @@ static void print_peer(const Bh__PeerStatus *peer)
 		printf("  %-12s %-10s not there now\n", peer->name, peer->role);
 		return;
 	}
-	printf("  %-12s %-10s pid %-8u up %" PRIu64 ".%" PRIu64 " s, restarts %" PRIu64 "\n", peer->name,
+	printf("  %-12s %-10s pid %-8u up %" PRIu64 ".%" PRIu64 " s, restarts %" PRIu64 "%s\n", peer->name,
 		peer->role, peer->pid, peer->connected_ms / 1000, peer->connected_ms / 100 % 10,
-		peer->connects ? peer->connects - 1 : 0);
+		peer->connects ? peer->connects - 1 : 0, peer->standby ? ", standing by" : "");
 }
 
 static const Bh__QueueCounters *find_counters(const Bh__DeviceStatus *device, uint32_t index)

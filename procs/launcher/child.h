@@ -46,7 +46,7 @@ struct guest {
 	char *config_path;
 	char *runtime_dir;         /* of the guest */
 	int lock_fd;
-	struct child *children;    /* memory, frontend, then one for each device */
+	struct child *children;    /* memory, frontend, then the workers */
 	size_t n_children;
 	bool failed;               /* did not start; its children are stopped */
 };

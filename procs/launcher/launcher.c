@@ -233,6 +233,22 @@ static void add_child(struct guest *guest, const char *role, const char *device)
 		      device ?: "") >= 0);
 }
 
+/* The first instances come first: what whoever started us passed goes to the first of them. */
+static void add_workers(struct guest *guest)
+{
+	const struct config *config = guest->config;
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		add_child(guest, config->devices[i].type, config->devices[i].name);
+	for (size_t i = 0; i < config->n_devices; i++) {
+		_cleanup_free_ char *second = NULL;
+
+		check(asprintf(&second, "%s:standby", config->devices[i].name) >= 0);
+		if (config->devices[i].standby)
+			add_child(guest, config->devices[i].type, second);
+	}
+}
+
 static int open_guest(struct launcher *launcher, struct guest *guest, const char *file)
 {
 	_cleanup_free_ char *error = NULL;
@@ -252,12 +268,11 @@ static int open_guest(struct launcher *launcher, struct guest *guest, const char
 	r = lock_guest(guest);
 	if (r < 0)
 		return r;
-	guest->children = calloc(guest->config->n_devices + 2, sizeof(*guest->children));
+	guest->children = calloc(2 * guest->config->n_devices + 2, sizeof(*guest->children));
 	check(guest->children);
 	add_child(guest, "memory", NULL);
 	add_child(guest, "frontend", NULL);
-	for (size_t i = 0; i < guest->config->n_devices; i++)
-		add_child(guest, guest->config->devices[i].type, guest->config->devices[i].name);
+	add_workers(guest);
 	return 0;
 }
 

@@ -13,15 +13,23 @@
 #include "base/log.h"
 #include "fd/fdstore.h"
 
+struct peer *memory_peer(struct memory *memory, const char *name)
+{
+	for (size_t i = 0; i < memory->n_peers; i++)
+		if (memory->peers[i].name && strcmp(memory->peers[i].name, name) == 0)
+			return &memory->peers[i];
+	return NULL;
+}
+
 struct device *memory_device(struct memory *memory, const char *peer, const char *name)
 {
-	for (size_t i = 0; i < memory->n_devices; i++) {
-		const char *device = memory->devices[i].config->name;
+	const struct peer *asking = memory_peer(memory, peer);
 
-		if (strcmp(device, name) == 0)
-			return strcmp(peer, "frontend") == 0 || strcmp(peer, device) == 0
-				? &memory->devices[i]
-				: NULL;
+	for (size_t i = 0; asking && i < memory->n_devices; i++) {
+		struct device *device = &memory->devices[i];
+
+		if (strcmp(device->config->name, name) == 0)
+			return asking->role == ROLE_FRONTEND || asking->device == device ? device : NULL;
 	}
 	return NULL;
 }
@@ -49,15 +57,20 @@ static int open_devices(struct memory *memory)
 	return 0;
 }
 
-static int open_peer(struct memory *memory, struct peer *peer, const char *name, struct device *device)
+static int open_peer(struct memory *memory, struct device *device, bool second)
 {
-	_cleanup_free_ char *path = proc_path(memory->proc, "bus", name);
-	struct bus_peer id = { .name = name, .role = device ? ROLE_WORKER : ROLE_FRONTEND,
-		.table = memory_table, .context = memory };
+	_cleanup_free_ char *path = NULL;
+	struct peer *peer = &memory->peers[memory->n_peers++];
+	struct bus_peer id = { .role = device ? ROLE_WORKER : ROLE_FRONTEND, .table = memory_table,
+		.context = memory };
 	int r;
 
-	*peer = (struct peer){ .memory = memory, .name = name, .role = id.role, .device = device,
-		.listen_fd = -1, .link_fd = -1 };
+	*peer = (struct peer){ .memory = memory, .role = id.role, .device = device, .listen_fd = -1,
+		.link_fd = -1 };
+	check(asprintf(&peer->name, "%s%s", device ? device->config->name : "frontend",
+		      second ? "+standby" : "") >= 0);
+	id.name = peer->name;
+	path = proc_path(memory->proc, "bus", peer->name);
 	r = links_open(peer);
 	if (r < 0)
 		return r;
@@ -71,15 +84,14 @@ static int open_peers(struct memory *memory)
 {
 	int r;
 
-	memory->peers = calloc(memory->n_devices + 1, sizeof(*memory->peers));
+	memory->peers = calloc(2 * memory->n_devices + 1, sizeof(*memory->peers));
 	check(memory->peers);
-	memory->n_peers = memory->n_devices + 1;
-	for (size_t i = 0; i < memory->n_peers; i++)
-		memory->peers[i].listen_fd = memory->peers[i].link_fd = -1;
-	r = open_peer(memory, &memory->peers[0], "frontend", NULL);
-	for (size_t i = 0; r == 0 && i < memory->n_devices; i++)
-		r = open_peer(memory, &memory->peers[i + 1], memory->devices[i].config->name,
-			&memory->devices[i]);
+	r = open_peer(memory, NULL, false);
+	for (size_t i = 0; r == 0 && i < memory->n_devices; i++) {
+		r = open_peer(memory, &memory->devices[i], false);
+		if (r == 0 && memory->devices[i].config->standby)
+			r = open_peer(memory, &memory->devices[i], true);
+	}
 	return r;
 }
 
@@ -123,6 +135,7 @@ void memory_stop(struct proc *proc)
 	for (size_t i = 0; i < memory->n_peers; i++) {
 		bus_server_free(memory->peers[i].bus);
 		links_close(&memory->peers[i]);
+		free(memory->peers[i].name);
 	}
 	for (size_t i = 0; i < memory->n_devices; i++)
 		records_close(&memory->devices[i]);

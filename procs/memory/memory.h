@@ -28,15 +28,16 @@ struct device {
 	uint64_t ledger_bytes;
 	Bh__Desired *desired;       /* never NULL */
 	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
-	struct bus_request *watch;  /* the worker's, waiting for a newer generation; or NULL */
+	const struct peer *serving; /* of two instances the one that reported last; NULL = none yet */
 };
 
 /** struct peer - a process of the suite that may speak to us */
 struct peer {
 	struct memory *memory;
-	const char *name;
+	char *name;                 /* "frontend", "net0", "net0+standby" */
 	enum role role;
 	struct device *device;      /* workers: theirs; frontend: NULL */
+	struct bus_request *watch;  /* a worker's, waiting for a newer generation; or NULL */
 	struct bus_server *bus;
 	int listen_fd;
 	int link_fd;                /* the connection; -1 = not there now */
@@ -51,7 +52,7 @@ struct memory {
 	struct proc *proc;
 	struct device *devices;
 	size_t n_devices;
-	struct peer *peers;         /* the frontend, then one for each device */
+	struct peer *peers;         /* the frontend, then the worker of each device, or both its instances */
 	size_t n_peers;
 	struct bus_server *ctl;
 	struct bus_request *watch;  /* the frontend's; or NULL */
@@ -66,6 +67,9 @@ void memory_stop(struct proc *proc);
 
 /** memory_device() - by name, if this peer may ask about it: workers about their own only; or NULL */
 struct device *memory_device(struct memory *memory, const char *peer, const char *name);
+
+/** memory_peer() - by the name of its endpoint; or NULL */
+struct peer *memory_peer(struct memory *memory, const char *name);
 
 /* records.c */
 int records_open(struct device *device);

@@ -149,17 +149,26 @@ static int check_rings(struct device *device, const Bh__Desired *desired, char *
 	return 0;
 }
 
-static void answer_worker(struct device *device)
+static void answer_worker(struct peer *peer)
 {
 	Bh__WatchDesiredReply reply = BH__WATCH_DESIRED_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
 
-	if (!device->watch)
+	if (!peer->watch)
 		return;
-	reply.generation = device->desired->generation;
+	reply.generation = peer->device->desired->generation;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
 	body.watch_desired_reply = &reply;
-	bus_request_reply(ptr_steal(&device->watch), &body);
+	bus_request_reply(ptr_steal(&peer->watch), &body);
+}
+
+static void answer_workers(struct device *device)
+{
+	struct memory *memory = device->memory;
+
+	for (size_t i = 0; i < memory->n_peers; i++)
+		if (memory->peers[i].device == device)
+			answer_worker(&memory->peers[i]);
 }
 
 static int put_in_force(struct device *device, Bh__Desired *desired)
@@ -173,7 +182,7 @@ static int put_in_force(struct device *device, Bh__Desired *desired)
 	bh__desired__free_unpacked(device->desired, NULL);
 	device->desired = desired;
 	vault_collect(device->vault, desired);
-	answer_worker(device);
+	answer_workers(device);
 	return 0;
 }
 
@@ -227,25 +236,26 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 
 static void on_worker_gone(void *data, struct bus_request *request)
 {
-	struct device *device = data;
+	struct peer *peer = data;
 
-	if (device->watch == request)
-		device->watch = NULL;
+	if (peer->watch == request)
+		peer->watch = NULL;
 }
 
 int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
 {
-	struct device *device =
-		memory_device(context, bus_request_peer(request), msg->watch_desired->device);
+	const char *name = bus_request_peer(request);
+	struct device *device = memory_device(context, name, msg->watch_desired->device);
+	struct peer *peer = memory_peer(context, name);
 
 	if (!device)
 		return -ENOENT;
-	if (device->watch)
-		bus_request_drop(device->watch);
-	device->watch = request;
-	bus_request_on_gone(request, on_worker_gone, device);
+	if (peer->watch)
+		bus_request_drop(peer->watch);
+	peer->watch = request;
+	bus_request_on_gone(request, on_worker_gone, peer);
 	if (device->desired->generation > msg->watch_desired->generation)
-		answer_worker(device);
+		answer_worker(peer);
 	return 0;
 }
 
@@ -273,6 +283,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 	}
 	bh__observed__free_unpacked(device->observed, NULL);
 	device->observed = observed;
+	device->serving = memory_peer(context, bus_request_peer(request));
 	body.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED_REPLY;
 	body.report_observed_reply = &reply;
 	bus_request_reply(request, &body);

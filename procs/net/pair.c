@@ -156,11 +156,13 @@ static void sleep_until_work(struct net_pair *pair, enum rx_status rx)
 static void *pair_main(void *data)
 {
 	struct net_pair *pair = data;
+	struct device *device = pair->net->device;
 
+	device_thread_begin(device, pair->index);
 	while (pass_gate(&pair->net->gate)) {
 		enum rx_status rx;
 
-		if (map_poisoned(pair->net->device->map)) {
+		if (map_poisoned(device->map)) {
 			for (unsigned int i = 0; i < pair->n_tx; i++)
 				device_queue_broken(pair->tx[i], "the file behind guest memory was cut short");
 			if (pair->rx.queue)
@@ -173,6 +175,7 @@ static void *pair_main(void *data)
 			continue;
 		sleep_until_work(pair, rx);
 	}
+	device_thread_end(device, pair->index);
 	return NULL;
 }
 

@@ -13,7 +13,7 @@ class Device:
     """One [device NAME] section."""
 
     def __init__(self, name='net0', socket=None, backend='tap', tap='tap0', mac=None, mtu=None, queue_pairs=1,
-                 mode='server', generate=None):
+                 mode='server', generate=None, standby=False):
         self.name = name
         self.socket = socket
         self.backend = backend
@@ -23,12 +23,14 @@ class Device:
         self.queue_pairs = queue_pairs
         self.mode = mode
         self.generate = generate
+        self.standby = standby
 
     def section(self):
         pairs = [('type', 'net'), ('socket', self.socket), ('backend', self.backend),
                  ('tap', self.tap if self.backend == 'tap' else None), ('mac', self.mac), ('mtu', self.mtu),
                  ('queue-pairs', self.queue_pairs if self.queue_pairs > 1 else None),
-                 ('mode', self.mode if self.mode != 'server' else None), ('generate', self.generate)]
+                 ('mode', self.mode if self.mode != 'server' else None), ('generate', self.generate),
+                 ('standby', 'yes' if self.standby else None)]
         return '\n'.join([f'[device {self.name}]'] + [f'{key}={value}' for key, value in pairs if value is not None])
 
 
@@ -108,6 +110,16 @@ class Bulkhead:
         wait_until(lambda: [pid for pid in self.processes().get(f'bulkhead-{role}'[:15], []) if pid != old],
                    f'{role} is started again', 10, 0.005)
         return old
+
+    def workers(self):
+        """(pid that serves, pid that stands by) of the first device, once there are both."""
+        def both():
+            found = [process for guest in self.status()['guests'] for process in guest.get('processes', [])
+                     if process['role'] == 'net' and process['pid']]
+            serving = [process['pid'] for process in found if not process['standby']]
+            waiting = [process['pid'] for process in found if process['standby']]
+            return (serving[0], waiting[0]) if len(serving) == 1 and len(waiting) == 1 else None
+        return wait_until(both, 'one worker serves, one stands by', 10, 0.005)
 
     def device_counters(self, name='net0'):
         for guest in self.status()['guests']:

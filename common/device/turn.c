@@ -1,0 +1,121 @@
+/*
+ * Whose turn it is to serve. The instance that holds the ledger's locks serves; any other stands by: a
+ * thread of it waits in line, and wakes the loop when the turn has come, by the holder's death or because
+ * it gave it up. The thread that got the lock keeps it: a lock is its thread's, not its process's.
+ */
+#include "device/core.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+
+int turn_open(struct turn *turn, int ledger_fd)
+{
+	int r = ledger_locks_open(&turn->locks, ledger_fd);
+
+	/* a file of a release that knew no locks: there is nobody to share it with */
+	return r == -ENODATA ? 0 : r;
+}
+
+bool turn_take(struct turn *turn)
+{
+	if (!turn->locks)
+		return true;
+	if (!ledger_lock_try(turn->locks, LOCK_SERVE))
+		return false;
+	ledger_lock_take(turn->locks, LOCK_LOOP);
+	turn->ours = true;
+	return true;
+}
+
+static void *wait_main(void *data)
+{
+	struct turn *turn = data;
+	uint64_t one = 1;
+
+	ledger_lock_take(turn->locks, LOCK_SERVE);
+	check(write(turn->wake_fd, &one, sizeof(one)) == sizeof(one));
+	sem_wait(&turn->give);
+	ledger_lock_drop(turn->locks, LOCK_SERVE);
+	return NULL;
+}
+
+static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct turn *turn = data;
+	uint64_t n;
+
+	if (read(fd, &n, sizeof(n)) != sizeof(n))
+		return 0;
+	/* the former holder's threads are dying: each leaves its lock with its last instruction */
+	ledger_lock_take(turn->locks, LOCK_LOOP);
+	turn->ours = true;
+	turn->on_turn(turn->data);
+	return 0;
+}
+
+int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data)
+{
+	sigset_t all, old;
+	int r;
+
+	turn->on_turn = on_turn;
+	turn->data = data;
+	turn->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (turn->wake_fd < 0)
+		return -errno;
+	r = sd_event_add_io(event, &turn->wake_source, turn->wake_fd, EPOLLIN, on_wake, turn);
+	if (r < 0)
+		return r;
+	/* before the watch of the record: the guest waits */
+	r = sd_event_source_set_priority(turn->wake_source, SD_EVENT_PRIORITY_IMPORTANT);
+	if (r < 0)
+		return r;
+	sem_init(&turn->give, 0, 0);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = -pthread_create(&turn->waiter, NULL, wait_main, turn);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	turn->waits = r == 0;
+	return r;
+}
+
+void turn_give(struct turn *turn)
+{
+	if (turn->ours) {
+		ledger_lock_drop(turn->locks, LOCK_LOOP);
+		if (turn->waits) {
+			sem_post(&turn->give);
+			pthread_join(turn->waiter, NULL);
+			turn->waits = false;
+		} else {
+			ledger_lock_drop(turn->locks, LOCK_SERVE);
+		}
+		turn->ours = false;
+	}
+	turn->wake_source = sd_event_source_disable_unref(turn->wake_source);
+	/* a thread that still stands in line goes with the process, and needs these until then */
+	if (turn->waits)
+		return;
+	turn->wake_fd = fd_close(turn->wake_fd);
+	turn->locks = ledger_locks_close(turn->locks);
+}
+
+void device_thread_begin(struct device *device, unsigned int i)
+{
+	struct turn *turn = &device->core->turn;
+
+	if (turn->locks)
+		ledger_lock_take(turn->locks, LOCK_THREAD + i);
+}
+
+void device_thread_end(struct device *device, unsigned int i)
+{
+	struct turn *turn = &device->core->turn;
+
+	if (turn->locks)
+		ledger_lock_drop(turn->locks, LOCK_THREAD + i);
+}
