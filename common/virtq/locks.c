@@ -31,10 +31,9 @@ struct part {
 _Static_assert(sizeof(union slot) == LEDGER_LOCK_BYTES, "a mutex fits its slot");
 _Static_assert(LEDGER_LOCKS_AT + sizeof(struct part) == PAGE_BYTES, "the part ends with the page");
 
-
 static struct part *part_of(struct ledger_locks *locks)
 {
-	return (struct part *)((uint8_t *)locks + LEDGER_LOCKS_AT);
+	return (struct part *)(void *)((uint8_t *)locks + LEDGER_LOCKS_AT);
 }
 
 static int map_page(int fd, struct ledger_locks **ret_locks)
@@ -72,7 +71,7 @@ static int init_all(struct part *part)
 
 int ledger_locks_create(int ledger_fd)
 {
-	struct ledger_locks *locks;
+	struct ledger_locks *locks = NULL;
 	int r = map_page(ledger_fd, &locks);
 
 	if (r < 0)
@@ -84,7 +83,7 @@ int ledger_locks_create(int ledger_fd)
 
 int ledger_locks_open(struct ledger_locks **ret_locks, int ledger_fd)
 {
-	struct ledger_locks *locks;
+	struct ledger_locks *locks = NULL;
 	int r = map_page(ledger_fd, &locks);
 
 	if (r < 0)

@@ -232,7 +232,8 @@ START_TEST(test_receive_chain)
 	net_frame_make(frame, sizeof(frame), 3);
 	rig_ok(net_send(&n, 0, frame, sizeof(frame)), n.why);
 	/* a mergeable frame may begin in a short buffer and wait for another one: that is no fault */
-	if (strcmp(row->what, "less than the frame") && strcmp(row->what, "less than a header"))
+	if (strcmp(row->what, "less than the frame") != 0 &&
+	    strcmp(row->what, "less than a header") != 0)
 		judge(row, watch(r));
 	rig_ok(net_pump(&n, 1, 50, 200), n.why);
 	rig_ok(vu_get_vring_base(&n.c, 1, &base), n.c.why);
@@ -284,7 +285,7 @@ END_TEST
 START_TEST(test_broken_packed_ring_stops_and_says_so)
 {
 	struct ring *r = &n.rings[1];
-	uint16_t n_desc = _i == 0 ? 1 : r->cfg.size;
+	uint16_t n_desc;
 
 	open_two_pairs(true, 0);
 	n_desc = _i == 0 ? 1 : r->cfg.size;

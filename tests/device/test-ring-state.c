@@ -224,9 +224,9 @@ START_TEST(test_one_pair_may_start_before_the_other)
 	rig_ok(net_make_rings(&n), n.why);
 	rig_ok(net_set_memory(&n), n.why);
 	for (uint16_t pair = 0; pair < 2; pair++) {
-		for (uint16_t i = 2 * pair; i < 2 * pair + 2; i++) {
-			rig_ok(net_start_ring(&n, i), n.why);
-			rig_ok(net_enable(&n, i, true), n.why);
+		for (unsigned i = 2U * pair; i < 2U * pair + 2; i++) {
+			rig_ok(net_start_ring(&n, (uint16_t)i), n.why);
+			rig_ok(net_enable(&n, (uint16_t)i, true), n.why);
 		}
 		rig_ok(net_fill(&n, pair), n.why);
 		rig_ok(net_pump(&n, 0, 100, 200), n.why);

@@ -115,7 +115,7 @@ int vu_get_config(struct vu_client *c, const struct vu_config_head *head, void *
 		return -EPROTO;
 	if (!msg.head.size)
 		return VU_E_REFUSED;
-	if (msg.head.size != size || memcmp(msg.body.bytes, head, 8))
+	if (msg.head.size != size || memcmp(msg.body.bytes, head, 8) != 0)
 		return -EPROTO;
 	memcpy(ret_bytes, msg.body.bytes + sizeof(*head), head->size);
 	return 0;

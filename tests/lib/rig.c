@@ -53,11 +53,11 @@ static int hear(char *ret_line)
 	struct pollfd p = { .fd = witness_fd, .events = POLLIN };
 
 	if (poll(&p, 1, WITNESS_MS) <= 0) {
-		strcpy(ret_line, "!the witness is stuck");
+		(void)snprintf(ret_line, 256, "!the witness is stuck");
 		return -1;
 	}
 	if (recv(witness_fd, ret_line, 256, MSG_WAITALL) != 256) {
-		strcpy(ret_line, "!the witness died");
+		(void)snprintf(ret_line, 256, "!the witness died");
 		return -1;
 	}
 	return ret_line[0] == '.' ? 0 : -1;

@@ -413,7 +413,7 @@ int ring_check(struct ring *r)
 
 	if (r->fault[0])
 		return -EBADMSG;
-	if (!r->cfg.packed && memcmp(r->shadow, r->desc, sizeof(*r->desc) * r->cfg.size))
+	if (!r->cfg.packed && memcmp(r->shadow, r->desc, sizeof(*r->desc) * r->cfg.size) != 0)
 		return ring_fault(r, "the descriptor table was written to");
 	if (!r->cfg.packed && r->avail[1] != r->next_avail)
 		return ring_fault(r, "the avail index was written to");
