@@ -17,6 +17,7 @@
 
 #define PART_ALIGN LEDGER_SHAPED_AT /* of the file format, whatever the page size here is */
 #define INFLIGHT_ALIGN 64
+#define PACKED_WRAP 0x8000u
 #define N_QUEUES_MAX 4096
 #define QUEUE_SIZE_MAX 32768
 #define STATE_BYTES_MAX (64 << 20)
@@ -185,9 +186,18 @@ void *ledger_inflight(const struct ledger *ledger, uint32_t queue)
 		queue * ledger_inflight_bytes(ledger->queue_size_max);
 }
 
+/* Chains in flight lie between what was used and what was taken: without them the ring stands at what was
+ * used, but for what was lost already when it was started there. */
 uint32_t ledger_base(const struct ledger_queue *queue)
 {
+	uint32_t slot = (queue->used_idx & ~PACKED_WRAP) + queue->skew;
+	uint32_t wrap = queue->used_idx & PACKED_WRAP;
+
 	if (!queue->packed)
-		return queue->avail_idx;
-	return queue->avail_idx | (uint32_t)queue->used_idx << 16;
+		return (uint16_t)(queue->used_idx + queue->skew);
+	if (slot >= queue->size) {
+		slot -= queue->size;
+		wrap ^= PACKED_WRAP;
+	}
+	return (slot & ~PACKED_WRAP) | wrap | (uint32_t)queue->used_idx << 16;
 }

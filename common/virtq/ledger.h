@@ -98,6 +98,7 @@ void ledger_close(struct ledger *ledger);
 /** ledger_inflight() - the in-flight region of one queue; NULL in a ledger opened read-only */
 void *ledger_inflight(const struct ledger *ledger, uint32_t queue);
 
-/** ledger_base() - the position of a ring encoded as in GET_VRING_BASE. Behind a worker that died with
- * chains in hand it is where the next one goes on, not a ring with nothing in flight. */
+/** ledger_base() - the position of a ring with nothing in flight, encoded as in GET_VRING_BASE: chains that a
+ * dead worker had in hand are offered again. Written by a worker that a guest may have taken over: any
+ * content has an answer. */
 uint32_t ledger_base(const struct ledger_queue *queue);

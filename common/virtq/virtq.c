@@ -116,7 +116,7 @@ struct virtq *virtq_stop(struct virtq *vq)
 
 uint32_t virtq_base(const struct virtq *vq)
 {
-	return vq->packed ? vq->taken | (uint32_t)vq->used << 16 : vq->taken;
+	return ledger_base(vq->ledger);
 }
 
 static void forget_window(struct virtq *vq)

@@ -80,7 +80,7 @@ int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct m
  * Chains in the window that were not taken are as if never seen. */
 struct virtq *virtq_stop(struct virtq *vq);
 
-/** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE */
+/** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */
 uint32_t virtq_base(const struct virtq *vq);
 
 /** virtq_remap() - guest memory changed: resolve the ring addresses again, forget the window.

@@ -155,6 +155,42 @@ START_TEST(test_completion_in_any_order_returns_each_chain_once)
 }
 END_TEST
 
+/* --- Stopped, and begun anew --- */
+
+/* A worker died with chains in hand, and the ring is to stop: where it stands is where the next driver's
+ * session serves each of them, once. */
+START_TEST(test_ring_stopped_behind_a_death_has_nothing_in_flight)
+{
+	struct virtq_setup setup;
+	struct virtq_chain *chain;
+
+	begin(_i, 8);
+	rig_start(&rig);
+	for (uint32_t i = 0; i < 8; i++)
+		ck_assert(post1(i));
+	ck_assert_uint_eq(rig_serve(&rig, 2), 2);
+	ck_assert_uint_eq(rig_reap_all(&rig, 0), 2);
+	ck_assert_int_eq(virtq_fill(rig.vq, 4), 4);
+	chain = virtq_window(rig.vq, 0);
+	virtq_take(rig.vq, 3);
+	virtq_complete(rig.vq, chain, chain->in_bytes);
+	virtq_publish(rig.vq);
+	virtq_stop(rig.vq); /* two are taken: as if it were dead */
+	setup = driver_setup(&rig.d, 2);
+	setup.base = ledger_base(&rig.ledger); /* what its ledger alone says */
+	rig_start(&rig);
+	ck_assert_uint_eq(virtq_base(rig.vq), setup.base);
+	ck_assert_uint_eq(rig_serve(&rig, 1), 1);
+	setup.base = virtq_base(rig.vq);
+	virtq_stop(rig.vq);
+	ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight), 0);
+	ck_assert_uint_eq(rig_serve(&rig, 8), 4);
+	ck_assert_uint_eq(rig_reap_all(&rig, 2), 6);
+	ck_assert_uint_eq(rig.d.n_free, 8);
+	rig_deinit(&rig);
+}
+END_TEST
+
 /* --- The window --- */
 
 START_TEST(test_window_that_is_not_taken_was_never_seen)
@@ -919,6 +955,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_ring_of_any_size_goes_round_many_times, 0, 2 * 17);
 	tcase_add_loop_test(tc, test_chains_of_all_lengths_go_round, 0, 2);
 	tcase_add_loop_test(tc, test_completion_in_any_order_returns_each_chain_once, 0, 2);
+	tcase_add_loop_test(tc, test_ring_stopped_behind_a_death_has_nothing_in_flight, 0, 2);
 	tcase_add_loop_test(tc, test_window_that_is_not_taken_was_never_seen, 0, 2);
 	tcase_add_loop_test(tc, test_taken_chains_stay_valid_while_others_pass, 0, 2);
 	tcase_add_loop_test(tc, test_length_is_never_more_than_was_writable, 0, 2);
