@@ -101,7 +101,10 @@ static int load_config(struct proc *proc, const struct arguments *args, const ch
 	return -EINVAL;
 }
 
-/* One directory for each guest; the sockets in it are reached by the suite's own users only. */
+/*
+ * One directory for each guest; the sockets in it are reached by the suite's own users only. Whichever process
+ * is first makes it, for the others too: each may add its sockets, and none can remove those of another user.
+ */
 static int make_directories(struct proc *proc)
 {
 	static const char *const subs[] = { "", "/bus", "/link" };
@@ -111,7 +114,7 @@ static int make_directories(struct proc *proc)
 		_cleanup_free_ char *path = NULL;
 
 		check(asprintf(&path, "%s%s", proc->runtime_dir, subs[i]) >= 0);
-		if (mkdir(path, i == 0 ? 0755 : 0770) < 0 && errno != EEXIST) {
+		if (mkdir(path, 01770) < 0 && errno != EEXIST) {
 			log_error("cannot make the directory %s: %s", path, strerror(errno));
 			return -errno;
 		}
