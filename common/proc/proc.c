@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "build-config.h"
 #include "fd/fdstore.h"
+#include "proc/backoff.h"
 
 struct arguments {
 	const char *instance;
@@ -213,6 +214,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	r = fdstore_init();
 	if (r < 0)
 		log_error("cannot take over the descriptors of the service manager: %s", strerror(-r));
+	backoff_begin();
 	guest = strdup(args.instance);
 	check(guest);
 	if (r >= 0)
@@ -231,6 +233,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 
 void proc_ready(struct proc *proc)
 {
+	backoff_done();
 	(void)sd_notify(0, "READY=1");
 }
 

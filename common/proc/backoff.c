@@ -1,0 +1,57 @@
+/*
+ * A process that dies again and again before it is ready waits before it tries once more. Nobody but it can do that:
+ * a service manager that is told to give up, or to wait after each death, would do so after the death of a
+ * process that served. How often it happened lies in the fd store, in a memfd that is read and written.
+ */
+#include "proc/backoff.h"
+
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+
+#define NAME "starts"
+#define FREE_STARTS 4 /* these wait for nothing; then 10 ms, twice that, and so on up to a second */
+#define LAST_START 11
+
+static int starts_fd = -1;
+
+static void set_starts(uint32_t n)
+{
+	if (starts_fd >= 0 && pwrite(starts_fd, &n, sizeof(n), 0) != sizeof(n))
+		log_warning("cannot count the starts of this process");
+}
+
+void backoff_begin(void)
+{
+	uint32_t n = 0, ms;
+	struct timespec pause;
+
+	if (!fdstore_available())
+		return;
+	starts_fd = fdstore_take(NAME);
+	if (starts_fd < 0) {
+		starts_fd = memfd_create(NAME, MFD_CLOEXEC);
+		(void)fdstore_push(NAME, starts_fd);
+	} else if (pread(starts_fd, &n, sizeof(n), 0) != sizeof(n)) {
+		n = 0;
+	}
+	set_starts(MIN(n, UINT32_MAX - 1) + 1);
+	if (n < FREE_STARTS)
+		return;
+	ms = n < LAST_START ? 10u << (n - FREE_STARTS) : 1000;
+	if (n == LAST_START)
+		log_warning("ended %u times before it was ready: from now on it is tried once a second", n);
+	pause = (struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	(void)nanosleep(&pause, NULL);
+}
+
+void backoff_done(void)
+{
+	set_starts(0);
+}
