@@ -9,6 +9,10 @@
  * Names: up to 255 characters, no ':' and no control characters.
  */
 
+#define FDSTORE_MAX 4096           /* the units' FileDescriptorStoreMax= */
+#define FDSTORE_NAMES_BYTES 120000 /* of all names: one string of the next start's environment, which the
+                                    * kernel limits to 128 KiB; with more the process could not start */
+
 /** fdstore_init() - take over what the service manager passed; once, first thing in the process.
  * All of it becomes close-on-exec. */
 int fdstore_init(void);
@@ -16,8 +20,8 @@ int fdstore_init(void);
 /** fdstore_available() - whether a service manager listens to us */
 bool fdstore_available(void);
 
-/** fdstore_take() - the descriptor of that name, now the caller's; -ENOENT. With several of one name the
- * first is returned, in the order in which they were stored. */
+/** fdstore_take() - the descriptor of that name, now the caller's; -ENOENT. With several of one name any
+ * is returned. */
 int fdstore_take(const char *name);
 
 /** fdstore_next() - the name of some descriptor that nobody has taken, with this prefix; NULL when none */

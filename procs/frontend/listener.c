@@ -136,17 +136,18 @@ static bool is_at(int fd, const struct config_device *config)
 		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-static void store_name(char *buf, size_t n, const struct config_device *config)
-{
-	snprintf(buf, n, "listen.%s", config->name);
-}
 
 int listener_open(const struct config_device *config)
 {
 	char name[64];
 	int fd;
 
-	store_name(name, sizeof(name), config);
+	/* whoever started us chose it, wherever it lies */
+	snprintf(name, sizeof(name), "passed.%s", config->name);
+	fd = fdstore_take(name);
+	if (fd >= 0)
+		return fd;
+	snprintf(name, sizeof(name), "listen.%s", config->name);
 	fd = fdstore_take(name);
 	if (fd >= 0 && is_at(fd, config))
 		return fd;

@@ -4,48 +4,41 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
-#include "config/config.h"
+#include "store.h"
 
 /*
- * A process under the launcher, with the contract that systemd gives: a notification socket, a store of
- * descriptors that come back by name at each start, a restart whatever it died of.
+ * What the files of this process share. A process under the launcher has the contract that systemd gives: a
+ * notification socket, a store of descriptors that come back by name at each start, a watchdog, and a
+ * restart whatever it died of.
  */
 
-#define STORE_MAX 4096
-
 struct launcher;
-
-/** struct stored - a descriptor kept for a child */
-struct stored {
-	char *name;
-	int fd;
-};
 
 struct child {
 	struct launcher *launcher;
 	struct guest *guest;
-	const char *role;          /* "memory", "frontend", or a device's type */
+	char *role;                /* "memory", "frontend", or a device's type */
 	char *instance;            /* GUEST or GUEST:DEVICE */
+	char *title;               /* role and instance, for the log */
 	pid_t pid;                 /* 0 = not running */
 	int pid_fd;
 	sd_event_source *source;   /* its end */
-	sd_event_source *timer;    /* its next start, after quick deaths */
-	struct stored *stored;     /* in the order in which they came */
-	size_t n_stored;
-	bool ready;                /* has been ready once: from then on its death is a restart */
-	bool failed;               /* ended before it was ever ready */
-	uint64_t started_usec;
-	unsigned int quick_deaths; /* in a row */
+	sd_event_source *timer;    /* its next start */
+	sd_event_source *watchdog; /* its next sign of life is due */
+	struct store store;
+	bool was_ready;            /* once, in any life: from then on its end is followed by a restart */
+	bool ready;                /* in this life */
 	unsigned int restarts;
 };
 
 /** struct guest - the processes of one guest */
 struct guest {
 	struct launcher *launcher;
-	struct config *config;
+	char *name;
 	char *config_path;
 	char *runtime_dir;         /* of the guest */
 	int lock_fd;
+	size_t n_devices;
 	struct child *children;    /* memory, frontend, then the workers */
 	size_t n_children;
 	bool failed;               /* did not start; its children are stopped */
@@ -53,6 +46,8 @@ struct guest {
 
 struct launcher {
 	sd_event *event;
+	char *program;             /* our own, where the next release will be found */
+	char **argv;               /* ours; borrowed */
 	char *runtime_dir;         /* of all guests */
 	char *libexec_dir;
 	bool build_tree;           /* programs lie in ROLE/bulkhead-ROLE */
@@ -61,26 +56,55 @@ struct launcher {
 	char *notify_path;
 	int notify_fd;
 	sd_event_source *notify_source;
+	uint64_t watchdog_usec;    /* of each child; 0 = none */
+	unsigned int executions;   /* how often we took our own place */
 	bool stopping;
 	bool announced;            /* said that all is up */
 	int status;                /* exit status */
 };
 
+/* child.c */
+/** child_init() - in place, in an array that does not move any more; role and instance are copied */
+void child_init(struct child *child, struct guest *guest, const char *role, const char *instance);
 /** child_start() - run its program; 0 | negative errno */
 int child_start(struct child *child);
+/** child_adopt() - watch a process that runs already under child->pid; 0 | negative errno */
+int child_adopt(struct child *child);
 /** child_kill() - send a signal, if it runs */
 void child_kill(struct child *child, int signal);
-/** child_store() - keep a descriptor (consumed always) under a name */
-void child_store(struct child *child, const char *name, int fd);
-void child_unstore(struct child *child, const char *name);
+/** child_heard() - it is alive, and has usec from now to say so again before it is killed; 0 = for ever */
+void child_heard(struct child *child, uint64_t usec);
 void child_free(struct child *child);
+
+/* guest.c */
+/** guest_open() - from its file, locked, with children that do not run yet; errors are logged */
+int guest_open(struct launcher *launcher, struct guest *guest, const char *file);
+/** guest_close() - also says, for the next launcher, that this one came to a good end */
+void guest_close(struct guest *guest);
+/** guest_note() - write into slot i of the lock file who we are, for whoever comes after us */
+void guest_note(const struct guest *guest, size_t slot, unsigned long number);
+
+#define SLOT_LAUNCHER 0            /* its pid; 0 = it has come to a good end */
+#define SLOT_EXECUTIONS 1          /* how often it took its own place */
+#define SLOT_CHILDREN 2            /* pids, from here on */
+#define SLOT_BYTES 11
 
 /* launcher.c */
 /** launcher_child_ended() - it is gone; decides what follows */
 void launcher_child_ended(struct child *child, int wait_status);
-/** launcher_child_ready() - it said so for the first time */
+/** launcher_child_ready() - it said so */
 void launcher_child_ready(struct child *child);
 
 /* notify.c */
+/** notify_open() - make the socket and set launcher->notify_path; 0 | negative errno */
 int notify_open(struct launcher *launcher);
+/** notify_watch() - obey what comes in from launcher->notify_fd; 0 | negative errno */
+int notify_watch(struct launcher *launcher);
 void notify_close(struct launcher *launcher);
+
+/* state.c */
+/** state_hand_over() - run the program at our path in our place; returns only when that failed (logged) */
+void state_hand_over(struct launcher *launcher);
+/** state_take_over() - what a former launcher left in that memfd (consumed always). 0 | negative errno: it
+ * cannot be read (logged); the former's processes die with us */
+int state_take_over(struct launcher *launcher, int fd);

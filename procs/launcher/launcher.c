@@ -6,16 +6,16 @@
 #include "launcher.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -25,12 +25,26 @@
 #include "build-config.h"
 #include "child.h"
 
-#define QUICK_USEC 1000000ULL     /* a life shorter than this is a quick death */
-#define QUICK_FREE 5              /* so many in a row are restarted at once */
-#define BACKOFF_MAX_USEC 5000000ULL
+#define LATER_USEC 1000000ULL
 #define STOP_USEC 5000000ULL
 
 /* --- Where the programs are --- */
+
+/* Where we were started from; what lies there now may be the next release. */
+static char *own_path(void)
+{
+	static const char gone[] = " (deleted)";
+	char path[PATH_MAX] = "";
+	ssize_t len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	char *copy;
+
+	check(len > 0 && *path == '/');
+	if (len > (ssize_t)strlen(gone) && strcmp(path + len - strlen(gone), gone) == 0)
+		path[len - (ssize_t)strlen(gone)] = '\0';
+	copy = strdup(path);
+	check(copy);
+	return copy;
+}
 
 static bool is_program(const char *dir, const char *rest)
 {
@@ -45,11 +59,9 @@ static int find_programs(struct launcher *launcher, const char *given)
 	_cleanup_free_ char *build = NULL, *installed = NULL;
 	const char *dirs[5] = { given ?: getenv("BULKHEAD_LIBEXEC") };
 	size_t n = dirs[0] ? 1 : 0;
-	char self[PATH_MAX];
-	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	_cleanup_free_ char *self = own_path();
 
-	if (len > 0 && n == 0) {
-		self[len] = '\0';
+	if (n == 0) {
 		*strrchr(self, '/') = '\0';
 		check(asprintf(&build, "%s/..", self) >= 0);
 		check(asprintf(&installed, "%s/../libexec/bulkhead", self) >= 0);
@@ -73,39 +85,22 @@ static int find_programs(struct launcher *launcher, const char *given)
 
 /* --- Start and restart --- */
 
-static int on_backoff(sd_event_source *source, uint64_t usec, void *data)
+static int on_start_again(sd_event_source *source, uint64_t usec, void *data);
+
+static void start_later(struct child *child)
+{
+	child->timer = sd_event_source_disable_unref(child->timer);
+	(void)sd_event_add_time_relative(child->launcher->event, &child->timer, CLOCK_MONOTONIC, LATER_USEC,
+		0, on_start_again, child);
+}
+
+static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct child *child = data;
 
-	if (child->pid == 0 && !child->launcher->stopping)
-		(void)child_start(child);
+	if (child->pid == 0 && !child->launcher->stopping && child_start(child) < 0)
+		start_later(child);
 	return 0;
-}
-
-static uint64_t backoff_usec(struct child *child)
-{
-	uint64_t now;
-
-	sd_event_now(child->launcher->event, CLOCK_MONOTONIC, &now);
-	child->quick_deaths = now - child->started_usec < QUICK_USEC ? child->quick_deaths + 1 : 0;
-	if (child->quick_deaths <= QUICK_FREE)
-		return 0;
-	return MIN(1000ULL << MIN(child->quick_deaths - QUICK_FREE, 20u), BACKOFF_MAX_USEC);
-}
-
-static void restart(struct child *child)
-{
-	uint64_t usec = backoff_usec(child);
-
-	child->restarts++;
-	if (usec == 0) {
-		if (child_start(child) == 0)
-			return;
-		usec = QUICK_USEC;
-	}
-	child->timer = sd_event_source_disable_unref(child->timer);
-	(void)sd_event_add_time_relative(child->launcher->event, &child->timer, CLOCK_MONOTONIC, usec, 0,
-		on_backoff, child);
 }
 
 static void stop_guest(struct guest *guest)
@@ -134,7 +129,7 @@ static void announce(struct launcher *launcher)
 {
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		for (size_t j = 0; j < launcher->guests[i].n_children; j++)
-			if (!launcher->guests[i].failed && !launcher->guests[i].children[j].ready)
+			if (!launcher->guests[i].failed && !launcher->guests[i].children[j].was_ready)
 				return;
 	if (launcher->announced || launcher->stopping)
 		return;
@@ -142,38 +137,50 @@ static void announce(struct launcher *launcher)
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		if (!launcher->guests[i].failed)
 			log_notice("guest %s is served: %zu device(s), %zu processes",
-				launcher->guests[i].config->guest,
-				launcher->guests[i].config->n_devices, launcher->guests[i].n_children);
+				launcher->guests[i].name,
+				launcher->guests[i].n_devices, launcher->guests[i].n_children);
 	(void)sd_notify(0, "READY=1");
 }
 
 void launcher_child_ready(struct child *child)
 {
-	child->ready = true;
+	child->ready = child->was_ready = true;
 	announce(child->launcher);
 }
 
+static void give_up_guest(struct child *child)
+{
+	struct launcher *launcher = child->launcher;
+
+	log_error("guest %s is not served: its %s process could not start", child->guest->name, child->role);
+	launcher->status = EXIT_FAILURE;
+	stop_guest(child->guest);
+	announce(launcher);
+	end_if_done(launcher);
+}
+
+/* A process that dies again and again before it is ready backs off by itself, whatever kills it. One that ended
+ * with an error before it was ready has nothing to try again at once. */
 void launcher_child_ended(struct child *child, int wait_status)
 {
 	struct launcher *launcher = child->launcher;
+	bool exited = WIFEXITED(wait_status);
+	bool gave_up = exited && WEXITSTATUS(wait_status) && !child->ready;
 
 	if (launcher->stopping || child->guest->failed) {
 		end_if_done(launcher);
 		return;
 	}
-	if (!child->ready && WIFEXITED(wait_status) && WEXITSTATUS(wait_status)) {
-		log_error("guest %s is not served: its %s process could not start",
-			child->guest->config->guest, child->role);
-		launcher->status = EXIT_FAILURE;
-		stop_guest(child->guest);
-		announce(launcher);
-		end_if_done(launcher);
+	if (!child->was_ready && gave_up) {
+		give_up_guest(child);
 		return;
 	}
-	log_notice("%s %s (pid gone) %s %d; starting it again", child->role, child->instance,
-		WIFSIGNALED(wait_status) ? "was killed by signal" : "ended with status",
-		WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : WEXITSTATUS(wait_status));
-	restart(child);
+	child->restarts++;
+	log_notice("%s %s %d; starting it again", child->title,
+		exited ? "ended with status" : "was killed by signal",
+		exited ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status));
+	if (gave_up || child_start(child) < 0)
+		start_later(child);
 }
 
 /* --- The end: workers and frontend first, memory last --- */
@@ -205,95 +212,32 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 	return 0;
 }
 
-/* --- Setting up a guest --- */
+/* --- Our own place --- */
 
-static int lock_guest(struct guest *guest)
+static int on_hand_over(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
 {
-	_cleanup_free_ char *path = NULL;
+	struct launcher *launcher = data;
+	struct timespec now;
 
-	if (mkdir(guest->runtime_dir, 0755) < 0 && errno != EEXIST) {
-		log_error("cannot make the directory %s: %s", guest->runtime_dir, strerror(errno));
-		return -errno;
-	}
-	check(asprintf(&path, "%s/lock", guest->runtime_dir) >= 0);
-	guest->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (guest->lock_fd >= 0 && flock(guest->lock_fd, LOCK_EX | LOCK_NB) == 0)
+	if (launcher->stopping)
 		return 0;
-	log_error("guest %s is already being served (%s is locked); stop the other instance first",
-		guest->config->guest, path);
-	return -EBUSY;
-}
-
-static void add_child(struct guest *guest, const char *role, const char *device)
-{
-	struct child *child = &guest->children[guest->n_children++];
-
-	*child = (struct child){ .launcher = guest->launcher, .guest = guest, .role = role, .pid_fd = -1 };
-	check(asprintf(&child->instance, "%s%s%s", guest->config->guest, device ? ":" : "",
-		      device ?: "") >= 0);
-}
-
-/* The first instances come first: what whoever started us passed goes to the first of them. */
-static void add_workers(struct guest *guest)
-{
-	const struct config *config = guest->config;
-
-	for (size_t i = 0; i < config->n_devices; i++)
-		add_child(guest, config->devices[i].type, config->devices[i].name);
-	for (size_t i = 0; i < config->n_devices; i++) {
-		_cleanup_free_ char *second = NULL;
-
-		check(asprintf(&second, "%s:standby", config->devices[i].name) >= 0);
-		if (config->devices[i].standby)
-			add_child(guest, config->devices[i].type, second);
-	}
-}
-
-static int open_guest(struct launcher *launcher, struct guest *guest, const char *file)
-{
-	_cleanup_free_ char *error = NULL;
-	char *line, *rest;
-	int r;
-
-	*guest = (struct guest){ .launcher = launcher, .lock_fd = -1 };
-	r = config_load(file, &guest->config, &error);
-	if (r < 0) {
-		for (rest = error; (line = strsep(&rest, "\n"));)
-			log_error("%s", line);
-		return r;
-	}
-	guest->config_path = realpath(file, NULL);
-	check(guest->config_path);
-	check(asprintf(&guest->runtime_dir, "%s/%s", launcher->runtime_dir, guest->config->guest) >= 0);
-	r = lock_guest(guest);
-	if (r < 0)
-		return r;
-	guest->children = calloc(2 * guest->config->n_devices + 2, sizeof(*guest->children));
-	check(guest->children);
-	add_child(guest, "memory", NULL);
-	add_child(guest, "frontend", NULL);
-	add_workers(guest);
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		(unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+	state_hand_over(launcher);
+	(void)sd_notify(0, "READY=1");
 	return 0;
 }
 
-static void close_guest(struct guest *guest)
-{
-	for (size_t i = 0; i < guest->n_children; i++)
-		child_free(&guest->children[i]);
-	free(guest->children);
-	fd_close(guest->lock_fd);
-	free(guest->runtime_dir);
-	free(guest->config_path);
-	config_free(guest->config);
-	guest->n_children = 0;
-}
+/* --- Life --- */
 
 static void hand_over(struct guest *guest, const struct launch *launch)
 {
 	for (size_t i = 0; i < launch->n_fds; i++) {
 		const struct launch_fd *passed = &launch->fds[i];
+		struct child *child = &guest->children[passed->for_frontend ? 1 : 2];
 
-		child_store(&guest->children[passed->for_frontend ? 1 : 2], passed->name, passed->fd);
+		(void)store_add(&child->store, passed->name, passed->fd);
 	}
 }
 
@@ -304,9 +248,9 @@ static void open_guests(struct launcher *launcher, const struct launch *launch)
 	for (size_t i = 0; i < launch->n_files; i++) {
 		struct guest *guest = &launcher->guests[launcher->n_guests];
 
-		if (open_guest(launcher, guest, launch->files[i]) < 0) {
+		if (guest_open(launcher, guest, launch->files[i]) < 0) {
 			launcher->status = EXIT_FAILURE;
-			close_guest(guest);
+			guest_close(guest);
 			continue;
 		}
 		if (launcher->n_guests++ == 0)
@@ -314,58 +258,99 @@ static void open_guests(struct launcher *launcher, const struct launch *launch)
 	}
 }
 
+/* Those that a former launcher left us run already. */
 static void start_guest(struct guest *guest)
 {
-	for (size_t i = 0; i < guest->n_children; i++)
-		if (child_start(&guest->children[i]) < 0)
+	for (size_t i = 0; !guest->failed && i < guest->n_children; i++)
+		if (guest->children[i].pid == 0 && child_start(&guest->children[i]) < 0)
 			log_error("cannot start the %s process: %s", guest->children[i].role, strerror(errno));
 }
 
 static int make_loop(struct launcher *launcher)
 {
+	static const struct {
+		int signal;
+		sd_event_signal_handler_t handler;
+	} signals[] = { { SIGTERM, on_stop }, { SIGINT, on_stop }, { SIGHUP, on_hand_over } };
 	sigset_t mask;
-	int r;
+	int r = sd_event_default(&launcher->event);
 
 	sigemptyset(&mask);
-	sigaddset(&mask, SIGTERM);
-	sigaddset(&mask, SIGINT);
 	sigaddset(&mask, SIGCHLD);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&mask, signals[i].signal);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
-	if ((r = sd_event_default(&launcher->event)) < 0 ||
-		(r = sd_event_add_signal(launcher->event, NULL, SIGTERM, on_stop, launcher)) < 0 ||
-		(r = sd_event_add_signal(launcher->event, NULL, SIGINT, on_stop, launcher)) < 0)
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(signals); i++)
+		r = sd_event_add_signal(launcher->event, NULL, signals[i].signal, signals[i].handler,
+			launcher);
+	if (r >= 0)
+		r = sd_event_set_watchdog(launcher->event, true);
+	if (r < 0)
+		log_error("cannot make the event loop: %s", strerror(-r));
+	return r;
+}
+
+static int open_all(struct launcher *launcher, const struct launch *launch)
+{
+	int r = make_loop(launcher);
+
+	if (r < 0)
 		return r;
+	if (launch->state_fd >= 0) {
+		r = state_take_over(launcher, launch->state_fd);
+		return r < 0 ? r : notify_watch(launcher);
+	}
 	if (mkdir(launcher->runtime_dir, 0755) < 0 && errno != EEXIST)
-		return -errno;
-	return notify_open(launcher);
+		r = -errno;
+	if (r >= 0)
+		r = notify_open(launcher);
+	if (r < 0) {
+		log_error("cannot use the directory %s: %s", launcher->runtime_dir, strerror(-r));
+		return r;
+	}
+	open_guests(launcher, launch);
+	return notify_watch(launcher);
+}
+
+static void raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int launcher_run(const struct launch *launch)
 {
-	struct launcher launcher = { .notify_fd = -1 };
+	struct launcher launcher = { .notify_fd = -1, .argv = launch->argv,
+		.watchdog_usec = launch->watchdog_sec * 1000000ULL };
 	int r;
 
+	raise_limit();
 	launcher.runtime_dir = strdup(launch->runtime_dir);
+	launcher.program = own_path();
 	check(launcher.runtime_dir);
 	r = find_programs(&launcher, launch->libexec_dir);
-	if (r == 0) {
-		r = make_loop(&launcher);
-		if (r < 0)
-			log_error("cannot use the directory %s: %s", launcher.runtime_dir, strerror(-r));
-	}
-	if (r == 0) {
-		open_guests(&launcher, launch);
+	if (r == 0)
+		r = open_all(&launcher, launch);
+	if (r >= 0) {
 		for (size_t i = 0; i < launcher.n_guests; i++)
 			start_guest(&launcher.guests[i]);
+		announce(&launcher);
+		if (launch->state_fd >= 0)
+			(void)sd_notify(0, "READY=1");
 		if (launcher.n_guests)
 			(void)sd_event_loop(launcher.event);
 	}
 	for (size_t i = 0; i < launcher.n_guests; i++)
-		close_guest(&launcher.guests[i]);
+		guest_close(&launcher.guests[i]);
 	notify_close(&launcher);
 	sd_event_unref(launcher.event);
 	free(launcher.guests);
 	free(launcher.runtime_dir);
 	free(launcher.libexec_dir);
+	free(launcher.program);
 	return r < 0 ? EXIT_FAILURE : launcher.status;
 }

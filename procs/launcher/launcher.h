@@ -3,6 +3,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/** The descriptor of what a former launcher, whose place this one takes in the same process, handed over. */
+#define LAUNCHER_STATE_ENV "BULKHEAD_LAUNCHER_STATE"
+
 /** struct launch_fd - a descriptor that whoever started us passed, for a process of the first guest */
 struct launch_fd {
 	bool for_frontend;  /* else for the first device's worker */
@@ -12,14 +15,20 @@ struct launch_fd {
 
 /** struct launch - what is to be run */
 struct launch {
+	char **argv;                   /* ours: what a later release is run with, in our place */
 	const char *runtime_dir;
 	const char *libexec_dir;       /* NULL: where it is found */
 	const char *const *files;
 	size_t n_files;
 	const struct launch_fd *fds;
 	size_t n_fds;
+	unsigned int watchdog_sec;     /* how long a process may be silent; 0 = for ever */
 	bool quiet;                    /* do not print that all is up */
+	int state_fd;                  /* LAUNCHER_STATE_ENV; -1 = a first start */
 };
+
+/** state_serves() - whether this program can take the place of a launcher that hands over in that form */
+bool state_serves(const char *form);
 
 /** launcher_run() - run all processes of all guests until told to end; returns the exit status */
 int launcher_run(const struct launch *launch);

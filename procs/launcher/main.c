@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static const char help[] =
 	"\n"
 	"  --runtime-dir=DIR     where the suite's sockets are made (default " BULKHEAD_RUNDIR ")\n"
 	"  --libexec-dir=DIR     where the suite's programs are\n"
+	"  --watchdog=SECONDS    how long a process may give no sign of life (default 10; 0: for ever)\n"
 	"  --help, --version\n"
 	"\n"
 	"Options of `device net`:\n"
@@ -37,11 +39,13 @@ static const char help[] =
 	"  --mac=MAC --mtu=N --queue-pairs=N\n"
 	"  --print-capabilities  say in JSON what this program can do, and exit\n";
 
-enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_CAPABILITIES, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_KEY };
+enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_CAPABILITIES, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };
 
 static const struct option options[] = {
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME },
 	{ "libexec-dir", required_argument, NULL, OPT_LIBEXEC },
+	{ "watchdog", required_argument, NULL, OPT_WATCHDOG },
+	{ "takes-over", required_argument, NULL, OPT_TAKES_OVER },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
@@ -59,6 +63,8 @@ static const struct option options[] = {
 
 #define FDS_MAX 65
 #define KEYS_MAX 16
+#define WATCHDOG_SEC 10
+#define WATCHDOG_MAX_SEC 86400
 
 /** struct arguments - of the command line, as given */
 struct arguments {
@@ -70,7 +76,16 @@ struct arguments {
 	char fd_names[FDS_MAX][24];
 	size_t n_tap_fds;
 	bool done; /* --help and the like */
+	bool cannot; /* --takes-over: no */
 };
+
+static bool listens(int fd)
+{
+	int yes = 0;
+	socklen_t n = sizeof(yes);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes;
+}
 
 static int take_fd(struct arguments *args, const char *text, bool tap)
 {
@@ -78,6 +93,9 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 	char *end;
 	long fd = strtol(text, &end, 10);
 
+	/* a former launcher has given it to its process */
+	if (args->launch.state_fd >= 0)
+		return 0;
 	if (*end || fd < 0 || fcntl((int)fd, F_GETFD) < 0) {
 		log_error("--%s=%s: not an open descriptor", tap ? "tap-fd" : "fd", text);
 		return -EBADF;
@@ -85,12 +103,27 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 	if (i == FDS_MAX)
 		return -E2BIG;
 	(void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+	(void)fcntl((int)fd, F_SETFL, fcntl((int)fd, F_GETFL) | O_NONBLOCK);
 	args->fds[i] = (struct launch_fd){ .for_frontend = !tap, .name = args->fd_names[i], .fd = (int)fd };
 	if (tap)
 		snprintf(args->fd_names[i], sizeof(args->fd_names[i]), "tap.%zu.dev", args->n_tap_fds++);
 	else
-		snprintf(args->fd_names[i], sizeof(args->fd_names[i]), "listen.dev");
+		snprintf(args->fd_names[i], sizeof(args->fd_names[i]), "%s.dev",
+			listens((int)fd) ? "passed" : "conn");
 	args->launch.n_fds++;
+	return 0;
+}
+
+static int take_watchdog(struct arguments *args, const char *text)
+{
+	char *end;
+	unsigned long seconds = strtoul(text, &end, 10);
+
+	if (*end || !*text || *text == '-' || seconds > WATCHDOG_MAX_SEC) {
+		log_error("--watchdog=%s: must be a number of seconds, at most %d", text, WATCHDOG_MAX_SEC);
+		return -EBADF;
+	}
+	args->launch.watchdog_sec = (unsigned int)seconds;
 	return 0;
 }
 
@@ -121,6 +154,12 @@ static int take_option(struct arguments *args, int option, int index)
 	case OPT_SOCKET:
 		args->socket = optarg;
 		return 0;
+	case OPT_WATCHDOG:
+		return take_watchdog(args, optarg);
+	case OPT_TAKES_OVER:
+		args->done = true;
+		args->cannot = !state_serves(optarg);
+		return 0;
 	case OPT_KEY:
 		if (args->n_keys == KEYS_MAX)
 			return -E2BIG;
@@ -134,10 +173,15 @@ static int take_option(struct arguments *args, int option, int index)
 
 static int parse(int argc, char *argv[], struct arguments *args)
 {
+	const char *state = getenv(LAUNCHER_STATE_ENV);
 	int c, index = 0, r = 0;
 
 	args->launch.runtime_dir = BULKHEAD_RUNDIR;
+	args->launch.watchdog_sec = WATCHDOG_SEC;
 	args->launch.fds = args->fds;
+	args->launch.argv = argv;
+	args->launch.state_fd = state ? atoi(state) : -1;
+	(void)unsetenv(LAUNCHER_STATE_ENV);
 	while (r == 0 && !args->done && (c = getopt_long(argc, argv, "", options, &index)) >= 0)
 		r = take_option(args, c, index);
 	if (r < 0 && r != -EBADF)
@@ -165,14 +209,14 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 /* --- device --- */
 
 /* The device's file, so that all processes read what they always read. */
-static int write_file(const struct arguments *args, const char *path)
+static int write_file(const struct arguments *args, const char *socket, const char *path)
 {
 	FILE *f = fopen(path, "we");
 	bool tap = false, backend = false;
 
 	if (!f)
 		return -errno;
-	fprintf(f, "[device dev]\ntype = net\nsocket = %s\n", args->socket);
+	fprintf(f, "[device dev]\ntype = net\nsocket = %s\n", socket);
 	for (size_t i = 0; i < args->n_keys; i++) {
 		fprintf(f, "%s = %s\n", args->keys[i], args->values[i]);
 		tap |= strcmp(args->keys[i], "tap") == 0;
@@ -192,37 +236,41 @@ static void remove_dir(const char *dir)
 		log_warning("%s could not be removed", dir);
 }
 
+/* The directory and the file in it. */
+static int prepare_device(struct arguments *args, const char *dir, const char *path)
+{
+	_cleanup_free_ char *socket = NULL, *cwd = getcwd(NULL, 0);
+	int r;
+
+	if ((mkdir(args->launch.runtime_dir, 0755) < 0 && errno != EEXIST) || mkdir(dir, 0750) < 0) {
+		log_error("cannot make the directory %s: %s", dir, strerror(errno));
+		return -errno;
+	}
+	if (!args->socket)
+		check(asprintf(&socket, "%s/passed.sock", dir) >= 0);
+	else if (*args->socket != '/')
+		check(cwd && asprintf(&socket, "%s/%s", cwd, args->socket) >= 0);
+	r = write_file(args, socket ?: args->socket, path);
+	if (r < 0)
+		log_error("cannot write %s: %s", path, strerror(-r));
+	return r;
+}
+
 static int run_device(struct arguments *args)
 {
-	_cleanup_free_ char *dir = NULL, *path = NULL, *socket = NULL;
+	_cleanup_free_ char *dir = NULL, *path = NULL;
 	struct launch launch = args->launch;
 	const char *file;
 	int r;
 
-	if (!args->socket && args->launch.n_fds == args->n_tap_fds) {
+	if (!args->socket && args->launch.n_fds == args->n_tap_fds && launch.state_fd < 0) {
 		log_error("'bulkhead device' needs --socket-path=PATH or --fd=N; see 'bulkhead --help'");
 		return EXIT_FAILURE;
 	}
 	check(asprintf(&dir, "%s/device-%d", args->launch.runtime_dir, (int)getpid()) >= 0);
-	if ((mkdir(args->launch.runtime_dir, 0755) < 0 && errno != EEXIST) || mkdir(dir, 0750) < 0) {
-		log_error("cannot make the directory %s: %s", dir, strerror(errno));
-		return EXIT_FAILURE;
-	}
 	check(asprintf(&path, "%s/device.conf", dir) >= 0);
-	if (!args->socket) {
-		check(asprintf(&socket, "%s/passed.sock", dir) >= 0);
-		args->socket = socket;
-	} else if (*args->socket != '/') {
-		_cleanup_free_ char *cwd = getcwd(NULL, 0);
-
-		check(cwd && asprintf(&socket, "%s/%s", cwd, args->socket) >= 0);
-		args->socket = socket;
-	}
-	r = write_file(args, path);
-	if (r < 0) {
-		log_error("cannot write %s: %s", path, strerror(-r));
+	if (launch.state_fd < 0 && prepare_device(args, dir, path) < 0)
 		return EXIT_FAILURE;
-	}
 	file = path;
 	launch.files = &file;
 	launch.n_files = 1;
@@ -243,7 +291,7 @@ int main(int argc, char *argv[])
 	if (parse(argc, argv, &args) < 0)
 		return EXIT_FAILURE;
 	if (args.done)
-		return EXIT_SUCCESS;
+		return args.cannot ? EXIT_FAILURE : EXIT_SUCCESS;
 	command = wrapper ? "device" : optind < argc ? argv[optind++] : "";
 	if (strcmp(command, "run") == 0)
 		return run_files(argc, argv, &args);

@@ -106,21 +106,34 @@ static bool name_is_valid(const char *name)
 	return *name;
 }
 
+static bool says(const struct notification *n, const char *key, const char *expected)
+{
+	char value[16];
+
+	return value_of(n->text, key, value, sizeof(value)) && strcmp(value, expected) == 0;
+}
+
+static void obey_store(struct child *child, struct notification *n)
+{
+	char name[NAME_MAX_BYTES + 1];
+	bool named = value_of(n->text, "FDNAME", name, sizeof(name)) && name_is_valid(name);
+
+	if (says(n, "FDSTOREREMOVE", "1") && named)
+		store_remove(&child->store, name);
+	if (!says(n, "FDSTORE", "1"))
+		return;
+	for (size_t i = 0; i < n->n_fds; i++)
+		(void)store_add(&child->store, named ? name : "stored", n->fds[i]);
+	n->n_fds = 0;
+}
+
 static void obey(struct child *child, struct notification *n)
 {
-	char value[16], name[NAME_MAX_BYTES + 1] = "stored";
-
-	if (value_of(n->text, "FDNAME", name, sizeof(name)) && !name_is_valid(name))
-		return;
-	if (value_of(n->text, "FDSTORE", value, sizeof(value)) && strcmp(value, "1") == 0) {
-		for (size_t i = 0; i < n->n_fds; i++)
-			child_store(child, name, n->fds[i]);
-		n->n_fds = 0;
-	}
-	if (value_of(n->text, "FDSTOREREMOVE", value, sizeof(value)) && strcmp(value, "1") == 0)
-		child_unstore(child, name);
-	if (value_of(n->text, "READY", value, sizeof(value)) && strcmp(value, "1") == 0)
+	obey_store(child, n);
+	if (says(n, "READY", "1"))
 		launcher_child_ready(child);
+	if (says(n, "READY", "1") || says(n, "WATCHDOG", "1"))
+		child_heard(child, child->launcher->watchdog_usec);
 }
 
 static int on_notify(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -156,8 +169,14 @@ int notify_open(struct launcher *launcher)
 		chmod(launcher->notify_path, 0660) < 0 ||
 		setsockopt(launcher->notify_fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
 		return -errno;
-	r = sd_event_add_io(launcher->event, &launcher->notify_source, launcher->notify_fd, EPOLLIN,
+	return 0;
+}
+
+int notify_watch(struct launcher *launcher)
+{
+	int r = sd_event_add_io(launcher->event, &launcher->notify_source, launcher->notify_fd, EPOLLIN,
 		on_notify, launcher);
+
 	if (r < 0)
 		return r;
 	/* what a child stores is stored before its death is looked at */

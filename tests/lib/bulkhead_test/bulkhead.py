@@ -42,7 +42,7 @@ def libexec_env():
 class Bulkhead:
     """`bulkhead run` with one guest per list of devices, ready when every socket is there."""
 
-    def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead'):
+    def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead', options=(), programs=None):
         self.case = case
         self.netns = netns
         self.runtime = case.dir / 'run'
@@ -52,10 +52,12 @@ class Bulkhead:
             path = case.dir / f'{guest}.conf'
             path.write_text('\n\n'.join(device.section() for device in entries) + '\n')
             files.append(path)
-        argv = [env.product('bulkhead'), 'run', f'--runtime-dir={self.runtime}', *files]
+        program = programs / 'bulkhead' if programs else env.product('bulkhead')
+        argv = [program, 'run', f'--runtime-dir={self.runtime}', *options, *files]
         if netns:
             argv = netns.argv(*map(str, argv))
-        self.process = Process(case, name, argv, env=libexec_env())
+        self.process = Process(case, name, argv,
+                               env={'BULKHEAD_LIBEXEC': str(programs)} if programs else libexec_env())
         self.pid = self.process.pid
         case.defer(self._check_end)
         self.wait_ready()

@@ -1,0 +1,199 @@
+/*
+ * A guest's file, its lock, and its processes. The lock file says who serves the guest: in lines of equal
+ * length our pid, how often we took our own place, and our children's pids. What stands there when nobody
+ * holds the lock was left by a launcher that was killed. Its children die with it, but not at once: they
+ * have memory to give back, and hold their sockets until then.
+ */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "config/config.h"
+
+#define WAIT_MS 10000
+#define STEP_MS 5
+
+/* --- What the lock file says --- */
+
+void guest_note(const struct guest *guest, size_t slot, unsigned long number)
+{
+	char line[SLOT_BYTES + 1];
+
+	snprintf(line, sizeof(line), "%10lu\n", number % 10000000000UL);
+	if (pwrite(guest->lock_fd, line, SLOT_BYTES, (off_t)(slot * SLOT_BYTES)) != SLOT_BYTES)
+		log_warning("cannot write the lock file of guest %s: %s", guest->name, strerror(errno));
+}
+
+static pid_t noted_pid(int lock_fd, size_t slot)
+{
+	char line[SLOT_BYTES + 1] = "";
+
+	if (pread(lock_fd, line, SLOT_BYTES, (off_t)(slot * SLOT_BYTES)) != SLOT_BYTES)
+		return 0;
+	return (pid_t)strtol(line, NULL, 10);
+}
+
+/* Whether the process still holds something: a zombie does not. */
+static bool lives(pid_t pid)
+{
+	char path[64], text[64] = "", *state;
+	_cleanup_close_ int fd = -1;
+
+	if (pid <= 0)
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return false;
+	state = strrchr(text, ')');
+	return state && state[1] && !strchr("ZX", state[2]);
+}
+
+static bool any_child_lives(const struct guest *guest)
+{
+	struct stat st;
+
+	if (fstat(guest->lock_fd, &st) < 0)
+		return false;
+	for (size_t i = SLOT_CHILDREN; i < (size_t)st.st_size / SLOT_BYTES; i++)
+		if (lives(noted_pid(guest->lock_fd, i)))
+			return true;
+	return false;
+}
+
+static void wait_for_children(const struct guest *guest)
+{
+	const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
+
+	for (int i = 0; i < WAIT_MS / STEP_MS && any_child_lives(guest); i++)
+		nanosleep(&step, NULL);
+}
+
+/* --- The lock --- */
+
+/* A launcher that is being killed holds the lock for a moment longer. */
+static int take_lock(int fd)
+{
+	const struct timespec step = { .tv_nsec = STEP_MS * 1000000L };
+
+	for (int i = 0; i < WAIT_MS / STEP_MS; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (lives(noted_pid(fd, SLOT_LAUNCHER)))
+			return -EBUSY;
+		nanosleep(&step, NULL);
+	}
+	return -EBUSY;
+}
+
+static int lock_guest(struct guest *guest)
+{
+	_cleanup_free_ char *path = NULL;
+	pid_t former;
+
+	if (mkdir(guest->runtime_dir, 0755) < 0 && errno != EEXIST) {
+		log_error("cannot make the directory %s: %s", guest->runtime_dir, strerror(errno));
+		return -errno;
+	}
+	check(asprintf(&path, "%s/lock", guest->runtime_dir) >= 0);
+	guest->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (guest->lock_fd < 0 || take_lock(guest->lock_fd) < 0) {
+		log_error("guest %s is already being served (%s is locked); stop the other instance first",
+			guest->name, path);
+		return -EBUSY;
+	}
+	former = noted_pid(guest->lock_fd, SLOT_LAUNCHER);
+	if (former && former != getpid())
+		log_warning("guest %s: the former launcher (pid %d) was killed, and its processes with it: "
+			    "its VMMs have lost their devices and must connect again",
+			guest->name, former);
+	if (former)
+		wait_for_children(guest);
+	if (ftruncate(guest->lock_fd, 0) < 0)
+		return -errno;
+	guest_note(guest, SLOT_LAUNCHER, (unsigned long)getpid());
+	guest_note(guest, SLOT_EXECUTIONS, guest->launcher->executions);
+	return 0;
+}
+
+/* --- Its processes --- */
+
+static void add_child(struct guest *guest, const char *role, const char *device)
+{
+	_cleanup_free_ char *instance = NULL;
+
+	check(asprintf(&instance, "%s%s%s", guest->name, device ? ":" : "", device ?: "") >= 0);
+	child_init(&guest->children[guest->n_children++], guest, role, instance);
+}
+
+/* The first instances come first: what whoever started us passed goes to the first of them. */
+static void add_children(struct guest *guest, const struct config *config)
+{
+	guest->n_devices = config->n_devices;
+	guest->children = calloc(2 * config->n_devices + 2, sizeof(*guest->children));
+	check(guest->children);
+	add_child(guest, "memory", NULL);
+	add_child(guest, "frontend", NULL);
+	for (size_t i = 0; i < config->n_devices; i++)
+		add_child(guest, config->devices[i].type, config->devices[i].name);
+	for (size_t i = 0; i < config->n_devices; i++) {
+		_cleanup_free_ char *second = NULL;
+
+		check(asprintf(&second, "%s:standby", config->devices[i].name) >= 0);
+		if (config->devices[i].standby)
+			add_child(guest, config->devices[i].type, second);
+	}
+}
+
+int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+	char *line, *rest;
+	int r;
+
+	*guest = (struct guest){ .launcher = launcher, .lock_fd = -1 };
+	r = config_load(file, &config, &error);
+	if (r < 0) {
+		for (rest = error; (line = strsep(&rest, "\n"));)
+			log_error("%s", line);
+		return r;
+	}
+	guest->name = strdup(config->guest);
+	guest->config_path = realpath(file, NULL);
+	check(guest->name && guest->config_path);
+	check(asprintf(&guest->runtime_dir, "%s/%s", launcher->runtime_dir, guest->name) >= 0);
+	r = lock_guest(guest);
+	if (r < 0)
+		guest->lock_fd = fd_close(guest->lock_fd);
+	else
+		add_children(guest, config);
+	config_free(config);
+	return r;
+}
+
+void guest_close(struct guest *guest)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		child_free(&guest->children[i]);
+	free(guest->children);
+	if (guest->lock_fd >= 0 && ftruncate(guest->lock_fd, 0) < 0)
+		log_warning("cannot empty the lock file of guest %s: %s", guest->name, strerror(errno));
+	fd_close(guest->lock_fd);
+	free(guest->name);
+	free(guest->runtime_dir);
+	free(guest->config_path);
+	*guest = (struct guest){ .lock_fd = -1 };
+}

@@ -1,0 +1,289 @@
+/*
+ * The launcher takes its own place: the program that lies at our path now (perhaps the next release) is run in
+ * this very process. So its children stay its children, and do not notice. What cannot be asked of the kernel
+ * travels in a memfd, every descriptor by inheritance.
+ */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "launcher.h"
+#include "launcher.pb-c.h"
+
+#define SERVES 1              /* see LauncherState.needs */
+#define PROBE_SECONDS 5
+#define STATE_BYTES_MAX (64u << 20)
+
+/* --- What is told --- */
+
+static Bh__LauncherChild *tell_child(const struct child *child)
+{
+	Bh__LauncherChild *told = calloc(1, sizeof(*told));
+	size_t n = child->store.n_items;
+
+	check(told);
+	bh__launcher_child__init(told);
+	told->role = child->role;
+	told->instance = child->instance;
+	told->pid = child->pid;
+	told->was_ready = child->was_ready;
+	told->ready = child->ready;
+	told->restarts = child->restarts;
+	told->stored = calloc(n + 1, sizeof(*told->stored));
+	check(told->stored);
+	for (size_t i = 0; i < n; i++) {
+		Bh__LauncherStored *stored = calloc(1, sizeof(*stored));
+
+		check(stored);
+		bh__launcher_stored__init(stored);
+		stored->name = child->store.items[i]->name;
+		stored->fd = child->store.items[i]->fd;
+		told->stored[told->n_stored++] = stored;
+	}
+	return told;
+}
+
+static Bh__LauncherGuest *tell_guest(const struct guest *guest)
+{
+	Bh__LauncherGuest *told = calloc(1, sizeof(*told));
+
+	check(told);
+	bh__launcher_guest__init(told);
+	told->name = guest->name;
+	told->config_path = guest->config_path;
+	told->runtime_dir = guest->runtime_dir;
+	told->lock_fd = guest->lock_fd;
+	told->n_devices = (uint32_t)guest->n_devices;
+	told->failed = guest->failed;
+	told->children = calloc(guest->n_children + 1, sizeof(*told->children));
+	check(told->children);
+	for (size_t i = 0; i < guest->n_children; i++)
+		told->children[told->n_children++] = tell_child(&guest->children[i]);
+	return told;
+}
+
+static void forget_guest(Bh__LauncherGuest *told)
+{
+	for (size_t i = 0; i < told->n_children; i++) {
+		for (size_t j = 0; j < told->children[i]->n_stored; j++)
+			free(told->children[i]->stored[j]);
+		free(told->children[i]->stored);
+		free(told->children[i]);
+	}
+	free(told->children);
+	free(told);
+}
+
+static int write_all(const Bh__LauncherState *state)
+{
+	size_t n = bh__launcher_state__get_packed_size(state);
+	_cleanup_free_ uint8_t *buf = malloc(n);
+	_cleanup_close_ int fd = memfd_create("launcher-state", MFD_CLOEXEC);
+
+	check(buf);
+	bh__launcher_state__pack(state, buf);
+	if (fd < 0 || write(fd, buf, n) != (ssize_t)n)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+/* The descriptor of a memfd that tells everything; negative errno. */
+static int tell(const struct launcher *launcher)
+{
+	Bh__LauncherState state = BH__LAUNCHER_STATE__INIT;
+	int fd;
+
+	state.needs = SERVES;
+	state.runtime_dir = launcher->runtime_dir;
+	state.notify_fd = launcher->notify_fd;
+	state.notify_path = launcher->notify_path;
+	state.announced = launcher->announced;
+	state.executions = launcher->executions + 1;
+	state.guests = calloc(launcher->n_guests + 1, sizeof(*state.guests));
+	check(state.guests);
+	for (size_t i = 0; i < launcher->n_guests; i++)
+		state.guests[state.n_guests++] = tell_guest(&launcher->guests[i]);
+	fd = write_all(&state);
+	for (size_t i = 0; i < state.n_guests; i++)
+		forget_guest(state.guests[i]);
+	free(state.guests);
+	return fd;
+}
+
+/* --- The change --- */
+
+static void set_inherited(int fd, bool inherited)
+{
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFD, inherited ? 0 : FD_CLOEXEC);
+}
+
+static void set_all_inherited(const struct launcher *launcher, bool inherited)
+{
+	set_inherited(launcher->notify_fd, inherited);
+	for (size_t i = 0; i < launcher->n_guests; i++) {
+		const struct guest *guest = &launcher->guests[i];
+
+		set_inherited(guest->lock_fd, inherited);
+		for (size_t j = 0; j < guest->n_children; j++)
+			for (size_t k = 0; k < guest->children[j].store.n_items; k++)
+				set_inherited(guest->children[j].store.items[k]->fd, inherited);
+	}
+}
+
+/* A program that cannot be loaded, or that cannot read what we hand over, would take all processes with it: it
+ * must show first that it can. */
+static int probe(const char *program)
+{
+	char option[64];
+	int status = 0;
+	pid_t pid;
+
+	snprintf(option, sizeof(option), "--takes-over=%d", SERVES);
+	pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		(void)alarm(PROBE_SECONDS);
+		(void)dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
+		execl(program, program, option, (char *)NULL);
+		_exit(EXIT_FAILURE);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+}
+
+void state_hand_over(struct launcher *launcher)
+{
+	_cleanup_close_ int fd = -1;
+	char text[16];
+	int r = probe(launcher->program);
+
+	if (r == 0)
+		r = fd = tell(launcher);
+	if (r >= 0) {
+		snprintf(text, sizeof(text), "%d", fd);
+		(void)setenv(LAUNCHER_STATE_ENV, text, 1);
+		set_inherited(fd, true);
+		set_all_inherited(launcher, true);
+		execv(launcher->program, launcher->argv);
+		r = -errno;
+		set_all_inherited(launcher, false);
+		(void)unsetenv(LAUNCHER_STATE_ENV);
+	}
+	log_error("%s cannot be run in place of this launcher: %s; nothing has changed", launcher->program,
+		strerror(-r));
+}
+
+/* --- What was told --- */
+
+static bool is_open(int fd)
+{
+	return fd > STDERR_FILENO && fcntl(fd, F_GETFD) >= 0;
+}
+
+static void take_child(struct guest *guest, const Bh__LauncherChild *told)
+{
+	struct child *child = &guest->children[guest->n_children++];
+
+	child_init(child, guest, told->role, told->instance);
+	child->was_ready = told->was_ready;
+	child->ready = told->ready;
+	child->restarts = told->restarts;
+	for (size_t i = 0; i < told->n_stored; i++) {
+		const Bh__LauncherStored *stored = told->stored[i];
+
+		if (!is_open(stored->fd))
+			continue;
+		set_inherited(stored->fd, false);
+		(void)store_add(&child->store, stored->name, stored->fd);
+	}
+	child->pid = told->pid;
+	if (child->pid > 0 && child_adopt(child) < 0)
+		child->pid = 0;
+	if (child->pid && child->ready)
+		child_heard(child, guest->launcher->watchdog_usec);
+}
+
+static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
+{
+	struct guest *guest = &launcher->guests[launcher->n_guests++];
+
+	*guest = (struct guest){ .launcher = launcher, .name = strdup(told->name),
+		.config_path = strdup(told->config_path), .runtime_dir = strdup(told->runtime_dir),
+		.lock_fd = told->lock_fd, .n_devices = told->n_devices, .failed = told->failed };
+	check(guest->name && guest->config_path && guest->runtime_dir);
+	set_inherited(guest->lock_fd, false);
+	guest->children = calloc(told->n_children + 1, sizeof(*guest->children));
+	check(guest->children);
+	for (size_t i = 0; i < told->n_children; i++)
+		take_child(guest, told->children[i]);
+	guest_note(guest, SLOT_EXECUTIONS, launcher->executions);
+}
+
+static int read_all(int fd, Bh__LauncherState **ret_state)
+{
+	_cleanup_free_ uint8_t *buf = NULL;
+	struct stat st;
+
+	if (!is_open(fd) || fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > STATE_BYTES_MAX)
+		return -EBADF;
+	buf = malloc((size_t)st.st_size);
+	check(buf);
+	if (pread(fd, buf, (size_t)st.st_size, 0) != st.st_size)
+		return -EIO;
+	*ret_state = bh__launcher_state__unpack(NULL, (size_t)st.st_size, buf);
+	if (!*ret_state)
+		return -EBADMSG;
+	if ((*ret_state)->needs <= SERVES && is_open((*ret_state)->notify_fd))
+		return 0;
+	bh__launcher_state__free_unpacked(*ret_state, NULL);
+	return -EPROTO;
+}
+
+bool state_serves(const char *form)
+{
+	return strtoul(form, NULL, 10) <= SERVES;
+}
+
+int state_take_over(struct launcher *launcher, int fd)
+{
+	Bh__LauncherState *state = NULL;
+	int r = read_all(fd, &state);
+
+	if (r < 0) {
+		log_error("what the former launcher handed over cannot be read (%s): its processes end, and the "
+			  "VMMs lose their devices; start again",
+			strerror(-r));
+		return r;
+	}
+	fd_close(fd);
+	launcher->notify_fd = state->notify_fd;
+	launcher->notify_path = strdup(state->notify_path);
+	check(launcher->notify_path);
+	set_inherited(launcher->notify_fd, false);
+	launcher->announced = state->announced;
+	launcher->executions = state->executions;
+	launcher->guests = calloc(state->n_guests + 1, sizeof(*launcher->guests));
+	check(launcher->guests);
+	for (size_t i = 0; i < state->n_guests; i++)
+		take_guest(launcher, state->guests[i]);
+	bh__launcher_state__free_unpacked(state, NULL);
+	return 0;
+}

@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""The launcher keeps what systemd keeps: stores, watchdog, restarts; and it can be replaced while it does so."""
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
+
+from bulkhead_test import env
+from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.netns import Netns
+from bulkhead_test.process import Process, alive, kill_and_wait
+from bulkhead_test.qemu import NetDevice, Qemu
+from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.tcp import MIB, Transfer
+
+GET_FEATURES = 1
+ROLES = ('memory', 'frontend', 'net')
+STORM = 40
+STORE_MAX = 4096
+
+
+class Line:
+    """A VMM's connection that must never end."""
+
+    def __init__(self, case, path):
+        self.socket = path if isinstance(path, socket.socket) else socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20 * env.TIME_FACTOR)
+        if self.socket is not path:
+            self.socket.connect(path)
+        case.defer(self.socket.close)
+        self.features = self.ask()
+
+    def ask(self):
+        self.socket.sendall(struct.pack('III', GET_FEATURES, 1, 0))
+        data = self.socket.recv(64)
+        assert len(data) == 20, f'answer of {len(data)} bytes'
+        return struct.unpack('Q', data[12:])[0]
+
+    def check(self):
+        assert self.ask() == self.features, 'the connection answers as before'
+
+
+def echo(current):
+    return Device(socket=str(current.dir / 'net0.sock'), backend='echo')
+
+
+def install(current):
+    """The programs in a directory of their own, where they can be replaced."""
+    programs = current.dir / 'programs'
+    programs.mkdir()
+    for name in ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-net'):
+        shutil.copy2(env.product(name), programs / name)
+    return programs
+
+
+def replace(path, text):
+    """As a package manager does it: written beside, then renamed."""
+    beside = path.with_suffix('.new')
+    beside.write_text(text)
+    beside.chmod(0o755)
+    beside.rename(path)
+
+
+def hand_over(product):
+    """The launcher takes its own place; returns when it has."""
+    lock = product.runtime / 'vm' / 'lock'
+    before = int(lock.read_text().split()[1])
+    os.kill(product.pid, signal.SIGHUP)
+    wait_until(lambda: int(lock.read_text().split()[1]) == before + 1, 'the launcher has taken its own place')
+
+
+def all_there(product):
+    def there():
+        processes = [process for guest in product.status()['guests'] for process in guest.get('processes', [])]
+        return len(processes) == len(ROLES) and all(process['pid'] for process in processes)
+    wait_until(there, 'all processes have found each other')
+
+
+@case('launcher-watchdog', 60)
+def watchdog(current):
+    product = Bulkhead(current, [echo(current)], options=['--watchdog=1'])
+    line = Line(current, product.guests['vm'][0].socket)
+    for role in ROLES:
+        before = {other: product.pid_of(other) for other in ROLES}
+        os.kill(before[role], signal.SIGSTOP)
+        wait_until(lambda pid=before[role]: not alive(pid), f'the {role} process that hangs is killed', 20)
+        line.check()
+        after = {other: product.pid_of(other) for other in ROLES}
+        assert all((before[other] == after[other]) == (other != role) for other in ROLES), f'{before} {after}'
+    assert product.process.output().count('gives no sign of life') == len(ROLES), product.process.output()
+
+
+@case('launcher-storm', 120)
+def storm(current):
+    """However often and however early a process is killed, it comes back."""
+    product = Bulkhead(current, [echo(current)])
+    line = Line(current, product.guests['vm'][0].socket)
+    for role in ROLES:
+        for _ in range(STORM):
+            product.kill(role)
+        line.check()
+    all_there(product)
+
+
+@case('launcher-not-ready', 60)
+def not_ready(current):
+    """A process that cannot become ready is tried until it can, and nothing else ends meanwhile."""
+    product = Bulkhead(current, [echo(current)])
+    line = Line(current, product.guests['vm'][0].socket)
+    file = current.dir / 'vm.conf'
+    good = file.read_text()
+    replace(file, 'nonsense\n')
+    os.kill(product.pid_of('net'), signal.SIGKILL)
+    product.process.wait_output('net vm:net0 ended with status 1; starting it again')
+    line.check()
+    replace(file, good)
+    all_there(product)
+
+
+@case('launcher-hand-over', 120)
+def hands_over(current):
+    programs = install(current)
+    product = Bulkhead(current, [echo(current)], programs=programs)
+    line = Line(current, product.guests['vm'][0].socket)
+    for _ in range(5):
+        before = {role: product.pid_of(role) for role in ROLES}
+        hand_over(product)
+        line.check()
+        assert before == {role: product.pid_of(role) for role in ROLES}, 'a process ended'
+        for role in ROLES:
+            product.kill(role)
+            line.check()
+    for text in ('#!/bin/sh\nexit 1\n', 'not a program\n'):
+        replace(programs / 'bulkhead', text)
+        count = product.process.output().count('nothing has changed')
+        os.kill(product.pid, signal.SIGHUP)
+        wait_until(lambda: product.process.output().count('nothing has changed') > count, 'the bad program is refused')
+        for role in ROLES:
+            product.kill(role)
+        line.check()
+    shutil.copy2(env.product('bulkhead'), programs / 'good')
+    (programs / 'good').rename(programs / 'bulkhead')
+    hand_over(product)
+    product.kill('frontend')
+    line.check()
+
+
+def with_passed(current, passed, make_line):
+    """`bulkhead device` with a socket that was passed; yields lines to it before and after what may happen."""
+    with passed:
+        product = Process(current, 'device', [env.product('bulkhead'), 'device', 'net', f'--runtime-dir={current.dir}/run',
+                                              f'--fd={passed.fileno()}', '--backend=echo'],
+                          env={'BULKHEAD_LIBEXEC': str(env.BUILD / 'procs')}, pass_fds=(passed.fileno(),))
+    product.wait_output('is served')
+    line = make_line()
+    lock = current.dir / 'run' / f'device-{product.pid}' / 'device' / 'lock'
+    os.kill(product.pid, signal.SIGHUP)
+    wait_until(lambda: lock.read_text().split()[1] == '1', 'the launcher has taken its own place')
+    line.check()
+    kill_and_wait(int(lock.read_text().split()[3]))
+    line.check()
+    yield line
+    assert product.stop() == 0, product.output()
+    assert not lock.exists(), 'its directory is removed'
+
+
+@case('launcher-passed-listener', 60)
+def passed_listener(current):
+    path = str(current.dir / 'passed.sock')
+    passed = socket.socket(socket.AF_UNIX)
+    passed.bind(path)
+    passed.listen()
+    for line in with_passed(current, passed, lambda: Line(current, path)):
+        line.socket.close()
+        Line(current, path).check()
+
+
+@case('launcher-passed-connection', 60)
+def passed_connection(current):
+    ours, passed = socket.socketpair(socket.AF_UNIX)
+    for line in with_passed(current, passed, lambda: Line(current, ours)):
+        line.check()
+
+
+@case('launcher-killed', 60)
+def killed(current):
+    """Its processes end with it; the next launcher says so, and serves."""
+    product = Bulkhead(current, [echo(current)])
+    line = Line(current, product.guests['vm'][0].socket)
+    pids = product.pids()
+    os.kill(product.pid, signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in pids), 'nobody outlives the launcher')
+    assert line.socket.recv(1) == b'', 'the connection ended'
+    again = Bulkhead(current, [echo(current)], name='again')
+    again.process.wait_output('is served')
+    assert f'the former launcher (pid {product.pid}) was killed' in again.process.output(), again.process.output()
+    Line(current, again.guests['vm'][0].socket).check()
+    again.stop()
+    third = Bulkhead(current, [echo(current)], name='third')
+    third.process.wait_output('is served')
+    assert 'was killed' not in third.process.output(), third.process.output()
+
+
+STORING = f'''#!/usr/bin/env python3
+import array, os, signal, socket
+line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+line.connect(os.environ['NOTIFY_SOCKET'])
+names = os.environ.get('LISTEN_FDNAMES', '').split(':')
+if len(names) < 2:
+    for i in range({STORE_MAX} + 10):
+        fd = os.memfd_create('x')
+        line.sendmsg([b'FDSTORE=1\\nFDNAME=n%d' % i],
+                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])
+        os.close(fd)
+line.send(b'READY=1')
+print('HAS', os.environ.get('LISTEN_FDS', '0'), names[0], names[-1], flush=True)
+signal.pause()
+'''
+
+
+@case('launcher-store-limit', 120)
+def store_limit(current):
+    """One line says that the store is full; what it holds it keeps."""
+    programs = install(current)
+    replace(programs / 'bulkhead-net', STORING)
+    product = Bulkhead(current, [echo(current)], programs=programs)
+    product.process.wait_output('is served', 60)
+    output = product.process.output()
+    assert output.count('the fd store is full') == 1, output
+    worker = [pid for pid in product.pids() if pid not in (product.pid, product.pid_of('memory'), product.pid_of('frontend'))]
+    os.kill(worker[0], signal.SIGKILL)
+    product.process.wait_output(f'HAS {STORE_MAX} n0 n{STORE_MAX - 1}')
+
+
+@case('launcher-hand-over-guest', 240)
+def guest(current):
+    netns = Netns(current)
+    netns.add_tap()
+    device = Device(socket=str(current.dir / 'net0.sock'))
+    product = Bulkhead(current, [device], netns)
+    vm = Qemu(current, [NetDevice(device.socket)])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+    before, carrier = vm.sockets(), vm.guest.carrier_changes()
+    for direction in ('from-guest', 'to-guest'):
+        transfer = Transfer(netns, vm.guest, direction, 300 * MIB)
+        for i in range(9):
+            transfer.wait_progress((i + 1) * 16 * MIB)
+            hand_over(product)
+            product.kill(ROLES[i % len(ROLES)])
+        current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s')
+    vm.qemu_events = vm.qmp.event_names()
+    vm.check_connection(before)
+    assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
+if __name__ == '__main__':
+    main()
