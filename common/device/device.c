@@ -28,15 +28,13 @@ static void watch(struct device *device);
 /* --- Report --- */
 
 /* A ring that ran since it was last started stands where the ledger says; one that did not, where the
- * VMM put it. */
+ * VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
 static uint32_t position_of(struct device *device, const Bh__Ring *ring)
 {
 	const struct device_queue *queue = &device->queues[ring->index];
 	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
 
-	if (queue->vq)
-		return virtq_base(queue->vq);
-	if (ring->start_id && slot->start_id == ring->start_id)
+	if (!queue->vq && ring->start_id && slot->start_id == ring->start_id)
 		return ledger_base(slot);
 	return ring->position;
 }
