@@ -28,6 +28,10 @@
 long __sysconf(int name);
 long sysconf(int name);
 
+/* ThreadSanitizer asks, too, and before it can be told of a call. */
+#if __has_attribute(disable_sanitizer_instrumentation)
+__attribute__((disable_sanitizer_instrumentation))
+#endif
 long sysconf(int name)
 {
 	return name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
