@@ -355,7 +355,9 @@ int suite_wait_ready(struct suite *s)
 static int check_log(struct suite *s)
 {
 	static const char *const bad[] = { "AddressSanitizer", "LeakSanitizer", "runtime error:",
-					   "ThreadSanitizer", "Assertion", "check failed" };
+					   "ThreadSanitizer", "impossible: !(", "by signal 4;",
+					   "by signal 6;", "by signal 7;", "by signal 8;",
+					   "by signal 11;" };
 	char *log = read_log(s);
 	int e = 0;
 

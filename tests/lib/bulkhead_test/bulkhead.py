@@ -141,11 +141,6 @@ class Bulkhead:
             raise AssertionError(f'processes outlived bulkhead: {left}')
 
     def _check_end(self):
-        """Every test ends by ending Bulkhead well, and by looking for what a sanitizer said."""
+        """Every test ends by ending Bulkhead well."""
         if self.process.running():
             self.stop()
-        text = self.process.output()
-        for word in ('ERROR: AddressSanitizer', 'ERROR: LeakSanitizer', 'runtime error:', 'ThreadSanitizer'):
-            if word in text:
-                at = text.index(word)
-                raise AssertionError(f'a sanitizer complains: {text[at:at + 600]}')

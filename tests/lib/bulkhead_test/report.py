@@ -8,6 +8,7 @@ directory is kept when the case fails, and its path is part of the report.
 import argparse
 import faulthandler
 import os
+import re
 import shutil
 import signal
 import sys
@@ -19,6 +20,11 @@ from pathlib import Path
 from . import env
 
 _cases = []
+
+# What a process of ours says when it found a fault in itself, and its launcher when it died of one. Whoever is started
+# again at once would hide it otherwise. SIGKILL is what the tests and the watchdog send.
+_FAULT = re.compile(r'.*(ERROR: (Address|Leak)Sanitizer|: runtime error: |(WARNING|FATAL): ThreadSanitizer|impossible: !\(|'
+                    r'was killed by signal (?!9\b)).*')
 
 
 class Timeout(BaseException):
@@ -88,6 +94,15 @@ def _last_lines(directory, count=12):
             yield from lines[-count:]
 
 
+def _faults(directory):
+    """A look into every log of the case, when all its processes have ended."""
+    for path in sorted(directory.rglob('*.log')):
+        text = path.read_text(errors='replace')
+        found = _FAULT.search(text)
+        if found:
+            yield f'a process found a fault in itself: {path}: {text[found.start():found.start() + 3000]}'
+
+
 def _attempt(current):
     """Runs one case to its end: returns (verdict, text)."""
     signal.signal(signal.SIGALRM, _on_alarm)
@@ -109,6 +124,7 @@ def _attempt(current):
     except Timeout:
         problems = ['cleanup: not finished within 60 s\n' + traceback.format_exc()]
     signal.setitimer(signal.ITIMER_REAL, 0)
+    problems += _faults(current.dir)
     if problems and verdict == 'ok':
         verdict, text = 'fail', '\n'.join(problems)
     return verdict, text
