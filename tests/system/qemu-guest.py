@@ -111,6 +111,34 @@ def two_queue_pairs(current, version):
     scene.check_short()
 
 
+def two_pairs_disturbed(current, version, **properties):
+    """Whatever makes the threads of the pairs stand still, while both carry traffic."""
+    scene = Scene(current, version, queue_pairs=2, **properties)
+    before = scene.qemu.sockets()
+    for _ in range(2):
+        both = [Transfer(scene.netns, scene.guest, direction, 3 * SHORT) for direction in ('from-guest', 'to-guest')]
+        for transfer in both:
+            transfer.wait_progress(SHORT)
+        if not STANDIN:
+            scene.backend.kill('net')
+            scene.backend.status()
+        scene.guest.run('ethtool -L eth0 combined 1')
+        scene.netns.ip('link', 'set', 'tap0', 'mtu', '1400')
+        scene.guest.run('ethtool -L eth0 combined 2')
+        scene.guest.run('ip link set eth0 promisc on')
+        for transfer in both:
+            transfer.wait(180)
+        scene.netns.ip('link', 'set', 'tap0', 'mtu', '1500')
+        scene.qemu.reboot()
+        scene.up()
+        scene.check_short()
+    scene.qemu.check_connection(before)
+
+
+def packed_two_pairs_disturbed(current, version):
+    two_pairs_disturbed(current, version, packed='on')
+
+
 def not_mergeable(current, version):
     scene = Scene(current, version, mrg_rxbuf='off')
     scene.check_ping()
@@ -229,7 +257,8 @@ def qemu_listens(current, version):
 
 CASES = (
     ('plain', plain, 120), ('offloads-off', offloads_off, 180), ('offloads-not-offered', offloads_not_offered, 90),
-    ('two-queue-pairs', two_queue_pairs, 180), ('not-mergeable', not_mergeable, 150), ('packed', packed, 150),
+    ('two-queue-pairs', two_queue_pairs, 180), ('two-pairs-disturbed', two_pairs_disturbed, 180),
+    ('packed-two-pairs-disturbed', packed_two_pairs_disturbed, 180), ('not-mergeable', not_mergeable, 150), ('packed', packed, 150),
     ('packed-not-mergeable-two-pairs', packed_not_mergeable_two_pairs, 90), ('no-event-index', no_event_index, 90),
     ('guest-reboot', guest_reboot, 120), ('driver-unbind', driver_unbind, 90), ('link-cycle', link_cycle, 90),
     ('vmm-restart', vmm_restart, 150), ('vmm-killed-in-transfer', vmm_killed_in_transfer, 90),

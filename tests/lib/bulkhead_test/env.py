@@ -13,6 +13,9 @@ SANITIZED = bool(int(os.environ.get('BULKHEAD_SANITIZED', '0')))
 # Sanitizers and a shared machine make everything slower; a limit that is hit is then still a hang.
 TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else '1'))
 
+# As in tests/meson.build, which says why.
+os.environ.setdefault('TSAN_OPTIONS', f'detect_deadlocks=0:suppressions={SOURCE}/tests/static/tsan.supp')
+
 
 class Skip(Exception):
     """The machine cannot do what the test needs; the text says what is missing."""
