@@ -99,7 +99,7 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 {
 	Bh__Envelope envelope = *body;
 	struct bus_call *call = calloc(1, sizeof(*call));
-	nng_msg *msg;
+	nng_msg *msg = NULL;
 	int r;
 
 	if (!call)
@@ -112,8 +112,7 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 	call->seq = ++client->seq;
 	envelope.caller = client->caller;
 	envelope.seq = call->seq;
-	msg = bus_pack(&envelope);
-	r = msg ? 0 : -ENOMEM;
+	r = bus_pack(&envelope, &msg);
 	if (r == 0)
 		r = bus_error(nng_ctx_open(&call->ctx, client->endpoint.socket));
 	if (r == 0)

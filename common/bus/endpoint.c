@@ -22,6 +22,8 @@
 #define RECONNECT_MIN_MS 10
 #define RECONNECT_MAX_MS 250
 #define UNPACK_MAX_BYTES (16u * 1024 * 1024)
+#define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
+#define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
 #ifndef HAVE_NNG_INIT_SET_PARAMETER
 /* Before 1.7 nng makes two threads for every processor and has no knob: it is told of one processor. */
@@ -77,15 +79,18 @@ int bus_error(int nng_error)
 	}
 }
 
-nng_msg *bus_pack(const Bh__Envelope *envelope)
+int bus_pack(const Bh__Envelope *envelope, nng_msg **ret_msg)
 {
 	size_t n = bh__envelope__get_packed_size(envelope);
 	nng_msg *msg;
 
-	if (n > BUS_MESSAGE_MAX || nng_msg_alloc(&msg, n) != 0)
-		return NULL;
+	if (n > BUS_PACKED_MAX)
+		return -EMSGSIZE;
+	if (nng_msg_alloc(&msg, n) != 0)
+		return -ENOMEM;
 	bh__envelope__pack(envelope, nng_msg_body(msg));
-	return msg;
+	*ret_msg = msg;
+	return 0;
 }
 
 /* A small hostile message can ask for much memory; the budget ends that. */

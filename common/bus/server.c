@@ -126,14 +126,19 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 {
 	Bh__Envelope envelope = *body;
 	nng_msg *msg;
+	int r;
 
 	check(request->phase == PHASE_HELD);
 	check(body->body_case == BH__ENVELOPE__BODY_FAILURE ||
 		body->body_case == request->row->reply);
 	envelope.caller = request->caller;
 	envelope.seq = request->seq;
-	msg = bus_pack(&envelope);
-	if (!msg) {
+	r = bus_pack(&envelope, &msg);
+	if (r == -EMSGSIZE) {
+		bus_request_fail(request, EMSGSIZE, "the answer is too large");
+		return;
+	}
+	if (r < 0) {
 		bus_request_drop(request);
 		return;
 	}
