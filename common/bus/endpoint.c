@@ -132,29 +132,79 @@ static bool peer_allowed(struct bus_endpoint *endpoint, nng_pipe pipe)
 		peer_uid_allowed((uid_t)uid);
 }
 
+/* --- Who is connected --- */
+
+static bool pipes_add(struct bus_pipes *pipes, uint32_t id)
+{
+	bool room;
+
+	pthread_mutex_lock(&pipes->lock);
+	room = pipes->n < BUS_PIPES_MAX;
+	if (room)
+		pipes->ids[pipes->n++] = id;
+	pthread_mutex_unlock(&pipes->lock);
+	return room;
+}
+
+/* Returns whether it was there. */
+static bool pipes_remove(struct bus_pipes *pipes, uint32_t id)
+{
+	unsigned int i = 0;
+	bool found;
+
+	pthread_mutex_lock(&pipes->lock);
+	while (i < pipes->n && pipes->ids[i] != id)
+		i++;
+	found = i < pipes->n;
+	if (found)
+		pipes->ids[i] = pipes->ids[--pipes->n];
+	pthread_mutex_unlock(&pipes->lock);
+	return found;
+}
+
+bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id)
+{
+	struct bus_pipes *pipes = &endpoint->pipes;
+	bool found = false;
+
+	pthread_mutex_lock(&pipes->lock);
+	for (unsigned int i = 0; i < pipes->n && !found; i++)
+		found = pipes->ids[i] == pipe_id;
+	pthread_mutex_unlock(&pipes->lock);
+	return found;
+}
+
+unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint)
+{
+	unsigned int n;
+
+	pthread_mutex_lock(&endpoint->pipes.lock);
+	n = endpoint->pipes.n;
+	pthread_mutex_unlock(&endpoint->pipes.lock);
+	return n;
+}
+
+/* nng tells of the end of every connection, of those that were refused as well. One that is let in is noted
+ * before its first message can come, so that a message from a connection not noted is from one that ended. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
 {
 	struct bus_endpoint *endpoint = data;
+	uint32_t id = (uint32_t)nng_pipe_id(pipe);
 
-	switch (ev) {
-	case NNG_PIPE_EV_ADD_PRE:
-		if (!peer_allowed(endpoint, pipe))
+	if (ev == NNG_PIPE_EV_ADD_PRE) {
+		if (!peer_allowed(endpoint, pipe) || !pipes_add(&endpoint->pipes, id))
 			nng_pipe_close(pipe);
-		break;
-	case NNG_PIPE_EV_ADD_POST:
-		atomic_fetch_add(&endpoint->n_pipes, 1);
-		break;
-	case NNG_PIPE_EV_REM_POST:
-		atomic_fetch_sub(&endpoint->n_pipes, 1);
-		if (endpoint->on_pipe_gone)
-			endpoint->on_pipe_gone(endpoint, (uint32_t)nng_pipe_id(pipe));
-		if (endpoint->pipes_note.fn)
-			bus_loop_post(endpoint->loop, &endpoint->pipes_note);
-		break;
-	default:
-		break;
+		return;
 	}
+	if (!pipes_remove(&endpoint->pipes, id))
+		return;
+	if (endpoint->gone_note.fn)
+		bus_loop_post(endpoint->loop, &endpoint->gone_note);
+	if (endpoint->pipes_note.fn)
+		bus_loop_post(endpoint->loop, &endpoint->pipes_note);
 }
+
+/* --- Open and close --- */
 
 static int set_limits(struct bus_endpoint *endpoint, bool req)
 {
@@ -167,8 +217,8 @@ static int set_limits(struct bus_endpoint *endpoint, bool req)
 		return r;
 	if (req && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
 		return r;
-	if ((r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, endpoint)) != 0 ||
-		(r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, on_pipe, endpoint)) != 0)
+	r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, endpoint);
+	if (r != 0)
 		return r;
 	return nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, endpoint);
 }
@@ -178,6 +228,7 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 	int r;
 
 	endpoint->probe_fd = -1;
+	pthread_mutex_init(&endpoint->pipes.lock, NULL);
 	(void)peer_uid_allowed(0); /* the list of users is read here, not in nng's threads */
 	limit_threads();
 	endpoint->path = strdup(path);
@@ -224,6 +275,7 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 		bus_loop_forget(endpoint->loop, &endpoint->gone_note);
 	}
 	bus_loop_put(endpoint->loop);
+	pthread_mutex_destroy(&endpoint->pipes.lock);
 	free(endpoint->path);
 	free(endpoint->url);
 }

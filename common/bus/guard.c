@@ -40,7 +40,9 @@ static void send_probe(struct bus_endpoint *endpoint)
 	uint8_t hello[8] = { 0, 'S', 'P', 0, 0, endpoint->always_guarded ? SP_REQ : SP_REP, 0, 0 };
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
+	/* one that cannot even connect was not seen either: the path is gone, or the queue before it is full */
 	atomic_store(&endpoint->probe_seen, false);
+	endpoint->probing = true;
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", endpoint->path);
 	endpoint->probe_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (endpoint->probe_fd < 0)
@@ -69,10 +71,11 @@ static void listen_anew(struct bus_endpoint *endpoint)
 static int on_guard(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
-	bool idle = atomic_load(&endpoint->n_pipes) == 0 || endpoint->always_guarded;
-	bool probing = endpoint->probe_fd >= 0;
+	bool idle = bus_endpoint_n_pipes(endpoint) == 0 || endpoint->always_guarded;
+	bool probing = endpoint->probing;
 
 	endpoint->probe_fd = fd_close(endpoint->probe_fd);
+	endpoint->probing = false;
 	if (!idle)
 		return 0; /* pipes_note starts it again */
 	if (probing && !atomic_load(&endpoint->probe_seen))
@@ -87,7 +90,7 @@ static void on_pipes(struct bus_note *note)
 	struct bus_endpoint *endpoint =
 		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
 
-	if (!endpoint->guard_timer || atomic_load(&endpoint->n_pipes) > 0)
+	if (!endpoint->guard_timer || bus_endpoint_n_pipes(endpoint) > 0)
 		return;
 	sd_event_source_set_time_relative(endpoint->guard_timer, guard_usec(endpoint));
 	sd_event_source_set_enabled(endpoint->guard_timer, SD_EVENT_ONESHOT);

@@ -39,6 +39,15 @@ void bus_loop_post(struct bus_loop *loop, struct bus_note *note);
 /** bus_loop_forget() - loop's thread; the note will not be delivered */
 void bus_loop_forget(struct bus_loop *loop, struct bus_note *note);
 
+#define BUS_PIPES_MAX 64
+
+/** struct bus_pipes - the connections that were let in and have not ended; any thread, under the lock */
+struct bus_pipes {
+	pthread_mutex_t lock;
+	uint32_t ids[BUS_PIPES_MAX];
+	unsigned int n;
+};
+
 /** struct bus_endpoint - an nng socket and who is connected to it */
 struct bus_endpoint {
 	nng_socket socket;
@@ -46,24 +55,26 @@ struct bus_endpoint {
 	char *url;
 	bool any_uid;              /* the file permissions alone decide who may connect */
 	struct bus_loop *loop;
-	atomic_uint n_pipes;       /* peers connected now, our own probes not counted */
+	struct bus_pipes pipes;    /* our own probes are not among them */
 	/* listeners only */
 	nng_listener listener;
 	unsigned int mode;
 	bool always_guarded;
-	atomic_bool probe_seen;
+	bool probing;              /* a probe was sent at the last turn */
+	atomic_bool probe_seen;    /* and its connection arrived */
 	int probe_fd;
 	sd_event_source *guard_timer;
 	struct bus_note pipes_note; /* the number of peers changed */
-	struct bus_note gone_note;  /* the server's: a peer is gone */
-	/* called in an nng thread when a peer's connection ends */
-	void (*on_pipe_gone)(struct bus_endpoint *endpoint, uint32_t pipe_id);
+	struct bus_note gone_note;  /* the server's: a peer is gone; fn NULL = does not want to know */
 };
 
 int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req);
 int bus_endpoint_dial(struct bus_endpoint *endpoint);
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode);
 void bus_endpoint_close(struct bus_endpoint *endpoint);
+/** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */
+bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
+unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
 
 /** guard_start() - watch over a listener of nng before 1.6, see guard.c */
 int guard_start(struct bus_endpoint *endpoint);

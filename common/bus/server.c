@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 
 #define CONTEXTS 8
@@ -25,7 +26,7 @@ struct bus_request {
 	struct bus_server *server;
 	nng_ctx ctx;
 	nng_aio *aio;
-	enum phase phase;     /* changes hands between nng's thread and the loop with the aio */
+	_Atomic(enum phase) phase; /* PHASE_HELD is entered and left by the loop alone */
 	int error;
 	nng_msg *question;
 	uint64_t caller;
@@ -46,7 +47,6 @@ struct bus_server {
 static void receive(struct bus_request *request)
 {
 	request->phase = PHASE_RECV;
-	request->on_gone = NULL;
 	nng_ctx_recv(request->ctx, request->aio);
 }
 
@@ -107,10 +107,15 @@ static void on_question(struct bus_note *note)
 		return;
 	}
 	request->pipe_id = (uint32_t)nng_pipe_id(nng_msg_get_pipe(request->question));
-	msg = bus_unpack(request->question);
-	nng_msg_free(request->question);
-	request->question = NULL;
+	request->on_gone = NULL;
 	request->phase = PHASE_HELD;
+	if (!bus_endpoint_has(&request->server->endpoint, request->pipe_id)) {
+		nng_msg_free(ptr_steal(&request->question));
+		bus_request_drop(request);
+		return;
+	}
+	msg = bus_unpack(request->question);
+	nng_msg_free(ptr_steal(&request->question));
 	if (!msg) {
 		log_warning("%s sent a malformed message", request->server->name);
 		bus_request_fail(request, EBADMSG, "malformed");
@@ -183,7 +188,8 @@ unsigned int bus_request_role(const struct bus_request *request)
 	return request->server->peer.role;
 }
 
-/* Which peer went does not matter: a held question whose pipe is no longer there has nobody to answer. */
+/* A held question whose connection has ended has nobody to answer. What its holder does not want to know of
+ * is left to him: the answer goes nowhere. */
 static void on_gone(struct bus_note *note)
 {
 	struct bus_server *server =
@@ -191,21 +197,13 @@ static void on_gone(struct bus_note *note)
 
 	for (unsigned int i = 0; i < CONTEXTS; i++) {
 		struct bus_request *request = &server->requests[i];
-		nng_pipe pipe = { .id = request->pipe_id };
-		uint64_t pid;
 
-		if (request->phase != PHASE_HELD ||
-			nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0)
+		if (request->phase != PHASE_HELD || !request->on_gone ||
+			bus_endpoint_has(&server->endpoint, request->pipe_id))
 			continue;
-		if (request->on_gone)
-			request->on_gone(request->on_gone_data, request);
+		request->on_gone(request->on_gone_data, request);
 		bus_request_drop(request);
 	}
-}
-
-static void on_pipe_gone(struct bus_endpoint *endpoint, uint32_t pipe_id)
-{
-	bus_loop_post(endpoint->loop, &endpoint->gone_note);
 }
 
 static int open_contexts(struct bus_server *server)
@@ -237,7 +235,6 @@ static int server_new(struct bus_server **ret_server, sd_event *event, const cha
 	server->peer = *peer;
 	server->name = strdup(peer->name);
 	server->endpoint.gone_note.fn = on_gone;
-	server->endpoint.on_pipe_gone = on_pipe_gone;
 	r = server->name ? bus_endpoint_open(&server->endpoint, event, path, false) : -ENOMEM;
 	if (r == 0)
 		r = open_contexts(server);

@@ -1,0 +1,556 @@
+/* The bus: questions answered, refused, timed out, and what a death at either end leaves behind. */
+#include <check.h>
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bus-actor.h"
+#include "bus/bus.h"
+
+#define CONTEXTS 8 /* questions that may be held for one peer */
+
+static struct actor_command commit(const char *device, uint64_t number)
+{
+	struct actor_command command = { .ask = ASK_COMMIT, .timeout_ms = 30000, .number = number };
+
+	snprintf(command.device, sizeof(command.device), "%s", device);
+	return command;
+}
+
+static void check_commit(const struct actor *client, uint64_t number)
+{
+	struct actor_command command = commit("net0", number);
+	struct actor_result result = actor_ask(client, &command);
+
+	ck_assert_int_eq(result.error, 0);
+	ck_assert_uint_eq(result.number, number + 1);
+}
+
+static int error_of(const struct actor *client, struct actor_command command)
+{
+	return actor_ask(client, &command).error;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* --- Asking and answering --- */
+
+START_TEST(test_questions_are_answered)
+{
+	struct actor client = actor_client(), server = actor_server();
+
+	for (uint64_t i = 1; i <= 200; i++)
+		check_commit(&client, i);
+	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 200);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_many_at_once_are_each_answered)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = commit("net0", 7);
+
+	command.repeat = 100;
+	actor_tell(&client, &command);
+	for (int i = 0; i < 100; i++) {
+		struct actor_result result = actor_result(&client);
+
+		ck_assert_int_eq(result.error, 0);
+		ck_assert_uint_eq(result.number, 8);
+	}
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_refusals_name_their_reason)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command status = { .ask = ASK_STATUS, .timeout_ms = 30000 };
+	struct actor_command unknown = { .ask = ASK_REPORT, .timeout_ms = 30000 };
+
+	ck_assert_int_eq(error_of(&client, commit("fail", 1)), -ENOENT);
+	ck_assert_int_eq(error_of(&client, status), -EPERM);
+	ck_assert_int_eq(error_of(&client, unknown), -EOPNOTSUPP);
+	check_commit(&client, 5);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_question_without_answer_times_out)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = commit("mute", 1);
+	uint64_t begin;
+
+	check_commit(&client, 1);
+	command.timeout_ms = 200;
+	begin = now_ms();
+	ck_assert_int_eq(error_of(&client, command), -ETIMEDOUT);
+	ck_assert_uint_ge(now_ms() - begin, 190);
+	check_commit(&client, 2);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_question_without_peer_times_out)
+{
+	struct actor client = actor_client();
+	struct actor_command command = commit("net0", 1);
+
+	command.timeout_ms = 100;
+	ck_assert_int_eq(error_of(&client, command), -ETIMEDOUT);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_question_waits_for_a_peer_to_come)
+{
+	struct actor client = actor_client(), server;
+	struct actor_command command = commit("net0", 41);
+
+	actor_tell(&client, &command);
+	server = actor_server();
+	ck_assert_uint_eq(actor_result(&client).number, 42);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_ctl_dials_and_asks)
+{
+	struct actor server = actor_listening_server();
+
+	for (int i = 0; i < 20; i++) {
+		struct actor ctl = actor_ctl();
+
+		check_commit(&ctl, 1);
+		actor_end(&ctl);
+	}
+	actor_end(&server);
+}
+END_TEST
+
+/* --- Sizes --- */
+
+START_TEST(test_question_of_the_largest_size_passes)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = commit("net0", 1);
+
+	command.n_bytes = BUS_MESSAGE_MAX - 200;
+	ck_assert_int_eq(error_of(&client, command), 0);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_question_that_is_too_large_is_never_sent)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = commit("net0", 1);
+
+	command.n_bytes = BUS_MESSAGE_MAX;
+	ck_assert_int_eq(error_of(&client, command), -EMSGSIZE);
+	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 0);
+	check_commit(&client, 1);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_answer_that_is_too_large_becomes_a_refusal)
+{
+	struct actor client = actor_client(), server = actor_server();
+
+	ck_assert_int_eq(error_of(&client, commit("big", 1)), -EMSGSIZE);
+	check_commit(&client, 1);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+/* --- A peer that speaks the protocol below the bus --- */
+
+static int raw_connect(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", actor_sock);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+static int raw_listen(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", actor_sock);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(listen(fd, 8), 0);
+	return fd;
+}
+
+static void raw_read(int fd, void *buf, size_t n)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	uint8_t *at = buf;
+
+	while (n) {
+		ssize_t got;
+
+		ck_assert_int_eq(poll(&poller, 1, 30000), 1);
+		got = read(fd, at, n);
+		ck_assert_int_gt(got, 0);
+		at += got;
+		n -= (size_t)got;
+	}
+}
+
+/* The hello of a side that asks (0x30) or answers (0x31), and the other's. */
+static void raw_hello(int fd, uint8_t protocol)
+{
+	const uint8_t hello[8] = { 0, 'S', 'P', 0, 0, protocol, 0, 0 };
+	uint8_t other[8];
+
+	ck_assert_int_eq(write(fd, hello, sizeof(hello)), sizeof(hello));
+	raw_read(fd, other, sizeof(other));
+	ck_assert_mem_eq(other, "\0SP\0", 4);
+}
+
+/* In one piece: the other side may end the connection as soon as it has seen the length. */
+static void raw_send(int fd, uint64_t claimed, const void *body, size_t n)
+{
+	uint8_t packet[64] = { 1 };
+	const uint64_t be = htobe64(claimed);
+
+	ck_assert_uint_le(9 + n, sizeof(packet));
+	memcpy(packet + 1, &be, sizeof(be));
+	memcpy(packet + 9, body, n);
+	ck_assert_int_eq(send(fd, packet, 9 + n, MSG_NOSIGNAL), (ssize_t)(9 + n));
+}
+
+static bool raw_ended(int fd)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	uint8_t byte;
+
+	return poll(&poller, 1, 30000) == 1 && read(fd, &byte, 1) <= 0;
+}
+
+START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
+{
+	/* the number of the question, with the bit that ends the way back; then what is no message */
+	const uint8_t garbage[] = { 0x80, 0, 0, 1, 0xff, 0xff, 0xff, 0xff };
+	const uint8_t empty[] = { 0x80, 0, 0, 2 };
+	int listen_fd = raw_listen(), fd;
+	struct actor server = actor_server();
+	uint8_t head[9], answer[256];
+	uint64_t n;
+
+	fd = accept(listen_fd, NULL, NULL);
+	raw_hello(fd, 0x30);
+	for (int i = 0; i < 20; i++) {
+		raw_send(fd, sizeof(garbage), garbage, sizeof(garbage));
+		raw_read(fd, head, sizeof(head));
+		memcpy(&n, head + 1, sizeof(n));
+		n = be64toh(n);
+		ck_assert_uint_le(n, sizeof(answer));
+		raw_read(fd, answer, n);
+		ck_assert_mem_eq(answer, garbage, 4);
+	}
+	/* nothing at all is a well-formed message of no known type */
+	raw_send(fd, sizeof(empty), empty, sizeof(empty));
+	raw_read(fd, head, sizeof(head));
+	close(fd);
+	close(listen_fd);
+	actor_end(&server);
+}
+END_TEST
+
+START_TEST(test_message_beyond_the_limit_ends_that_connection_alone)
+{
+	struct actor client = actor_client(), server;
+	int fd = raw_connect();
+
+	raw_hello(fd, 0x31);
+	raw_send(fd, UINT64_C(1) << 62, "x", 1);
+	ck_assert(raw_ended(fd));
+	close(fd);
+	fd = raw_connect();
+	raw_hello(fd, 0x31);
+	raw_send(fd, BUS_MESSAGE_MAX + 4096, "x", 1);
+	ck_assert(raw_ended(fd));
+	close(fd);
+	server = actor_server();
+	check_commit(&client, 1);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+/* --- Deaths --- */
+
+START_TEST(test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = commit("mute", 1);
+
+	actor_tell(&client, &command);
+	actor_wait(&actor_shared->n_served, 1);
+	actor_kill(&server);
+	ck_assert_int_eq(actor_result(&client).error, -ECONNRESET);
+	server = actor_server();
+	check_commit(&client, 1);
+	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 2);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_answer_after_the_asker_is_gone_is_lost_quietly)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command loose = { .ask = ASK_LOOSE, .timeout_ms = 60000 };
+	struct actor_command watch = { .ask = ASK_WATCH, .timeout_ms = 60000 };
+
+	actor_tell(&client, &loose);
+	actor_tell(&client, &watch);
+	actor_wait(&actor_shared->n_loose, 1);
+	actor_wait(&actor_shared->n_held, 1);
+	actor_kill(&client);
+	actor_wait(&actor_shared->n_gone, 1);
+	client = actor_client();
+	/* what the dead one asked is answered now; its successor must not be given that answer */
+	ck_assert_int_eq(error_of(&client, commit("release", 1)), 0);
+	check_commit(&client, 3);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+START_TEST(test_held_question_is_answered_when_its_time_comes)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command watch = { .ask = ASK_WATCH };
+	struct actor_command release = commit("release", 1);
+	int n_refused = 0;
+
+	actor_tell(&client, &watch);
+	actor_wait(&actor_shared->n_held, 1);
+	actor_tell(&client, &release);
+	for (int i = 0; i < 2; i++)
+		n_refused += actor_result(&client).error == -ESTALE;
+	ck_assert_int_eq(n_refused, 1);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
+static unsigned int deaths(void)
+{
+	const char *text = getenv("BULKHEAD_TEST_DEATHS");
+
+	return text ? (unsigned int)atoi(text) : 150;
+}
+
+/* All contexts of the server are free: as many questions as it has can be held at once. */
+static void check_contexts(void)
+{
+	struct actor client = actor_client();
+	struct actor_command watch = { .ask = ASK_WATCH, .repeat = CONTEXTS };
+	unsigned int before = atomic_load(&actor_shared->n_held);
+
+	actor_tell(&client, &watch);
+	actor_wait(&actor_shared->n_held, before + CONTEXTS);
+	actor_kill(&client);
+	actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
+}
+
+START_TEST(test_questions_held_for_the_dead_are_ended)
+{
+	struct actor server = actor_server();
+	struct actor_command watch = { .ask = ASK_WATCH, .repeat = 2 };
+	size_t n_fds;
+
+	check_contexts();
+	n_fds = actor_n_fds(&server);
+	for (unsigned int i = 0; i < deaths(); i++) {
+		unsigned int before = atomic_load(&actor_shared->n_held);
+		struct actor client = actor_client();
+
+		actor_tell(&client, &watch);
+		actor_wait(&actor_shared->n_held, before + 2);
+		actor_kill(&client);
+		actor_wait(&actor_shared->n_gone, before + 2);
+	}
+	check_contexts();
+	/* a connection may be in the making or in the ending: that passes, a leak does not */
+	for (int i = 0; actor_n_fds(&server) > n_fds; i++) {
+		ck_assert_msg(i < 5000, "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
+		usleep(1000);
+	}
+	actor_end(&server);
+}
+END_TEST
+
+/* Killed while the question may be anywhere: not sent, sent, received, held. */
+START_TEST(test_askers_may_die_at_any_moment)
+{
+	struct actor server = actor_server();
+	struct actor_command watch = { .ask = ASK_WATCH, .repeat = 3 };
+
+	srand(1);
+	for (unsigned int i = 0; i < deaths() / 4; i++) {
+		struct actor client = actor_client();
+		const struct timespec pause = { .tv_nsec = rand() % 12000 * 1000 };
+
+		actor_tell(&client, &watch);
+		nanosleep(&pause, NULL);
+		actor_kill(&client);
+	}
+	actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
+	check_contexts();
+	actor_end(&server);
+}
+END_TEST
+
+/* --- A listener that nng lets die ---
+ *
+ * nng never frees such a listener. Its owners are killed in the end, since at an orderly end what it holds
+ * would be reported as leaked. */
+
+/* What a process killed between its connect() and its first bytes leaves: it ends a listener of nng 1.5. */
+static void abort_connection(void)
+{
+	close(raw_connect());
+}
+
+START_TEST(test_listener_killed_by_an_aborted_connection_is_mended_every_time)
+{
+	struct actor client = actor_client();
+
+	for (uint64_t i = 0; i < 6; i++) {
+		struct actor server;
+
+		abort_connection();
+		if (i % 2)
+			abort_connection();
+		server = actor_server();
+		check_commit(&client, i);
+		actor_kill(&server);
+	}
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_guard_goes_on_after_quiet_turns)
+{
+	const struct timespec quiet = { .tv_nsec = 450000000 }; /* several probes that find nothing */
+	struct actor client = actor_client();
+
+	for (uint64_t i = 0; i < 3; i++) {
+		struct actor server;
+
+		nanosleep(&quiet, NULL);
+		abort_connection();
+		server = actor_server();
+		check_commit(&client, i);
+		actor_end(&server);
+	}
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_listener_removed_from_its_path_comes_back)
+{
+	struct actor client = actor_client(), server;
+
+	ck_assert_int_eq(unlink(actor_sock), 0);
+	server = actor_server();
+	check_commit(&client, 1);
+	actor_end(&server);
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_listener_that_serves_is_mended_as_well)
+{
+	struct actor server = actor_listening_server(), ctl = actor_ctl();
+	unsigned int n_broken = 0;
+	int r;
+
+	check_commit(&ctl, 1);
+	for (uint64_t i = 0; i < 3; i++) {
+		struct actor other;
+
+		abort_connection();
+		other = actor_ctl();
+		/* a question that fell into the mending breaks off, and is asked again */
+		while ((r = error_of(&other, commit("net0", i))) == -ECONNRESET)
+			ck_assert_uint_lt(++n_broken, 10);
+		ck_assert_int_eq(r, 0);
+		actor_kill(&other);
+		check_commit(&ctl, i);
+	}
+	actor_end(&ctl);
+	actor_kill(&server);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("bus");
+	TCase *tc = tcase_create("bus");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, actor_set_up, actor_tear_down);
+	tcase_set_timeout(tc, 240);
+	tcase_add_test(tc, test_questions_are_answered);
+	tcase_add_test(tc, test_many_at_once_are_each_answered);
+	tcase_add_test(tc, test_refusals_name_their_reason);
+	tcase_add_test(tc, test_question_without_answer_times_out);
+	tcase_add_test(tc, test_question_without_peer_times_out);
+	tcase_add_test(tc, test_question_waits_for_a_peer_to_come);
+	tcase_add_test(tc, test_ctl_dials_and_asks);
+	tcase_add_test(tc, test_question_of_the_largest_size_passes);
+	tcase_add_test(tc, test_question_that_is_too_large_is_never_sent);
+	tcase_add_test(tc, test_answer_that_is_too_large_becomes_a_refusal);
+	tcase_add_test(tc, test_malformed_question_is_refused_and_the_peer_served_on);
+	tcase_add_test(tc, test_message_beyond_the_limit_ends_that_connection_alone);
+	tcase_add_test(tc, test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again);
+	tcase_add_test(tc, test_answer_after_the_asker_is_gone_is_lost_quietly);
+	tcase_add_test(tc, test_held_question_is_answered_when_its_time_comes);
+	tcase_add_test(tc, test_questions_held_for_the_dead_are_ended);
+	tcase_add_test(tc, test_askers_may_die_at_any_moment);
+	tcase_add_test(tc, test_listener_killed_by_an_aborted_connection_is_mended_every_time);
+	tcase_add_test(tc, test_guard_goes_on_after_quiet_turns);
+	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
+	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
