@@ -19,6 +19,7 @@
 struct link_row {
 	Bh__Link__BodyCase request;
 	unsigned int roles;
+	size_t min_fds, max_fds; /* that ride on the request */
 	/* fills reply and the descriptors that ride on it (borrowed) | negative errno: Failure is answered */
 	int (*handle)(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 		struct fdset *out);
@@ -35,7 +36,7 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 
 	if (!device)
 		return -ENOENT;
-	if (in->n_fds != msg->deposit->n_fds || in->n_fds == 0)
+	if (in->n_fds != msg->deposit->n_fds)
 		return -EBADMSG;
 	for (size_t i = 0; i < in->n_fds; i++) {
 		tokens[i] = vault_put(device->vault, fdset_steal(in, i));
@@ -107,11 +108,8 @@ static int handle_keep(struct peer *peer, const Bh__Link *msg, struct fdset *in,
 	struct fdset *out)
 {
 	static Bh__KeepReply body = BH__KEEP_REPLY__INIT;
-	int r;
+	int r = vault_keep_named(peer->device->vault, msg->keep->name, fdset_steal(in, 0));
 
-	if (in->n_fds != 1)
-		return -EBADMSG;
-	r = vault_keep_named(peer->device->vault, msg->keep->name, fdset_steal(in, 0));
 	reply->body_case = BH__LINK__BODY_KEEP_REPLY;
 	reply->keep_reply = &body;
 	return r;
@@ -129,22 +127,26 @@ static int handle_unkeep(struct peer *peer, const Bh__Link *msg, struct fdset *i
 }
 
 static const struct link_row table[] = {
-	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, handle_deposit },
-	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, handle_redeem },
-	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, handle_attach },
-	{ BH__LINK__BODY_KEEP, ROLE_WORKER, handle_keep },
-	{ BH__LINK__BODY_UNKEEP, ROLE_WORKER, handle_unkeep },
+	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, 1, FDLINK_FDS_MAX, handle_deposit },
+	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_redeem },
+	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, 0, 0, handle_attach },
+	{ BH__LINK__BODY_KEEP, ROLE_WORKER, 1, 1, handle_keep },
+	{ BH__LINK__BODY_UNKEEP, ROLE_WORKER, 0, 0, handle_unkeep },
 };
 
 static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 	struct fdset *out)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		if (table[i].request != msg->body_case)
+		const struct link_row *row = &table[i];
+
+		if (row->request != msg->body_case)
 			continue;
-		if (!(table[i].roles & peer->role))
+		if (!(row->roles & peer->role))
 			return -EPERM;
-		return table[i].handle(peer, msg, in, reply, out);
+		if (in->n_fds < row->min_fds || in->n_fds > row->max_fds)
+			return -EBADMSG;
+		return row->handle(peer, msg, in, reply, out);
 	}
 	return -EOPNOTSUPP;
 }
