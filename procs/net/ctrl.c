@@ -201,6 +201,7 @@ static void serve_chain(struct net *net, struct virtq_chain *chain)
 		net_apply(net);
 		pairs_assign(net);
 		net_resume(net);
+		net_show_config(net);
 	}
 	virtq_write(chain, 0, &answer, 1);
 	virtq_complete(vq, chain, 1);

@@ -88,6 +88,12 @@ void net_set_link(struct net *net, bool up)
 		device_config_changed(net->device);
 }
 
+void net_show_config(struct net *net)
+{
+	if (update_config(net))
+		device_report(net->device);
+}
+
 /* --- What is in force --- */
 
 void net_apply(struct net *net)

@@ -94,6 +94,8 @@ struct net {
 extern const struct device_ops net_ops;
 /** net_apply() - state or back-end changed: put it in force; the threads stand still */
 void net_apply(struct net *net);
+/** net_show_config() - the driver itself changed what stands in configuration space: it is not told of it */
+void net_show_config(struct net *net);
 /** net_set_link() - the host's side of the link went up or down; loop's thread */
 void net_set_link(struct net *net, bool up);
 

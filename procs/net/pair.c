@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 
@@ -203,8 +204,19 @@ static void make_set(struct net_pair *pair)
 		watch_fd(pair, pair->tx[i]->kick_fd);
 }
 
+/* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM keeps that
+ * ring for itself, it enables the rings that are looked at. */
+static unsigned int pairs_in_use(const struct net *net)
+{
+	if (!net->ctrl || !has_bit(net->device->features, NET_F_MQ))
+		return net->n_pairs;
+	return MIN((unsigned int)net->state->pairs, net->n_pairs);
+}
+
 void pairs_assign(struct net *net)
 {
+	unsigned int n = pairs_in_use(net);
+
 	for (unsigned int i = 0; i < net->n_pairs; i++) {
 		struct net_pair *pair = &net->pairs[i];
 		struct device_queue *rx = &net->device->queues[2 * i];
@@ -220,7 +232,7 @@ void pairs_assign(struct net *net)
 				pair->tx[pair->n_tx++] = tx;
 			in_use |= tx->vq && tx->enabled;
 		}
-		net->backend->attach(pair, in_use);
+		net->backend->attach(pair, in_use && i < n);
 		make_set(pair);
 	}
 }
