@@ -51,6 +51,8 @@ static int write_config(struct suite *s)
 
 		fprintf(f, "[device %s]\ntype = net\nsocket = %s\nbackend = %s\n", d->name,
 			suite_socket(s, d->name), d->backend);
+		if (d->tap)
+			fprintf(f, "tap = %s\n", d->tap);
 		if (d->queue_pairs)
 			fprintf(f, "queue-pairs = %u\n", d->queue_pairs);
 		if (d->generate)
@@ -230,6 +232,24 @@ static void role_of(pid_t pid, char *ret_role, size_t n)
 	snprintf(ret_role, n, "%.30s", !strncmp(base, "bulkhead-", 9) ? base + 9 : base);
 }
 
+/* the first argument, --instance=GUEST:DEVICE */
+static void instance_of(pid_t pid, char *ret_instance, size_t n)
+{
+	char path[64], args[512] = { 0 };
+	const char *first;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (read(fd, args, sizeof(args) - 2) < 0)
+			args[0] = 0;
+		close(fd);
+	}
+	first = strrchr(args + strlen(args) + 1, '=');
+	snprintf(ret_instance, n, "%.60s", first ? first + 1 : "");
+}
+
 size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t max)
 {
 	DIR *dir = opendir("/proc");
@@ -245,6 +265,7 @@ size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t 
 			continue;
 		ret[n].pid = pid;
 		role_of(pid, ret[n].role, sizeof(ret[n].role));
+		instance_of(pid, ret[n].instance, sizeof(ret[n].instance));
 		n++;
 	}
 	closedir(dir);
@@ -313,6 +334,20 @@ int suite_kill(struct suite *s, const char *role)
 			return kill(all[i].pid, SIGKILL) ? -errno : 0;
 	}
 	return say(s, -ESRCH, "no process", role);
+}
+
+int suite_kill_worker(struct suite *s, const char *device)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+
+	for (size_t i = 0; i < n; i++) {
+		const char *of = strrchr(all[i].instance, ':');
+
+		if (!strcmp(all[i].role, "net") && !strcmp(of ? of + 1 : all[i].instance, device))
+			return kill(all[i].pid, SIGKILL) ? -errno : 0;
+	}
+	return say(s, -ESRCH, "no worker of", device);
 }
 
 static char *read_log(const struct suite *s)

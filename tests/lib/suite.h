@@ -17,7 +17,8 @@
 
 struct suite_device {
 	const char *name;
-	const char *backend;	/* echo, null */
+	const char *backend;	/* echo, null, tap */
+	const char *tap;	/* name of the interface, tap only */
 	uint16_t queue_pairs;	/* 0: not said */
 	uint32_t generate;	/* bytes, null only; 0: not said */
 	uint32_t mtu;		/* 0: not said */
@@ -28,6 +29,7 @@ struct suite_device {
 struct suite_process {
 	pid_t pid;
 	char role[32];		/* frontend, memory, net ... */
+	char instance[64];	/* of which guest, and for a worker of which device: vm1:net0 */
 };
 
 struct suite {
@@ -60,6 +62,8 @@ int suite_same(struct suite *s);
 int suite_no_leak(struct suite *s);
 /* SIGKILL to the first process of that role */
 int suite_kill(struct suite *s, const char *role);
+/* SIGKILL to the worker of a device */
+int suite_kill_worker(struct suite *s, const char *device);
 /* true once `text` stands in the product's output */
 bool suite_logged(const struct suite *s, const char *text);
 
