@@ -423,6 +423,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.event_idx = has_bit(device->features, F_EVENT_IDX),
 		.indirect = has_bit(device->features, F_INDIRECT),
 		.in_order = has_bit(device->features, F_IN_ORDER),
+		.reads_only = device->ops->reads_only && device->ops->reads_only(queue->index),
 		.desc = { ring->desc_uva },
 		.avail = { ring->avail_uva },
 		.used = { ring->used_uva },

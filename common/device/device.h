@@ -73,6 +73,8 @@ struct device_ops {
 	void (*queue_changed)(struct device *device, struct device_queue *queue);
 	/** config_write() - the VMM wrote configuration space (range already checked) */
 	void (*config_write)(struct device *device, uint32_t offset, const uint8_t *data, uint32_t n);
+	/** reads_only() - whether the device never writes into the buffers of this ring; called at its start */
+	bool (*reads_only)(unsigned int index);
 	/** announce() - SEND_RARP: tell the network where this MAC address is now. Called unpaused. */
 	void (*announce)(struct device *device, const uint8_t mac[6]);
 	/** describe() - what the operator sees of the back-end: "tap vm1 (up)" */

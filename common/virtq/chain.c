@@ -223,7 +223,8 @@ static bool next_entry(const struct virtq *vq, struct slot *slot, const struct d
 	return !slot->chain.bad;
 }
 
-/* A table may hold more entries than the ring: Linux makes such chains, and they do no harm. */
+/* A table may hold more entries than the ring: Linux makes such chains, and they do no harm. Packed tables that
+ * are only read may say of entries that these be written: DPDK leaves what stood there before. */
 bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	const char *rule = judge_table(vq, desc);
@@ -243,6 +244,8 @@ bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc
 		} else if (entry.flags & DESC_F_INDIRECT) {
 			chain_bad(slot, "an indirect descriptor in an indirect table");
 		} else {
+			if (vq->packed && vq->setup.reads_only)
+				entry.flags &= (uint16_t)~DESC_F_WRITE;
 			if (!chain_add(vq, slot, &entry))
 				return false;
 			if (!next_entry(vq, slot, &entry, n, &i))

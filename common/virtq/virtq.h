@@ -39,6 +39,7 @@ struct virtq_setup {
 	bool event_idx;     /* VIRTIO_F_EVENT_IDX acked */
 	bool indirect;      /* VIRTIO_F_INDIRECT_DESC acked */
 	bool in_order;      /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
+	bool reads_only;    /* the device writes no buffer of this ring, whatever a packed table says */
 	struct uva desc;    /* packed: descriptor ring */
 	struct uva avail;   /* packed: driver event suppression */
 	struct uva used;    /* packed: device event suppression */

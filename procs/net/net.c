@@ -284,6 +284,12 @@ static void net_close(struct device *device)
 	pthread_mutex_destroy(&net->gate.lock);
 }
 
+/* The control ring, which has answers, never has an odd number. */
+static bool net_reads_only(unsigned int index)
+{
+	return index % 2;
+}
+
 static void net_describe(struct device *device, char *buf, size_t n)
 {
 	struct net *net = device->data;
@@ -304,6 +310,7 @@ const struct device_ops net_ops = {
 	.negotiated = net_negotiated,
 	.reset = net_reset,
 	.queue_changed = net_queue_changed,
+	.reads_only = net_reads_only,
 	.announce = net_announce,
 	.describe = net_describe,
 };

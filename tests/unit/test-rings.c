@@ -603,6 +603,46 @@ START_TEST(test_indirect_behind_direct_descriptors_is_served)
 }
 END_TEST
 
+/* As DPDK's driver transmits frames of several pieces: some entries keep the flag that they were made with. */
+START_TEST(test_indirect_writable_entries_of_a_packed_ring_that_is_only_read_are_read)
+{
+	struct seg segs[4] = { { BUF(0), 12, true }, { BUF(1), 100, false }, { BUF(2), 200, true },
+		{ BUF(3), 300, false } };
+	struct virtq_setup setup;
+	struct virtq_chain *chain;
+
+	begin(_i, 4);
+	setup = driver_setup(&rig.d, 1);
+	setup.reads_only = true;
+	ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight), 0);
+	ck_assert(driver_post(&rig.d, segs, 4, RIG_TABLE, 5));
+	if (!packed) {
+		bad_and_on("readable descriptor follows");
+		return;
+	}
+	chain = next_chain();
+	ck_assert_msg(!chain->bad, "%s", chain->rule);
+	ck_assert_uint_eq(chain->n_out, 4);
+	ck_assert_uint_eq(chain->out_bytes, 612);
+	ck_assert_uint_eq(chain->n_in, 0);
+	ck_assert_uint_eq(chain->in_bytes, 0);
+	ck_assert_uint_eq(rig_serve(&rig, 1), 1);
+	ck_assert_uint_eq(rig_reap_all(&rig, 5), 1);
+	rig_deinit(&rig);
+}
+END_TEST
+
+START_TEST(test_indirect_readable_after_writable_costs_the_request)
+{
+	struct seg segs[2] = { { BUF(0), 12, true }, { BUF(1), 100, false } };
+
+	begin(_i, 4);
+	rig_start(&rig);
+	ck_assert(driver_post(&rig.d, segs, 2, RIG_TABLE, 5));
+	bad_and_on("readable descriptor follows");
+}
+END_TEST
+
 START_TEST(test_indirect_table_of_more_than_1024_entries_costs_the_request)
 {
 	begin(_i, 4);
@@ -976,6 +1016,8 @@ int main(void)
 	tcase_add_loop_test(tc, test_indirect_with_next_costs_the_request, 0, 2);
 	tcase_add_loop_test(tc, test_indirect_that_was_not_negotiated_costs_the_request, 0, 2);
 	tcase_add_loop_test(tc, test_indirect_behind_direct_descriptors_is_served, 0, 2);
+	tcase_add_loop_test(tc, test_indirect_writable_entries_of_a_packed_ring_that_is_only_read_are_read, 0, 2);
+	tcase_add_loop_test(tc, test_indirect_readable_after_writable_costs_the_request, 0, 2);
 	tcase_add_loop_test(tc, test_indirect_table_of_more_than_1024_entries_costs_the_request, 0, 2);
 	tcase_add_loop_test(tc, test_ring_addresses_must_be_aligned_and_in_memory, 0, 2);
 	tcase_add_loop_test(tc, test_ring_sizes_that_are_refused, 0, 2);
