@@ -23,7 +23,8 @@ class Testpmd:
                  ports_options=()):
         argv = ['stdbuf', '-oL', env.need_tool('dpdk-testpmd', 'dpdk-dev'), '-l', '0-1',
                 f'--main-lcore={main_lcore}', '--no-huge', '-m', '512', '--no-pci', '--no-telemetry',
-                f'--file-prefix=bh{env.os.getpid()}-{next(_prefixes)}', '--log-level=lib.eal:error']
+                f'--file-prefix=bh{env.os.getpid()}-{next(_prefixes)}', '--log-level=lib.eal:error',
+                '--log-level=pmd.net.virtio.init:info', '--force-max-simd-bitwidth=512']
         for vdev in vdevs:
             argv += ['--vdev', vdev]
         argv += ['--', '-i', '--no-numa', f'--total-num-mbufs={MBUFS}', '--nb-cores=1',
@@ -84,8 +85,9 @@ class Testpmd:
 
 
 def virtio_user(case, sock, name='testpmd', forward='io', queues=1, packed=False, mergeable=True, in_order=False,
-                server=False, queue_size=256, mac='52:54:00:00:00:01', options=()):
+                vectorized=False, server=False, queue_size=256, mac='52:54:00:00:00:01', options=()):
     """A front-end on a vhost-user socket; with server it listens and the back-end connects."""
     vdev = (f'net_virtio_user0,path={sock},queues={queues},queue_size={queue_size},mac={mac},'
-            f'packed_vq={int(packed)},mrg_rxbuf={int(mergeable)},in_order={int(in_order)},server={int(server)}')
+            f'packed_vq={int(packed)},mrg_rxbuf={int(mergeable)},in_order={int(in_order)},'
+            f'vectorized={int(vectorized)},server={int(server)}')
     return Testpmd(case, name, [vdev], forward, queues, ring_size=queue_size, ports_options=options)
