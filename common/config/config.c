@@ -23,6 +23,7 @@
 struct parse {
 	struct config *config;
 	struct config_device *device; /* of the present section; NULL: none, or one that is in error */
+	bool mode_given, standby_given; /* in it */
 	char *errors;
 	FILE *file;
 	unsigned int line;
@@ -51,7 +52,7 @@ __attribute__((format(printf, 3, 4))) static int fail(
 	return 1; /* inih goes on */
 }
 
-/* The edit distance of two short words. */
+/* The edit distance of two short words; capitals are no difference. */
 static unsigned int distance(const char *a, const char *b)
 {
 	size_t n = MIN(strlen(b), (size_t)31);
@@ -65,7 +66,8 @@ static unsigned int distance(const char *a, const char *b)
 		row[0] = i;
 		for (unsigned int j = 1; j <= n; j++) {
 			unsigned int above = row[j];
-			unsigned int change = diagonal + (*a != b[j - 1]);
+			unsigned int change = diagonal +
+				(tolower((unsigned char)*a) != tolower((unsigned char)b[j - 1]));
 			unsigned int insert = MIN(above, row[j - 1]) + 1;
 
 			row[j] = MIN(change, insert);
@@ -95,7 +97,7 @@ static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t 
 	if (!isdigit((unsigned char)*text))
 		return false;
 	errno = 0;
-	n = strtoull(text, &end, 0);
+	n = strtoull(text, &end, 10);
 	if (errno || *end || n < min || n > max)
 		return false;
 	*ret = n;
@@ -105,11 +107,13 @@ static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t 
 static bool parse_mac(const char *text, uint8_t mac[6])
 {
 	unsigned int b[6];
-	char rest;
 
-	if (strlen(text) != 17 || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%c", &b[0], &b[1], &b[2], &b[3],
-					  &b[4], &b[5], &rest) != 6)
+	if (strlen(text) != 17)
 		return false;
+	for (int i = 0; i < 17; i++)
+		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
+			return false;
+	(void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
 	for (int i = 0; i < 6; i++)
 		mac[i] = (uint8_t)b[i];
 	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
@@ -156,11 +160,15 @@ static int judge_value(struct parse *parse, const struct config_key *key, struct
 
 /* --- Common keys --- */
 
+static int given_twice(struct parse *parse, unsigned int line, const char *key)
+{
+	return fail(parse, line, "%s is given twice in [device %s]; remove one", key, parse->device->name);
+}
+
 static int set_once(struct parse *parse, unsigned int line, char **to, const char *key, const char *text)
 {
 	if (*to)
-		return fail(parse, line, "%s is given twice in [device %s]; remove one", key,
-			parse->device->name);
+		return given_twice(parse, line, key);
 	*to = strdup(text);
 	check(*to);
 	return 1;
@@ -178,6 +186,9 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 
 static int set_mode(struct parse *parse, unsigned int line, const char *text)
 {
+	if (parse->mode_given)
+		return given_twice(parse, line, "mode");
+	parse->mode_given = true;
 	if (strcmp(text, "server") != 0 && strcmp(text, "client") != 0)
 		return fail(parse, line, "mode = %s: must be 'server' (we listen) or 'client' (we connect)", text);
 	parse->device->client = strcmp(text, "client") == 0;
@@ -186,6 +197,9 @@ static int set_mode(struct parse *parse, unsigned int line, const char *text)
 
 static int set_standby(struct parse *parse, unsigned int line, const char *text)
 {
+	if (parse->standby_given)
+		return given_twice(parse, line, "standby");
+	parse->standby_given = true;
 	if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
 		return fail(parse, line, "standby = %s: must be 'yes' or 'no'", text);
 	parse->device->standby = strcmp(text, "yes") == 0;
@@ -220,6 +234,7 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 	const char *name = section + strlen("device ");
 
 	parse->device = NULL;
+	parse->mode_given = parse->standby_given = false;
 	if (strncmp(section, "device ", strlen("device ")) != 0)
 		return fail(parse, line, "[%s]: unknown section; sections are called [device NAME]", section);
 	if (!config_check_name(name))
@@ -248,8 +263,7 @@ static int keep_value(struct parse *parse, unsigned int line, const char *key, c
 
 	for (size_t i = 0; i < device->n_values; i++)
 		if (strcmp(device->values[i].key, key) == 0)
-			return fail(parse, line, "%s is given twice in [device %s]; remove one", key,
-				device->name);
+			return given_twice(parse, line, key);
 	values = reallocarray(device->values, device->n_values + 1, sizeof(*values));
 	check(values);
 	device->values = values;

@@ -1,0 +1,301 @@
+/* A guest's file: what it says, and what an operator is told who made a mistake in it. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "config/config.h"
+
+#define NAME32 "n2345678901234567890123456789012"
+#define PATH107                                                                                    \
+	"/567890123456789012345678901234567890123456789012345"                                     \
+	"67890123456789012345678901234567890123456789012345.sock"
+#define OK_DEVICE "[device a]\ntype = net\nsocket = /a\nbackend = echo\n"
+
+static char dir[] = "/tmp/test-config-XXXXXX";
+static char path[64];
+
+static int load(const char *name, const char *text, struct config **ret_config, char **ret_error)
+{
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "we");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_ge(fputs(text, f), 0);
+	ck_assert_int_eq(fclose(f), 0);
+	return config_load(path, ret_config, ret_error);
+}
+
+static struct config *load_good(const char *text)
+{
+	struct config *config = NULL;
+	_cleanup_free_ char *error = NULL;
+
+	if (load("vm1.conf", text, &config, &error))
+		ck_abort_msg("%s", error);
+	ck_assert_ptr_null(error);
+	return config;
+}
+
+/* --- What is right --- */
+
+START_TEST(test_a_full_section_is_read)
+{
+	struct config *config = load_good("; a comment\n\n[device net0]\n"
+		"mac = 52:54:00:Ab:cd:ef ; behind a value\nmtu = 1500\nqueue-pairs=2\n  tap\t=  vm1-net0\n"
+		"socket-group = kvm\nstandby = yes\nmode = client\nsocket = /run/vm1/net0.sock\ntype = net\n");
+	const struct config_device *device = config_device(config, "net0");
+	static const uint8_t mac[6] = { 0x52, 0x54, 0, 0xab, 0xcd, 0xef };
+
+	ck_assert_str_eq(config->guest, "vm1");
+	ck_assert_str_eq(config->path, path);
+	ck_assert_uint_eq(config->n_devices, 1);
+	ck_assert_str_eq(device->type, "net");
+	ck_assert_str_eq(device->socket, "/run/vm1/net0.sock");
+	ck_assert_str_eq(device->socket_group, "kvm");
+	ck_assert(device->client && device->standby);
+	ck_assert_str_eq(config_value(device, "backend")->text, "tap");
+	ck_assert_str_eq(config_value(device, "tap")->text, "vm1-net0");
+	ck_assert_uint_eq(config_value(device, "mtu")->number, 1500);
+	ck_assert_uint_eq(config_value(device, "queue-pairs")->number, 2);
+	ck_assert_mem_eq(config_value(device, "mac")->mac, mac, 6);
+	config_free(config);
+}
+END_TEST
+
+START_TEST(test_what_is_not_given_has_its_default)
+{
+	struct config *config = load_good(OK_DEVICE);
+	const struct config_device *device = config_device(config, "a");
+
+	ck_assert(!device->client && !device->standby && !device->socket_group);
+	ck_assert_uint_eq(config_value(device, "queue-pairs")->number, 1);
+	ck_assert(!config_value(device, "queue-pairs")->given);
+	ck_assert_ptr_null(config_value(device, "mtu")->text);
+	ck_assert_ptr_null(config_device(config, "b"));
+	config_free(config);
+}
+END_TEST
+
+START_TEST(test_address_follows_from_the_names)
+{
+	static const char text[] = OK_DEVICE "[device b]\ntype = net\nsocket = /b\nbackend = null\n";
+	struct config *first = load_good(text), *again = load_good(text);
+	const uint8_t *a = config_value(config_device(first, "a"), "mac")->mac;
+	const uint8_t *b = config_value(config_device(first, "b"), "mac")->mac;
+
+	ck_assert_mem_eq(a, config_value(config_device(again, "a"), "mac")->mac, 6);
+	ck_assert_mem_ne(a, b, 6);
+	ck_assert_uint_eq(a[0] & 3, 2);
+	ck_assert_uint_eq(b[0] & 3, 2);
+	config_free(first);
+	config_free(again);
+}
+END_TEST
+
+START_TEST(test_the_limits_themselves_are_allowed)
+{
+	struct config *config = load_good("[device " NAME32 "]\ntype = net\nsocket = " PATH107 "\n"
+		"tap = a23456789012345\nmtu = 65535\nqueue-pairs = 64\n"
+		"[device b]\ntype = net\nsocket = /b\nbackend = null\nmtu = 68\ngenerate = 60\n");
+
+	ck_assert_uint_eq(strlen(PATH107), 107);
+	ck_assert_uint_eq(config->n_devices, 2);
+	config_free(config);
+}
+END_TEST
+
+/* --- What is wrong: text, and what is said after the file's name --- */
+
+static const struct {
+	const char *text;
+	const char *errors[4];
+} wrong[] = {
+	{ "", { ": no [device NAME] section; a guest needs at least one device" } },
+	{ "type = net\n", { ":1: 'type' stands before any [device NAME] section" } },
+	{ OK_DEVICE "no equals sign\n", { ":5: not understood; a line is 'key = value' or '[device NAME]'" } },
+	{ "[disk a]\nsocket = /a\n", { ":1: [disk a]: unknown section; sections are called [device NAME]" } },
+	{ "[device -a]\n", { ":1: [device -a]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
+			     "beginning with a letter or digit" } },
+	{ "[device a/b]\n", { ":1: [device a/b]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
+			      "beginning with a letter or digit" } },
+	{ "[device " NAME32 "3]\n", { ":1: [device " NAME32 "3]: a name has 1 to 32 letters, digits, '_', "
+				      "'-' or '.', beginning with a letter or digit" } },
+	{ "[device memory]\n", { ":1: [device memory]: this name is taken by a process; choose another" } },
+	{ "[device frontend]\n", { ":1: [device frontend]: this name is taken by a process; choose another" } },
+	{ OK_DEVICE "\n[device a]\n", { ":6: [device a] is given twice; rename or remove one" } },
+	{ OK_DEVICE "[device b]\ntype = net\nsocket = /a\nbackend = echo\n",
+		{ ":5: [device b] has the same socket as [device a]; each needs its own" } },
+	{ "[device a]\nbackend = echo\n",
+		{ ":1: [device a] has no 'socket'; add socket = /path",
+			":1: [device a] has no 'type'; add type = net" } },
+	{ "[device a]\ntype = nte\nsocket = /a\n",
+		{ ":1: [device a]: unknown type 'nte'; did you mean 'net'?" } },
+	{ OK_DEVICE "socket = a.sock\n", { ":5: socket = a.sock: must be an absolute path" } },
+	{ "[device a]\ntype = net\nbackend = echo\nsocket = " PATH107 "x\n",
+		{ ":4: socket = " PATH107 "x: a socket path may have at most 107 characters, this has 108",
+			":1: [device a] has no 'socket'; add socket = /path" } },
+	{ OK_DEVICE "mode = both\n", { ":5: mode = both: must be 'server' (we listen) or 'client' (we connect)" } },
+	{ OK_DEVICE "standby = 1\n", { ":5: standby = 1: must be 'yes' or 'no'" } },
+	{ OK_DEVICE "type = net\n", { ":5: type is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "socket = /b\n", { ":5: socket is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "mode = server\nmode = client\n", { ":6: mode is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "standby = no\nstandby = yes\n", { ":6: standby is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "socket-group = a\nsocket-group = b\n",
+		{ ":6: socket-group is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "mtu = 1500\nmtu = 1500\n", { ":6: mtu is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "queue-pair = 2\n",
+		{ ":5: unknown key 'queue-pair' in [device a]; did you mean 'queue-pairs'?" } },
+	{ OK_DEVICE "sokcet = /b\n", { ":5: unknown key 'sokcet' in [device a]; did you mean 'socket'?" } },
+	{ OK_DEVICE "stanby = yes\n", { ":5: unknown key 'stanby' in [device a]; did you mean 'standby'?" } },
+	{ OK_DEVICE "MTU = 1500\n", { ":5: unknown key 'MTU' in [device a]; did you mean 'mtu'?" } },
+	{ OK_DEVICE "max = 52:54:00:12:34:56\n", { ":5: unknown key 'max' in [device a]; did you mean 'mac'?" } },
+	{ "[device a]\ntype = net\nsocket = /a\nbackend = ecoh\n",
+		{ ":4: backend = ecoh: not a backend; did you mean 'echo'?" } },
+	{ OK_DEVICE "mtu = 67\n", { ":5: mtu = 67: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = 65536\n", { ":5: mtu = 65536: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = 1500 bytes\n", { ":5: mtu = 1500 bytes: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = -1\n", { ":5: mtu = -1: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = 0x600\n", { ":5: mtu = 0x600: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = 18446744073709551616\n",
+		{ ":5: mtu = 18446744073709551616: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "queue-pairs = 0\n", { ":5: queue-pairs = 0: must be a number from 1 to 64" } },
+	{ OK_DEVICE "queue-pairs = 65\n", { ":5: queue-pairs = 65: must be a number from 1 to 64" } },
+	{ OK_DEVICE "mac = 52:54:00:12:34\n",
+		{ ":5: mac = 52:54:00:12:34: must be a unicast MAC address like 52:54:00:12:34:56" } },
+	{ OK_DEVICE "mac = 53:54:00:12:34:56\n",
+		{ ":5: mac = 53:54:00:12:34:56: must be a unicast MAC address like 52:54:00:12:34:56" } },
+	{ OK_DEVICE "mac = 00:00:00:00:00:00\n",
+		{ ":5: mac = 00:00:00:00:00:00: must be a unicast MAC address like 52:54:00:12:34:56" } },
+	{ OK_DEVICE "mac = 52:54: 0:12:34:+6\n",
+		{ ":5: mac = 52:54: 0:12:34:+6: must be a unicast MAC address like 52:54:00:12:34:56" } },
+	{ OK_DEVICE "mac = 52-54-00-12-34-56\n",
+		{ ":5: mac = 52-54-00-12-34-56: must be a unicast MAC address like 52:54:00:12:34:56" } },
+	{ OK_DEVICE "tap = a234567890123456\n",
+		{ ":5: tap = a234567890123456: must be an interface name of at most 15 characters" } },
+	{ OK_DEVICE "tap = a/b\n", { ":5: tap = a/b: must be an interface name of at most 15 characters" } },
+	{ "[device a]\ntype = net\nsocket = /a\n", { ":1: [device a]: backend = tap needs 'tap = INTERFACE'" } },
+	{ OK_DEVICE "generate = 64\n", { ":1: [device a]: 'generate' goes with backend = null only" } },
+	/* all mistakes of a file are told, and what is right between them is not */
+	{ "[device a]\ntype = net\nsocket = /a\nbakend = echo\nmtu = 9\n[device b]\ntype = net\nmode = c\n",
+		{ ":8: mode = c: must be 'server' (we listen) or 'client' (we connect)",
+			":4: unknown key 'bakend' in [device a]; did you mean 'backend'?",
+			":5: mtu = 9: must be a number from 68 to 65535",
+			":6: [device b] has no 'socket'; add socket = /path" } },
+};
+
+START_TEST(test_mistake_is_told_with_file_and_line)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+	size_t n = strlen(dir) + strlen("/vm1.conf");
+	char *line, *rest;
+
+	ck_assert_int_eq(load("vm1.conf", wrong[_i].text, &config, &error), -EINVAL);
+	ck_assert_ptr_null(config);
+	rest = error;
+	for (size_t i = 0; i < ARRAY_SIZE(wrong[_i].errors) && wrong[_i].errors[i]; i++) {
+		line = strsep(&rest, "\n");
+		ck_assert_ptr_nonnull(line);
+		ck_assert_int_eq(strncmp(line, path, n), 0);
+		ck_assert_str_eq(line + n, wrong[_i].errors[i]);
+	}
+	if (rest)
+		ck_abort_msg("also told: %s", rest);
+}
+END_TEST
+
+START_TEST(test_line_too_long_is_told_once)
+{
+	_cleanup_free_ char *error = NULL, *text = NULL;
+	struct config *config = NULL;
+	char *at;
+
+	text = malloc(sizeof(OK_DEVICE) + 5000);
+	ck_assert_ptr_nonnull(text);
+	at = stpcpy(text, OK_DEVICE);
+	memset(at, 'x', 4000);
+	memcpy(at + 4000, "\nmtu = 1\n", sizeof("\nmtu = 1\n"));
+	ck_assert_int_eq(load("vm1.conf", text, &config, &error), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(error, "/vm1.conf:5: the line is longer than "));
+	at = strchr(error, '\n');
+	ck_assert_ptr_nonnull(at);
+	ck_assert_ptr_nonnull(strstr(at, "/vm1.conf:6: mtu = 1: must be a number from 68 to 65535"));
+	ck_assert_ptr_null(strchr(at + 1, '\n'));
+}
+END_TEST
+
+START_TEST(test_65_devices_are_too_many)
+{
+	static char text[65 * 64];
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+	char *at = text;
+
+	for (int i = 0; i < 64; i++)
+		at += sprintf(at, "[device d%d]\ntype=net\nsocket=/%d\nbackend=echo\n", i, i);
+	config = load_good(text);
+	ck_assert_uint_eq(config->n_devices, 64);
+	config = config_free(config);
+	sprintf(at, "[device more]\ntype = net\n");
+	ck_assert_int_eq(load("vm1.conf", text, &config, &error), -EINVAL);
+	ck_assert_ptr_nonnull(
+		strstr(error, "/vm1.conf:257: [device more]: a guest may have at most 64 devices"));
+}
+END_TEST
+
+START_TEST(test_file_that_cannot_be_read_is_told)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+
+	ck_assert_int_eq(config_load("/nowhere/vm1.conf", &config, &error), -ENOENT);
+	ck_assert_str_eq(error, "/nowhere/vm1.conf: cannot be read: No such file or directory");
+}
+END_TEST
+
+START_TEST(test_file_must_be_named_as_a_guest)
+{
+	_cleanup_free_ char *error = NULL;
+	struct config *config = NULL;
+
+	ck_assert_int_eq(load("a b.conf", OK_DEVICE, &config, &error), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(error, "is not a valid name: 'a b'"));
+}
+END_TEST
+
+static void tear_down(void)
+{
+	unlink(path);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("config");
+	TCase *tc = tcase_create("config");
+	SRunner *runner;
+
+	if (!mkdtemp(dir))
+		return EXIT_FAILURE;
+	tcase_add_checked_fixture(tc, NULL, tear_down);
+	tcase_add_test(tc, test_a_full_section_is_read);
+	tcase_add_test(tc, test_what_is_not_given_has_its_default);
+	tcase_add_test(tc, test_address_follows_from_the_names);
+	tcase_add_test(tc, test_the_limits_themselves_are_allowed);
+	tcase_add_loop_test(tc, test_mistake_is_told_with_file_and_line, 0, ARRAY_SIZE(wrong));
+	tcase_add_test(tc, test_line_too_long_is_told_once);
+	tcase_add_test(tc, test_65_devices_are_too_many);
+	tcase_add_test(tc, test_file_that_cannot_be_read_is_told);
+	tcase_add_test(tc, test_file_must_be_named_as_a_guest);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	rmdir(dir);
+	return 0;
+}
