@@ -1,0 +1,256 @@
+/* The commands of the control ring: what changes the state, and what is refused and changes nothing. */
+#include <check.h>
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "header.h"
+#include "net.h"
+
+#define PAIRS 4
+#define FEATURES                                                                                   \
+	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) | BIT(NET_F_CTRL_VLAN) |  \
+		BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_MQ) | BIT(NET_F_GUEST_ANNOUNCE) |              \
+		BIT(NET_F_CTRL_GUEST_OFFLOADS) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4))
+
+static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
+static struct net_state state, before;
+static uint8_t command[2048];
+
+static void set_up(void)
+{
+	state_reset(&state, own);
+	before = state;
+}
+
+/* n bytes of command, in spans of `span` bytes; refused and changed nothing, or done */
+static bool execute(uint64_t features, size_t n, size_t span)
+{
+	static struct iovec iov[sizeof(command)];
+	struct virtq_chain chain = { .iov = iov, .out_bytes = (uint32_t)n };
+	bool done;
+
+	for (size_t at = 0; at < n; at += span)
+		iov[chain.n_out++] = (struct iovec){ command + at, MIN(span, n - at) };
+	done = ctrl_execute(features, PAIRS, &chain, &state);
+	if (!done)
+		ck_assert_mem_eq(&state, &before, sizeof(state));
+	before = state;
+	return done;
+}
+
+static bool run(const char *bytes, size_t n)
+{
+	memcpy(command, bytes, n);
+	return execute(FEATURES, n, n);
+}
+
+#define RUN(text) run(text, sizeof(text) - 1)
+
+/* Each command in its shortest right form, the feature without which it is unknown, and a mistake in its content. */
+static const struct {
+	const char *good;
+	size_t n;
+	unsigned int feature;
+	const char *bad;
+} rows[] = {
+	{ "\0\0\1", 3, NET_F_CTRL_RX, "\0\0\2" },
+	{ "\0\1\1", 3, NET_F_CTRL_RX, "\0\1\377" },
+	{ "\0\2\1", 3, NET_F_CTRL_RX_EXTRA, "\0\2\2" },
+	{ "\0\3\1", 3, NET_F_CTRL_RX_EXTRA, "\0\6\1" },
+	{ "\0\4\1", 3, NET_F_CTRL_RX_EXTRA, NULL },
+	{ "\0\5\1", 3, NET_F_CTRL_RX_EXTRA, NULL },
+	{ "\1\0\0\0\0\0\0\0\0\0", 10, NET_F_CTRL_RX, "\1\2\0\0\0\0\0\0\0\0" },
+	{ "\1\1\122\124\0\0\0\2", 8, NET_F_CTRL_MAC_ADDR, "\1\1\123\124\0\0\0\2" },
+	{ "\2\0\7\0", 4, NET_F_CTRL_VLAN, "\2\0\0\20" },
+	{ "\2\1\377\17", 4, NET_F_CTRL_VLAN, "\2\2\7\0" },
+	{ "\3\0", 2, NET_F_GUEST_ANNOUNCE, "\3\1" },
+	{ "\4\0\1\0", 4, NET_F_MQ, "\4\0\0\0" },
+	{ "\4\0\4\0", 4, NET_F_MQ, "\4\0\5\0" },
+	{ "\5\0\2\0\0\0\0\0\0\0", 10, NET_F_CTRL_GUEST_OFFLOADS, "\5\0\4\0\0\0\0\0\0\0" },
+	{ "\5\0\202\0\0\0\0\0\0\0", 10, NET_F_CTRL_GUEST_OFFLOADS, "\5\0\0\1\0\0\0\0\0\0" },
+};
+
+START_TEST(test_command_is_done_however_it_is_cut)
+{
+	memcpy(command, rows[_i].good, rows[_i].n);
+	for (size_t span = 1; span <= rows[_i].n; span++)
+		ck_assert(execute(FEATURES, rows[_i].n, span));
+}
+END_TEST
+
+START_TEST(test_command_not_negotiated_is_refused)
+{
+	memcpy(command, rows[_i].good, rows[_i].n);
+	ck_assert(!execute(FEATURES & ~BIT(rows[_i].feature), rows[_i].n, rows[_i].n));
+}
+END_TEST
+
+START_TEST(test_command_too_short_is_refused)
+{
+	memcpy(command, rows[_i].good, rows[_i].n);
+	for (size_t n = 0; n < rows[_i].n; n++)
+		ck_assert(!execute(FEATURES, n, 64));
+}
+END_TEST
+
+START_TEST(test_command_with_a_wrong_content_is_refused)
+{
+	if (!rows[_i].bad)
+		return;
+	memcpy(command, rows[_i].bad, rows[_i].n);
+	ck_assert(!execute(FEATURES, rows[_i].n, rows[_i].n));
+}
+END_TEST
+
+START_TEST(test_unknown_class_is_refused)
+{
+	memset(command, 0, sizeof(command));
+	for (unsigned int class = 6; class < 256; class++) {
+		command[0] = (uint8_t)class;
+		ck_assert(!execute(~UINT64_C(0), 10, 10));
+	}
+}
+END_TEST
+
+START_TEST(test_modes_are_switched_one_by_one)
+{
+	ck_assert(RUN("\0\0\0") && RUN("\0\1\1") && RUN("\0\5\1"));
+	ck_assert_uint_eq(state.modes, 1 << NET_RX_ALLMULTI | 1 << NET_RX_NOBCAST);
+	ck_assert(RUN("\0\1\0") && RUN("\0\5\1"));
+	ck_assert_uint_eq(state.modes, 1 << NET_RX_NOBCAST);
+}
+END_TEST
+
+START_TEST(test_tables_are_replaced_whole)
+{
+	static const uint8_t group[6] = { 0x33, 0x33, 0, 0, 0, 9 };
+
+	ck_assert(RUN("\1\0\2\0\0\0\122\124\0\0\0\7\122\124\0\0\0\10\1\0\0\0\63\63\0\0\0\11"));
+	ck_assert_uint_eq(state.n_uni, 2);
+	ck_assert_uint_eq(state.n_multi, 1);
+	ck_assert_uint_eq(state.macs[0][5], 7);
+	ck_assert_uint_eq(state.macs[1][5], 8);
+	ck_assert_mem_eq(state.macs[2], group, 6);
+	ck_assert(RUN("\1\0\0\0\0\0\1\0\0\0\63\63\0\0\0\11"));
+	ck_assert_uint_eq(state.n_uni, 0);
+	ck_assert_uint_eq(state.n_multi, 1);
+	ck_assert_mem_eq(state.macs[0], group, 6);
+	/* a byte behind the tables, and a count that is larger than what follows */
+	ck_assert(!RUN("\1\0\0\0\0\0\0\0\0\0\0"));
+	ck_assert(!RUN("\1\0\2\0\0\0\122\124\0\0\0\7\0\0\0\0"));
+	ck_assert(!RUN("\1\0\377\377\377\377\0\0\0\0"));
+	ck_assert(!RUN("\1\0\0\0\0\0\377\377\377\377"));
+}
+END_TEST
+
+static size_t make_tables(uint32_t n_uni, uint32_t n_multi)
+{
+	uint32_t count = htole32(n_uni);
+	size_t at = 2;
+
+	memset(command, 0, sizeof(command));
+	command[0] = 1;
+	memcpy(command + at, &count, 4);
+	at += 4 + 6 * (size_t)n_uni;
+	count = htole32(n_multi);
+	memcpy(command + at, &count, 4);
+	return at + 4 + 6 * (size_t)n_multi;
+}
+
+START_TEST(test_table_too_long_lets_all_of_its_kind_in)
+{
+	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX, 0), 64));
+	ck_assert_uint_eq(state.n_uni, NET_MACS_MAX);
+	ck_assert(!state.uni_overflow && !state.multi_overflow);
+	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX, 1), 64));
+	ck_assert(!state.uni_overflow && state.multi_overflow);
+	ck_assert_uint_eq(state.n_multi, 0);
+	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX + 1, NET_MACS_MAX), 64));
+	ck_assert(state.uni_overflow && !state.multi_overflow);
+	ck_assert_uint_eq(state.n_uni, 0);
+	ck_assert_uint_eq(state.n_multi, NET_MACS_MAX);
+	ck_assert(execute(FEATURES, make_tables(0, 0), 64));
+	ck_assert(!state.uni_overflow && !state.multi_overflow);
+}
+END_TEST
+
+START_TEST(test_what_the_others_set)
+{
+	state.announce = 1;
+	before = state;
+	ck_assert(RUN("\1\1\122\124\0\0\0\42") && state.mac[5] == 042);
+	ck_assert(RUN("\2\0\1\4") && state.vlans[1025 / 32] == 1u << 1025 % 32);
+	ck_assert(RUN("\2\1\1\4") && state.vlans[1025 / 32] == 0);
+	ck_assert(RUN("\3\0") && state.announce == 0);
+	ck_assert(RUN("\4\0\3\0") && state.pairs == 3);
+	ck_assert(!state.offloads_set);
+	ck_assert(RUN("\5\0\202\0\0\0\0\0\0\0") && state.offloads_set);
+	ck_assert_uint_eq(state.offloads, BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4));
+	/* none at all is a choice, too */
+	ck_assert(RUN("\5\0\0\0\0\0\0\0\0\0") && state.offloads_set && state.offloads == 0);
+}
+END_TEST
+
+/* --- Kept over a death --- */
+
+START_TEST(test_saved_state_is_found_again)
+{
+	struct net_saved saved = { 0 };
+	struct net_state *in_force = state_open(&saved, own);
+	struct net_state changed = *in_force;
+
+	ck_assert_uint_eq(in_force->pairs, 1);
+	for (uint16_t pairs = 2; pairs < 5; pairs++) {
+		changed.pairs = pairs;
+		ck_assert_uint_eq(state_commit(&saved, &changed)->pairs, pairs);
+		ck_assert_uint_eq(state_open(&saved, own)->pairs, pairs);
+	}
+}
+END_TEST
+
+START_TEST(test_damaged_state_is_begun_anew)
+{
+	static const struct net_state damages[] = { { .pairs = 0 }, { .pairs = 2, .n_uni = NET_MACS_MAX, .n_multi = 1 },
+		{ .pairs = 2, .n_uni = 0xffff, .n_multi = 1 }, { .pairs = 2, .modes = 0x40 },
+		{ .pairs = 2, .mac = { 1 } } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
+		struct net_saved saved = { .version = NET_STATE_VERSION, .halves = { damages[i], damages[i] } };
+
+		ck_assert_uint_eq(state_open(&saved, own)->pairs, 1);
+		ck_assert_mem_eq(state_open(&saved, own)->mac, own, 6);
+	}
+	for (uint32_t active = 2; active; active <<= 1) {
+		struct net_saved saved = { .version = NET_STATE_VERSION, .active = active };
+
+		ck_assert_ptr_eq(state_open(&saved, own), &saved.halves[0]);
+	}
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("net-ctrl");
+	TCase *tc = tcase_create("net-ctrl");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, set_up, NULL);
+	tcase_add_loop_test(tc, test_command_is_done_however_it_is_cut, 0, ARRAY_SIZE(rows));
+	tcase_add_loop_test(tc, test_command_not_negotiated_is_refused, 0, ARRAY_SIZE(rows));
+	tcase_add_loop_test(tc, test_command_too_short_is_refused, 0, ARRAY_SIZE(rows));
+	tcase_add_loop_test(tc, test_command_with_a_wrong_content_is_refused, 0, ARRAY_SIZE(rows));
+	tcase_add_test(tc, test_unknown_class_is_refused);
+	tcase_add_test(tc, test_modes_are_switched_one_by_one);
+	tcase_add_test(tc, test_tables_are_replaced_whole);
+	tcase_add_test(tc, test_table_too_long_lets_all_of_its_kind_in);
+	tcase_add_test(tc, test_what_the_others_set);
+	tcase_add_test(tc, test_saved_state_is_found_again);
+	tcase_add_test(tc, test_damaged_state_is_begun_anew);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
