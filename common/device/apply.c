@@ -6,7 +6,7 @@
  * What is there now is read from this process's own state, never from the former record: a step that
  * failed is thus tried again with the next generation.
  */
-#include "device/core.h"
+#include "device/wants.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,63 +22,6 @@
 #define F_PACKED 34
 #define F_IN_ORDER 35
 #define RING_FEATURES (BIT(F_INDIRECT) | BIT(F_EVENT_IDX) | BIT(F_PACKED) | BIT(F_IN_ORDER))
-
-#define WANTS_MAX (MAP_REGIONS_MAX + 3 * 256)
-
-/* --- Descriptors out of the vault, many at a time --- */
-
-/** struct wants - tokens to redeem, and the descriptors got for them */
-struct wants {
-	uint64_t tokens[WANTS_MAX];
-	int fds[WANTS_MAX];
-	size_t n;
-};
-
-static void wants_deinit(struct wants *wants)
-{
-	for (size_t i = 0; i < wants->n; i++)
-		fd_close(wants->fds[i]);
-}
-
-static void wants_add(struct wants *wants, uint64_t token)
-{
-	if (token == 0 || wants->n >= WANTS_MAX)
-		return;
-	wants->tokens[wants->n] = token;
-	wants->fds[wants->n++] = -1;
-}
-
-static int wants_redeem(struct wants *wants, struct device *device)
-{
-	for (size_t i = 0; i < wants->n; i += FDLINK_FDS_MAX) {
-		size_t n = MIN(wants->n - i, (size_t)FDLINK_FDS_MAX);
-		_cleanup_fdset_ struct fdset set = FDSET_INIT;
-		int r = vault_redeem(device->core->vault, device->config->name, &wants->tokens[i], n, &set);
-
-		if (r < 0)
-			return r;
-		for (size_t j = 0; j < n; j++)
-			wants->fds[i + j] = fdset_steal(&set, j);
-	}
-	return 0;
-}
-
-/* A token may stand in several places (one file, several regions): each gets the descriptor borrowed. */
-static int wants_find(const struct wants *wants, uint64_t token)
-{
-	for (size_t i = 0; i < wants->n; i++)
-		if (wants->tokens[i] == token)
-			return wants->fds[i];
-	return -1;
-}
-
-static int wants_take(struct wants *wants, uint64_t token)
-{
-	for (size_t i = 0; i < wants->n; i++)
-		if (wants->tokens[i] == token && wants->fds[i] >= 0)
-			return fd_steal(&wants->fds[i]);
-	return -1;
-}
 
 /* --- Finding things in the record --- */
 
@@ -521,7 +464,6 @@ static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct w
 		bh__desired__free_unpacked(desired, NULL);
 		desired = newer;
 		wants_deinit(wants);
-		wants->n = 0;
 	}
 }
 

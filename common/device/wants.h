@@ -1,0 +1,25 @@
+#pragma once
+
+#include "device/core.h"
+
+/** struct wants - tokens of a record to redeem, and the descriptors got for them (-1 = none yet); zeros = empty */
+struct wants {
+	uint64_t tokens[MAP_REGIONS_MAX + 3 * 256];
+	int fds[MAP_REGIONS_MAX + 3 * 256];
+	size_t n;
+};
+
+/** wants_deinit() - close what was got and not taken; wants is empty after it */
+void wants_deinit(struct wants *wants);
+
+/** wants_add() - token 0 is none */
+void wants_add(struct wants *wants, uint64_t token);
+
+/** wants_redeem() - get them all; 0 | negative errno: of some there is nothing in the vault */
+int wants_redeem(struct wants *wants, struct device *device);
+
+/** wants_find() - borrowed, or -1. A token may stand in several places: one file, several regions. */
+int wants_find(const struct wants *wants, uint64_t token);
+
+/** wants_take() - now the caller's, or -1 */
+int wants_take(struct wants *wants, uint64_t token);
