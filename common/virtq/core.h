@@ -191,10 +191,13 @@ bool packed_call_due(struct virtq *vq);
 void packed_kick_off(struct virtq *vq);
 bool packed_kick_on(struct virtq *vq);
 
-/* recover.c: a ring that is new to the ledger begins, one that is not goes on. 0 | VIRTQ_E_* | -ENOMEM */
+/* recover.c: a ring that is new to the ledger begins, or goes on by what a region says that another device
+ * wrote (adopt); one that is not new goes on (recover). 0 | VIRTQ_E_* | -ENOMEM */
 int split_begin(struct virtq *vq);
+int split_adopt(struct virtq *vq);
 int split_recover(struct virtq *vq);
 int packed_begin(struct virtq *vq);
+int packed_adopt(struct virtq *vq);
 int packed_recover(struct virtq *vq);
 
 /* Packed positions: slot in bits 0-14, wrap counter in bit 15. */

@@ -1,6 +1,10 @@
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "base/bytes.h"
 
 /*
  * The in-flight region of one queue, in shared memory.
@@ -8,6 +12,7 @@
  */
 
 #define INFLIGHT_VERSION 1
+#define INFLIGHT_ALIGN 64  /* of each queue's region: the specification says nothing, all peers do so */
 
 /** struct inflight_split_desc - the entry of one head */
 struct inflight_split_desc {
@@ -66,6 +71,15 @@ struct inflight_packed {
 	uint8_t padding[8];
 	struct inflight_packed_desc desc[];
 };
+
+/** inflight_bytes() - of one queue's region; those of several queues lie one behind the other */
+static inline size_t inflight_bytes(uint32_t queue_size, bool packed)
+{
+	size_t n = packed ? sizeof(struct inflight_packed) + queue_size * sizeof(struct inflight_packed_desc)
+			  : sizeof(struct inflight_split) + queue_size * sizeof(struct inflight_split_desc);
+
+	return align_up(n, INFLIGHT_ALIGN);
+}
 
 _Static_assert(sizeof(struct inflight_split_desc) == 16, "layout of the specification");
 _Static_assert(sizeof(struct inflight_split) == 16, "layout of the specification");

@@ -16,7 +16,6 @@
 #include "virtq/locks.h"
 
 #define PART_ALIGN LEDGER_SHAPED_AT /* of the file format, whatever the page size here is */
-#define INFLIGHT_ALIGN 64
 #define PACKED_WRAP 0x8000u
 #define N_QUEUES_MAX 4096
 #define QUEUE_SIZE_MAX 32768
@@ -42,8 +41,7 @@ static size_t inflight_at(uint32_t n_queues, uint32_t state_bytes)
 
 size_t ledger_inflight_bytes(uint32_t queue_size)
 {
-	return align_up(sizeof(struct inflight_packed) +
-			(size_t)queue_size * sizeof(struct inflight_packed_desc), INFLIGHT_ALIGN);
+	return inflight_bytes(queue_size, true);
 }
 
 size_t ledger_bytes(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes)

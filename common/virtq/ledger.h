@@ -58,7 +58,8 @@ struct ledger_queue {
 	uint8_t broken;        /* stopped by a rule that the guest broke */
 	uint8_t pad[5];
 	struct ledger_counters counters;
-	uint8_t reserved[184];
+	uint64_t inflight_id;  /* virtq_setup.inflight_id of the region that start_id's chains are in */
+	uint8_t reserved[176];
 };
 
 _Static_assert(sizeof(struct ledger_queue) == 256, "a slot is 256 bytes");

@@ -1,5 +1,6 @@
 /*
- * How a ring starts: anew from a base, or where a former worker left it.
+ * How a ring starts: anew from a base, where a former worker left it, or where a region says that some
+ * other device left it, which the VMM has kept (adopt).
  *
  * The ledger's start_id says which. It is taken back before a region is laid out, and set after, so that a
  * death in between is a ring that is still new.
@@ -7,7 +8,11 @@
  * Going on, everything is derived from the ring and the in-flight region; the positions in the ledger are for
  * readers, and are written anew. The region is shared with the VMM: it is copied, the copy is checked
  * whole, and only then corrected in place. Every correction is one that a successor would make again, so
- * dying here costs nothing.
+ * dying here costs nothing. The ledger itself no VMM ever sees.
+ *
+ * A region that is adopted is right where the base of the VMM need not be: a VMM that lost its back-end can
+ * only guess where the ring stood. It says nothing of a ring that the driver has begun anew since; such a
+ * ring has nothing in flight and does not fit, and begins at the base.
  *
  * Split: see the head of split.c. Counters are dealt anew, oldest first: at any moment the order is right.
  *
@@ -44,7 +49,7 @@ static void ledger_positions(struct virtq *vq)
 /* A private copy of the region; NULL: no memory. */
 static void *copy_region(const struct virtq *vq, const void *region)
 {
-	size_t n = ledger_inflight_bytes(vq->size);
+	size_t n = inflight_bytes(vq->size, vq->packed);
 	void *copy = malloc(n);
 
 	if (copy)
@@ -84,6 +89,8 @@ int split_begin(struct virtq *vq)
 	vq->used = guest_load_acquire(&vq->split.used[1]);
 	vq->taken = (uint16_t)vq->setup.base;
 	vq->ledger->skew = (uint16_t)(vq->taken - vq->used);
+	region->version = 0;
+	step();
 	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	region->desc_num = (uint16_t)vq->size;
 	region->used_idx = vq->used;
@@ -117,13 +124,12 @@ static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
 	return 0;
 }
 
-int split_recover(struct virtq *vq)
+static int split_go_on(struct virtq *vq, struct inflight_split *copy)
 {
-	_cleanup_free_ struct inflight_split *copy = copy_region(vq, vq->split.region);
 	_cleanup_free_ uint64_t *counters = calloc(vq->size, sizeof(*counters));
 	int r;
 
-	if (!copy || !counters)
+	if (!counters)
 		return -ENOMEM;
 	if (copy->version != INFLIGHT_VERSION || copy->desc_num != vq->size)
 		return VIRTQ_E_BROKEN;
@@ -144,6 +150,37 @@ int split_recover(struct virtq *vq)
 	vq->taken = (uint16_t)(vq->used + vq->n_again + vq->ledger->skew);
 	ledger_positions(vq);
 	return 0;
+}
+
+int split_recover(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_split *copy = copy_region(vq, vq->split.region);
+
+	return copy ? split_go_on(vq, copy) : -ENOMEM;
+}
+
+/* Nothing is in flight, and the used index is none that the region could have come to. */
+static bool split_is_another_life(const struct virtq *vq, const struct inflight_split *copy)
+{
+	uint16_t used = guest_load_acquire(&vq->split.used[1]);
+
+	for (uint32_t i = 0; i < vq->size; i++)
+		if (copy->desc[i].inflight)
+			return false;
+	return (uint16_t)(used - copy->used_idx) > vq->size;
+}
+
+int split_adopt(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_split *copy = copy_region(vq, vq->split.region);
+
+	if (!copy)
+		return -ENOMEM;
+	if (copy->version == 0 || split_is_another_life(vq, copy))
+		return split_begin(vq);
+	ledger_begin(vq);
+	vq->ledger->skew = 0;
+	return split_go_on(vq, copy);
 }
 
 /* --- Packed --- */
@@ -190,6 +227,8 @@ int packed_begin(struct virtq *vq)
 	ledger_begin(vq);
 	vq->ring.live_slots = distance(vq, vq->used, vq->taken);
 	vq->ledger->skew = (uint16_t)vq->ring.live_slots;
+	region->version = 0;
+	step();
 	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	for (uint32_t i = 0; i < vq->size; i++)
 		vq->ring.next[i] = region->desc[i].next = (uint16_t)(i + 1);
@@ -327,12 +366,11 @@ static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *
 	return 0;
 }
 
-int packed_recover(struct virtq *vq)
+static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 {
-	_cleanup_free_ struct inflight_packed *copy = copy_region(vq, vq->ring.region);
 	int r, n_slots;
 
-	if (!copy || packed_allocate_again(vq) < 0)
+	if (packed_allocate_again(vq) < 0)
 		return -ENOMEM;
 	if (copy->version != INFLIGHT_VERSION || copy->desc_num != vq->size)
 		return VIRTQ_E_BROKEN;
@@ -352,4 +390,52 @@ int packed_recover(struct virtq *vq)
 	vq->taken = pos_advance(vq, vq->used, vq->ring.live_slots);
 	ledger_positions(vq);
 	return 0;
+}
+
+int packed_recover(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_packed *copy = copy_region(vq, vq->ring.region);
+
+	return copy ? packed_go_on(vq, copy) : -ENOMEM;
+}
+
+/* Whether the ring is as a driver begins it: what it made available so far, and then zeros. */
+static bool is_as_begun(const struct virtq *vq)
+{
+	const uint16_t both = DESC_F_AVAIL | DESC_F_USED;
+	uint16_t seen, last = DESC_F_AVAIL;
+
+	for (uint16_t i = 0; i < vq->size; i++, last = seen) {
+		seen = guest_load(pos_words(vq, i) + 1) >> 48 & both;
+		if (seen & DESC_F_USED || (seen && !last))
+			return false;
+	}
+	return true;
+}
+
+/* Nothing is in flight, and the ring has just begun, while the region tells of what was used. A ring that has
+ * been used all round looks so too, where a lap begins: behind a last chain that lay across the end. */
+static bool packed_is_another_life(const struct virtq *vq, const struct inflight_packed *copy)
+{
+	uint16_t last = copy->free.head, idx = copy->used.idx;
+
+	for (uint32_t i = 0; i < vq->size; i++)
+		if (copy->desc[i].inflight)
+			return false;
+	if (copy->used.wrap && (idx == 0 || (last < vq->size && idx < copy->desc[last].num)))
+		return false;
+	return is_as_begun(vq);
+}
+
+int packed_adopt(struct virtq *vq)
+{
+	_cleanup_free_ struct inflight_packed *copy = copy_region(vq, vq->ring.region);
+
+	if (!copy)
+		return -ENOMEM;
+	if (copy->version == 0 || packed_is_another_life(vq, copy))
+		return packed_begin(vq);
+	ledger_begin(vq);
+	vq->ledger->skew = 0;
+	return packed_go_on(vq, copy);
 }

@@ -37,13 +37,23 @@ static int map_ring(struct virtq *vq)
 
 static int begin_or_go_on(struct virtq *vq)
 {
-	const struct ledger_queue *ledger = vq->ledger;
+	struct ledger_queue *ledger = vq->ledger;
+	bool same_region = ledger->inflight_id == vq->setup.inflight_id;
+	int r;
 
-	if (ledger->start_id == 0 || ledger->start_id != vq->setup.start_id)
-		return vq->packed ? packed_begin(vq) : split_begin(vq);
-	if (ledger->size != vq->size || ledger->packed != vq->packed)
-		return VIRTQ_E_BROKEN;
-	return vq->packed ? packed_recover(vq) : split_recover(vq);
+	if (ledger->start_id && ledger->start_id == vq->setup.start_id && same_region) {
+		if (ledger->size != vq->size || ledger->packed != vq->packed)
+			return VIRTQ_E_BROKEN;
+		return vq->packed ? packed_recover(vq) : split_recover(vq);
+	}
+	if (vq->setup.inflight_id && !same_region)
+		r = vq->packed ? packed_adopt(vq) : split_adopt(vq);
+	else
+		r = vq->packed ? packed_begin(vq) : split_begin(vq);
+	step();
+	if (r == 0) /* last: who finds another one adopts a region that is in order by now */
+		ledger->inflight_id = vq->setup.inflight_id;
+	return r;
 }
 
 static struct virtq *allocate(const struct virtq_setup *setup)

@@ -45,6 +45,7 @@ struct virtq_setup {
 	struct uva used;    /* packed: device event suppression */
 	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
 	uint64_t start_id;
+	uint64_t inflight_id; /* names a region that the VMM shares; 0 = the ledger's own */
 };
 
 /** struct virtq_chain - one buffer of the driver's */
@@ -66,11 +67,12 @@ struct virtq;
  * virtq_start() - begin or go on with a ring
  * @map:    guest memory; borrowed until virtq_stop()
  * @queue:  the ring's slot in the ledger; borrowed
- * @inflight: the ring's in-flight region; borrowed; ledger_inflight_bytes(size) at least
+ * @inflight: the ring's in-flight region; borrowed; inflight_bytes(size, packed) at least
  *
  * State:   when the ledger knows start_id, the ring goes on where it was: chains that were taken and not
- *          published come first in the window again, oldest first. Otherwise it begins at base, and
- *          (split) the used index is read from the ring.
+ *          published come first in the window again, oldest first. So it does when inflight_id is one that
+ *          the ledger does not know, and the region is not new: who wrote it served this ring before.
+ *          Otherwise it begins at base, and (split) the used index is read from the ring.
  * Errors:  0 | VIRTQ_E_ADDRESS, _SIZE, _BASE, _BROKEN: the peer's | -ENOMEM.
  * Spec:    virtio 1.2, 2.7 and 2.8; vhost-user, "Inflight I/O tracking".
  */
