@@ -74,6 +74,8 @@ static void collect_regions(struct device *device, const Bh__Desired *desired, s
 
 static void collect_rings(struct device *device, const Bh__Desired *desired, struct wants *wants)
 {
+	if (inflight_token(desired) != device->core->inflight.token)
+		wants_add(wants, inflight_token(desired));
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 		const struct ring_state *state;
@@ -212,7 +214,7 @@ static const char *start_error(int r)
 	case VIRTQ_E_BASE:
 		return "the base lies outside the ring";
 	case VIRTQ_E_BROKEN:
-		return "the ring's indices contradict its size";
+		return "the ring's indices contradict its size, or its in-flight region";
 	default:
 		return "out of memory";
 	}
@@ -251,7 +253,8 @@ static bool must_stop(struct device *device, const Bh__Desired *desired, const B
 
 	if (!ring || !ring->started || ring->start_id != device->core->rings[ring->index].start_id)
 		return true;
-	if ((device->features ^ desired->features) & RING_FEATURES)
+	if ((device->features ^ desired->features) & RING_FEATURES ||
+		inflight_token(desired) != device->core->inflight.token)
 		return true;
 	now = find_ring(device->core->applied, ring->index);
 	return !now || now->size != ring->size || now->desc_uva != ring->desc_uva ||
@@ -373,6 +376,8 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.base = ring->position,
 		.start_id = ring->start_id,
 	};
+	bool known = slot->start_id == ring->start_id;
+	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
 	int r;
 
 	note_start(queue, ring);
@@ -380,14 +385,13 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		ring_failed(queue, ring->start_id, start_error(VIRTQ_E_SIZE), false);
 		return false;
 	}
-	queue->fresh = slot->start_id != ring->start_id && (ring->position & 0x7fff7fff) == 0;
-	r = virtq_start(&queue->vq, &setup, device->map, slot,
-		ledger_inflight(&device->ledger, queue->index));
+	r = virtq_start(&queue->vq, &setup, device->map, slot, inflight);
 	if (r != 0) {
 		queue->vq = NULL;
 		ring_failed(queue, ring->start_id, start_error(r), false);
 		return false;
 	}
+	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;
 	return true;
@@ -477,6 +481,7 @@ static void apply_paused(struct device *device, const Bh__Desired *desired, stru
 		map_wanted(device, desired, wants);
 		remap_rings(device);
 	}
+	inflight_apply(device, desired->inflight, wants_find(wants, inflight_token(desired)));
 	apply_rings(device, desired, wants);
 	apply_config_writes(device, desired);
 }

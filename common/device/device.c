@@ -458,6 +458,7 @@ void device_proc_stop(struct proc *proc)
 	free_queues(device);
 	if (core->serves && device->ops->close)
 		device->ops->close(device);
+	inflight_apply(device, NULL, -1);
 	if (device->ledger.header)
 		ledger_close(&device->ledger);
 	/* before guest memory is unmapped, which takes its time */

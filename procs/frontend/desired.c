@@ -106,6 +106,16 @@ void desired_clear_regions(Bh__Desired *desired)
 
 /* --- Device --- */
 
+Bh__Inflight *desired_new_inflight(Bh__Desired *desired)
+{
+	if (desired->inflight)
+		bh__inflight__free_unpacked(desired->inflight, NULL);
+	desired->inflight = malloc(sizeof(*desired->inflight));
+	check(desired->inflight);
+	bh__inflight__init(desired->inflight);
+	return desired->inflight;
+}
+
 static void drop_oldest_write(Bh__Desired *desired)
 {
 	bh__config_write__free_unpacked(desired->config_writes[0], NULL);

@@ -47,7 +47,16 @@ static int deposit(struct session *session, const int *fds, size_t n, uint64_t *
 	return vault_deposit(frontend->vault, session->config->name, fds, n, ret_tokens);
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+static int redeem(struct session *session, uint64_t token)
+{
+	struct frontend *frontend = session->context;
+	_cleanup_fdset_ struct fdset set = FDSET_INIT;
+	int r = vault_redeem(frontend->vault, session->config->name, &token, 1, &set);
+
+	return r < 0 ? r : fdset_steal(&set, 0);
+}
+
+static const struct session_ops ops = { .commit = commit, .deposit = deposit, .redeem = redeem };
 
 /* --- What the workers report --- */
 

@@ -9,8 +9,8 @@
 /* What this process can serve, whatever the device. */
 #define SERVED                                                                                     \
 	(BIT(PF_MQ) | BIT(PF_RARP) | BIT(PF_REPLY_ACK) | BIT(PF_MTU) | BIT(PF_BACKEND_REQ) |       \
-		BIT(PF_CONFIG) | BIT(PF_BACKEND_SEND_FD) | BIT(PF_CONFIGURE_MEM_SLOTS) |           \
-		BIT(PF_STATUS))
+		BIT(PF_CONFIG) | BIT(PF_BACKEND_SEND_FD) | BIT(PF_INFLIGHT_SHMFD) |                \
+		BIT(PF_CONFIGURE_MEM_SLOTS) | BIT(PF_STATUS))
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
 {
@@ -35,14 +35,6 @@ size_t reply_features(struct session *session, const struct message *msg, uint8_
 	return put_u64(buf, offered_features(session));
 }
 
-static bool any_ring_runs(const struct session *session)
-{
-	for (size_t i = 0; i < session->desired->n_rings; i++)
-		if (vring_runs(session, session->desired->rings[i]))
-			return true;
-	return false;
-}
-
 /* May come again at any time. Without bit 30 the front-end will send no SET_VRING_ENABLE: all rings are
  * enabled. Protocol features that were agreed on stay. */
 enum outcome handle_set_features(struct session *session, const struct message *msg, Bh__Desired *next)
@@ -53,7 +45,7 @@ enum outcome handle_set_features(struct session *session, const struct message *
 	if (unknown)
 		return session_refuse(session, "feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
-	if (((next->features ^ features) & RING_FEATURES) && any_ring_runs(session))
+	if (((next->features ^ features) & RING_FEATURES) && vring_any_runs(session))
 		return session_refuse(session, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;

@@ -37,6 +37,14 @@ bool vring_runs(const struct session *session, const Bh__Ring *ring)
 		!failed(session, ring);
 }
 
+const Bh__Ring *vring_any_runs(const struct session *session)
+{
+	for (size_t i = 0; i < session->desired->n_rings; i++)
+		if (vring_runs(session, session->desired->rings[i]))
+			return session->desired->rings[i];
+	return NULL;
+}
+
 void vring_settle(struct session *session, bool late)
 {
 	if (session->observed->applied < session->desired->generation && !late)

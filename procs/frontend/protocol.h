@@ -109,6 +109,14 @@ struct config_header {
 	uint32_t flags;
 };
 
+struct inflight_area {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+	uint16_t n_queues;
+	uint16_t queue_size;
+	uint32_t padding;
+};
+
 #define CONFIG_MIGRATION 1u
 #define CONFIG_SIZE_MAX  256u
 
@@ -116,3 +124,4 @@ _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");
 _Static_assert(sizeof(struct memory_table) == 8 + FDS_MAX * 32, "as on the wire");
 _Static_assert(sizeof(struct memory_single) == 40, "as on the wire");
+_Static_assert(sizeof(struct inflight_area) == 24, "as on the wire");

@@ -13,6 +13,13 @@
  * done and not noted. Nor is "sent": bytes are in the pipe or in the socket. Whoever finds a message begun
  * and no reply staged handles it again: every change of a record may be made twice.
  *
+ * A reply that carries a descriptor cannot be spliced. It is sent by sendmsg() first and taken out of the
+ * pipe after that, and what tells whether it was sent is a lock: the descriptor that goes out is a file
+ * opened for this reply alone, and locked through it (an open file description lock). With our death it is
+ * closed, and the lock is gone; but if it lies in the VMM's socket, or the VMM holds it, or has it
+ * mapped, it is still open, and so the lock is still held. Only a VMM that lets go of the memory between
+ * our sending it and the next look would be sent it twice.
+ *
  * A message that came in pieces with descriptors leaves the socket in as many steps; the offset then says
  * how many bytes of it are left, and these do not begin with a header of just that length.
  */
@@ -145,6 +152,93 @@ int replay_send(struct replay *replay, int fd)
 		if (done <= 0)
 			return done < 0 ? -errno : -EPIPE;
 	}
+	return 0;
+}
+
+/* --- A reply with a descriptor --- */
+
+/* What lies in the pipe, left there; the number of bytes. */
+static size_t look_at_staged(const struct replay *replay, void *buf, size_t n)
+{
+	_cleanup_close_ int out = -1, in = -1;
+	int fds[2];
+	ssize_t got;
+
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return 0;
+	out = fds[0];
+	in = fds[1];
+	if (tee(replay->read_fd, in, n, SPLICE_F_NONBLOCK) <= 0)
+		return 0;
+	got = read(out, buf, n);
+	return got < 0 ? 0 : (size_t)got;
+}
+
+/** struct inflight_reply - the one kind that there is; refused, it has nothing to be mapped */
+struct inflight_reply {
+	struct header header;
+	struct inflight_area area;
+} __attribute__((packed));
+
+bool replay_carries_fd(const struct replay *replay)
+{
+	struct inflight_reply reply;
+
+	return staged(replay) == sizeof(reply) &&
+		look_at_staged(replay, &reply, sizeof(reply)) == sizeof(reply) &&
+		reply.header.request == GET_INFLIGHT_FD && reply.area.mmap_size;
+}
+
+static int reopen(int file)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static int send_with_fd(int fd, const void *buf, size_t n, int file)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct iovec iov = { (void *)buf, n };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
+	ssize_t done;
+
+	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(cmsg), &file, sizeof(file));
+	do
+		done = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done == (ssize_t)n ? 0 : -EPIPE;
+}
+
+int replay_send_fd(struct replay *replay, int fd, int file)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	_cleanup_close_ int own = reopen(file);
+	struct inflight_reply reply;
+	int r;
+
+	if (own < 0)
+		return own;
+	if (fcntl(own, F_OFD_SETLK, &lock) == 0) {
+		if (look_at_staged(replay, &reply, sizeof(reply)) != sizeof(reply))
+			return -EIO;
+		r = send_with_fd(fd, &reply, sizeof(reply), own);
+		if (r < 0)
+			return r;
+	} else if (errno != EAGAIN && errno != EACCES) {
+		return -errno;
+	}
+	replay_forget(replay);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +42,11 @@ int replay_stage(struct replay *replay, uint32_t request, const void *payload, s
 int replay_consume(int fd, const struct message *msg);
 /** replay_send() - send what is laid ready; -EAGAIN: the peer reads too slowly, call again later */
 int replay_send(struct replay *replay, int fd);
+
+/** replay_carries_fd() - whether a descriptor belongs to what is laid ready */
+bool replay_carries_fd(const struct replay *replay);
+/** replay_send_fd() - replay_send() for such a reply; file (borrowed) has been sent to nobody before */
+int replay_send_fd(struct replay *replay, int fd, int file);
 
 /** replay_forget() - the connection is gone: so is what was laid ready for it */
 void replay_forget(struct replay *replay);

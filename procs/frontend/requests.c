@@ -12,6 +12,7 @@
 #define NO_FDS      0, 0
 #define ALWAYS      LEGAL_ALWAYS
 #define STOPPED     LEGAL_RING_STOPPED
+#define ALL_STOPPED LEGAL_ALL_STOPPED
 #define NEVER       LEGAL_NEVER
 #define NO_REPLY    REPLY_NONE, 0
 #define U64(n)      REPLY_U64, (n)
@@ -78,8 +79,11 @@ const struct request_row request_table[_REQUESTS_END] = {
 	ROW(POSTCOPY_ADVISE), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, PAYLOAD(0), UNSERVED },
 	ROW(POSTCOPY_LISTEN), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(POSTCOPY_END), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, U64(1), UNSERVED },
-	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, NEVER, PAYLOAD(24), UNSERVED },
-	ROW(SET_INFLIGHT_FD), SIZE(24), 1, 1, PF_INFLIGHT_SHMFD, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	/* refused, it is answered without a descriptor, and with no bytes to be mapped */
+	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, PAYLOAD(24),
+		handle_get_inflight_fd, reply_inflight },
+	ROW(SET_INFLIGHT_FD), SIZE(24), 1, 1, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, NO_REPLY,
+		handle_set_inflight_fd, NULL },
 	ROW(GPU_SET_SOCKET), SIZE(0), 1, 1, PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(RESET_DEVICE), SIZE(0), NO_FDS, PF_RESET_DEVICE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(VRING_KICK), SIZE(8), NO_FDS, PF_INBAND_NOTIFICATIONS, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
@@ -197,7 +201,9 @@ static int check_state(struct session *session, const struct request_row *row, c
 		return session_refuse(session, "it belongs to something that was not offered");
 	if (row->legal == LEGAL_ALWAYS)
 		return 0;
-	ring = desired_find_ring(session->desired, vring_index(row, msg));
+	ring = row->legal == LEGAL_ALL_STOPPED
+		? vring_any_runs(session)
+		: desired_find_ring(session->desired, vring_index(row, msg));
 	if (ring && vring_runs(session, ring))
 		return session_refuse(session, "ring %u runs; it must be stopped first", ring->index);
 	return 0;

@@ -33,6 +33,7 @@ struct request_row {
 	enum legal {
 		LEGAL_ALWAYS,
 		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run */
+		LEGAL_ALL_STOPPED,   /* not while any ring does */
 		LEGAL_NEVER,         /* what it belongs to is not offered by any device */
 	} legal;
 	enum reply_kind {
@@ -78,6 +79,9 @@ uint32_t vring_index(const struct request_row *row, const struct message *msg);
 /** vring_runs() - whether the worker runs this ring, or will as soon as it looks */
 bool vring_runs(const struct session *session, const Bh__Ring *ring);
 
+/** vring_any_runs() - the first of those, or NULL */
+const Bh__Ring *vring_any_runs(const struct session *session);
+
 /** vring_settle() - a stopped ring goes on where the worker left it: take its word
  * @late: even if it has not stopped the ring yet, or is away */
 void vring_settle(struct session *session, bool late);
@@ -101,6 +105,12 @@ reply_fn reply_vring_base;
 handle_fn handle_set_vring_num, handle_set_vring_addr, handle_set_vring_base, handle_get_vring_base;
 handle_fn handle_set_vring_kick, handle_set_vring_call, handle_set_vring_err;
 handle_fn handle_set_vring_enable;
+
+/* handle-inflight.c */
+reply_fn reply_inflight;
+handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
+/** inflight_send() - send a reply that carries the region's descriptor; as replay_send() */
+int inflight_send(struct session *session);
 
 /* handle-device.c */
 reply_fn reply_config;

@@ -25,6 +25,8 @@ struct session_ops {
 	int (*commit)(struct session *session, const Bh__Desired *next);
 	/** deposit() - descriptors (borrowed) into the vault; fills n tokens. 0 | negative errno */
 	int (*deposit)(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens);
+	/** redeem() - a copy of what lies under a token, now the caller's; negative errno */
+	int (*redeem)(struct session *session, uint64_t token);
 };
 
 enum phase {

@@ -25,6 +25,7 @@ struct message {
 		struct memory_table table;
 		struct memory_single single;
 		struct config_header config;
+		struct inflight_area inflight;
 	} payload;
 	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;

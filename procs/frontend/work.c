@@ -263,7 +263,8 @@ void work_drop(struct session *session)
 
 static int send_answer(struct session *session)
 {
-	int r = replay_send(&session->replay, session->conn_fd);
+	int r = replay_carries_fd(&session->replay) ? inflight_send(session)
+						    : replay_send(&session->replay, session->conn_fd);
 
 	session->phase = r == -EAGAIN ? PHASE_SEND : PHASE_IDLE;
 	return r == -EAGAIN ? 0 : r;

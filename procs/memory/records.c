@@ -149,6 +149,18 @@ static int check_rings(struct device *device, const Bh__Desired *desired, char *
 	return 0;
 }
 
+static int check_inflight(struct device *device, const Bh__Inflight *inflight, char *text, size_t n_text)
+{
+	int fd = inflight ? vault_get(device->vault, inflight->token) : -1;
+
+	if (!inflight)
+		return 0;
+	if (fd >= 0)
+		return regions_check_inflight(fd, inflight, text, n_text);
+	snprintf(text, n_text, "the in-flight region names a descriptor that was not deposited");
+	return 1;
+}
+
 static void answer_worker(struct peer *peer)
 {
 	Bh__WatchDesiredReply reply = BH__WATCH_DESIRED_REPLY__INIT;
@@ -219,7 +231,8 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 	if (!desired)
 		return -ENOMEM;
 	if (check_regions(device, desired, text, sizeof(text)) ||
-		check_rings(device, desired, text, sizeof(text))) {
+		check_rings(device, desired, text, sizeof(text)) ||
+		check_inflight(device, desired->inflight, text, sizeof(text))) {
 		bh__desired__free_unpacked(desired, NULL);
 		vault_collect(device->vault, device->desired);
 		answer_commit(request, device, text, false);

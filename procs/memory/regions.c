@@ -2,14 +2,16 @@
  * A worker maps what passed here, and guest addresses are looked up in it; so no number may wrap, and no
  * two regions may answer for one address. A file that shrinks later would end whoever touches it: files
  * are sealed against that where they can be (memfds made with sealing allowed), and where they cannot,
- * the worker's SIGBUS guard stands in.
+ * the worker's SIGBUS guard stands in. The guard knows guest memory only: an in-flight region must be sealed.
  */
 #include "regions.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "base/bytes.h"
 
@@ -100,6 +102,38 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 			"the file of the memory region at guest address " HEX " has %lld bytes, the region ends "
 			"at " HEX,
 			gpa, (long long)st.st_size, NUM(region->offset_bytes + region->size_bytes));
+		return 1;
+	}
+	return 0;
+}
+
+/* Huge pages are refused: they can be missing at the first touch, whatever the size says. */
+static bool is_plain_memfd(int fd)
+{
+	struct statfs fs;
+	int flags = fcntl(fd, F_GETFL);
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && flags >= 0 &&
+		(flags & O_ACCMODE) == O_RDWR;
+}
+
+int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, size_t n_text)
+{
+	uint64_t end;
+	struct stat st;
+
+	if (!is_plain_memfd(fd) || !seal_against_shrinking(fd) ||
+		(fcntl(fd, F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) {
+		snprintf(text, n_text,
+			"the file of the in-flight region is no writable memfd that can be sealed against shrinking "
+			"(hand back the one that GET_INFLIGHT_FD gave)");
+		return 1;
+	}
+	if (add_overflows(inflight->mmap_offset, inflight->mmap_size, &end) || fstat(fd, &st) < 0 ||
+		(uint64_t)st.st_size < end) {
+		snprintf(text, n_text,
+			"the file of the in-flight region is too short for " HEX " bytes at offset " HEX,
+			NUM(inflight->mmap_size), NUM(inflight->mmap_offset));
 		return 1;
 	}
 	return 0;

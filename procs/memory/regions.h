@@ -27,3 +27,10 @@ int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t
  * Returns: 0 | 1 refused, and text says why.
  */
 int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text);
+
+/**
+ * regions_check_inflight() - judge the file of an in-flight region, and seal it against shrinking
+ *
+ * Rules: as above; and it must be a memfd that is or can be sealed, and may be written through mappings.
+ */
+int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, size_t n_text);

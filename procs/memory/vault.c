@@ -120,7 +120,7 @@ int vault_get(const struct vault *vault, uint64_t token)
 
 static bool is_named_by(const Bh__Desired *desired, uint64_t token)
 {
-	if (desired->backend_req_token == token)
+	if (desired->backend_req_token == token || (desired->inflight && desired->inflight->token == token))
 		return true;
 	for (size_t i = 0; i < desired->n_regions; i++)
 		if (desired->regions[i]->token == token)

@@ -27,9 +27,11 @@
 		BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_RX_EXTRA) |             \
 		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_MAC_ADDR) |                             \
 		BIT(NET_F_CTRL_GUEST_OFFLOADS))
-/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, CONFIGURE_MEM_SLOTS, STATUS */
+/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, INFLIGHT_SHMFD, CONFIGURE_MEM_SLOTS,
+ * STATUS */
 #define PROTOCOL_FEATURES                                                                          \
-	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(15) | BIT(16))
+	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(12) | BIT(15) |         \
+		BIT(16))
 
 #define GSO_OFFLOADS                                                                               \
 	(BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO) |                        \

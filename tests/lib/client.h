@@ -100,6 +100,10 @@ int vu_set_vring_addr(struct vu_client *c, const struct vu_addr *addr);
 int vu_get_vring_base(struct vu_client *c, uint32_t index, uint32_t *ret_num);
 int vu_set_vring_fd(struct vu_client *c, uint32_t request, uint32_t index, int fd);
 
+/* in-flight region: *area in and out; the descriptor is the caller's, -1 when it was refused */
+int vu_get_inflight(struct vu_client *c, struct vu_inflight *area, int *ret_fd);
+int vu_set_inflight(struct vu_client *c, const struct vu_inflight *area, int fd);
+
 /* back-end request channel: one request, acknowledged with `result` if it asks for that */
 int vu_backend_request(struct vu_client *c, uint64_t result, struct vu_msg *ret_msg);
 

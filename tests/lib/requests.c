@@ -220,3 +220,28 @@ int vu_set_vring_fd(struct vu_client *c, uint32_t request, uint32_t index, int f
 
 	return vu_set(c, request, &value, sizeof(value), fd);
 }
+
+int vu_get_inflight(struct vu_client *c, struct vu_inflight *area, int *ret_fd)
+{
+	struct vu_header head = { VU_GET_INFLIGHT_FD, VU_VERSION, sizeof(*area) };
+	struct vu_msg msg;
+	int r = vu_send(c, &head, area, NULL, 0);
+
+	*ret_fd = -1;
+	if (!r)
+		r = vu_recv_reply(c, VU_GET_INFLIGHT_FD, sizeof(*area), &msg);
+	if (r)
+		return r;
+	memcpy(area, msg.body.bytes, sizeof(*area));
+	if (msg.n_fds == 1) {
+		*ret_fd = msg.fds[0];
+		msg.n_fds = 0;
+	}
+	vu_msg_deinit(&msg);
+	return *ret_fd >= 0 ? 0 : VU_E_REFUSED;
+}
+
+int vu_set_inflight(struct vu_client *c, const struct vu_inflight *area, int fd)
+{
+	return vu_set(c, VU_SET_INFLIGHT_FD, area, sizeof(*area), fd);
+}

@@ -4,11 +4,13 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -41,7 +43,14 @@ static int deposit(struct session *session, const int *fds, size_t n, uint64_t *
 	return 0;
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+static int kept = -1; /* what every token stands for */
+
+static int redeem(struct session *session, uint64_t token)
+{
+	return fcntl(kept, F_DUPFD_CLOEXEC, 0);
+}
+
+static const struct session_ops ops = { .commit = commit, .deposit = deposit, .redeem = redeem };
 
 /* --- The loop, memory, the worker --- */
 
@@ -486,6 +495,84 @@ START_TEST(test_reply_that_was_laid_ready_goes_out_once)
 }
 END_TEST
 
+/* A reply of GET_INFLIGHT_FD; the descriptor that came with it */
+static int hear_inflight(void)
+{
+	struct {
+		struct header header;
+		struct inflight_area area;
+	} __attribute__((packed)) reply;
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { &reply, sizeof(reply) };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	int fd;
+
+	ck_assert_int_eq(recvmsg(vmm, &hdr, MSG_CMSG_CLOEXEC), sizeof(reply));
+	ck_assert_uint_eq(reply.header.request, GET_INFLIGHT_FD);
+	ck_assert_uint_eq(reply.header.flags, 5);
+	ck_assert_uint_eq(reply.area.mmap_size, 4096);
+	ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&hdr));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&hdr)), sizeof(fd));
+	return fd;
+}
+
+static Bh__Desired *record_with_region(void)
+{
+	Bh__Desired *record = desired_next(s.desired);
+	Bh__Inflight *inflight = desired_new_inflight(record);
+
+	inflight->token = 1;
+	inflight->mmap_size = 4096;
+	inflight->n_queues = inflight->queue_size = 2;
+	return record;
+}
+
+static void stage_inflight(void)
+{
+	struct inflight_area area = { .mmap_size = 4096, .n_queues = 2, .queue_size = 2 };
+
+	ck_assert_int_eq(replay_stage(&s.replay, GET_INFLIGHT_FD, &area, sizeof(area)), 0);
+}
+
+enum { NOT_SENT, SENT, RECEIVED, MAPPED };
+
+/* _i: how far it was when we died; what the VMM has in any form is not sent again */
+START_TEST(test_reply_with_a_descriptor_goes_out_once)
+{
+	void *mapping = NULL;
+	int fd = -1;
+
+	kept = memfd_create("inflight", MFD_CLOEXEC);
+	ck_assert_int_eq(ftruncate(kept, 4096), 0);
+	if (_i != NOT_SENT) {
+		stage_inflight();
+		ck_assert_int_eq(replay_send_fd(&s.replay, s.conn_fd, kept), 0);
+	}
+	if (_i >= RECEIVED)
+		fd = hear_inflight();
+	if (_i == MAPPED) {
+		mapping = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+		fd = fd_close(fd);
+	}
+	stage_inflight(); /* as it still lies there */
+	die_and_return(record_with_region());
+	if (_i <= SENT)
+		fd = hear_inflight();
+	ck_assert(silent());
+	say(GET_STATUS, false, NULL, 0, -1);
+	work_run(&s);
+	ck_assert_uint_eq(hear(GET_STATUS), 0);
+	if (mapping)
+		munmap(mapping, 4096);
+	fd_close(fd);
+	kept = fd_close(kept);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
 	tcase_add_test(tc, test_vmm_is_a_session_of_the_record);
@@ -505,6 +592,7 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
 	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);
+	tcase_add_loop_test(tc, test_reply_with_a_descriptor_goes_out_once, NOT_SENT, MAPPED + 1);
 }
 
 int main(void)
