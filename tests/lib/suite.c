@@ -163,6 +163,17 @@ static int look_for_product(struct suite *s)
 	return access(program, X_OK) ? say(s, -ENOENT, program, strerror(errno)) : 0;
 }
 
+static int start_child(struct suite *s)
+{
+	fflush(NULL);
+	s->pid = fork();
+	if (s->pid < 0)
+		return say(s, -errno, "fork", strerror(errno));
+	if (!s->pid)
+		child(s);
+	return 0;
+}
+
 int suite_start(struct suite *s, const struct suite_device *devices, size_t n)
 {
 	int e;
@@ -177,15 +188,7 @@ int suite_start(struct suite *s, const struct suite_device *devices, size_t n)
 	if (!mkdtemp(s->dir))
 		return say(s, -errno, s->dir, strerror(errno));
 	e = write_config(s);
-	if (e)
-		return e;
-	fflush(NULL);
-	s->pid = fork();
-	if (s->pid < 0)
-		return say(s, -errno, "fork", strerror(errno));
-	if (!s->pid)
-		child(s);
-	return 0;
+	return e ? e : start_child(s);
 }
 
 static pid_t parent_of(pid_t pid)
@@ -418,6 +421,62 @@ static int wait_end(struct suite *s, int *ret_status)
 	kill(s->pid, SIGKILL);
 	waitpid(s->pid, ret_status, 0);
 	return say(s, -ETIMEDOUT, "the launcher", "did not end within 10 s");
+}
+
+static bool is_gone(pid_t pid)
+{
+	char path[64], line[256];
+	FILE *f;
+	bool gone = true;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, "State:", 6))
+			gone = strchr(line, 'Z');
+	fclose(f);
+	return gone;
+}
+
+/* the log is looked through, and made empty */
+static int wipe(struct suite *s)
+{
+	char command[160];
+	int e = check_log(s);
+
+	snprintf(command, sizeof(command), "cd '%s' && rm -rf run libexec log *.sock", s->dir);
+	return e ? e : system(command) ? -EIO : 0;
+}
+
+int suite_kill_all(struct suite *s)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+
+	kill(s->pid, SIGKILL);
+	for (size_t i = 0; i < n; i++)
+		kill(all[i].pid, SIGKILL);
+	waitpid(s->pid, NULL, 0);
+	s->pid = 0;
+	for (int ms = 0;; ms += 1) {
+		struct timespec tick = { 0, 1000000 };
+		size_t i = 0;
+
+		while (i < n && is_gone(all[i].pid))
+			i++;
+		if (i == n)
+			return wipe(s);
+		if (ms >= STOP_MS)
+			return say(s, -ETIMEDOUT, "killed, and did not go", all[i].role);
+		nanosleep(&tick, NULL);
+	}
+}
+
+int suite_start_again(struct suite *s)
+{
+	return start_child(s);
 }
 
 int suite_stop(struct suite *s)

@@ -64,6 +64,10 @@ int suite_no_leak(struct suite *s);
 int suite_kill(struct suite *s, const char *role);
 /* SIGKILL to the worker of a device */
 int suite_kill_worker(struct suite *s, const char *device);
+/* SIGKILL to the launcher and all its processes; nothing of them is left but the log */
+int suite_kill_all(struct suite *s);
+/* the product again, after suite_kill_all(): it knows nothing of its former life */
+int suite_start_again(struct suite *s);
 /* true once `text` stands in the product's output */
 bool suite_logged(const struct suite *s, const char *text);
 
