@@ -325,12 +325,10 @@ static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
 static bool apply_fds(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
 {
 	struct ring_state *state = &queue->device->core->rings[queue->index];
-	bool any = false;
+	bool any = replace_fd(&queue->kick_fd, &state->kick_token, ring->kick_token, wants);
 
-	if (replace_fd(&queue->kick_fd, &state->kick_token, ring->kick_token, wants)) {
+	if (any)
 		refuse_bad_kick(queue, ring);
-		any = true;
-	}
 	any |= replace_call(queue, &state->call_token, ring->call_token, wants);
 	any |= replace_fd(&queue->err_fd, &state->err_token, ring->err_token, wants);
 	return any;
@@ -394,6 +392,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;
+	device_queue_call(queue); /* a former process may have died before it called */
 	return true;
 }
 

@@ -106,8 +106,11 @@ void inflight_apply(struct device *device, const Bh__Inflight *inflight, int fd)
  * for such a ring the ledger's own */
 void *inflight_of(const struct device *device, const struct virtq_setup *setup, uint64_t *ret_id);
 
-/** queue_set_call() - take a call descriptor over (or -1), and note how it must be written */
+/** queue_set_call() - take a call descriptor over (or -1); a running ring's is called once */
 void queue_set_call(struct device_queue *queue, int fd);
+
+/** queue_signal_call() - notify the driver, whether it wants it or not; counts */
+void queue_signal_call(struct device_queue *queue);
 
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);

@@ -21,17 +21,6 @@ static struct ring_state *state_of(struct device_queue *queue)
 	return &queue->device->core->rings[queue->index];
 }
 
-void queue_set_call(struct device_queue *queue, int fd)
-{
-	struct ring_state *state = state_of(queue);
-	struct stat st;
-
-	fd_close(queue->call_fd);
-	queue->call_fd = fd;
-	state->call_is_socket = fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
-	state->call_may_block = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
-}
-
 /* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. */
 static void signal_fd(int fd, bool is_socket, bool may_block)
 {
@@ -47,14 +36,33 @@ static void signal_fd(int fd, bool is_socket, bool may_block)
 		return;
 }
 
-void device_queue_call(struct device_queue *queue)
+void queue_signal_call(struct device_queue *queue)
 {
 	struct ring_state *state = state_of(queue);
 
-	if (!virtq_call_due(queue->vq) || queue->call_fd < 0)
+	if (queue->call_fd < 0)
 		return;
 	signal_fd(queue->call_fd, state->call_is_socket, state->call_may_block);
 	virtq_counters(queue->vq)->calls++;
+}
+
+void queue_set_call(struct device_queue *queue, int fd)
+{
+	struct ring_state *state = state_of(queue);
+	struct stat st;
+
+	fd_close(queue->call_fd);
+	queue->call_fd = fd;
+	state->call_is_socket = fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
+	state->call_may_block = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	if (queue->vq)
+		queue_signal_call(queue); /* calls may have gone to the former one, or to none */
+}
+
+void device_queue_call(struct device_queue *queue)
+{
+	if (virtq_call_due(queue->vq))
+		queue_signal_call(queue);
 }
 
 void device_queue_drain_kick(struct device_queue *queue)

@@ -15,6 +15,8 @@
 
 #include "ring-priv.h"
 
+#define CALL_GRACE_MS 1000
+
 int ring_fault(struct ring *r, const char *fmt, ...)
 {
 	char text[160];
@@ -346,6 +348,14 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+/* the device publishes first and calls then: what was just published is given the time for its call */
+static bool call_is_missing(struct ring *r)
+{
+	struct pollfd p = { .fd = r->call_fd, .events = POLLIN };
+
+	return r->want_calls && ring_has_used(r) && poll(&p, 1, CALL_GRACE_MS) == 0;
+}
+
 int ring_wait(struct ring *r, int timeout_ms)
 {
 	int64_t end = now_us() + (int64_t)timeout_ms * 1000;
@@ -359,12 +369,12 @@ int ring_wait(struct ring *r, int timeout_ms)
 			return -EBADMSG;
 		if (ring_has_used(r))
 			return 0;
-		if (left > 0 && poll(&p, 1, (int)left) > 0)
+		if (poll(&p, 1, left > 0 ? (int)left : 0) > 0)
 			ring_drain_calls(r);
-		else if (left <= 0)
-			return ring_has_used(r) && r->want_calls ?
-				       ring_fault(r, "used, but the call never came") :
-				       -ETIMEDOUT;
+		else if (call_is_missing(r))
+			return ring_fault(r, "used, but the call never came");
+		else if (left <= 0 && !ring_has_used(r))
+			return -ETIMEDOUT;
 	}
 }
 

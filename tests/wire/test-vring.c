@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -273,6 +274,24 @@ START_TEST(test_call_may_change_and_go_while_the_ring_runs)
 }
 END_TEST
 
+/* calls for what was used meanwhile may have gone to the former descriptor, or to none */
+START_TEST(test_new_call_descriptor_of_a_running_ring_is_called_once)
+{
+	int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	struct pollfd p = { .fd = other, .events = POLLIN };
+	uint64_t calls = 0;
+
+	rig_open(&n, &plain);
+	rig_ok(net_pump(&n, 0, 20, 100), n.why);
+	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, other), n.c.why);
+	ck_assert_int_eq(poll(&p, 1, 5000), 1);
+	ck_assert_int_eq(read(other, &calls, 8), 8);
+	ck_assert_uint_eq(calls, 1);
+	close(other);
+	net_close(&n);
+}
+END_TEST
+
 START_TEST(test_call_may_be_a_socket)
 {
 	int pair[2];
@@ -344,6 +363,7 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_kick_of_a_wrong_kind_fails_alone);
 	tcase_add_test(tc, test_descriptor_and_no_fd_bit_contradict);
 	tcase_add_test(tc, test_call_may_change_and_go_while_the_ring_runs);
+	tcase_add_test(tc, test_new_call_descriptor_of_a_running_ring_is_called_once);
 	tcase_add_test(tc, test_call_may_be_a_socket);
 	tcase_add_test(tc, test_full_call_eventfd_blocks_nobody);
 	tcase_add_test(tc, test_base_given_twice_counts_once);
