@@ -30,32 +30,38 @@ void guest_deinit(struct guest *g)
 	guest_init(g);
 }
 
-int guest_add_region(struct guest *g, const struct vu_region *at)
+int guest_adopt_region(struct guest *g, const struct vu_region *at, int fd)
 {
 	struct guest_region *region = &g->regions[g->n_regions];
 	uint64_t skew = at->offset & 4095;
 	uint8_t *map;
-	int fd;
 
 	if (g->n_regions == GUEST_MAX_REGIONS)
 		return -ENOSPC;
-	fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)(at->offset + at->size)) < 0)
-		goto fail;
 	map = mmap(NULL, at->size + skew, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
 		   (off_t)(at->offset - skew));
 	if (map == MAP_FAILED)
-		goto fail;
+		return -errno;
 	*region = (struct guest_region){
 		.at = *at, .fd = fd, .map = map + skew, .map_bytes = at->size + skew
 	};
 	g->n_regions++;
 	return 0;
-fail:
-	close(fd);
-	return -errno;
+}
+
+int guest_add_region(struct guest *g, const struct vu_region *at)
+{
+	int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int e;
+
+	if (fd < 0)
+		return -errno;
+	e = ftruncate(fd, (off_t)(at->offset + at->size)) < 0 ? -errno : 0;
+	if (!e)
+		e = guest_adopt_region(g, at, fd);
+	if (e)
+		close(fd);
+	return e;
 }
 
 int guest_init_plain(struct guest *g, uint64_t n_bytes)

@@ -39,6 +39,8 @@ struct guest {
 void guest_init(struct guest *g);
 void guest_deinit(struct guest *g);
 int guest_add_region(struct guest *g, const struct vu_region *at);
+/* the same in a file that is there; takes fd over on success */
+int guest_adopt_region(struct guest *g, const struct vu_region *at, int fd);
 /* one region of n_bytes, gpa 0, an address as QEMU would have */
 int guest_init_plain(struct guest *g, uint64_t n_bytes);
 int guest_remove_region(struct guest *g, uint64_t gpa);
