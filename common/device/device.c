@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -134,6 +135,24 @@ void device_config_changed(struct device *device)
 
 /* --- Watch --- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* How long the guest waited from a former worker's end in good order until now. */
+static void note_pause(struct device *device)
+{
+	struct ledger_header *header = device->ledger.header;
+
+	if (header->left_ns)
+		header->pause_ns = now_ns() - header->left_ns;
+	header->left_ns = 0;
+}
+
 static int read_and_apply(struct device *device)
 {
 	Bh__Desired *desired = NULL;
@@ -149,6 +168,7 @@ static int read_and_apply(struct device *device)
 		return 0;
 	}
 	apply_desired(device, desired);
+	note_pause(device);
 	device_report(device);
 	return 0;
 }
@@ -369,6 +389,12 @@ static int start_step(const char *what, int r)
 	return r;
 }
 
+static void note_leaving(struct device *device)
+{
+	device->ledger.header->pause_ns = 0;
+	device->ledger.header->left_ns = now_ns();
+}
+
 /* Our turn: from the host resource to the first report. */
 static int serve(struct device *device)
 {
@@ -453,6 +479,8 @@ void device_proc_stop(struct proc *proc)
 	if (!device)
 		return;
 	core = device->core;
+	if (device->ledger.header)
+		note_leaving(device);
 	if (device->queues && device->ops->pause)
 		device->ops->pause(device);
 	free_queues(device);

@@ -32,7 +32,9 @@ struct ledger_header {
 	uint64_t config_write_seq;
 	uint32_t status;
 	uint32_t pad;
-	uint64_t reserved[4];
+	uint64_t left_ns;          /* CLOCK_MONOTONIC: a worker ended in good order, and nobody serves since; 0 = none */
+	uint64_t pause_ns;         /* how long that took the last time; 0 = its successor does not serve yet */
+	uint64_t reserved[2];
 };
 
 /** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by

@@ -1,6 +1,6 @@
 /*
- * bulkheadctl: asks each guest's memory manager, and shows the answer as a table or as JSON. No other
- * process is asked, so it works whatever else is dead.
+ * bulkheadctl: asks each guest's memory manager, and shows the answer as a table or as JSON, or acts upon it. No
+ * other process is asked, so it works whatever else is dead.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -10,21 +10,25 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <systemd/sd-event.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
-#include "bus/bus.h"
+#include "query.h"
 #include "show.h"
+#include "upgrade.h"
 
 #define GUESTS_MAX 1024
 
 static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
+	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"\n"
-	"Shows guests, their processes, devices, rings and counters; see bulkheadctl(1).\n"
+	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
+	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
+	"frontend, or launcher. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
@@ -36,46 +40,15 @@ struct arguments {
 	bool done;
 };
 
-/** struct query - one guest's answer */
-struct query {
-	sd_event *event;
-	const struct show *show;
-	const char *guest;
-	int error;
-};
-
-static void on_status(void *data, int error, const Bh__Envelope *reply)
+static void show_guest(const Bh__GetStatusReply *status, void *data)
 {
-	struct query *query = data;
-
-	query->error = error;
-	if (!error)
-		query->show->guest(reply->get_status_reply);
-	sd_event_exit(query->event, 0);
+	((const struct show *)data)->guest(status);
 }
 
 static int ask(const struct arguments *args, const struct show *show, const char *guest)
 {
-	struct query query = { .show = show, .guest = guest };
-	Bh__GetStatus request = BH__GET_STATUS__INIT;
-	Bh__Envelope body = BH__ENVELOPE__INIT;
-	_cleanup_free_ char *path = NULL;
-	struct bus_client *client = NULL;
-	int r;
+	int r = query_status(args->runtime_dir, guest, show_guest, (void *)(uintptr_t)show);
 
-	check(asprintf(&path, "%s/%s/ctl.sock", args->runtime_dir, guest) >= 0);
-	body.body_case = BH__ENVELOPE__BODY_GET_STATUS;
-	body.get_status = &request;
-	r = sd_event_new(&query.event);
-	if (r >= 0)
-		r = bus_client_dial(&client, query.event, path);
-	if (r >= 0)
-		r = bus_client_call(client, &body, BUS_TIMEOUT_MS, on_status, &query);
-	if (r >= 0)
-		r = sd_event_loop(query.event);
-	bus_client_free(client);
-	sd_event_unref(query.event);
-	r = r < 0 ? r : query.error;
 	if (r < 0)
 		show->failed(guest, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
 	return r;
@@ -114,26 +87,37 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	return n;
 }
 
+/* Those that are named, or all; GUESTS_MAX are enough for found. */
+static size_t choose_guests(const struct arguments *args, char ***names, size_t n, char **found)
+{
+	if (n)
+		return n;
+	n = find_guests(args->runtime_dir, found);
+	if (n == 0)
+		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
+	*names = found;
+	return n;
+}
+
 static int status(const struct arguments *args, char *names[], size_t n)
 {
 	const struct show *show = args->json ? &show_json : &show_table;
-	static char *found[GUESTS_MAX];
-	size_t n_found = 0;
 	int r = 0;
 
-	if (n == 0) {
-		n_found = n = find_guests(args->runtime_dir, found);
-		names = found;
-	}
 	show->begin();
 	for (size_t i = 0; i < n; i++)
 		if (ask(args, show, names[i]) < 0)
 			r = -EIO;
 	show->end();
-	for (size_t i = 0; i < n_found; i++)
-		free(found[i]);
-	if (n == 0)
-		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
+	return r;
+}
+
+static int upgrade(const struct arguments *args, char *names[], size_t n)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = upgrade_run(args->runtime_dir, names[i]);
 	return r;
 }
 
@@ -164,17 +148,31 @@ static int parse(int argc, char *argv[], struct arguments *args)
 
 int main(int argc, char *argv[])
 {
+	static const struct {
+		const char *name;
+		int (*run)(const struct arguments *args, char *names[], size_t n);
+	} commands[] = { { "status", status }, { "upgrade", upgrade } };
+	static char *found[GUESTS_MAX];
 	struct arguments args;
+	int r;
 
 	log_open("ctl", NULL, NULL);
 	if (parse(argc, argv, &args) < 0)
 		return EXIT_FAILURE;
 	if (args.done)
 		return EXIT_SUCCESS;
-	if (optind >= argc || strcmp(argv[optind], "status") != 0) {
-		fputs(help, stderr);
-		return EXIT_FAILURE;
+	for (size_t i = 0; optind < argc && i < ARRAY_SIZE(commands); i++) {
+		char **names = &argv[optind + 1];
+		size_t n;
+
+		if (strcmp(argv[optind], commands[i].name) != 0)
+			continue;
+		n = choose_guests(&args, &names, (size_t)(argc - optind - 1), found);
+		r = commands[i].run(&args, names, n);
+		for (size_t j = 0; j < GUESTS_MAX; j++)
+			free(found[j]);
+		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
-	return status(&args, &argv[optind + 1], (size_t)(argc - optind - 1)) < 0 ? EXIT_FAILURE
-										 : EXIT_SUCCESS;
+	fputs(help, stderr);
+	return EXIT_FAILURE;
 }

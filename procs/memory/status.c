@@ -54,14 +54,15 @@ static void fill_counters(const struct ledger_queue *queue, uint32_t index, Bh__
 	ret->calls = queue->counters.calls;
 }
 
-static void add_counters(const struct device *device, Bh__DeviceStatus *ret)
+static void add_ledger(const struct device *device, Bh__DeviceStatus *ret)
 {
 	struct ledger ledger;
 	size_t n = device->desired->n_rings;
 
-	if (device->ledger_fd < 0 || n == 0 || ledger_open_existing(&ledger, device->ledger_fd) < 0)
+	if (device->ledger_fd < 0 || ledger_open_existing(&ledger, device->ledger_fd) < 0)
 		return;
-	ret->counters = calloc(n, sizeof(*ret->counters));
+	ret->pause_us = ledger.header->pause_ns / 1000;
+	ret->counters = calloc(n + 1, sizeof(*ret->counters));
 	check(ret->counters);
 	for (size_t i = 0; i < n; i++) {
 		uint32_t index = device->desired->rings[i]->index;
@@ -84,7 +85,7 @@ static void fill_device(const struct device *device, Bh__DeviceStatus *ret)
 	ret->observed = device->observed;
 	ret->vault_fds = (uint32_t)vault_count(device->vault);
 	ret->vmm_connected = device->desired->connected;
-	add_counters(device, ret);
+	add_ledger(device, ret);
 }
 
 static void collect(struct memory *memory, struct collected *c)

@@ -2,6 +2,7 @@
 """The launcher keeps what systemd keeps: stores, watchdog, restarts; and it can be replaced while it does so."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -76,10 +77,15 @@ def hand_over(product):
 
 
 def all_there(product):
+    seen = []
+
     def there():
-        processes = [process for guest in product.status()['guests'] for process in guest.get('processes', [])]
-        return len(processes) == len(ROLES) and all(process['pid'] for process in processes)
-    wait_until(there, 'all processes have found each other')
+        seen[:] = [process for guest in product.status()['guests'] for process in guest.get('processes', [])]
+        return len(seen) == len(ROLES) and all(process['pid'] for process in seen)
+    try:
+        wait_until(there, 'all processes have found each other')
+    except AssertionError as error:
+        raise AssertionError(f'{error}: {seen}') from error
 
 
 @case('launcher-watchdog', 60)
@@ -207,6 +213,32 @@ def killed(current):
     assert 'was killed' not in third.process.output(), third.process.output()
 
 
+@case('launcher-upgrade', 120)
+def upgrade(current):
+    """Every process is another one afterwards; one whose program cannot be run stays."""
+    programs = install(current)
+    devices = [echo(current), Device(name='net1', socket=str(current.dir / 'net1.sock'), backend='null', standby=True)]
+    product = Bulkhead(current, devices, programs=programs)
+    product.process.wait_output('is served')
+    line = Line(current, devices[0].socket)
+    before = set(product.pids())
+    said = product.ctl('upgrade')
+    assert set(product.pids()) & before == {product.pid}, f'{before} {product.pids()}'
+    line.check()
+    words = ['vm:launcher pid', 'vm:memory pid', 'vm:frontend pid', 'vm:net0 pid', 'vm:net1 pid', 'vm:net1+standby pid']
+    assert len(said.splitlines()) == len(words) and all(word in said for word in words), said
+    assert said.count('rings not served for') == 2 and said.count('stood by') == 1, said
+    served = {match[0]: float(match[1]) for match in re.findall(r'^vm:(\S+) .*rings not served for ([0-9.]+) ms$', said, re.M)}
+    assert all(0 < pause < 30000 for pause in served.values()), said
+    current.note(f'rings not served: {served}')
+    replace(programs / 'bulkhead-net', 'not a program\n')
+    before = set(product.pids())
+    assert 'vm:frontend pid' in product.ctl('upgrade', 'vm:frontend')
+    assert product.ctl('upgrade', 'vm:net0', check=False) == '', 'a bad program is not tried'
+    assert len(set(product.pids()) - before) == 1, 'the frontend alone is another one'
+    line.check()
+
+
 STORING = f'''#!/usr/bin/env python3
 import array, os, signal, socket
 line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -255,6 +287,8 @@ def guest(current):
             transfer.wait_progress((i + 1) * 16 * MIB)
             hand_over(product)
             product.kill(ROLES[i % len(ROLES)])
+            all_there(product)
+            product.ctl('upgrade')
         current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s')
     vm.qemu_events = vm.qmp.event_names()
     vm.check_connection(before)

@@ -1,0 +1,304 @@
+/*
+ * A process is replaced by telling it to end: it finishes what it has in hand, and its service manager, systemd or
+ * the launcher, starts the program that is installed now, with everything that was stored. A program that
+ * cannot be run is found out before that. Where two instances of a worker take turns, the one that stands by
+ * goes first, and the other one's end is a change of turns.
+ */
+#include "upgrade.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "query.h"
+
+#define PROBE_SECONDS 5
+#define WAIT_MS 30000
+#define POLL_MS 10
+#define PEERS_MAX 256
+#define NAME_BYTES 128
+#define SECOND "+standby"
+
+/** struct peer - what the status says of a process */
+struct peer {
+	char name[NAME_BYTES];
+	char role[NAME_BYTES];
+	pid_t pid;
+	bool standby;
+	uint64_t reports;   /* of its device: grows with what the worker reports */
+	uint64_t pause_us;  /* of its device */
+};
+
+struct snapshot {
+	struct peer peers[PEERS_MAX];
+	size_t n_peers;
+};
+
+static int64_t now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void nap(void)
+{
+	const struct timespec step = { .tv_nsec = POLL_MS * 1000000L };
+
+	nanosleep(&step, NULL);
+}
+
+/* --- What runs --- */
+
+static bool is_of(const char *peer, const char *device)
+{
+	size_t n = strlen(device);
+
+	return strncmp(peer, device, n) == 0 && (!peer[n] || strcmp(peer + n, SECOND) == 0);
+}
+
+static void take_snapshot(const Bh__GetStatusReply *status, void *data)
+{
+	struct snapshot *snapshot = data;
+
+	snapshot->n_peers = MIN(status->n_peers, (size_t)PEERS_MAX);
+	for (size_t i = 0; i < snapshot->n_peers; i++) {
+		const Bh__PeerStatus *from = status->peers[i];
+		struct peer *peer = &snapshot->peers[i];
+
+		*peer = (struct peer){ .pid = (pid_t)from->pid, .standby = from->standby };
+		snprintf(peer->name, sizeof(peer->name), "%s", from->name);
+		snprintf(peer->role, sizeof(peer->role), "%s", from->role);
+		for (size_t j = 0; j < status->n_devices; j++) {
+			const Bh__DeviceStatus *device = status->devices[j];
+
+			if (!is_of(peer->name, device->name))
+				continue;
+			peer->reports = device->observed ? device->observed->generation : 0;
+			peer->pause_us = device->pause_us;
+		}
+	}
+}
+
+static const struct peer *find(const struct snapshot *snapshot, const char *name)
+{
+	for (size_t i = 0; i < snapshot->n_peers; i++)
+		if (strcmp(snapshot->peers[i].name, name) == 0)
+			return &snapshot->peers[i];
+	return NULL;
+}
+
+/* --- One process --- */
+
+static int fail(const char *guest, const char *name, int r, const char *why)
+{
+	fprintf(stderr, "%s:%s: not upgraded: %s\n", guest, name, why);
+	return r;
+}
+
+/* The program that its service manager has run, and will run next: the first word of its command line. */
+static int find_program(pid_t pid, const char *role, char *path, size_t n)
+{
+	char name[NAME_BYTES + 16];
+	_cleanup_close_ int fd = -1;
+	ssize_t got;
+	int at;
+
+	snprintf(path, n, "/proc/%d/cmdline", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	at = snprintf(path, n, "/proc/%d/cwd/", pid);
+	got = fd < 0 ? -1 : read(fd, path + at, n - (size_t)at - 1);
+	if (got <= 0)
+		return -ESRCH;
+	path[at + got] = '\0';
+	if (path[at] == '/')
+		memmove(path, path + at, strlen(path + at) + 1);
+	snprintf(name, sizeof(name), "/bulkhead-%s", role);
+	return strlen(path) > strlen(name) && strcmp(path + strlen(path) - strlen(name), name) == 0 ? 0 : -ESRCH;
+}
+
+static int probe(pid_t pid, const char *role)
+{
+	char path[PATH_MAX];
+	int status = 0, null, r = find_program(pid, role, path, sizeof(path));
+	pid_t child;
+
+	if (r < 0)
+		return r;
+	child = fork();
+	if (child < 0)
+		return -errno;
+	if (child == 0) {
+		(void)alarm(PROBE_SECONDS);
+		null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		(void)dup2(null, STDOUT_FILENO);
+		(void)dup2(null, STDERR_FILENO);
+		execl(path, path, "--version", (char *)NULL);
+		_exit(EXIT_FAILURE);
+	}
+	if (waitpid(child, &status, 0) != child)
+		return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+}
+
+static int check_program(const char *guest, const struct peer *peer)
+{
+	int r = probe(peer->pid, peer->role);
+
+	if (r == -ESRCH)
+		return fail(guest, peer->name, r, "its process is not to be seen from here; run this where it runs");
+	if (r == -ENOEXEC)
+		return fail(guest, peer->name, r,
+			"the program that is installed now cannot be run; nothing has changed");
+	return r < 0 ? fail(guest, peer->name, r, strerror(-r)) : 0;
+}
+
+/* Another process is there in its place, and serves, or stands by where the former one did. */
+static bool is_replaced(const struct snapshot *now, const struct peer *old)
+{
+	const struct peer *peer = find(now, old->name);
+
+	if (!peer || peer->pid == 0 || peer->pid == old->pid)
+		return false;
+	if (old->standby)
+		return peer->standby;
+	return old->reports == 0 || peer->reports > old->reports;
+}
+
+static int wait_replaced(const char *runtime_dir, const char *guest, const struct peer *old,
+	struct snapshot *ret_now)
+{
+	int64_t end = now_us() + WAIT_MS * INT64_C(1000);
+
+	while (now_us() < end) {
+		if (query_status(runtime_dir, guest, take_snapshot, ret_now) == 0 && is_replaced(ret_now, old))
+			return 0;
+		nap();
+	}
+	return -ETIMEDOUT;
+}
+
+static void say(const char *guest, const struct peer *old, const struct peer *new, int64_t took_us)
+{
+	int64_t pause_us = old->standby ? 0 : new->pause_us ? (int64_t)new->pause_us : took_us;
+
+	printf("%s:%s pid %d -> %d", guest, old->name, old->pid, new->pid);
+	if (old->standby)
+		printf(", stood by");
+	else
+		printf(", %s for %" PRId64 ".%03" PRId64 " ms", old->reports ? "rings not served" : "away",
+			pause_us / 1000, pause_us % 1000);
+	printf("\n");
+}
+
+static int replace(const char *runtime_dir, const char *guest, const struct peer *old)
+{
+	struct snapshot now;
+	int64_t start;
+	int r;
+
+	if (old->pid == 0)
+		return fail(guest, old->name, -ESRCH, "it does not run now");
+	r = check_program(guest, old);
+	if (r < 0)
+		return r;
+	start = now_us();
+	if (kill(old->pid, SIGTERM) < 0)
+		return fail(guest, old->name, -errno, strerror(errno));
+	r = wait_replaced(runtime_dir, guest, old, &now);
+	if (r < 0)
+		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
+	say(guest, old, find(&now, old->name), now_us() - start);
+	return 0;
+}
+
+/* --- The launcher --- */
+
+/* A number of the lock file, where the launcher says who it is and how often it took its own place. */
+static long lock_number(const char *runtime_dir, const char *guest, int i)
+{
+	_cleanup_free_ char *path = NULL;
+	long numbers[2] = { 0, 0 };
+	FILE *f;
+
+	check(asprintf(&path, "%s/%s/lock", runtime_dir, guest) >= 0);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%ld %ld", &numbers[0], &numbers[1]) != 2)
+		numbers[0] = numbers[1] = 0;
+	fclose(f);
+	return numbers[i];
+}
+
+/* It looks by itself whether the program can be run, and keeps its place if not. */
+static int replace_launcher(const char *runtime_dir, const char *guest)
+{
+	pid_t pid = (pid_t)lock_number(runtime_dir, guest, 0);
+	long before = lock_number(runtime_dir, guest, 1);
+	int64_t end = now_us() + PROBE_SECONDS * INT64_C(2000000);
+
+	if (kill(pid, SIGHUP) < 0)
+		return fail(guest, "launcher", -errno, strerror(errno));
+	while (now_us() < end) {
+		if (lock_number(runtime_dir, guest, 1) != before) {
+			printf("%s:launcher pid %d\n", guest, pid);
+			return 0;
+		}
+		nap();
+	}
+	return fail(guest, "launcher", -ETIMEDOUT, "it has kept its place; its log says why");
+}
+
+/* --- All of them --- */
+
+static int replace_some(const char *runtime_dir, const char *guest, const char *process)
+{
+	bool known = false;
+	struct snapshot at_first;
+	int r = query_status(runtime_dir, guest, take_snapshot, &at_first);
+
+	if (r < 0)
+		return fail(guest, "memory", r, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+	for (int standby = 1; r == 0 && standby >= 0; standby--)
+		for (size_t i = 0; r == 0 && i < at_first.n_peers; i++) {
+			const struct peer *peer = &at_first.peers[i];
+
+			if (peer->standby != (standby == 1) || (process && !is_of(peer->name, process)))
+				continue;
+			known = true;
+			r = replace(runtime_dir, guest, peer);
+		}
+	return r == 0 && !known ? fail(guest, process, -ENOENT, "this guest has no such process") : r;
+}
+
+int upgrade_run(const char *runtime_dir, const char *which)
+{
+	_cleanup_free_ char *guest = strdup(which);
+	char *process = strchr(guest, ':');
+	int r = 0;
+
+	check(guest);
+	if (process)
+		*process++ = '\0';
+	if (process && strcmp(process, "launcher") == 0)
+		return lock_number(runtime_dir, guest, 0) > 0 ?
+			replace_launcher(runtime_dir, guest) :
+			fail(guest, "launcher", -ESRCH, "no launcher serves this guest");
+	if (!process && lock_number(runtime_dir, guest, 0) > 0)
+		r = replace_launcher(runtime_dir, guest);
+	return r < 0 ? r : replace_some(runtime_dir, guest, process);
+}
