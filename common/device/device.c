@@ -192,6 +192,22 @@ static int attach_again(struct device *device)
 	return st.st_ino == device->core->record_inode ? 0 : -ESTALE;
 }
 
+static void start_anew(struct device *device, int error)
+{
+	log_error("lost the record: %s; starting anew", strerror(-error));
+	sd_event_exit(device->event, 1);
+}
+
+/* When it is gone again meanwhile, there will be another time. */
+static void on_memory_back(void *data)
+{
+	struct device *device = data;
+	int r = attach_again(device);
+
+	if (r < 0 && r != -ETIMEDOUT)
+		start_anew(device, r);
+}
+
 static void on_desired(void *data, int error, const Bh__Envelope *reply)
 {
 	struct device *device = data;
@@ -200,13 +216,8 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 	device->core->watch_open = false;
 	if (error == 0)
 		r = read_and_apply(device);
-	else if (error == -ECONNRESET)
-		r = attach_again(device);
-	if (r < 0) {
-		log_error("lost the record: %s; starting anew", strerror(-r));
-		sd_event_exit(device->event, 1);
-		return;
-	}
+	if (r < 0)
+		start_anew(device, r);
 	if (error == -ECONNRESET)
 		device_report(device);
 	watch(device);
@@ -447,6 +458,9 @@ int device_proc_start(struct proc *proc, const struct device_ops *ops)
 			device->core->attachment.ledger_fd))) < 0 ||
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
 		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0)
+		return r;
+	r = start_step("memory manager", vault_watch(device->core->vault, device->event, on_memory_back, device));
+	if (r < 0)
 		return r;
 	if (turn_take(&device->core->turn))
 		r = serve(device);

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <systemd/sd-event.h>
 #include <sys/types.h>
 
 #include "bus.pb-c.h"
@@ -63,6 +64,9 @@ struct vault *vault_free(struct vault *vault);
 
 /** vault_greet() - connect now, so that memory knows who is there; waits for it like any call */
 int vault_greet(struct vault *vault);
+/** vault_watch() - from now on connect again whenever memory was away, and call on_back (may be NULL) each time:
+ * what it had forgotten of us, it must be told again. Connected already. */
+int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data), void *data);
 /** vault_deposit() - n descriptors (borrowed) for a device; fills n tokens */
 int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
 	uint64_t *ret_tokens);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 
 #include "base/bytes.h"
@@ -15,11 +16,17 @@
 
 #define GIVE_UP_MS 5000
 #define RETRY_MS 2
+#define AGAIN_MS 5
 
 struct vault {
 	char *path;
 	char *device; /* NULL for the frontend, which speaks for all */
 	int fd;
+	sd_event *event;         /* NULL: nobody waits for memory to be back */
+	sd_event_source *hangup;
+	sd_event_source *again;
+	void (*on_back)(void *data);
+	void *data;
 };
 
 int vault_new(struct vault **ret_vault, const char *path, const char *device)
@@ -43,6 +50,8 @@ struct vault *vault_free(struct vault *vault)
 {
 	if (!vault)
 		return NULL;
+	sd_event_source_disable_unref(vault->hangup);
+	sd_event_source_disable_unref(vault->again);
 	fd_close(vault->fd);
 	free(vault->path);
 	free(vault->device);
@@ -56,6 +65,17 @@ static uint64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* The connection is of no use any more; if somebody waits for the next one, it is made from the loop. */
+static void drop_connection(struct vault *vault)
+{
+	vault->hangup = sd_event_source_disable_unref(vault->hangup);
+	vault->fd = fd_close(vault->fd);
+	if (!vault->event)
+		return;
+	(void)sd_event_source_set_time_relative(vault->again, AGAIN_MS * UINT64_C(1000));
+	(void)sd_event_source_set_enabled(vault->again, SD_EVENT_ONESHOT);
 }
 
 static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
@@ -99,7 +119,7 @@ static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fd
 		r = call_once(vault, msg, fds, ret_reply, ret_fds);
 		if (r == 0)
 			break;
-		vault->fd = fd_close(vault->fd);
+		drop_connection(vault);
 		if (!worth_retry(r))
 			return r;
 		if (now_ms() > end)
@@ -132,6 +152,47 @@ int vault_greet(struct vault *vault)
 	}
 	return 0;
 }
+
+/* --- A memory that is started again --- */
+
+static int on_hangup(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	drop_connection(data);
+	return 0;
+}
+
+/* A call may have connected in the meantime: that is as good. */
+static int on_again(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct vault *vault = data;
+
+	if (vault->fd < 0)
+		vault->fd = fdlink_connect(vault->path);
+	if (vault->fd < 0 ||
+		sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLRDHUP, on_hangup, vault) < 0)
+		drop_connection(vault);
+	else if (vault->on_back)
+		vault->on_back(vault->data);
+	return 0;
+}
+
+int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data), void *data)
+{
+	int r = sd_event_add_time(event, &vault->again, CLOCK_MONOTONIC, 0, 1000, on_again, vault);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(vault->again, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_io(event, &vault->hangup, vault->fd, EPOLLRDHUP, on_hangup, vault);
+	if (r < 0)
+		return r;
+	vault->event = event;
+	vault->on_back = on_back;
+	vault->data = data;
+	return 0;
+}
+
+/* --- Calls --- */
 
 int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
 	uint64_t *ret_tokens)

@@ -172,6 +172,8 @@ static int open_bus(struct frontend *frontend)
 	if (r == 0)
 		r = vault_greet(frontend->vault);
 	if (r == 0)
+		r = vault_watch(frontend->vault, proc->event, NULL, NULL);
+	if (r == 0)
 		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0, 1000,
 			on_retry, frontend);
 	if (r < 0)
