@@ -58,6 +58,8 @@ struct launcher {
 	sd_event_source *notify_source;
 	uint64_t watchdog_usec;    /* of each child; 0 = none */
 	unsigned int executions;   /* how often we took our own place */
+	bool fd_passed;            /* see struct launch */
+	bool from_options;         /* the same */
 	bool stopping;
 	bool announced;            /* said that all is up */
 	int status;                /* exit status */
@@ -94,6 +96,9 @@ void guest_note(const struct guest *guest, size_t slot, unsigned long number);
 void launcher_child_ended(struct child *child, int wait_status);
 /** launcher_child_ready() - it said so */
 void launcher_child_ready(struct child *child);
+
+/** launcher_child_dropped() - it no longer wants the descriptor of that name kept */
+void launcher_child_dropped(struct child *child, const char *name);
 
 /* notify.c */
 /** notify_open() - make the socket and set launcher->notify_path; 0 | negative errno */

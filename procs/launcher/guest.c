@@ -157,6 +157,15 @@ static void add_children(struct guest *guest, const struct config *config)
 	}
 }
 
+/* An error begins with the place it is at: "FILE:LINE: " or "FILE: ". */
+static void log_config_error(const struct launcher *launcher, const char *file, const char *line)
+{
+	size_t n = strlen(file);
+	const char *text = strncmp(line, file, n) == 0 ? strstr(line + n, ": ") : NULL;
+
+	log_error("%s", launcher->from_options && text ? text + 2 : line);
+}
+
 int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 {
 	_cleanup_free_ char *error = NULL;
@@ -168,7 +177,7 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 	r = config_load(file, &config, &error);
 	if (r < 0) {
 		for (rest = error; (line = strsep(&rest, "\n"));)
-			log_error("%s", line);
+			log_config_error(launcher, file, line);
 		return r;
 	}
 	guest->name = strdup(config->guest);

@@ -195,12 +195,10 @@ static int on_stop_timeout(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
+static void stop(struct launcher *launcher)
 {
-	struct launcher *launcher = data;
-
 	if (launcher->stopping)
-		return 0;
+		return;
 	launcher->stopping = true;
 	(void)sd_notify(0, "STOPPING=1");
 	for (size_t i = 0; i < launcher->n_guests; i++)
@@ -209,7 +207,22 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 	(void)sd_event_add_time_relative(launcher->event, NULL, CLOCK_MONOTONIC, STOP_USEC, 0,
 		on_stop_timeout, launcher);
 	end_if_done(launcher);
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
+{
+	stop(data);
 	return 0;
+}
+
+/* A connection that was passed to us is the only one there will ever be. */
+void launcher_child_dropped(struct child *child, const char *name)
+{
+	struct launcher *launcher = child->launcher;
+
+	if (launcher->fd_passed && strcmp(name, LAUNCH_CONNECTION) == 0 &&
+		!store_has(&child->store, LAUNCH_LISTENER))
+		stop(launcher);
 }
 
 /* --- Our own place --- */
@@ -325,6 +338,8 @@ static void raise_limit(void)
 int launcher_run(const struct launch *launch)
 {
 	struct launcher launcher = { .notify_fd = -1, .argv = launch->argv,
+		.fd_passed = launch->fd_passed,
+		.from_options = launch->from_options,
 		.watchdog_usec = launch->watchdog_sec * 1000000ULL };
 	int r;
 

@@ -4,10 +4,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <getopt.h>
+#include <limits.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -39,7 +44,7 @@ static const char help[] =
 	"  --mac=MAC --mtu=N --queue-pairs=N\n"
 	"  --print-capabilities  say in JSON what this program can do, and exit\n";
 
-enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_CAPABILITIES, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };
+enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };
 
 static const struct option options[] = {
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME },
@@ -48,7 +53,6 @@ static const struct option options[] = {
 	{ "takes-over", required_argument, NULL, OPT_TAKES_OVER },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
-	{ "print-capabilities", no_argument, NULL, OPT_CAPABILITIES },
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "tap-fd", required_argument, NULL, OPT_TAP_FD },
 	{ "socket-path", required_argument, NULL, OPT_SOCKET },
@@ -75,16 +79,52 @@ struct arguments {
 	struct launch_fd fds[FDS_MAX];
 	char fd_names[FDS_MAX][24];
 	size_t n_tap_fds;
+	char tap_name[IFNAMSIZ]; /* theirs */
 	bool done; /* --help and the like */
 	bool cannot; /* --takes-over: no */
 };
 
-static bool listens(int fd)
+static int option_of(int fd, int name)
 {
-	int yes = 0;
-	socklen_t n = sizeof(yes);
+	int value = -1;
+	socklen_t n = sizeof(value);
 
-	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &n) == 0 && yes;
+	return getsockopt(fd, SOL_SOCKET, name, &value, &n) < 0 ? -1 : value;
+}
+
+/* The name under which the frontend finds it. */
+static int judge_socket(struct arguments *args, int fd, char *buf, size_t n)
+{
+	if (option_of(fd, SO_DOMAIN) != AF_UNIX || option_of(fd, SO_TYPE) != SOCK_STREAM) {
+		log_error("--fd=%d: must be a UNIX stream socket, listening or connected", fd);
+		return -ENOTSOCK;
+	}
+	if (args->n_tap_fds < args->launch.n_fds) {
+		log_error("--fd is given twice; one device has one socket");
+		return -EINVAL;
+	}
+	snprintf(buf, n, "%s", option_of(fd, SO_ACCEPTCONN) > 0 ? LAUNCH_LISTENER : LAUNCH_CONNECTION);
+	return 0;
+}
+
+/* The name under which the worker finds it. */
+static int judge_tap(struct arguments *args, int fd, char *buf, size_t n)
+{
+	struct ifreq ifr = { 0 };
+
+	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || !(ifr.ifr_flags & IFF_TAP) || !(ifr.ifr_flags & IFF_NO_PI) ||
+		!(ifr.ifr_flags & IFF_VNET_HDR)) {
+		log_error("--tap-fd=%d: must be a TAP, opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR", fd);
+		return -EINVAL;
+	}
+	if (args->n_tap_fds && strcmp(args->tap_name, ifr.ifr_name) != 0) {
+		log_error("--tap-fd=%d: is of '%s', and the one before of '%s'; a device has one TAP", fd,
+			ifr.ifr_name, args->tap_name);
+		return -EINVAL;
+	}
+	memcpy(args->tap_name, ifr.ifr_name, sizeof(args->tap_name));
+	snprintf(buf, n, "tap.%zu.dev", args->n_tap_fds++);
+	return 0;
 }
 
 static int take_fd(struct arguments *args, const char *text, bool tap)
@@ -92,26 +132,37 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 	size_t i = args->launch.n_fds;
 	char *end;
 	long fd = strtol(text, &end, 10);
+	int r;
 
+	args->launch.fd_passed |= !tap;
 	/* a former launcher has given it to its process */
 	if (args->launch.state_fd >= 0)
 		return 0;
-	if (*end || fd < 0 || fcntl((int)fd, F_GETFD) < 0) {
+	if (*end || !*text || fd < 0 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0) {
 		log_error("--%s=%s: not an open descriptor", tap ? "tap-fd" : "fd", text);
 		return -EBADF;
 	}
-	if (i == FDS_MAX)
+	if (i == FDS_MAX) {
+		log_error("--tap-fd=%s: a device may have at most %d queue pairs", text, FDS_MAX - 1);
 		return -E2BIG;
+	}
+	r = (tap ? judge_tap : judge_socket)(args, (int)fd, args->fd_names[i], sizeof(args->fd_names[i]));
+	if (r < 0)
+		return -EBADF;
 	(void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 	(void)fcntl((int)fd, F_SETFL, fcntl((int)fd, F_GETFL) | O_NONBLOCK);
 	args->fds[i] = (struct launch_fd){ .for_frontend = !tap, .name = args->fd_names[i], .fd = (int)fd };
-	if (tap)
-		snprintf(args->fd_names[i], sizeof(args->fd_names[i]), "tap.%zu.dev", args->n_tap_fds++);
-	else
-		snprintf(args->fd_names[i], sizeof(args->fd_names[i]), "%s.dev",
-			listens((int)fd) ? "passed" : "conn");
 	args->launch.n_fds++;
 	return 0;
+}
+
+/* What would be read as something else in a file. */
+static int judge_text(const char *option, const char *text)
+{
+	if (text[strcspn(text, "\n;#")] == '\0')
+		return 0;
+	log_error("--%s=%s: may not contain ';', '#' or an end of line", option, text);
+	return -EBADF;
 }
 
 static int take_watchdog(struct arguments *args, const char *text)
@@ -144,16 +195,12 @@ static int take_option(struct arguments *args, int option, int index)
 		puts("bulkhead " BULKHEAD_VERSION);
 		args->done = true;
 		return 0;
-	case OPT_CAPABILITIES:
-		puts("{\n  \"type\": \"net\",\n  \"features\": []\n}");
-		args->done = true;
-		return 0;
 	case OPT_FD:
 	case OPT_TAP_FD:
 		return take_fd(args, optarg, option == OPT_TAP_FD);
 	case OPT_SOCKET:
 		args->socket = optarg;
-		return 0;
+		return judge_text("socket-path", optarg);
 	case OPT_WATCHDOG:
 		return take_watchdog(args, optarg);
 	case OPT_TAKES_OVER:
@@ -165,7 +212,7 @@ static int take_option(struct arguments *args, int option, int index)
 			return -E2BIG;
 		args->keys[args->n_keys] = options[index].name;
 		args->values[args->n_keys++] = optarg;
-		return 0;
+		return judge_text(options[index].name, optarg);
 	default:
 		return -EINVAL;
 	}
@@ -187,6 +234,15 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	if (r < 0 && r != -EBADF)
 		fprintf(stderr, "See 'bulkhead --help'.\n");
 	return r;
+}
+
+/* Nothing else on the command line is looked at. */
+static bool print_capabilities(int argc, char *argv[])
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--print-capabilities") == 0)
+			return puts("{\n  \"type\": \"net\",\n  \"features\": []\n}") >= 0;
+	return false;
 }
 
 /* --- run --- */
@@ -212,28 +268,26 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 static int write_file(const struct arguments *args, const char *socket, const char *path)
 {
 	FILE *f = fopen(path, "we");
-	bool tap = false, backend = false;
 
 	if (!f)
 		return -errno;
 	fprintf(f, "[device dev]\ntype = net\nsocket = %s\n", socket);
-	for (size_t i = 0; i < args->n_keys; i++) {
+	for (size_t i = 0; i < args->n_keys; i++)
 		fprintf(f, "%s = %s\n", args->keys[i], args->values[i]);
-		tap |= strcmp(args->keys[i], "tap") == 0;
-		backend |= strcmp(args->keys[i], "backend") == 0;
-	}
-	if (args->n_tap_fds && !tap && !backend)
-		fprintf(f, "tap = tap-fd\nqueue-pairs = %zu\n", args->n_tap_fds);
+	if (args->n_tap_fds)
+		fprintf(f, "tap = %s\nqueue-pairs = %zu\n", args->tap_name, args->n_tap_fds);
 	return fclose(f) == 0 ? 0 : -errno;
+}
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *place)
+{
+	return remove(path);
 }
 
 static void remove_dir(const char *dir)
 {
-	_cleanup_free_ char *command = NULL;
-
-	check(asprintf(&command, "rm -rf -- '%s'", dir) >= 0);
-	if (strchr(dir, '\'') == NULL && system(command) != 0)
-		log_warning("%s could not be removed", dir);
+	if (nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
+		log_warning("%s could not be removed: %s", dir, strerror(errno));
 }
 
 /* The directory and the file in it. */
@@ -243,7 +297,8 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 	int r;
 
 	if ((mkdir(args->launch.runtime_dir, 0755) < 0 && errno != EEXIST) || mkdir(dir, 0750) < 0) {
-		log_error("cannot make the directory %s: %s", dir, strerror(errno));
+		log_error("cannot make the directory %s: %s; choose another with --runtime-dir=DIR", dir,
+			strerror(errno));
 		return -errno;
 	}
 	if (!args->socket)
@@ -256,24 +311,52 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 	return r;
 }
 
+static const char *value_of(const struct arguments *args, const char *key)
+{
+	for (size_t i = 0; i < args->n_keys; i++)
+		if (strcmp(args->keys[i], key) == 0)
+			return args->values[i];
+	return NULL;
+}
+
+/* What only the options can say wrong; the rest is judged where files are. */
+static const char *judge_device(const struct arguments *args)
+{
+	const char *backend = value_of(args, "backend");
+	bool tap = !backend || strcmp(backend, "tap") == 0;
+
+	if (!args->socket && !args->launch.fd_passed)
+		return "'bulkhead device' needs --socket-path=PATH or --fd=N; see 'bulkhead --help'";
+	if (args->socket && args->launch.fd_passed)
+		return "--socket-path and --fd do not go together; give one of them";
+	if (args->n_tap_fds && (!tap || value_of(args, "tap") || value_of(args, "queue-pairs")))
+		return "--tap-fd does not go with another --backend, --tap or --queue-pairs; give either";
+	if (tap && !value_of(args, "tap") && !args->n_tap_fds && args->launch.state_fd < 0)
+		return "'bulkhead device net' needs --tap=NAME or --tap-fd=N, or --backend=echo or null";
+	return NULL;
+}
+
 static int run_device(struct arguments *args)
 {
 	_cleanup_free_ char *dir = NULL, *path = NULL;
 	struct launch launch = args->launch;
-	const char *file;
+	const char *file, *wrong = judge_device(args);
 	int r;
 
-	if (!args->socket && args->launch.n_fds == args->n_tap_fds && launch.state_fd < 0) {
-		log_error("'bulkhead device' needs --socket-path=PATH or --fd=N; see 'bulkhead --help'");
+	if (wrong) {
+		log_error("%s", wrong);
 		return EXIT_FAILURE;
 	}
 	check(asprintf(&dir, "%s/device-%d", args->launch.runtime_dir, (int)getpid()) >= 0);
 	check(asprintf(&path, "%s/device.conf", dir) >= 0);
-	if (launch.state_fd < 0 && prepare_device(args, dir, path) < 0)
+	if (launch.state_fd < 0 && prepare_device(args, dir, path) < 0) {
+		remove_dir(dir);
 		return EXIT_FAILURE;
+	}
 	file = path;
 	launch.files = &file;
 	launch.n_files = 1;
+	launch.from_options = true;
 	launch.runtime_dir = dir;
 	r = launcher_run(&launch);
 	remove_dir(dir);
@@ -288,6 +371,8 @@ int main(int argc, char *argv[])
 	const char *command;
 
 	log_open("launcher", NULL, NULL);
+	if (print_capabilities(argc, argv))
+		return EXIT_SUCCESS;
 	if (parse(argc, argv, &args) < 0)
 		return EXIT_FAILURE;
 	if (args.done)

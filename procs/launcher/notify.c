@@ -118,8 +118,10 @@ static void obey_store(struct child *child, struct notification *n)
 	char name[NAME_MAX_BYTES + 1];
 	bool named = value_of(n->text, "FDNAME", name, sizeof(name)) && name_is_valid(name);
 
-	if (says(n, "FDSTOREREMOVE", "1") && named)
+	if (says(n, "FDSTOREREMOVE", "1") && named) {
 		store_remove(&child->store, name);
+		launcher_child_dropped(child, name);
+	}
 	if (!says(n, "FDSTORE", "1"))
 		return;
 	for (size_t i = 0; i < n->n_fds; i++)

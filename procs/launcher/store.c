@@ -71,6 +71,14 @@ int store_add(struct store *store, const char *name, int fd)
 	return 0;
 }
 
+bool store_has(const struct store *store, const char *name)
+{
+	for (size_t i = 0; i < store->n_items; i++)
+		if (strcmp(store->items[i]->name, name) == 0)
+			return true;
+	return false;
+}
+
 void store_remove(struct store *store, const char *name)
 {
 	for (size_t i = store->n_items; i-- > 0;)

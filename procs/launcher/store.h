@@ -29,6 +29,8 @@ struct store {
  * Errors: 0 | -ENOSPC the limit is reached: this one is not kept, and one line says so.
  */
 int store_add(struct store *store, const char *name, int fd);
+/** store_has() - whether there is one of that name */
+bool store_has(const struct store *store, const char *name);
 /** store_remove() - drop all of that name */
 void store_remove(struct store *store, const char *name);
 void store_deinit(struct store *store);
