@@ -190,7 +190,7 @@ static bool take_kept(struct net *net, struct tap *tap)
 	memcpy(tap->name, ifr.ifr_name, sizeof(tap->name));
 	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
 	tap->ifindex = if_nametoindex(tap->name);
-	return tap->ifindex != 0;
+	return true;
 }
 
 static void close_queues(struct net *net)
@@ -229,6 +229,10 @@ static void read_interface(struct net *net, const struct tap *tap)
 	struct ifreq ifr = { 0 };
 
 	memcpy(ifr.ifr_name, tap->name, sizeof(ifr.ifr_name));
+	if (!tap->ifindex) { /* of another network namespace, whence it was passed to us: it cannot be seen */
+		net->link_up = true;
+		return;
+	}
 	if (fd >= 0 && ioctl(fd, SIOCGIFFLAGS, &ifr) == 0)
 		net->link_up = ifr.ifr_flags & IFF_UP;
 	if (fd >= 0 && ioctl(fd, SIOCGIFMTU, &ifr) == 0)
