@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""`bulkhead device net`: a back-end program as management software starts it, with a real front-end on the other side."""
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
+
+from bulkhead_test import env
+from bulkhead_test.bulkhead import libexec_env
+from bulkhead_test.netns import Netns
+from bulkhead_test.process import Process, descendants, kill_and_wait
+from bulkhead_test.qemu import NetDevice, Qemu
+from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.testpmd import virtio_user
+
+FRAMES = 20_000
+TUNSETIFF = 0x400454ca
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
+
+
+class Program:
+    """One `bulkhead device net`, up when the constructor returns."""
+
+    def __init__(self, current, *options, netns=None, pass_fds=(), cwd=None):
+        self.case = current
+        self.runtime = current.dir / 'run'
+        argv = [str(env.product('bulkhead')), 'device', 'net', f'--runtime-dir={self.runtime}', *options]
+        self.process = Process(current, 'device', netns.argv(*argv) if netns else argv, env=libexec_env(),
+                               pass_fds=pass_fds, cwd=cwd)
+        self.process.wait_output('is served')
+
+    def ends_well(self):
+        """Status 0, with nobody and nothing left."""
+        pids = descendants(self.process.pid)
+        assert self.process.stop(signal.SIGTERM) == 0, self.process.output()
+        self.check_gone(pids)
+
+    def check_gone(self, pids):
+        assert not [pid for pid in pids if os.path.exists(f'/proc/{pid}')], 'processes are left'
+        assert not list(self.runtime.iterdir()), f'left in its directory: {list(self.runtime.iterdir())}'
+
+
+def listener(path):
+    line = socket.socket(socket.AF_UNIX)
+    line.bind(str(path))
+    line.listen(1)
+    return line
+
+
+def exchange(front_end, n=FRAMES):
+    """Frames go round; every one that is sent comes back."""
+    front_end.ask('set fwd io')
+    front_end.start(tx_first=4)
+    front_end.wait_packets('RX-packets', n)
+    front_end.stop_forwarding()
+    front_end.ask('set fwd rxonly')
+    front_end.start()
+    wait_until(lambda: front_end.stats()['RX-packets'] == front_end.stats()['TX-packets'],
+               'all that was sent has come back', 5)
+    front_end.stop_forwarding()
+
+
+@case('device-socket-path', 60)
+def socket_path(current):
+    program = Program(current, f'--socket-path={current.dir}/net.sock', '--backend=echo')
+    front_end = virtio_user(current, f'{current.dir}/net.sock')
+    exchange(front_end)
+    front_end.quit()
+    virtio_user(current, f'{current.dir}/net.sock', 'again', packed=True).quit()
+    program.ends_well()
+
+
+@case('device-socket-path-relative', 60)
+def relative(current):
+    program = Program(current, '--socket-path', 'net.sock', '--backend', 'null', '--generate=60', cwd=current.dir)
+    front_end = virtio_user(current, f'{current.dir}/net.sock', forward='rxonly')
+    front_end.start()
+    front_end.wait_packets('RX-packets', FRAMES)
+    program.ends_well()
+
+
+@case('device-null', 60)
+def null(current):
+    Program(current, f'--socket-path={current.dir}/net.sock', '--backend=null')
+    front_end = virtio_user(current, f'{current.dir}/net.sock', forward='txonly')
+    front_end.start()
+    front_end.wait_packets('TX-packets', FRAMES)
+    assert front_end.stats()['RX-packets'] == 0, 'nothing comes back'
+
+
+@case('device-queue-pairs', 60)
+def queue_pairs(current):
+    Program(current, f'--socket-path={current.dir}/net.sock', '--backend=echo', '--queue-pairs=2',
+            '--mac=52:54:00:00:00:07', '--mtu=9000')
+    exchange(virtio_user(current, f'{current.dir}/net.sock', queues=2))
+
+
+@case('device-fd-that-listens', 60)
+def fd_that_listens(current):
+    """The path is not even there any more: what counts is the socket."""
+    path = current.dir / 'net.sock'
+    with listener(path) as line:
+        program = Program(current, f'--fd={line.fileno()}', '--backend=echo', pass_fds=(line.fileno(),))
+    for name in ('first', 'second'):
+        front_end = virtio_user(current, path, name)
+        exchange(front_end)
+        front_end.quit()
+        kill_and_wait(child(program, 'frontend'))
+    program.ends_well()
+    assert path.exists(), 'the file is not ours to remove'
+
+
+def children(program, role):
+    return [pid for pid in descendants(program.process.pid) if comm(pid) == f'bulkhead-{role}'[:15]]
+
+
+def comm(pid):
+    try:
+        return Path(f'/proc/{pid}/comm').read_text(encoding='ascii').strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def child(program, role):
+    pids = children(program, role)
+    assert len(pids) == 1, f'{role}: {pids}'
+    return pids[0]
+
+
+@case('device-fd-that-is-connected', 60)
+def fd_that_is_connected(current):
+    """It serves this one VMM, over kills of ours, and ends with it."""
+    path = current.dir / 'net.sock'
+    found = []
+    with listener(path) as line:
+        start = threading.Thread(target=lambda: found.append(virtio_user(current, path)))
+        start.start()
+        conn = line.accept()[0]
+    with conn:
+        program = Program(current, f'--fd={conn.fileno()}', '--backend=echo', pass_fds=(conn.fileno(),))
+    start.join()
+    exchange(found[0])
+    for role in ('frontend', 'net', 'memory'):
+        kill_and_wait(child(program, role))
+        wait_until(lambda role=role: children(program, role), f'{role} is there again')
+    exchange(found[0], found[0].stats()['RX-packets'] + FRAMES)
+    pids = descendants(program.process.pid)
+    found[0].quit()
+    assert program.process.wait() == 0, program.process.output()
+    program.check_gone(pids)
+
+
+def ping(current, sock, queues=1):
+    vm = Qemu(current, [NetDevice(sock, queues)], '7.2', cpus=queues)
+    vm.wait_boot()
+    vm.guest.net_up()
+    for size in (56, 6000):
+        vm.guest.ping(size=size)
+    return vm
+
+
+@case('device-tap', 90)
+def tap(current):
+    netns = Netns(current)
+    netns.add_tap('vm-tap')
+    program = Program(current, f'--socket-path={current.dir}/net.sock', '--tap=vm-tap', netns=netns)
+    ping(current, current.dir / 'net.sock')
+    program.ends_well()
+
+
+def open_tap(netns, name, queues):
+    """Descriptors of its queues. A thread has a network namespace of its own, if it wants."""
+    fds = []
+
+    def open_all():
+        with open(f'/run/netns/{netns.name}', 'rb') as other:
+            if ctypes.CDLL(None, use_errno=True).setns(other.fileno(), 0x40000000) != 0:
+                return
+        for _ in range(queues):
+            fd = os.open('/dev/net/tun', os.O_RDWR)
+            flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack('16sH22x', name.encode(), flags))
+            fds.append(fd)
+    thread = threading.Thread(target=open_all)
+    thread.start()
+    thread.join()
+    assert len(fds) == queues
+    return fds
+
+
+def tap_fds(current, queues, inside):
+    netns = Netns(current)
+    netns.add_tap('vm-tap', queue_pairs=queues)
+    fds = open_tap(netns, 'vm-tap', queues)
+    try:
+        program = Program(current, f'--socket-path={current.dir}/net.sock', *[f'--tap-fd={fd}' for fd in fds],
+                          pass_fds=fds, netns=netns if inside else None)
+    finally:
+        for fd in fds:
+            os.close(fd)
+    vm = ping(current, current.dir / 'net.sock', queues)
+    kill_and_wait(child(program, 'net'))
+    vm.guest.ping()
+    program.ends_well()
+
+
+@case('device-tap-fd', 90)
+def tap_fd(current):
+    tap_fds(current, 1, inside=True)
+
+
+@case('device-tap-fd-of-another-network', 90)
+def tap_fd_elsewhere(current):
+    """Whoever opened the interface may live in another network namespace than we do."""
+    tap_fds(current, 2, inside=False)
+
+
+def capabilities(*argv):
+    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=20, check=False,
+                          stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f'status {done.returncode}: {done.stderr}'
+    assert not done.stderr, done.stderr
+    answer = json.loads(done.stdout)
+    assert set(answer) == {'type', 'features'}, answer
+    assert answer['type'] == 'net' and isinstance(answer['features'], list), answer
+
+
+@case('device-capabilities', 30)
+def print_capabilities(current):
+    """Whatever else is said: no other option is looked at, and nothing is done."""
+    program = env.product('bulkhead')
+    wrapper = current.dir / 'vhost-user-net'
+    wrapper.symlink_to(program)
+    for argv in ([program, 'device', 'net'], [wrapper]):
+        capabilities(*argv, '--print-capabilities')
+        capabilities(*argv, '--fd=777', '--socket-path=/nowhere/s', '--nonsense', '--mtu=x', '--print-capabilities')
+        capabilities(*argv, '--print-capabilities', '--fd=777', '--help')
+
+
+@case('device-installed', 120)
+def installed(current):
+    """What management software finds in /usr/share/qemu/vhost-user is what it can start."""
+    root = current.dir / 'root'
+    subprocess.run(['meson', 'install', '-C', str(env.BUILD), '--no-rebuild', '--quiet', '--destdir', str(root)],
+                   check=True, capture_output=True, timeout=60)
+    found = list((root / 'usr/share/qemu/vhost-user').glob('*.json'))
+    assert len(found) == 1, found
+    entry = json.loads(found[0].read_text(encoding='utf-8'))
+    assert entry['type'] == 'net' and entry['description'], entry
+    binary = root / entry['binary'].lstrip('/')
+    target = root / os.readlink(binary).lstrip('/')
+    assert target.is_file(), f'{binary} leads to {target}'
+    assert entry['binary'].startswith(f'{prefix_libexec()}/'), entry
+    capabilities(target, 'device', 'net', '--print-capabilities')
+
+
+def prefix_libexec():
+    options = json.loads(subprocess.run(['meson', 'introspect', '--buildoptions', str(env.BUILD)], check=True,
+                                        capture_output=True, text=True).stdout)
+    value = {option['name']: option['value'] for option in options}
+    return f'{value["prefix"]}/{value["libexecdir"]}/bulkhead'
+
+
+if __name__ == '__main__':
+    main()
