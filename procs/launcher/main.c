@@ -41,7 +41,7 @@ static const char help[] =
 	"  --tap=NAME            the TAP interface, or\n"
 	"  --tap-fd=N            take this descriptor of a TAP; again for each queue pair\n"
 	"  --backend=tap|echo|null\n"
-	"  --mac=MAC --mtu=N --queue-pairs=N\n"
+	"  --mac=MAC --mtu=N --queue-pairs=N --generate=N\n"
 	"  --print-capabilities  say in JSON what this program can do, and exit\n";
 
 enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Holds what is written down to what is there; prints TAP.
+
+deploy/rights.md to the units and to the tables of procs/memory; bulkhead.conf(5) to the tables of keys in
+common/config; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take; the
+README's paths and links to the tree.
+"""
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROLES = [path.name.split("@")[0][len("bulkhead-"):] for path in sorted((ROOT / "deploy/units").glob("bulkhead-*@.service.in"))]
+
+# How a process is started, watched and kept is no right.
+LIFE = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "FileDescriptorStoreMax",
+        "FileDescriptorStorePreserve", "WatchdogSec", "WatchdogSignal", "TimeoutStopSec", "KillMode", "Slice",
+        "OOMScoreAdjust", "LimitNOFILE", "LimitMEMLOCK", "LimitCORE", "TasksMax"}
+
+
+def read(path):
+    return (ROOT / path).read_text()
+
+
+def rows(text):
+    """The cells of every row of a Markdown table."""
+    for line in text.splitlines():
+        if line.startswith("|") and not line.startswith("|---"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def differences(left, left_name, right, right_name):
+    """What stands on one side only, or differs; both are dictionaries."""
+    for key in sorted(set(left) | set(right), key=str):
+        if key not in right:
+            yield f"{key} is in {left_name}, not in {right_name}"
+        elif key not in left:
+            yield f"{key} is in {right_name}, not in {left_name}"
+        elif left[key] != right[key]:
+            yield f"{key}: {left[key]!r} in {left_name}, {right[key]!r} in {right_name}"
+
+
+# --- rights.md ---
+
+def unit_rights():
+    found = {}
+    for role in ROLES:
+        section = ""
+        for line in read(f"deploy/units/bulkhead-{role}@.service.in").splitlines():
+            if line.startswith("["):
+                section = line
+            name, equals, value = line.partition("=")
+            if section == "[Service]" and equals and not line.startswith("#") and name not in LIFE:
+                found[name, role] = f"{found[name, role]} {value}" if (name, role) in found else value
+    return found
+
+
+def check_rights():
+    written, roles = {}, []
+    for cells in rows(read("deploy/rights.md")):
+        if cells[:2] == ["right", "directive"]:
+            roles = cells[2:]
+        if re.fullmatch("`[A-Za-z]+`", cells[1]):
+            for role, value in zip(roles, cells[2:], strict=True):
+                if value != "-":
+                    written[cells[1].strip("`"), role] = "" if value == "(empty)" else value
+    yield from differences(written, "rights.md", unit_rights(), "the unit")
+
+
+def table_rights():
+    found = {}
+    for path in ("procs/memory/table.c", "procs/memory/links.c"):
+        for request, mask in re.findall(r"\{ (?:REQ\(|BH__LINK__BODY_)(\w+)\)?,.*?((?:\| |\b)ROLE_[A-Z_| ]+),", read(path)):
+            found[request] = {role.lower() for role in re.findall(r"ROLE_([A-Z]+)", mask)}
+    return found
+
+
+def check_requests():
+    written = {}
+    for cells in rows(read("deploy/rights.md")):
+        if len(cells) == 5 and cells[1] in ("message", "link"):
+            written[cells[0].strip("`")] = {role for role, may in zip(("frontend", "worker", "ctl"), cells[2:]) if may == "yes"}
+    yield from differences(written, "rights.md", table_rights(), "the tables of procs/memory")
+
+
+# --- bulkhead.conf(5) ---
+
+def plain(roff):
+    """A manual page without its marks."""
+    text = re.sub(r'^\.(?:BI|BR|IR|B|I|RB|RI) (.*)$', lambda m: re.sub(r' ?"([^"]*)" ?|(?<=\S) (?=\S)', lambda n: n[1] or "", m[1]),
+                  roff, flags=re.M)
+    return re.sub(r"\\f[A-Z]|\\(?=[-&])", "", text)
+
+
+def described(page, start):
+    """The tagged paragraphs of a section: {tag: text}."""
+    section = plain(read(page)).split(start, 1)[1].split(".SH", 1)[0]
+    found = {}
+    for paragraph in section.split(".TP\n")[1:]:
+        tag, text = paragraph.split("\n", 1)
+        found[tag.strip()] = " ".join(text.split(".PP")[0].split())
+    return found
+
+
+def config_keys():
+    keys = {name: None for name in re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', read("common/config/config.c"))}
+    for path in sorted((ROOT / "common/config").glob("keys-*.c")):
+        for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_(.*) \},$', path.read_text(), re.M):
+            keys[name] = rest
+    return keys
+
+
+def check_keys():
+    page = described("deploy/man/bulkhead.conf.5", ".SH KEYS")
+    keys = config_keys()
+    yield from differences(dict.fromkeys(keys), "common/config", dict.fromkeys(page), "bulkhead.conf.5")
+    for name, rest in keys.items():
+        limits = re.search(r"(\d+), (\d+)$", rest or "")
+        if limits and f"{limits[1]} to {limits[2]}" not in page.get(name, ""):
+            yield f"bulkhead.conf.5 does not say that {name} goes from {limits[1]} to {limits[2]}"
+        fallback = re.search(r'^\w+, "(.*?)"', rest or "")
+        if fallback and not re.search(rf"\b{fallback[1]} \(the default\)|default:? {fallback[1]}\b", page.get(name, "")):
+            yield f"bulkhead.conf.5 does not say that {fallback[1]} is the default of {name}"
+
+
+def check_hints():
+    """Every common key can be the nearest one."""
+    text = read("common/config/config.c")
+    names = re.search(r'names\[32\] = \{ (.*?) \};\n\tsize_t n = (\d+);', text)
+    common = set(re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', text))
+    if set(re.findall('"(.*?)"', names[1])) != common or int(names[2]) != len(common):
+        yield f"hints are {names[1]}, keys are {sorted(common)}"
+
+
+# --- Options ---
+
+# What a launcher asks the program that is to take its place; no operator does.
+INTERNAL = {"takes-over"}
+
+
+def check_options(source, page):
+    text = read(source)
+    taken = set(re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument|strcmp\(argv\[i\], "--([a-z-]+)"\)', text))
+    taken = {name for pair in taken for name in pair if name}
+    help_text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', re.search(r"help\[\] =(.*?);\n", text, re.S)[1]))
+    taken -= INTERNAL
+    yield from differences(dict.fromkeys(taken), "the program", dict.fromkeys(re.findall(r"--([a-z-]+)", help_text)), "--help")
+    yield from differences(dict.fromkeys(taken), "the program",
+                           dict.fromkeys(re.findall(r"--([a-z]+(?:-[a-z]+)*)", plain(read(page)))), page)
+
+
+# --- README ---
+
+def check_readme():
+    text = read("README.md")
+    for path in sorted(set(re.findall(r"`((?:\.ci|common|deploy|procs|proto|tests)/[\w./@-]*)`", text))):
+        if "NAME" not in path and not (ROOT / path).exists():
+            yield f"{path} does not exist"
+    for command in re.findall(r"^    ((?:deploy|tests)/\S+)$", text, re.M):
+        if not (ROOT / command).stat().st_mode & 0o100:
+            yield f"{command} cannot be run"
+    listed = re.search(r"\| `common/` \|.*?`([a-z ]+)`", text)[1].split()
+    built = re.search(r"foreach name : \[(.*?)\]", read("common/meson.build"), re.S)
+    built = re.findall(r"'(\w+)'", built[1]) if built else re.findall(r"subdir\('(\w+)'\)", read("common/meson.build"))
+    if listed != built:
+        yield f"common/ is listed as {listed}, and built as {built}"
+    for row, folder in (("procs", "procs"), ("tests", "tests")):
+        line = re.search(rf"^\| `{row}/` \|.*$", text, re.M)[0]
+        for path in (ROOT / folder).iterdir():
+            if path.is_dir() and path.name != "__pycache__" and not re.search(rf"\b{path.name}\b", line.split("|", 2)[2]):
+                yield f"{folder}/{path.name} is not in the map"
+
+
+CHECKS = (
+    ("rights.md says what the units leave", check_rights),
+    ("rights.md says who may ask what", check_requests),
+    ("bulkhead.conf(5) has the keys, their limits and defaults", check_keys),
+    ("every common key is among the hints", check_hints),
+    ("bulkhead: options, --help and manual page", lambda: check_options("procs/launcher/main.c", "deploy/man/bulkhead.1")),
+    ("bulkheadctl: options, --help and manual page", lambda: check_options("procs/ctl/main.c", "deploy/man/bulkheadctl.1")),
+    ("README.md speaks of what is there", check_readme),
+)
+
+
+def main():
+    print(f"1..{len(CHECKS)}")
+    for number, (text, check) in enumerate(CHECKS, 1):
+        wrong = list(check())
+        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
+        for line in wrong:
+            print(f"# {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
