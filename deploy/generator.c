@@ -17,7 +17,7 @@
 
 static void complain(const char *text)
 {
-	FILE *f = fopen("/dev/kmsg", "we");
+	FILE *f = fopen("/dev/kmsg", "ae");
 
 	fprintf(f ?: stderr, "<3>bulkhead-generator: %s\n", text);
 	if (f)

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""The systemd generator, run as systemd runs it: which units the files of a folder make bulkhead.target want."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
+
+from bulkhead_test import env
+from bulkhead_test.report import case, main
+
+DEVICE = '[device {name}]\ntype = net\nsocket = /run/x/{name}.sock\nbackend = echo\n'
+GENERATOR = env.BUILD / 'deploy/bulkhead-generator'
+
+
+def section(name, more=''):
+    return DEVICE.format(name=name) + more
+
+
+def generate(current, files):
+    """({link: unit} of the target, what was complained of in the kernel's log)."""
+    conf, out, kmsg = (current.dir / name for name in ('conf', 'out', 'kmsg'))
+    for directory in (conf, out):
+        directory.mkdir()
+    for name, text in files.items():
+        (conf / name).write_text(text)
+    kmsg.write_text('')
+    argv = [str(GENERATOR), str(out), str(out), str(out)]
+    if os.geteuid() == 0:
+        # the kernel's log is no place for a test
+        argv = ['unshare', '--mount', 'sh', '-ec', 'mount --bind "$0" /dev/kmsg; exec "$@"', str(kmsg), *argv]
+    done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf)}, capture_output=True, text=True,
+                          check=False, timeout=20 * env.TIME_FACTOR)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.iterdir()} <= {'bulkhead.target.wants'}, list(out.iterdir())
+    links = {path.name: os.readlink(path) for path in out.glob('bulkhead.target.wants/*')}
+    return links, kmsg.read_text() + done.stderr
+
+
+def unit(role, instance):
+    """Its name, as systemd itself would make it."""
+    env.need_tool('systemd-escape', 'systemd')
+    return subprocess.run(['systemd-escape', f'--template=bulkhead-{role}@.service', instance], check=True,
+                          capture_output=True, text=True).stdout.strip()
+
+
+def check_links(links, *wanted):
+    names = {unit(role, instance): role for role, instance in wanted}
+    assert set(links) == set(names), f'{sorted(links)} instead of {sorted(names)}'
+    for name, role in names.items():
+        assert links[name] == f'/usr/lib/systemd/system/bulkhead-{role}@.service', links[name]
+
+
+@case('one-guest')
+def one_guest(current):
+    links, said = generate(current, {'vm1.conf': section('net0') + section('net1')})
+    check_links(links, ('memory', 'vm1'), ('frontend', 'vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net1'))
+    assert not said, said
+
+
+@case('standby')
+def standby(current):
+    links, said = generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1', 'standby = no\n')})
+    check_links(links, ('memory', 'vm1'), ('frontend', 'vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net0:standby'),
+                ('net', 'vm1:net1'))
+    assert not said, said
+
+
+@case('names-are-escaped')
+def escaped(current):
+    links, _ = generate(current, {'web-1.example_A.conf': section('net-0.a_b')})
+    check_links(links, ('memory', 'web-1.example_A'), ('frontend', 'web-1.example_A'), ('net', 'web-1.example_A:net-0.a_b'))
+
+
+@case('a-file-with-errors-is-nobody-elses-trouble')
+def broken(current):
+    links, said = generate(current, {'a.conf': section('net0'), 'b.conf': section('net0', 'mtu = 1\nqueue-pair = 2\n'),
+                                     'c.conf': section('net0')})
+    check_links(links, *((role, f'{guest}{device}') for guest in 'ac'
+                         for role, device in (('memory', ''), ('frontend', ''), ('net', ':net0'))))
+    lines = said.splitlines()
+    assert len(lines) == 2 and all(line.startswith('<3>bulkhead-generator: ') for line in lines), said
+    assert any('/b.conf:5: mtu = 1: must be' in line for line in lines), said
+    assert any('/b.conf:6: unknown key' in line and 'queue-pairs' in line for line in lines), said
+
+
+@case('what-is-no-guests-file-is-left-alone')
+def others(current):
+    links, said = generate(current, {'vm1.conf.bak': 'nonsense', 'README': 'nonsense', '.hidden.conf': 'nonsense'})
+    check_links(links)
+    assert not said, said
+
+
+@case('no-folder')
+def no_folder(current):
+    done = subprocess.run([str(GENERATOR), str(current.dir)], env={**os.environ, 'BULKHEAD_CONFDIR': '/nowhere'},
+                          capture_output=True, text=True, check=False, timeout=20 * env.TIME_FACTOR)
+    assert done.returncode == 0 and not done.stderr, done
+    assert not list(current.dir.iterdir())
+
+
+if __name__ == '__main__':
+    main()
