@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
+#include "bus/bus.h"
 #include "query.h"
 #include "show.h"
 #include "upgrade.h"
@@ -47,7 +48,7 @@ static void show_guest(const Bh__GetStatusReply *status, void *data)
 
 static int ask(const struct arguments *args, const struct show *show, const char *guest)
 {
-	int r = query_status(args->runtime_dir, guest, show_guest, (void *)(uintptr_t)show);
+	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest, (void *)(uintptr_t)show);
 
 	if (r < 0)
 		show->failed(guest, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));

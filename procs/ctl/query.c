@@ -10,7 +10,7 @@
 
 struct query {
 	sd_event *event;
-	void (*fn)(const Bh__GetStatusReply *status, void *data);
+	query_fn fn;
 	void *data;
 	int error;
 };
@@ -25,8 +25,7 @@ static void on_status(void *data, int error, const Bh__Envelope *reply)
 	sd_event_exit(query->event, 0);
 }
 
-int query_status(const char *runtime_dir, const char *guest, void (*fn)(const Bh__GetStatusReply *status, void *data),
-	void *data)
+int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data)
 {
 	struct query query = { .fn = fn, .data = data };
 	Bh__GetStatus request = BH__GET_STATUS__INIT;
@@ -42,7 +41,7 @@ int query_status(const char *runtime_dir, const char *guest, void (*fn)(const Bh
 	if (r >= 0)
 		r = bus_client_dial(&client, query.event, path);
 	if (r >= 0)
-		r = bus_client_call(client, &body, BUS_TIMEOUT_MS, on_status, &query);
+		r = bus_client_call(client, &body, timeout_ms, on_status, &query);
 	if (r >= 0)
 		r = sd_event_loop(query.event);
 	bus_client_free(client);

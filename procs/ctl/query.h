@@ -2,7 +2,8 @@
 
 #include "bus.pb-c.h"
 
+typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
+
 /** query_status() - ask a guest's memory manager, and wait for the answer; fn is called with it, borrowed.
- * Errors: 0 | -ETIMEDOUT: nobody answers | others of the bus. */
-int query_status(const char *runtime_dir, const char *guest, void (*fn)(const Bh__GetStatusReply *status, void *data),
-	void *data);
+ * Errors: 0 | -ETIMEDOUT: nobody answers in time | others of the bus. */
+int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data);

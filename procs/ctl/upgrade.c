@@ -22,11 +22,13 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "bus/bus.h"
 #include "query.h"
 
 #define PROBE_SECONDS 5
 #define WAIT_MS 30000
 #define POLL_MS 10
+#define ASK_MS 500 /* who is ended does not answer any more */
 #define PEERS_MAX 256
 #define NAME_BYTES 128
 #define SECOND "+standby"
@@ -184,7 +186,7 @@ static int wait_replaced(const char *runtime_dir, const char *guest, const struc
 	int64_t end = now_us() + WAIT_MS * INT64_C(1000);
 
 	while (now_us() < end) {
-		if (query_status(runtime_dir, guest, take_snapshot, ret_now) == 0 && is_replaced(ret_now, old))
+		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, ret_now) == 0 && is_replaced(ret_now, old))
 			return 0;
 		nap();
 	}
@@ -269,7 +271,7 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 {
 	bool known = false;
 	struct snapshot at_first;
-	int r = query_status(runtime_dir, guest, take_snapshot, &at_first);
+	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 
 	if (r < 0)
 		return fail(guest, "memory", r, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
