@@ -1,6 +1,8 @@
 /*
  * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's memory manager,
- * its frontend, and a worker for each device, or two where one stands by. A file with errors is reported, line by line, and is nobody else's trouble.
+ * its frontend, and a worker for each device, or two where one stands by. The frontend wants a socket unit for
+ * each device that VMMs connect to: systemd listens, whether the frontend runs or not. A file with errors is
+ * reported, line by line, and is nobody else's trouble.
  */
 #include <errno.h>
 #include <glob.h>
@@ -53,6 +55,48 @@ static void want(const char *dir, const char *role, const char *guest, const cha
 		complain(strerror(errno));
 }
 
+/* What stands behind a '=' in a unit file. */
+static void put_value(FILE *f, const char *key, const char *value)
+{
+	fprintf(f, "%s=", key);
+	for (; *value; value++)
+		fprintf(f, *value == '%' ? "%%%%" : "%c", *value);
+	fputc('\n', f);
+}
+
+/* The end of the target ends the socket; its restart does not, so that nobody finds it gone. */
+static void write_socket(FILE *f, const struct config_device *device, const char *guest)
+{
+	fprintf(f, "[Unit]\nDescription=Bulkhead: socket of %s:%s\nDocumentation=man:bulkhead-operations(7)\n"
+		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n", guest, device->name);
+	put_value(f, "ListenStream", device->socket);
+	fprintf(f, "SocketMode=0660\nSocketUser=bulkhead-frontend\n");
+	put_value(f, "SocketGroup", device->socket_group ?: "bulkhead");
+	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n", device->name);
+}
+
+static void want_socket(const char *dir, const struct config_device *device, const char *guest)
+{
+	_cleanup_free_ char *instance = NULL, *escaped = NULL, *of_guest = escape(guest), *path = NULL, *wants = NULL,
+		*link = NULL;
+	FILE *f;
+
+	check(asprintf(&instance, "%s:%s", guest, device->name) >= 0);
+	escaped = escape(instance);
+	check(asprintf(&path, "%s/bulkhead-frontend@%s.socket", dir, escaped) >= 0);
+	check(asprintf(&wants, "%s/bulkhead-frontend@%s.service.wants", dir, of_guest) >= 0);
+	check(asprintf(&link, "%s/bulkhead-frontend@%s.socket", wants, escaped) >= 0);
+	f = fopen(path, "we");
+	if (!f || ((void)mkdir(wants, 0755), symlink(path, link) < 0 && errno != EEXIST))
+		complain(strerror(errno));
+	if (!f)
+		return;
+	write_socket(f, device, guest);
+	fprintf(f, "Service=bulkhead-frontend@%s.service\n", of_guest);
+	if (fclose(f) != 0)
+		complain(strerror(errno));
+}
+
 static void generate(const char *dir, const char *path)
 {
 	_cleanup_free_ char *error = NULL;
@@ -71,6 +115,8 @@ static void generate(const char *dir, const char *path)
 		_cleanup_free_ char *second = NULL;
 
 		want(dir, device->type, config->guest, device->name);
+		if (!device->client)
+			want_socket(dir, device, config->guest);
 		check(asprintf(&second, "%s:standby", device->name) >= 0);
 		if (device->standby)
 			want(dir, device->type, config->guest, second);

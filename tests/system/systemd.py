@@ -1,17 +1,24 @@
 #!/usr/bin/env python3
 """The units under a real systemd: each process as its own user, and a restart of one is a restart of one."""
 
+import collections
+import os
 import socket
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
+from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
+from bulkhead_test.tcp import MIB, Transfer
 
 GET_FEATURES = 1
+ECHO = '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n'
 
 
 def ask_features(line):
@@ -23,7 +30,7 @@ def ask_features(line):
 
 @case('systemd-units', 120)
 def units(current):
-    system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n')
+    system = Systemd(current, ECHO)
     for role in UNITS:
         wait_until(lambda role=role: system.run('systemctl', 'is-active', UNITS[role], check=False) == 'active',
                    f'{role} is active', 20)
@@ -43,10 +50,110 @@ def units(current):
             assert ask_features(line) == features, 'the VMM\'s connection goes on'
             for other in UNITS:
                 assert other == role or system.pid(other) == before[other], f'{other} was restarted, too'
-        system.run('systemctl', 'restart', UNITS['net'])
-        assert ask_features(line) == features, 'after systemctl restart'
+        for role in UNITS:
+            for verb in ('restart', 'reload'):
+                before = {other: system.pid(other) for other in UNITS}
+                system.run('systemctl', verb, UNITS[role])
+                system.all_there()
+                assert ask_features(line) == features, f'after {verb} of {role}'
+                for other in UNITS:
+                    assert (system.pid(other) == before[other]) == (other != role), f'{verb} of {role}: {other}'
+        said = system.run('bulkheadctl', 'upgrade')
+        current.note('; '.join(said.splitlines()))
+        assert [text.split(' ')[0] for text in said.splitlines()] == ['vm1:memory', 'vm1:frontend', 'vm1:net0'], said
+        assert ask_features(line) == features, 'after an upgrade'
     status = system.run('bulkheadctl', 'status')
     assert 'device net0: net, echo' in status, status
+
+
+class Caller:
+    """Connects again and again, and remembers what it met."""
+
+    def __init__(self, path):
+        self.path = path
+        self.met = collections.Counter()
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self):
+        while not self.ended.is_set():
+            with socket.socket(socket.AF_UNIX) as line:
+                try:
+                    line.connect(self.path)
+                    self.met['accepted'] += 1
+                except OSError as error:
+                    self.met[str(error)] += 1
+            time.sleep(0.0005)
+
+    def end(self):
+        self.ended.set()
+        self.thread.join()
+        return self.met
+
+
+@case('systemd-socket', 120)
+def listens(current):
+    """systemd listens: nobody finds the socket gone, whatever is restarted; the end of the target ends it."""
+    system = Systemd(current, ECHO)
+    system.all_there()
+    path = system.path('/run/vm1/net0.sock')
+    caller = Caller(path)
+    try:
+        for _ in range(5):
+            system.run('kill', '-9', str(system.pid('frontend')))
+            system.all_there()
+            system.run('systemctl', 'restart', UNITS['frontend'])
+            system.run('systemctl', 'restart', 'bulkhead.target')
+            system.all_there()
+    finally:
+        met = caller.end()
+    assert list(met) == ['accepted'], f'{met}'
+    current.note(f'{met["accepted"]} connections')
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(path)
+        ask_features(line)
+        system.run('systemctl', 'stop', 'bulkhead.target')
+        assert line.recv(1) == b'', 'the end of the service ends the connection'
+    wait_until(lambda: not os.path.exists(path), 'the socket is gone')
+    system.run('systemctl', 'start', 'bulkhead.target')
+    system.all_there()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(path)
+        ask_features(line)
+
+
+@case('systemd-guest', 300)
+def guest(current):
+    """A guest's transfers through restarts of each unit, of all of them, reloads and kills."""
+    system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = tap\ntap = vm1\n',
+                     taps=['vm1'])
+    netns = system.netns()
+    system.all_there()
+    vm = Qemu(current, [NetDevice(system.path('/run/vm1/net0.sock'))])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+    before, carrier = vm.sockets(), vm.guest.carrier_changes()
+    stored = {role: system.stored(role) for role in UNITS}
+    ways = [('systemctl', verb, unit) for verb in ('restart', 'reload') for unit in UNITS.values()] + [
+        ('systemctl', 'restart', 'bulkhead.target'), ('bulkheadctl', 'upgrade')] + [
+        ('systemctl', 'kill', '--signal=KILL', unit) for unit in UNITS.values()] + [
+        ('systemctl', 'kill', '--signal=KILL', *UNITS.values())]
+    for direction in ('from-guest', 'to-guest'):
+        transfer = Transfer(netns, vm.guest, direction, 300 * MIB)
+        for i, way in enumerate(ways):
+            transfer.wait_progress((i + 1) * 16 * MIB)
+            system.run(*way)
+            system.all_there()
+        current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s')
+    vm.qemu_events = vm.qmp.event_names()
+    vm.check_connection(before)
+    assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+    now = {role: system.stored(role) for role in UNITS}
+    assert now == stored, f'the fd stores held {stored}, and hold {now}'
 
 
 if __name__ == '__main__':

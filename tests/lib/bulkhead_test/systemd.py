@@ -6,16 +6,29 @@ import signal
 import subprocess
 
 from . import env
+from .netns import Netns
 from .process import Process
 from .report import wait_until
 
 UNITS = {'memory': 'bulkhead-memory@vm1', 'frontend': 'bulkhead-frontend@vm1', 'net': 'bulkhead-net@vm1:net0'}
 
 
+class Inside(Netns):
+    """The network namespace of that systemd."""
+
+    def __init__(self, case, init):
+        env.need_netns()
+        self.case = case
+        self.init = init
+
+    def argv(self, *args):
+        return ['nsenter', '-t', str(self.init), '-n', *args]
+
+
 class Systemd:
     """A systemd in namespaces of its own, with what `meson install` installs."""
 
-    def __init__(self, case, config):
+    def __init__(self, case, config, taps=()):
         env.need_root()
         env.need_tool('unshare', 'util-linux')
         if not os.path.exists('/lib/systemd/systemd'):
@@ -34,6 +47,9 @@ class Systemd:
         self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
         self.run('mkdir', '-p', '/run/vm1')
         self.run('chown', 'bulkhead-frontend', '/run/vm1')
+        for tap in taps:
+            self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', 'bulkhead-net')
+            self.netns().set_up(tap)
         self.run('systemctl', 'daemon-reload')
         self.run('systemctl', 'start', 'bulkhead.target')
 
@@ -57,6 +73,24 @@ class Systemd:
         if check and done.returncode != 0:
             raise AssertionError(f'{" ".join(argv)}: {done.stdout}{done.stderr}')
         return done.stdout.strip()
+
+    def path(self, path):
+        """A path of its file system, as it is seen from here."""
+        return f'/proc/{self.init}/root{path}'
+
+    def netns(self):
+        return Inside(self.case, self.init)
+
+    def stored(self, role):
+        return int(self.run('systemctl', 'show', '-p', 'NFileDescriptorStore', '--value', UNITS[role]))
+
+    def all_there(self):
+        """Every process serves, and memory knows all of them."""
+        def there():
+            status = self.run('bulkheadctl', 'status', check=False)
+            return status.count(' pid ') == len(UNITS) and 'not there' not in status and all(
+                self.run('systemctl', 'is-active', unit, check=False) == 'active' for unit in UNITS.values())
+        wait_until(there, 'every process serves', 30)
 
     def pid(self, role):
         return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', UNITS[role]))
