@@ -34,15 +34,16 @@ def generate(current, files):
     done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf)}, capture_output=True, text=True,
                           check=False, timeout=20 * env.TIME_FACTOR)
     assert done.returncode == 0, done.stderr
-    assert {path.name for path in out.iterdir()} <= {'bulkhead.target.wants'}, list(out.iterdir())
+    for directory in out.glob('*.wants'):
+        assert directory.name == 'bulkhead.target.wants' or directory.name.startswith('bulkhead-frontend@'), directory
     links = {path.name: os.readlink(path) for path in out.glob('bulkhead.target.wants/*')}
     return links, kmsg.read_text() + done.stderr
 
 
-def unit(role, instance):
+def unit(role, instance, kind='service'):
     """Its name, as systemd itself would make it."""
     env.need_tool('systemd-escape', 'systemd')
-    return subprocess.run(['systemd-escape', f'--template=bulkhead-{role}@.service', instance], check=True,
+    return subprocess.run(['systemd-escape', f'--template=bulkhead-{role}@.{kind}', instance], check=True,
                           capture_output=True, text=True).stdout.strip()
 
 
@@ -51,6 +52,36 @@ def check_links(links, *wanted):
     assert set(links) == set(names), f'{sorted(links)} instead of {sorted(names)}'
     for name, role in names.items():
         assert links[name] == f'/usr/lib/systemd/system/bulkhead-{role}@.service', links[name]
+
+
+def check_sockets(current, wanted):
+    """wanted: {GUEST: {DEVICE: the lines that its socket must have}}."""
+    out = current.dir / 'out'
+    units = {unit('frontend', f'{guest}:{device}', 'socket'): (guest, lines)
+             for guest, devices in wanted.items() for device, lines in devices.items()}
+    assert {path.name for path in out.glob('*.socket')} == set(units), list(out.iterdir())
+    for name, (guest, lines) in units.items():
+        service = unit('frontend', guest)
+        assert os.readlink(out / f'{service}.wants' / name) == str(out / name), f'{service} wants {name}'
+        text = (out / name).read_text().splitlines()
+        for line in [f'Service={service}', *lines]:
+            assert line in text, f'{line} is not in {text}'
+
+
+@case('sockets')
+def sockets(current):
+    _, said = generate(current, {
+        'vm1.conf': section('net0', 'socket-group = kvm\n') + section('net-1') + section('net2', 'mode = client\n')})
+    check_sockets(current, {
+        'vm1': {'net0': ['ListenStream=/run/x/net0.sock', 'FileDescriptorName=listen.net0', 'SocketGroup=kvm'],
+                'net-1': ['ListenStream=/run/x/net-1.sock', 'FileDescriptorName=listen.net-1', 'SocketGroup=bulkhead']}})
+    assert not said, said
+
+
+@case('paths-are-not-specifiers')
+def specifiers(current):
+    generate(current, {'vm1.conf': '[device net0]\ntype = net\nsocket = /run/50%n/net0.sock\nbackend = echo\n'})
+    check_sockets(current, {'vm1': {'net0': ['ListenStream=/run/50%%n/net0.sock']}})
 
 
 @case('one-guest')
