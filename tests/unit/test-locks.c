@@ -2,8 +2,10 @@
 #include <check.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -106,6 +108,89 @@ START_TEST(test_who_waits_is_next_when_the_holder_is_killed)
 }
 END_TEST
 
+static char state_of(pid_t pid)
+{
+	char path[32], state = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+	ck_assert_int_eq(fclose(f), 0);
+	return state;
+}
+
+/** start_waiter() - a process that waits for the first lock, and says when it has it; it runs where we run, and
+ * only when nobody else would */
+static pid_t start_waiter(atomic_bool *ret_turn)
+{
+	const struct sched_param none = { 0 };
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		if (sched_setscheduler(0, SCHED_IDLE, &none) < 0)
+			_exit(1);
+		ledger_lock_take(locks, LOCK_SERVE);
+		atomic_store(ret_turn, true);
+		pause();
+		_exit(1);
+	}
+	while (state_of(pid) != 'S')
+		usleep(1000);
+	return pid;
+}
+
+static atomic_bool *shared_flag(void)
+{
+	void *mem = mmap(NULL, sizeof(atomic_bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	ck_assert_ptr_ne(mem, MAP_FAILED);
+	return mem;
+}
+
+static void stay_on_this_cpu(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET((size_t)sched_getcpu(), &cpus);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof(cpus), &cpus), 0);
+}
+
+/* Who waits was woken by the death and has not run yet, when another one asks. */
+START_TEST(test_nobody_overtakes_who_waits)
+{
+	atomic_bool *turn = shared_flag();
+	pid_t holder = start_holder(1), waiter;
+
+	stay_on_this_cpu();
+	waiter = start_waiter(turn);
+	kill(holder, SIGKILL);
+	while (!atomic_load(turn))
+		if (ledger_lock_try(locks, LOCK_SERVE))
+			ck_abort_msg("overtaken");
+	ck_assert_int_eq(waitpid(holder, NULL, 0), holder);
+	kill_holder(waiter);
+	ck_assert(ledger_lock_try(locks, LOCK_SERVE));
+	munmap(turn, sizeof(*turn));
+}
+END_TEST
+
+START_TEST(test_who_dies_while_waiting_is_passed_over)
+{
+	atomic_bool *turn = shared_flag();
+	pid_t holder = start_holder(1), waiter = start_waiter(turn);
+
+	kill_holder(waiter);
+	ck_assert(!ledger_lock_try(locks, LOCK_SERVE));
+	kill_holder(holder);
+	ck_assert(ledger_lock_try(locks, LOCK_SERVE));
+	munmap(turn, sizeof(*turn));
+}
+END_TEST
+
 START_TEST(test_a_file_too_short_has_no_locks)
 {
 	_cleanup_close_ int fd = memfd_create("short", MFD_CLOEXEC);
@@ -129,6 +214,8 @@ int main(void)
 	tcase_add_test(tc, test_a_held_lock_is_not_given_away);
 	tcase_add_test(tc, test_the_locks_of_the_dead_are_free_any_number_of_times);
 	tcase_add_test(tc, test_who_waits_is_next_when_the_holder_is_killed);
+	tcase_add_test(tc, test_nobody_overtakes_who_waits);
+	tcase_add_test(tc, test_who_dies_while_waiting_is_passed_over);
 	tcase_add_test(tc, test_a_file_too_short_has_no_locks);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
