@@ -29,6 +29,7 @@ def generate(current, files):
     kmsg.write_text('')
     argv = [str(GENERATOR), str(out), str(out), str(out)]
     if os.geteuid() == 0:
+        env.need_namespaces('mount')
         # the kernel's log is no place for a test
         argv = ['unshare', '--mount', 'sh', '-ec', 'mount --bind "$0" /dev/kmsg; exec "$@"', str(kmsg), *argv]
     done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf)}, capture_output=True, text=True,

@@ -33,8 +33,17 @@ def need_tool(name, package=None):
     return path
 
 
-def need_netns():
+def need_namespaces(*kinds):
+    """Root in a container may be refused what root is not."""
     need_root()
+    done = subprocess.run([need_tool('unshare', 'util-linux'), *(f'--{kind}' for kind in kinds), 'true'],
+                          capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Skip(f'namespaces ({", ".join(kinds)}) cannot be made here: {done.stderr.strip()}')
+
+
+def need_netns():
+    need_namespaces('net', 'mount')
     need_tool('ip', 'iproute2')
     if not os.path.exists('/dev/net/tun'):
         raise Skip('/dev/net/tun is missing: this kernel has no TAP devices')
