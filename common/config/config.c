@@ -176,6 +176,7 @@ static int set_once(struct parse *parse, unsigned int line, char **to, const cha
 
 static int set_socket(struct parse *parse, unsigned int line, const char *text)
 {
+	parse->device->socket_line = line;
 	if (*text != '/')
 		return fail(parse, line, "socket = %s: must be an absolute path", text);
 	if (strlen(text) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
@@ -328,16 +329,21 @@ static const struct config_key *find_key(const struct config_type *type, const c
 	return NULL;
 }
 
-static void unknown_key(struct parse *parse, const struct config_device *device,
-	const struct config_type *type, const struct config_value *value)
+static const char *nearest_key(const struct config_type *type, const char *key)
 {
 	const char *names[32] = { "type", "socket", "mode", "socket-group", "standby" };
 	size_t n = 5;
 
 	for (size_t i = 0; i < type->n_keys && n < ARRAY_SIZE(names); i++)
 		names[n++] = type->keys[i].name;
+	return nearest(key, names, n);
+}
+
+static void unknown_key(struct parse *parse, const struct config_device *device,
+	const struct config_type *type, const struct config_value *value)
+{
 	fail(parse, value->line, "unknown key '%s' in [device %s]; did you mean '%s'?", value->key,
-		device->name, nearest(value->key, names, n));
+		device->name, nearest_key(type, value->key));
 }
 
 /* The values in the order of the table, defaults filled in; the keys' names are the table's from here on. */
@@ -385,6 +391,18 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
+/* Whether one of the keys was meant to be that one, and will be named as a typing error. */
+static bool is_misspelt(const struct config_device *device, const char *key)
+{
+	const struct config_type *type = device->type ? find_type(device->type) : types[0];
+
+	for (size_t i = 0; type && i < device->n_values; i++)
+		if (!find_key(type, device->values[i].key) &&
+			strcmp(nearest_key(type, device->values[i].key), key) == 0)
+			return true;
+	return false;
+}
+
 static void judge_device(struct parse *parse, struct config_device *device)
 {
 	const struct config_type *type = device->type ? find_type(device->type) : NULL;
@@ -393,8 +411,10 @@ static void judge_device(struct parse *parse, struct config_device *device)
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		names[i] = types[i]->name;
-	if (!device->socket)
+	if (!device->socket && !device->socket_line && !is_misspelt(device, "socket"))
 		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path", device->name);
+	if (!device->type && is_misspelt(device, "type"))
+		type = types[0];
 	if (!type) {
 		if (device->type)
 			fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
@@ -444,6 +464,10 @@ static void parse_file(struct parse *parse)
 	ini_allow_multiline = false;
 	ini_inline_comment_prefixes = (char *)";#";
 	r = ini_parse_stream(read_line, parse, on_key, parse);
+	if (ferror(parse->file)) {
+		fail(parse, 0, "cannot be read: it is no text file; name the guest's file");
+		return;
+	}
 	if (r > 0)
 		fail(parse, (unsigned int)r, "not understood; a line is 'key = value' or '[device NAME]'");
 	for (size_t i = 0; i < parse->config->n_devices; i++)
@@ -466,7 +490,7 @@ int config_load(const char *path, struct config **ret_config, char **ret_error)
 	parse.config->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct config_device));
 	check(parse.config->path && parse.config->guest && parse.config->devices);
 	if (!f)
-		fail(&parse, 0, "cannot be read: %s", strerror(-r));
+		fail(&parse, 0, "cannot be read: %s; check its name and who may read it", strerror(-r));
 	else if (!config_check_name(parse.config->guest))
 		fail(&parse, 0, "the guest's name, which is the file's without .conf, is not a valid name: '%s'",
 			parse.config->guest);

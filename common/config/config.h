@@ -39,6 +39,7 @@ struct config_device {
 	struct config_value *values;
 	size_t n_values;
 	unsigned int line;
+	unsigned int socket_line; /* 0 = there is no socket */
 };
 
 struct config {

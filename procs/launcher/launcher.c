@@ -106,8 +106,9 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 static void stop_guest(struct guest *guest)
 {
 	guest->failed = true;
+	/* who is not ready waits for somebody who is gone, and has nothing to lose */
 	for (size_t i = 0; i < guest->n_children; i++)
-		child_kill(&guest->children[i], SIGTERM);
+		child_kill(&guest->children[i], guest->children[i].ready ? SIGTERM : SIGKILL);
 }
 
 static bool any_running(const struct launcher *launcher)
@@ -318,7 +319,8 @@ static int open_all(struct launcher *launcher, const struct launch *launch)
 	if (r >= 0)
 		r = notify_open(launcher);
 	if (r < 0) {
-		log_error("cannot use the directory %s: %s", launcher->runtime_dir, strerror(-r));
+		log_error("cannot use the directory %s: %s; choose another with --runtime-dir=DIR",
+			launcher->runtime_dir, strerror(-r));
 		return r;
 	}
 	open_guests(launcher, launch);

@@ -161,7 +161,7 @@ static int judge_text(const char *option, const char *text)
 {
 	if (text[strcspn(text, "\n;#")] == '\0')
 		return 0;
-	log_error("--%s=%s: may not contain ';', '#' or an end of line", option, text);
+	log_error("--%s: its value may not contain ';', '#' or an end of line", option);
 	return -EBADF;
 }
 

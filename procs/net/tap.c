@@ -87,7 +87,7 @@ static void tap_negotiated(struct net *net)
 
 static const char *create_hint(const struct net *net)
 {
-	return net->n_pairs > 1 ? "multi_queue" : "";
+	return net->n_pairs > 1 ? " multi_queue" : "";
 }
 
 /* TUNSETIFF on a name that does not exist would make one. */
@@ -96,7 +96,7 @@ static int look_up(struct net *net, struct tap *tap)
 	tap->ifindex = if_nametoindex(tap->name);
 	if (tap->ifindex)
 		return 0;
-	log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr %s",
+	log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr%s",
 		tap->name, tap->name, create_hint(net));
 	return -ENODEV;
 }

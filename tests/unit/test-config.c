@@ -138,8 +138,14 @@ static const struct {
 		{ ":1: [device a]: unknown type 'nte'; did you mean 'net'?" } },
 	{ OK_DEVICE "socket = a.sock\n", { ":5: socket = a.sock: must be an absolute path" } },
 	{ "[device a]\ntype = net\nbackend = echo\nsocket = " PATH107 "x\n",
-		{ ":4: socket = " PATH107 "x: a socket path may have at most 107 characters, this has 108",
-			":1: [device a] has no 'socket'; add socket = /path" } },
+		{ ":4: socket = " PATH107 "x: a socket path may have at most 107 characters, this has 108" } },
+	/* a key that must be there and is misspelt is told once */
+	{ "[device a]\ntyp = net\nsocket = /a\nbackend = echo\n",
+		{ ":2: unknown key 'typ' in [device a]; did you mean 'type'?" } },
+	{ "[device a]\ntype = net\nsockt = /a\nbackend = echo\n",
+		{ ":3: unknown key 'sockt' in [device a]; did you mean 'socket'?" } },
+	{ "[device a]\ntype = net\nsocket =\nbackend = echo\n",
+		{ ":3: socket = : must be an absolute path" } },
 	{ OK_DEVICE "mode = both\n", { ":5: mode = both: must be 'server' (we listen) or 'client' (we connect)" } },
 	{ OK_DEVICE "standby = 1\n", { ":5: standby = 1: must be 'yes' or 'no'" } },
 	{ OK_DEVICE "type = net\n", { ":5: type is given twice in [device a]; remove one" } },
@@ -255,7 +261,8 @@ START_TEST(test_file_that_cannot_be_read_is_told)
 	struct config *config = NULL;
 
 	ck_assert_int_eq(config_load("/nowhere/vm1.conf", &config, &error), -ENOENT);
-	ck_assert_str_eq(error, "/nowhere/vm1.conf: cannot be read: No such file or directory");
+	ck_assert_str_eq(error, "/nowhere/vm1.conf: cannot be read: No such file or directory; "
+		"check its name and who may read it");
 }
 END_TEST
 
