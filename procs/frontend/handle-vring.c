@@ -214,12 +214,26 @@ static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh_
 }
 
 /* A kick descriptor starts the ring. One that runs only gets another descriptor. */
+/* Said with the first ring only. A VMM whose memory is not shared has none to hand over, and says nothing of it. */
+static void look_for_memory(struct session *session)
+{
+	const Bh__Desired *desired = session->desired;
+
+	for (size_t i = 0; i < desired->n_rings; i++)
+		if (desired->rings[i]->started)
+			return;
+	if (desired->n_regions == 0)
+		session_log(session, "the VMM starts a ring, and guest memory is not shared with us: start the VMM "
+			"with shared memory (memory-backend-memfd,share=on)");
+}
+
 enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(session, msg, next);
 
 	if (deposit_notifier(session, msg, &ring->kick_token))
 		return OUTCOME_REFUSED;
+	look_for_memory(session);
 	ring->poll = msg->n_fds == 0;
 	if (!ring->started || failed(session, ring))
 		ring->start_id = next->generation;
