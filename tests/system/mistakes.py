@@ -11,7 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device, libexec_env
 from bulkhead_test.netns import Netns
+from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.testpmd import virtio_user
 
 
 def run(current, text, netns=None, name='vm.conf'):
@@ -29,8 +31,8 @@ def run(current, text, netns=None, name='vm.conf'):
 def refused(current, text, *words, netns=None):
     status, output = run(current, text, netns)
     assert status != 0, f'status 0: {output}'
-    lines = [line for line in output.splitlines() if all(word in line for word in words)]
-    assert len(lines) == 1, f'not one line with {words}: {output}'
+    lines = [line for line in output.splitlines() if 'is not served' not in line]
+    assert len(lines) == 1 and all(word in lines[0] for word in words), f'not one line, with {words}: {output}'
 
 
 def section(**keys):
@@ -52,8 +54,67 @@ def config(current):
     refused(current, section(**{**good, 'backend': 'tap'}), 'tap = INTERFACE')
     refused(current, '', 'at least one device')
     refused(current, section(**good) + 'nonsense\n', 'vm.conf:5:', 'key = value')
+    refused(current, section(**good) + 'mtu = 1500\nmtu = 9000\n', 'vm.conf:6:', 'mtu is given twice', 'remove one')
+    refused(current, section(**good) + f'socket = {current.dir}/t\n', 'vm.conf:5:', 'given twice')
+    refused(current, section(**good) + section(**good).replace('net0', 'net1'), 'vm.conf:5:', 'same socket')
+    refused(current, section(**good) + '[network]\n', 'vm.conf:5:', '[network]: unknown section', '[device NAME]')
+    refused(current, '[device net0]\ntype = net\nbackend = echo\n', 'vm.conf:1:', "no 'socket'", 'add socket')
+    refused(current, f'[device net0]\nsocket = {current.dir}/s\nbackend = echo\n', 'vm.conf:1:', 'add type = net')
+    refused(current, section(**good).replace('type', 'typ'), 'vm.conf:2:', "'typ'", "did you mean 'type'")
+    refused(current, section(**good).replace('socket', 'sockt'), 'vm.conf:3:', "'sockt'", "did you mean 'socket'")
+    refused(current, section(**{**good, 'socket': ''}), 'vm.conf:3:', 'absolute')
+    refused(current, section(**good, mac='52:54:00:zz:00:01'), 'vm.conf:5:', '52:54:00:zz:00:01', 'MAC')
+    for value in ('0', '65536', '1500x'):
+        refused(current, section(**good, mtu=value), 'vm.conf:5:', f'mtu = {value}', '68 to 65535')
+    for value in ('0', '-1', 'two'):
+        refused(current, section(**good, queue_pairs=value), 'vm.conf:5:', f'queue-pairs = {value}', '1 to 64')
     status, output = run(current, section(**good, a='1', b='2'))
     assert status and 'vm.conf:5:' in output and 'vm.conf:6:' in output, f'both errors are told: {output}'
+
+
+def started(current, *argv, wrap=(), **options):
+    """Status and output of `bulkhead` with these arguments; it must end by itself."""
+    done = subprocess.run([*wrap, str(env.product('bulkhead')), *map(str, argv)], capture_output=True, text=True,
+                          timeout=30 * env.TIME_FACTOR, check=False, stdin=subprocess.DEVNULL,
+                          env={**env.os.environ, **libexec_env()}, **options)
+    lines = [line for line in done.stderr.splitlines() if 'is not served' not in line]
+    assert done.returncode != 0, f'status 0: {done.stderr}'
+    assert len(lines) == 1, f'not one line: {done.stderr}'
+    return lines[0]
+
+
+@case('mistakes-file', 60)
+def file(current):
+    runtime = f'--runtime-dir={current.dir}/r'
+    assert 'nosuch.conf: cannot be read: No such file' in started(current, 'run', runtime, current.dir / 'nosuch.conf')
+    assert 'cannot be read' in started(current, 'run', runtime, current.dir)
+    path = current.dir / 'vm.conf'
+    path.write_text(section(type='net', backend='echo', socket=f'{current.dir}/s'))
+    path.chmod(0)
+    line = started(current, 'run', runtime, path, wrap=('setpriv', '--reuid=65534', '--clear-groups')) \
+        if env.os.geteuid() == 0 else started(current, 'run', runtime, path)
+    assert '--runtime-dir' in line or 'vm.conf: cannot be read: Permission denied' in line, line
+    path.chmod(0o644)
+    assert '--runtime-dir=DIR' in started(current, 'run', f'--runtime-dir={current.dir}/no/where', path)
+    assert '--runtime-dir=DIR' in started(current, 'run', f'--runtime-dir={current.dir}/' + 'x' * 100, path)
+    assert 'at least one FILE' in started(current, 'run')
+
+
+@case('mistakes-options', 60)
+def options_(current):
+    def device(*options):
+        return started(current, 'device', 'net', f'--runtime-dir={current.dir}/r', *options)
+    path = f'--socket-path={current.dir}/s'
+    assert '--socket-path=PATH or --fd=N' in device('--backend=echo')
+    assert '--tap=NAME' in device(path)
+    assert '--fd=0: must be a UNIX stream socket' in device('--fd=0', '--backend=echo')
+    assert '--fd=77: not an open descriptor' in device('--fd=77', '--backend=echo')
+    assert '--tap-fd=0: must be a TAP' in device(path, '--tap-fd=0')
+    assert "bulkhead-launcher: backend = ech: not a backend; did you mean 'echo'?" == device(path, '--backend=ech')
+    assert 'unicast MAC' in device(path, '--backend=echo', '--mac=ff:ff:ff:ff:ff:ff')
+    assert '107' in device('--socket-path=/' + 'x' * 120, '--backend=echo')
+    assert '--mac: its value may not' in device(path, '--backend=echo', '--mac=52:54:00:00:00:01\nmtu = 68')
+    assert not list((current.dir / 'r').iterdir()), 'nothing is left'
 
 
 @case('mistakes-tap', 60)
@@ -77,6 +138,57 @@ def socket_(current):
         held.listen(1)
         refused(current, section(**keys, socket=path), path, 'live process')
     refused(current, section(**keys, socket=f'{current.dir}/no/such'), 'directory')
+    refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group', 'create it')
+
+
+@case('mistakes-stale-socket', 60)
+def stale(current):
+    """The file of a socket whose server is gone is replaced; what is no socket is left alone."""
+    path = f'{current.dir}/net0.sock'
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(path)
+    product = Bulkhead(current, [Device(socket=path, backend='echo')])
+    virtio_user(current, path).quit()
+    product.stop()
+    plain = current.dir / 'plain'
+    plain.write_text('precious')
+    refused(current, section(type='net', backend='echo', socket=plain), str(plain), 'something else than a socket')
+    assert plain.read_text() == 'precious'
+
+
+@case('mistakes-nothing-is-harmed', 90)
+def nothing_harmed(current):
+    """Others want the socket, the guest's name, a place on the device: the VMM that is served notices nothing."""
+    path = f'{current.dir}/net0.sock'
+    product = Bulkhead(current, [Device(socket=path, backend='echo')])
+    front_end = virtio_user(current, path)
+    front_end.start(tx_first=4)
+    front_end.wait_packets('RX-packets', 1000)
+    keys = {'type': 'net', 'backend': 'echo', 'socket': path}
+    refused(current, section(**keys), path, 'live process (pid', 'choose another path')
+    line = started(current, 'run', f'--runtime-dir={product.runtime}', current.dir / 'vm.conf')
+    assert 'guest vm is already being served' in line, line
+    try:
+        virtio_user(current, path, 'second')
+        raise AssertionError('the second testpmd was let in')
+    except AssertionError as error:
+        assert 'second ended' in str(error) or 'probe' in str(error), error
+    wait_until(lambda: 'a second VMM' in product.process.output(), 'a line about it')
+    seen = front_end.stats()['RX-packets']
+    front_end.wait_packets('RX-packets', seen + 1000)
+    assert product.status()['guests'][0]['devices'][0]['vmm_connected']
+    assert all(entry['restarts'] == 0 for entry in product.status()['guests'][0]['processes'])
+
+
+@case('mistakes-memory-not-shared', 90)
+def not_shared(current):
+    """QEMU says nothing of it; its guest sees a device that moves no frame."""
+    device = Device(socket=f'{current.dir}/net0.sock', backend='echo')
+    product = Bulkhead(current, [device])
+    Qemu(current, [NetDevice(device.socket)], memory_object=False).wait_boot()
+    wait_until(lambda: 'share=on' in product.process.output(), 'a line that says what to do')
+    lines = [line for line in product.process.output().splitlines() if 'not shared' in line]
+    assert len(lines) == 1 and 'bulkhead-frontend[vm:net0]' in lines[0], lines
 
 
 @case('mistakes-second-vmm', 60)

@@ -97,7 +97,7 @@ class Qemu:
     """One VM. It boots when constructed; wait_boot() returns when the guest takes commands."""
 
     def __init__(self, case, devices, version='7.2', cpus=1, memory_mb=256, name='qemu', share=True,
-                 boot=True, extra=()):
+                 memory_object=True, boot=True, extra=()):
         self.case = case
         self.devices = devices
         self.version = version
@@ -106,6 +106,7 @@ class Qemu:
         self.cpus = cpus
         self.memory_mb = memory_mb
         self.share = share
+        self.memory_object = memory_object
         self.extra = list(extra)
         self.guest = self.qmp = None
         self.console_path = case.dir / f'{name}-console.log'
@@ -117,8 +118,8 @@ class Qemu:
         memory = f'memory-backend-memfd,id=mem,size={self.memory_mb}M,share={"on" if self.share else "off"}'
         argv = binary(self.version) + [
             '-name', self.name, '-nodefaults', '-no-user-config', '-display', 'none',
-            '-M', 'q35,memory-backend=mem', '-accel', 'tcg', '-cpu', 'max', '-smp', self.cpus,
-            '-m', f'{self.memory_mb}M', '-object', memory,
+            '-M', 'q35' + (',memory-backend=mem' if self.memory_object else ''), '-accel', 'tcg', '-cpu', 'max', '-smp', self.cpus,
+            '-m', f'{self.memory_mb}M', *(['-object', memory] if self.memory_object else []),
             '-kernel', guest_dir / 'vmlinuz', '-initrd', guest_dir / 'initrd',
             '-append', 'console=ttyS0 quiet loglevel=4 mitigations=off nokaslr tsc=reliable panic=-1',
             '-chardev', f'file,id=console,path={self.console_path},append=on', '-serial', 'chardev:console',
