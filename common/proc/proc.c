@@ -23,6 +23,7 @@
 #include "build-config.h"
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
+#include "proc/late-unmap.h"
 
 struct arguments {
 	const char *instance;
@@ -214,6 +215,8 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	r = fdstore_init();
 	if (r < 0)
 		log_error("cannot take over the descriptors of the service manager: %s", strerror(-r));
+	if (role->per_device)
+		late_unmap();
 	backoff_begin();
 	guest = strdup(args.instance);
 	check(guest);
