@@ -1,6 +1,7 @@
 /*
  * The service manager hands back what was stored, by name, at the next start. What nobody takes by the end
- * of start-up is stale, and is dropped from the store as well: it would pin guest memory for good.
+ * of start-up is stale, and is dropped from the store as well: it would pin guest memory for good. A service
+ * manager does not say that its store is full, so what it has is counted here.
  */
 #include "fd/fdstore.h"
 
@@ -17,7 +18,53 @@ static struct {
 	char **names;
 	int *fds;
 	int n;
+	char **kept;        /* what the store has */
+	size_t n_kept, kept_bytes;
+	bool full_said;
 } store;
+
+/* --- What is kept --- */
+
+static bool has_room(const char *name)
+{
+	if (store.n_kept < FDSTORE_MAX && store.kept_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
+		return true;
+	if (!store.full_said)
+		log_error("the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and what "
+			  "follows is refused, until others are given back",
+			FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
+	store.full_said = true;
+	return false;
+}
+
+static int note_kept(const char *name)
+{
+	char **kept = reallocarray(store.kept, store.n_kept + 1, sizeof(*kept));
+	char *copy = strdup(name);
+
+	store.kept = kept ?: store.kept;
+	if (!kept || !copy) {
+		free(copy);
+		return -ENOMEM;
+	}
+	kept[store.n_kept++] = copy;
+	store.kept_bytes += strlen(name) + 1;
+	return 0;
+}
+
+static void note_dropped(const char *name)
+{
+	for (size_t i = store.n_kept; i-- > 0;) {
+		if (strcmp(store.kept[i], name) != 0)
+			continue;
+		store.kept_bytes -= strlen(name) + 1;
+		free(store.kept[i]);
+		store.kept[i] = store.kept[--store.n_kept];
+		store.full_said = false;
+	}
+}
+
+/* --- What was handed back --- */
 
 int fdstore_init(void)
 {
@@ -33,6 +80,9 @@ int fdstore_init(void)
 		return -ENOMEM;
 	for (int i = 0; i < n; i++)
 		store.fds[i] = SD_LISTEN_FDS_START + i;
+	for (int i = 0; i < n; i++)
+		if (note_kept(names[i]) < 0)
+			return -ENOMEM;
 	return 0;
 }
 
@@ -64,12 +114,19 @@ int fdstore_push(const char *name, int fd)
 
 	if (!fdstore_available())
 		return 0;
+	if (!has_room(name))
+		return -ENOSPC;
+	r = note_kept(name);
+	if (r < 0)
+		return r;
 	/* FDPOLL=0: a hung-up connection is ours to judge, not the service manager's */
 	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
 	r = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
-	if (r < 0)
-		log_warning("cannot store the descriptor '%s': %s", name, strerror(-r));
-	return r < 0 ? r : 0;
+	if (r >= 0)
+		return 0;
+	note_dropped(name);
+	log_warning("cannot store the descriptor '%s': %s", name, strerror(-r));
+	return r;
 }
 
 int fdstore_remove(const char *name)
@@ -78,6 +135,7 @@ int fdstore_remove(const char *name)
 
 	if (!fdstore_available())
 		return 0;
+	note_dropped(name);
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
 	return sd_notify(0, text) < 0 ? -EIO : 0;
 }

@@ -27,7 +27,8 @@ int fdstore_take(const char *name);
 /** fdstore_next() - the name of some descriptor that nobody has taken, with this prefix; NULL when none */
 const char *fdstore_next(const char *prefix);
 
-/** fdstore_push() - keep fd (borrowed) under a name; 0 also where there is no store; negative errno */
+/** fdstore_push() - keep fd (borrowed) under a name; 0 also where there is no store | -ENOSPC: the store is
+ * full, which one line says, and this one is not kept | other negative errno */
 int fdstore_push(const char *name, int fd);
 
 /** fdstore_remove() - drop all of that name */

@@ -41,7 +41,7 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 	for (size_t i = 0; i < in->n_fds; i++) {
 		tokens[i] = vault_put(device->vault, fdset_steal(in, i));
 		if (tokens[i] == 0)
-			return -ENOMEM;
+			return -ENOSPC;
 	}
 	bh__deposit_reply__init(&body);
 	body.n_tokens = in->n_fds;

@@ -106,7 +106,10 @@ uint64_t vault_put(struct vault *vault, int fd)
 		return 0;
 	}
 	token_name(vault, token, name, sizeof(name));
-	(void)fdstore_push(name, fd);
+	if (fdstore_push(name, fd) == -ENOSPC) {
+		fd_close(vault->entries[--vault->n_entries].fd);
+		return 0;
+	}
 	return token;
 }
 

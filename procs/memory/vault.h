@@ -19,7 +19,8 @@ struct vault *vault_close(struct vault *vault);
 /** vault_restore() - take back what the fd store has of this device */
 void vault_restore(struct vault *vault);
 
-/** vault_put() - a VMM's descriptor (consumed always); returns its token, never 0; 0 without memory */
+/** vault_put() - a VMM's descriptor (consumed always); returns its token, never 0; 0: there is no
+ * room for it */
 uint64_t vault_put(struct vault *vault, int fd);
 
 /** vault_get() - borrowed; -ENOENT */

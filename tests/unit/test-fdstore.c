@@ -1,0 +1,135 @@
+/* What the service manager keeps for a process, and what it does not. */
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "fd/fdstore.h"
+
+static int notify_fd, fd;
+static char notify_path[64];
+
+static void set_up(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	snprintf(notify_path, sizeof(notify_path), "/tmp/test-fdstore.%d", (int)getpid());
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", notify_path);
+	(void)unlink(notify_path);
+	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(setenv("NOTIFY_SOCKET", notify_path, 1), 0);
+	fd = memfd_create("kept", MFD_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fdstore_init(), 0);
+}
+
+static void tear_down(void)
+{
+	fdstore_close_rest();
+	(void)unlink(notify_path);
+	fd_close(notify_fd);
+	fd_close(fd);
+}
+
+/* What the service manager was told last, and all that was said before it is forgotten; "" = nothing. */
+static const char *told(void)
+{
+	static char text[512];
+	ssize_t n;
+
+	*text = '\0';
+	while ((n = recv(notify_fd, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0)
+		text[n] = '\0';
+	return text;
+}
+
+static int push(int i)
+{
+	char name[32];
+	int r;
+
+	snprintf(name, sizeof(name), "v.net0.%d", i);
+	r = fdstore_push(name, fd);
+	if (r == 0)
+		ck_assert_ptr_nonnull(strstr(told(), name));
+	return r;
+}
+
+START_TEST(test_a_full_store_refuses_and_keeps_what_it_has)
+{
+	for (int i = 0; i < FDSTORE_MAX; i++)
+		ck_assert_int_eq(push(i), 0);
+	ck_assert_int_eq(push(FDSTORE_MAX), -ENOSPC);
+	ck_assert_str_eq(told(), "");
+}
+END_TEST
+
+START_TEST(test_what_is_given_back_makes_room)
+{
+	for (int i = 0; i < FDSTORE_MAX; i++)
+		ck_assert_int_eq(push(i), 0);
+	ck_assert_int_eq(fdstore_remove("v.net0.7"), 0);
+	ck_assert_ptr_nonnull(strstr(told(), "FDSTOREREMOVE=1\nFDNAME=v.net0.7"));
+	ck_assert_int_eq(push(7), 0);
+	ck_assert_int_eq(push(FDSTORE_MAX), -ENOSPC);
+	ck_assert_int_eq(fdstore_remove("unknown"), 0);
+	ck_assert_int_eq(push(FDSTORE_MAX), -ENOSPC);
+}
+END_TEST
+
+/* All names are one string of the next start's environment: more than the kernel takes, and there is no start. */
+START_TEST(test_long_names_fill_the_store_earlier)
+{
+	char name[201] = "";
+	size_t n_bytes = 0;
+	int i, r = 0;
+
+	memset(name, 'x', sizeof(name) - 1);
+	for (i = 0; i < FDSTORE_MAX && r == 0; i++) {
+		snprintf(name + 190, 11, "%010d", i);
+		r = fdstore_push(name, fd);
+		n_bytes += r == 0 ? strlen(name) + 1 : 0;
+		(void)told();
+	}
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_uint_lt(n_bytes, 128 * 1024 - strlen("LISTEN_FDNAMES="));
+	ck_assert_int_gt(i, 500);
+}
+END_TEST
+
+START_TEST(test_without_a_service_manager_nothing_is_kept_and_nothing_refused)
+{
+	unsetenv("NOTIFY_SOCKET");
+	for (int i = 0; i <= FDSTORE_MAX; i++)
+		ck_assert_int_eq(fdstore_push("name", fd), 0);
+	ck_assert_str_eq(told(), "");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("fdstore");
+	TCase *tc = tcase_create("fdstore");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_a_full_store_refuses_and_keeps_what_it_has);
+	tcase_add_test(tc, test_what_is_given_back_makes_room);
+	tcase_add_test(tc, test_long_names_fill_the_store_earlier);
+	tcase_add_test(tc, test_without_a_service_manager_nothing_is_kept_and_nothing_refused);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
