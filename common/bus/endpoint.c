@@ -256,11 +256,13 @@ int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
 	r = nng_listener_create(&endpoint->listener, endpoint->socket, endpoint->url);
 	if (r == 0)
 		r = nng_listener_set_int(endpoint->listener, NNG_OPT_IPC_PERMISSIONS, (int)mode);
-	if (r == 0)
-		r = nng_listener_start(endpoint->listener, 0);
 	if (r != 0)
 		return bus_error(r);
-	return guard_start(endpoint);
+	/* the guard first: from its first connection on the listener's threads leave notes for it */
+	r = guard_start(endpoint);
+	if (r < 0)
+		return r;
+	return bus_error(nng_listener_start(endpoint->listener, 0));
 }
 
 void bus_endpoint_close(struct bus_endpoint *endpoint)
