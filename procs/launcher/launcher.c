@@ -103,12 +103,17 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
+/* Who is not ready may wait for somebody who is gone, and has nothing to lose. */
+static void stop_child(struct child *child)
+{
+	child_kill(child, child->ready ? SIGTERM : SIGKILL);
+}
+
 static void stop_guest(struct guest *guest)
 {
 	guest->failed = true;
-	/* who is not ready waits for somebody who is gone, and has nothing to lose */
 	for (size_t i = 0; i < guest->n_children; i++)
-		child_kill(&guest->children[i], guest->children[i].ready ? SIGTERM : SIGKILL);
+		stop_child(&guest->children[i]);
 }
 
 static bool any_running(const struct launcher *launcher)
@@ -204,7 +209,7 @@ static void stop(struct launcher *launcher)
 	(void)sd_notify(0, "STOPPING=1");
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		for (size_t j = launcher->guests[i].n_children; j-- > 0;)
-			child_kill(&launcher->guests[i].children[j], SIGTERM);
+			stop_child(&launcher->guests[i].children[j]);
 	(void)sd_event_add_time_relative(launcher->event, NULL, CLOCK_MONOTONIC, STOP_USEC, 0,
 		on_stop_timeout, launcher);
 	end_if_done(launcher);

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device, libexec_env
 from bulkhead_test.netns import Netns
+from bulkhead_test.process import Process
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.testpmd import virtio_user
@@ -210,16 +211,13 @@ def two_guests(current):
     good, bad = current.dir / 'good.conf', current.dir / 'bad.conf'
     good.write_text(section(type='net', backend='echo', socket=f'{current.dir}/good.sock'))
     bad.write_text(section(type='net', backend='echo', socket=f'{current.dir}/no/such.sock'))
-    child = subprocess.Popen([str(env.product('bulkhead')), 'run', f'--runtime-dir={current.dir}/r', str(bad), str(good)],
-                             stderr=subprocess.PIPE, text=True, env={**env.os.environ, **libexec_env()})
-    try:
-        wait_until(lambda: (current.dir / 'good.sock').exists(), 'the good guest is served')
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect(str(current.dir / 'good.sock'))
-    finally:
-        child.terminate()
-        output = child.communicate(timeout=10)[1]
-    assert child.returncode != 0 and 'guest bad is not served' in output, output
+    both = Process(current, 'bulkhead', [env.product('bulkhead'), 'run', f'--runtime-dir={current.dir}/r', bad, good],
+                   env=libexec_env())
+    both.wait_output('guest bad is not served')
+    wait_until(lambda: (current.dir / 'good.sock').exists(), 'the good guest is served')
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(current.dir / 'good.sock'))
+    assert both.stop() == 1, both.output()
 
 
 if __name__ == '__main__':
