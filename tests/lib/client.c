@@ -248,10 +248,24 @@ static int recv_on(int fd, struct vu_msg *ret_msg, int timeout_ms)
 	return read_all(fd, &ret_msg->body, ret_msg->head.size, ret_msg, timeout_ms);
 }
 
+/* FNV-1a over everything that was said to us: two sessions that heard the same have the same digest */
+static void note(struct vu_client *c, const void *bytes, size_t n_bytes)
+{
+	const uint8_t *p = bytes;
+
+	for (size_t i = 0; i < n_bytes; i++)
+		c->heard = (c->heard ^ p[i]) * UINT64_C(0x100000001b3);
+}
+
 int vu_recv(struct vu_client *c, struct vu_msg *ret_msg)
 {
 	int r = recv_on(c->fd, ret_msg, c->timeout_ms);
 
+	if (!r) {
+		c->n_heard++;
+		note(c, &ret_msg->head, sizeof(ret_msg->head));
+		note(c, &ret_msg->body, ret_msg->head.size);
+	}
 	if (r == -EPROTO)
 		snprintf(c->why, sizeof(c->why), "reply of %u bytes", ret_msg->head.size);
 	return r;

@@ -31,6 +31,8 @@ struct vu_client {
 	uint64_t acked;		/* last SET_FEATURES */
 	uint64_t protocol;	/* last GET_PROTOCOL_FEATURES */
 	uint64_t acked_protocol; /* last SET_PROTOCOL_FEATURES */
+	uint32_t n_heard;	/* messages received, and a digest over all of them */
+	uint64_t heard;
 	char why[160];		/* what was wrong, after -EPROTO */
 };
 
@@ -47,7 +49,7 @@ struct vu_msg {
 
 #define VU_CLIENT_NULL \
 	{ \
-		.fd = -1, .back_fd = -1, .timeout_ms = 5000 \
+		.fd = -1, .back_fd = -1, .timeout_ms = 5000, .heard = UINT64_C(0xcbf29ce484222325) \
 	}
 
 /* connection; vu_connect() keeps trying until the back-end listens or timeout_ms has passed */

@@ -88,13 +88,6 @@ static int move_frames(struct replay *r)
 	return fail(r, e, "traffic");
 }
 
-static bool is_the_end(const struct log_event *e)
-{
-	return e->closed || e->request == VU_GET_VRING_BASE || e->request == VU_REM_MEM_REG ||
-	       (e->request == VU_SET_VRING_ENABLE && !e->state.num) ||
-	       (e->request == VU_SET_STATUS && !e->value);
-}
-
 /* --- messages --- */
 
 static bool has_feature(const struct replay *r, uint32_t request)
@@ -356,7 +349,7 @@ static int say_it(struct replay *r, const struct log_event *e)
 	return x ? fail(r, x, "sending") : hear(r, e);
 }
 
-static int open_connection(struct replay *r, const char *socket)
+int replay_open(struct replay *r, const char *socket)
 {
 	struct net_profile p = { .lax = r->lax, .buf_bytes = 1024, .tx_bytes = 1024 };
 	int e = net_init(&r->n, &p);
@@ -368,33 +361,50 @@ static int open_connection(struct replay *r, const char *socket)
 			r->n.rings[i].err_fd = r->n.rings[i].call_peer_fd = -1;
 	r->moved = false;
 	r->status = 0;
+	r->why = NULL;
 	return fail(r, e ? e : vu_connect(&r->n.c, socket), "connecting");
 }
 
-int replay_connection(struct replay *r, const char *socket, const struct log_event *events,
-		      size_t n)
+bool replay_ends(const struct log_event *e)
 {
-	int x = open_connection(r, socket);
-	size_t i;
+	return e->closed || e->request == VU_GET_VRING_BASE || e->request == VU_REM_MEM_REG ||
+	       (e->request == VU_SET_VRING_ENABLE && !e->state.num) ||
+	       (e->request == VU_SET_STATUS && !e->value);
+}
 
-	for (i = 0; !x && i < n; i++) {
-		const struct log_event *e = &events[i];
+int replay_event(struct replay *r, const struct log_event *e)
+{
+	return has_feature(r, e->request) ? say_it(r, e) : 0;
+}
 
-		if (is_the_end(e))
-			x = move_frames(r);
-		if (x || e->closed)
-			break;
-		if (has_feature(r, e->request))
-			x = say_it(r, e);
-	}
-	if (!x)
-		x = fail(r, vu_expect_silence(&r->n.c, 20), "at the end");
-	if (!x)
-		x = fail(r, net_check(&r->n), "rings");
+void replay_close(struct replay *r)
+{
 	for (size_t k = 0; k < 2 * NET_MAX_PAIRS; k++) {
 		if (r->rings[k].call_fd >= 0)
 			close(r->rings[k].call_fd);
 	}
 	net_close(&r->n);
+}
+
+int replay_connection(struct replay *r, const char *socket, const struct log_event *events,
+		      size_t n)
+{
+	int x = replay_open(r, socket);
+	size_t i;
+
+	for (i = 0; !x && i < n; i++) {
+		const struct log_event *e = &events[i];
+
+		if (replay_ends(e))
+			x = move_frames(r);
+		if (x || e->closed)
+			break;
+		x = replay_event(r, e);
+	}
+	if (!x)
+		x = fail(r, vu_expect_silence(&r->n.c, 20), "at the end");
+	if (!x)
+		x = fail(r, net_check(&r->n), "rings");
+	replay_close(r);
 	return x ? x : (int)i + 1;
 }

@@ -53,6 +53,13 @@ struct replay {
 	const char *why;
 };
 
+/* the steps of replay_connection(); all but the last return 0 or a negative errno */
+int replay_open(struct replay *r, const char *socket);
+int replay_event(struct replay *r, const struct log_event *event);
+void replay_close(struct replay *r);
+/* from this event on the log stops its rings or hangs up */
+bool replay_ends(const struct log_event *event);
+
 /* one connection's events, up to and with `closed`; how many were played or a negative errno */
 int replay_connection(struct replay *r, const char *socket, const struct log_event *events,
 		      size_t n);
