@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
+#include "files.h"
 
 struct peer *memory_peer(struct memory *memory, const char *name)
 {
@@ -54,6 +55,7 @@ static int open_devices(struct memory *memory)
 			return r;
 		}
 	}
+	files_settle();
 	return 0;
 }
 

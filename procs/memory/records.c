@@ -77,7 +77,7 @@ int records_open(struct device *device)
 		return r;
 	r = record_read_observed(device->record, &device->observed);
 	if (r == 0)
-		vault_collect(device->vault, device->desired);
+		vault_adopt(device->vault, device->desired);
 	return r;
 }
 

@@ -1,14 +1,10 @@
-/*
- * A token is a number that was never used before for this device: it begins at a random point, so that a
- * memory process that lost everything does not give old numbers a new meaning.
- */
+/* What one device has of the files of the VMM, by token, and what its worker keeps, by name. */
 #include "vault.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -16,13 +12,9 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "fd/fdstore.h"
+#include "files.h"
 
 #define NAMED_MAX 60 /* an answer to Attach carries them all */
-
-struct entry {
-	uint64_t token;
-	int fd;
-};
 
 struct named {
 	char *name;
@@ -31,17 +23,11 @@ struct named {
 
 struct vault {
 	char *device;
-	uint64_t next_token;
-	struct entry *entries;
-	size_t n_entries, n_room;
+	struct file **files; /* each once */
+	size_t n_files, n_room;
 	struct named named[NAMED_MAX];
 	size_t n_named;
 };
-
-static void token_name(const struct vault *vault, uint64_t token, char *buf, size_t n)
-{
-	snprintf(buf, n, "v.%s.%016llx", vault->device, (unsigned long long)token);
-}
 
 static void kept_name(const struct vault *vault, const char *name, char *buf, size_t n)
 {
@@ -55,12 +41,10 @@ int vault_open(struct vault **ret_vault, const char *device)
 	if (!vault)
 		return -ENOMEM;
 	vault->device = strdup(device);
-	if (!vault->device ||
-		getrandom(&vault->next_token, sizeof(vault->next_token), 0) != sizeof(vault->next_token)) {
+	if (!vault->device) {
 		vault_close(vault);
 		return -ENOMEM;
 	}
-	vault->next_token >>= 1;
 	*ret_vault = vault;
 	return 0;
 }
@@ -69,56 +53,60 @@ struct vault *vault_close(struct vault *vault)
 {
 	if (!vault)
 		return NULL;
-	for (size_t i = 0; i < vault->n_entries; i++)
-		fd_close(vault->entries[i].fd);
 	for (size_t i = 0; i < vault->n_named; i++) {
 		fd_close(vault->named[i].fd);
 		free(vault->named[i].name);
 	}
-	free(vault->entries);
+	free(vault->files); /* the files go with the process: their names must stay in the fd store */
 	free(vault->device);
 	free(vault);
 	return NULL;
 }
 
-static bool append(struct vault *vault, uint64_t token, int fd)
+static struct file *find_file(const struct vault *vault, uint64_t token)
 {
-	if (vault->n_entries == vault->n_room) {
-		size_t room = vault->n_room ? 2 * vault->n_room : 16;
-		struct entry *entries = reallocarray(vault->entries, room, sizeof(*entries));
+	for (size_t i = 0; i < vault->n_files; i++)
+		if (vault->files[i]->token == token)
+			return vault->files[i];
+	return NULL;
+}
 
-		if (!entries)
+/* The use that was taken is the vault's, or given back: of each file it has one. */
+static bool append(struct vault *vault, struct file *file)
+{
+	size_t room = vault->n_room ? 2 * vault->n_room : 16;
+
+	if (find_file(vault, file->token)) {
+		files_release(file);
+		return true;
+	}
+	if (vault->n_files == vault->n_room) {
+		struct file **list = reallocarray(vault->files, room, sizeof(struct file *));
+
+		if (!list) {
+			files_release(file);
 			return false;
-		vault->entries = entries;
+		}
+		vault->files = list;
 		vault->n_room = room;
 	}
-	vault->entries[vault->n_entries++] = (struct entry){ .token = token, .fd = fd };
+	vault->files[vault->n_files++] = file;
 	return true;
 }
 
 uint64_t vault_put(struct vault *vault, int fd)
 {
-	uint64_t token = ++vault->next_token;
-	char name[128];
+	struct file *file = files_put(vault->device, fd);
+	uint64_t token = file ? file->token : 0;
 
-	if (!append(vault, token, fd)) {
-		fd_close(fd);
-		return 0;
-	}
-	token_name(vault, token, name, sizeof(name));
-	if (fdstore_push(name, fd) == -ENOSPC) {
-		fd_close(vault->entries[--vault->n_entries].fd);
-		return 0;
-	}
-	return token;
+	return file && append(vault, file) ? token : 0;
 }
 
 int vault_get(const struct vault *vault, uint64_t token)
 {
-	for (size_t i = 0; i < vault->n_entries; i++)
-		if (vault->entries[i].token == token)
-			return vault->entries[i].fd;
-	return -ENOENT;
+	const struct file *file = find_file(vault, token);
+
+	return file ? file->fd : -ENOENT;
 }
 
 static bool is_named_by(const Bh__Desired *desired, uint64_t token)
@@ -139,18 +127,33 @@ static bool is_named_by(const Bh__Desired *desired, uint64_t token)
 
 void vault_collect(struct vault *vault, const Bh__Desired *desired)
 {
-	for (size_t i = 0; i < vault->n_entries;) {
-		struct entry *entry = &vault->entries[i];
-		char name[128];
-
-		if (is_named_by(desired, entry->token)) {
-			i++;
+	for (size_t i = vault->n_files; i-- > 0;) {
+		if (is_named_by(desired, vault->files[i]->token))
 			continue;
-		}
-		token_name(vault, entry->token, name, sizeof(name));
-		(void)fdstore_remove(name);
-		fd_close(entry->fd);
-		*entry = vault->entries[--vault->n_entries];
+		files_release(vault->files[i]);
+		vault->files[i] = vault->files[--vault->n_files];
+	}
+}
+
+static void adopt(struct vault *vault, uint64_t token)
+{
+	struct file *file = token ? files_use(token) : NULL;
+
+	if (file)
+		(void)append(vault, file);
+}
+
+void vault_adopt(struct vault *vault, const Bh__Desired *desired)
+{
+	adopt(vault, desired->backend_req_token);
+	if (desired->inflight)
+		adopt(vault, desired->inflight->token);
+	for (size_t i = 0; i < desired->n_regions; i++)
+		adopt(vault, desired->regions[i]->token);
+	for (size_t i = 0; i < desired->n_rings; i++) {
+		adopt(vault, desired->rings[i]->kick_token);
+		adopt(vault, desired->rings[i]->call_token);
+		adopt(vault, desired->rings[i]->err_token);
 	}
 }
 
@@ -217,21 +220,7 @@ int vault_named(const struct vault *vault, size_t i, const char **ret_name)
 
 size_t vault_count(const struct vault *vault)
 {
-	return vault->n_entries + vault->n_named;
-}
-
-static void restore_tokens(struct vault *vault, const char *prefix)
-{
-	const char *name;
-
-	while ((name = fdstore_next(prefix))) {
-		uint64_t token = strtoull(name + strlen(prefix), NULL, 16);
-		int fd = fdstore_take(name);
-
-		if (fd < 0 || vault_get(vault, token) >= 0 || !append(vault, token, fd))
-			fd_close(fd);
-		vault->next_token = MAX(vault->next_token, token);
-	}
+	return vault->n_files + vault->n_named;
 }
 
 void vault_restore(struct vault *vault)
@@ -239,9 +228,7 @@ void vault_restore(struct vault *vault)
 	char prefix[128];
 	const char *name;
 
-	token_name(vault, 0, prefix, sizeof(prefix));
-	prefix[strlen(prefix) - 16] = '\0';
-	restore_tokens(vault, prefix);
+	files_restore();
 	kept_name(vault, "", prefix, sizeof(prefix));
 	while ((name = fdstore_next(prefix))) {
 		_cleanup_free_ char *copy = strdup(name + strlen(prefix));

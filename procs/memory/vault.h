@@ -16,11 +16,14 @@ struct vault;
 int vault_open(struct vault **ret_vault, const char *device);
 struct vault *vault_close(struct vault *vault);
 
-/** vault_restore() - take back what the fd store has of this device */
+/** vault_restore() - take back what the worker of this device kept, and the files of all devices */
 void vault_restore(struct vault *vault);
 
-/** vault_put() - a VMM's descriptor (consumed always); returns its token, never 0; 0: there is no
- * room for it */
+/** vault_adopt() - of the files that were taken back, have those that the record names */
+void vault_adopt(struct vault *vault, const Bh__Desired *desired);
+
+/** vault_put() - a VMM's descriptor (consumed always); returns its token, that of the same open file if it is
+ * there already; 0: there is no room for it */
 uint64_t vault_put(struct vault *vault, int fd);
 
 /** vault_get() - borrowed; -ENOENT */

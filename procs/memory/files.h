@@ -1,0 +1,31 @@
+#pragma once
+
+#include <stdint.h>
+
+/**
+ * struct file - what a VMM handed over, once, however often and for whichever devices it did
+ *
+ * A service manager keeps an open file once, under the first name that it was given: were it stored for
+ * each token, the end of one would take it from all the others.
+ */
+struct file {
+	uint64_t token;
+	int fd;
+	unsigned int n_users;
+	char *stored_name;
+};
+
+/** files_put() - a descriptor (consumed always) for one more user; NULL: there is no room for it */
+struct file *files_put(const char *device, int fd);
+
+/** files_use() - the file of that token, for one more user; or NULL */
+struct file *files_use(uint64_t token);
+
+/** files_release() - one user less; the last closes it and takes it out of the fd store */
+void files_release(struct file *file);
+
+/** files_restore() - take back what the fd store has; does nothing but the first time */
+void files_restore(void);
+
+/** files_settle() - what was taken back and has no user goes */
+void files_settle(void);

@@ -1,0 +1,133 @@
+/*
+ * Files of the VMM, and what the service manager is told of them: it keeps an open file once, under the
+ * first name, whatever it is called later.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "memory/vault.h"
+
+static int notify_fd;
+static char notify_path[64];
+static struct vault *net0, *net1;
+static const Bh__Desired nothing = BH__DESIRED__INIT;
+
+static void set_up(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	snprintf(notify_path, sizeof(notify_path), "/tmp/test-files.%d", (int)getpid());
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", notify_path);
+	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(setenv("NOTIFY_SOCKET", notify_path, 1), 0);
+	ck_assert_int_eq(vault_open(&net0, "net0"), 0);
+	ck_assert_int_eq(vault_open(&net1, "net1"), 0);
+}
+
+static void tear_down(void)
+{
+	vault_close(net0);
+	vault_close(net1);
+	(void)unlink(notify_path);
+	fd_close(notify_fd);
+}
+
+/* How many messages with this key have come since the last look. */
+static int n_told(const char *key)
+{
+	char text[512];
+	ssize_t got;
+	int n = 0;
+
+	while ((got = recv(notify_fd, text, sizeof(text) - 1, 0)) > 0) {
+		text[got] = '\0';
+		n += strstr(text, key) != NULL;
+	}
+	return n;
+}
+
+static int new_file(void)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	return fd;
+}
+
+START_TEST(test_the_same_file_has_one_token_and_is_stored_once)
+{
+	int fd = new_file(), again = dup(fd);
+	uint64_t token = vault_put(net0, fd);
+
+	ck_assert_uint_ne(token, 0);
+	ck_assert_uint_eq(vault_put(net0, again), token);
+	ck_assert_int_eq(fcntl(again, F_GETFD), -1); /* consumed */
+	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
+	vault_collect(net0, &nothing);
+	ck_assert_int_eq(vault_get(net0, token), -ENOENT);
+	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 1);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
+}
+END_TEST
+
+START_TEST(test_files_of_the_same_content_are_two)
+{
+	int fd = memfd_create("a", MFD_CLOEXEC), other;
+	char path[64];
+	uint64_t token;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	other = open(path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_ge(other, 0);
+	token = vault_put(net0, fd);
+	ck_assert_uint_ne(vault_put(net0, other), token);
+	ck_assert_int_eq(n_told("FDSTORE=1"), 2);
+	vault_collect(net0, &nothing);
+}
+END_TEST
+
+START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
+{
+	int fd = new_file(), again = dup(fd);
+	uint64_t token = vault_put(net0, fd);
+
+	ck_assert_int_eq(vault_get(net1, token), -ENOENT); /* it was not handed over for this one yet */
+	ck_assert_uint_eq(vault_put(net1, again), token);
+	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
+	vault_collect(net0, &nothing);
+	ck_assert_int_eq(vault_get(net0, token), -ENOENT);
+	ck_assert_int_eq(vault_get(net1, token), fd);
+	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 0);
+	vault_collect(net1, &nothing);
+	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 1);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("files");
+	TCase *tc = tcase_create("files");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, test_the_same_file_has_one_token_and_is_stored_once);
+	tcase_add_test(tc, test_files_of_the_same_content_are_two);
+	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
