@@ -4,6 +4,10 @@
  * are those of the log that this back-end offers, and a message whose feature is not there is left
  * out, as its front-end would have done. Before the log stops its rings, or hangs up, frames go
  * through them; where it asks for the base, the answer must be where the driver stands.
+ *
+ * A reply comes where the log has one, and nowhere else. Two of ours differ from what is in the logs: the flags
+ * are those of the specification, where some back-ends send need_reply back; and a net device has fewer bytes
+ * of configuration space than a disk, so that a question for those of a disk is answered with none.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -82,6 +86,8 @@ static int move_frames(struct replay *r)
 			e = net_make_bufs(&r->n, i + 1);
 		if (!e)
 			e = r->generated ? fill_from_generator(r, i) : echo(r, i / 2);
+		if (!e && r->rings[i].socket_call && r->n.rings[i].n_calls)
+			r->saw |= SAW_SOCKET_CALL;
 		r->moved = true;
 		r->n_frames += N_FRAMES;
 	}
@@ -137,6 +143,7 @@ static int change_call(struct replay *r, const struct log_event *e, int *ret_fd)
 	int *call = rr->started ? &ring->call_fd : &rr->call_fd;
 	int pair[2];
 
+	rr->socket_call = e->fd_is_socket;
 	if (*call >= 0)
 		close(*call);
 	if (!e->fd_is_socket) {
@@ -227,6 +234,9 @@ static void build(struct replay *r, const struct log_event *e, uint8_t *body)
 	switch (e->request) {
 	case VU_SET_FEATURES:
 		value &= r->n.c.features;
+		if (r->n.c.acked & ~value & VU_BIT(VU_F_PROTOCOL_FEATURES))
+			r->saw |= SAW_FEATURES_DROPPED;
+		r->features_set = true;
 		r->n.c.acked = r->n.p.features = value;
 		break;
 	case VU_SET_PROTOCOL_FEATURES:
@@ -327,6 +337,15 @@ static int hear(struct replay *r, const struct log_event *e)
 	return x ? fail(r, x, what) : check_answer(r, e, &msg);
 }
 
+static void note_before(struct replay *r, const struct log_event *e)
+{
+	if (e->request == VU_SET_VRING_ENABLE && e->state.num && !r->features_set)
+		r->saw |= SAW_ENABLE_FIRST;
+	if (e->request == VU_SET_VRING_BASE && e->state.num == 0x8000 &&
+	    (r->n.c.acked & VU_BIT(VU_F_PACKED)))
+		r->saw |= SAW_HALF_BASE;
+}
+
 static int say_it(struct replay *r, const struct log_event *e)
 {
 	struct vu_header head = { e->request, VU_VERSION | (e->need_reply ? VU_NEED_REPLY : 0),
@@ -335,6 +354,7 @@ static int say_it(struct replay *r, const struct log_event *e)
 	int fd = -1;
 	int x = prepare(r, e);
 
+	note_before(r, e);
 	if (x || e->size > sizeof(body))
 		return fail(r, x ? x : -EMSGSIZE, "preparing");
 	build(r, e, body);
@@ -346,7 +366,10 @@ static int say_it(struct replay *r, const struct log_event *e)
 		x = vu_send(&r->n.c, &head, body, &fd, fd >= 0 ? 1 : 0);
 	if (fd >= 0)
 		close(fd);
-	return x ? fail(r, x, "sending") : hear(r, e);
+	x = x ? fail(r, x, "sending") : hear(r, e);
+	if (!x && e->request == VU_REM_MEM_REG && e->n_fds && e->need_reply)
+		r->saw |= SAW_REM_FD;
+	return x;
 }
 
 int replay_open(struct replay *r, const char *socket)
@@ -359,7 +382,7 @@ int replay_open(struct replay *r, const char *socket)
 	for (size_t i = 0; i < 2 * NET_MAX_PAIRS; i++)
 		r->rings[i].call_fd = r->n.rings[i].kick_fd = r->n.rings[i].call_fd =
 			r->n.rings[i].err_fd = r->n.rings[i].call_peer_fd = -1;
-	r->moved = false;
+	r->moved = r->features_set = false;
 	r->status = 0;
 	r->why = NULL;
 	return fail(r, e ? e : vu_connect(&r->n.c, socket), "connecting");

@@ -40,6 +40,16 @@ struct replay_ring {
 	uint32_t num, base;
 	int call_fd, call_peer_fd, err_fd; /* until the ring takes them over; owned */
 	bool addressed, started;
+	bool socket_call;
+};
+
+/* what was peculiar about a front-end, seen while its log was played */
+enum {
+	SAW_ENABLE_FIRST = 1 << 0,	/* a ring was enabled before SET_FEATURES */
+	SAW_SOCKET_CALL = 1 << 1,	/* a socket was handed over as call descriptor, and the device called on it */
+	SAW_FEATURES_DROPPED = 1 << 2,	/* PROTOCOL_FEATURES was given and taken back */
+	SAW_REM_FD = 1 << 3,		/* REM_MEM_REG came with a descriptor, and was obeyed */
+	SAW_HALF_BASE = 1 << 4,		/* a packed ring with the base of one half */
 };
 
 struct replay {
@@ -50,6 +60,8 @@ struct replay {
 	bool moved;		/* traffic was put through in this connection */
 	uint64_t status;
 	uint32_t n_frames;	/* moved in all connections */
+	uint32_t saw;		/* in all connections */
+	bool features_set;	/* in this connection */
 	const char *why;
 };
 

@@ -18,17 +18,27 @@ static const struct log_row {
 	const char *name;
 	uint32_t n_connections;
 	bool moves;		/* its rings run */
+	uint32_t saw;		/* SAW_*: what its front-end does otherwise than others */
 } net_logs[] = {
-	{ "qemu72-tp-tap22", 1, true },	       { "qemu11-tp-tap22", 1, true },
-	{ "qemu11-passt", 1, true },	       { "qemu11-chv", 1, false },
-	{ "uml-chv", 1, true },		       { "uml-passt", 1, true },
-	{ "uml-tp-tap25", 1, true },	       { "virtio_user22", 1, true },
-	{ "virtio_user25", 1, true },	       { "virtio_user25nohuge", 1, true },
-	{ "virtio_user22packed_vq1", 1, true }, { "virtio_user25packed_vq1", 1, true },
-	{ "virtio_user25multi", 1, false },    { "virtio_user25queues2", 1, true },
+	{ "qemu72-tp-tap22", 1, true, SAW_ENABLE_FIRST },
+	{ "qemu11-tp-tap22", 1, true, SAW_ENABLE_FIRST },
+	{ "qemu11-passt", 1, true, SAW_ENABLE_FIRST },
+	{ "qemu11-chv", 1, false, SAW_ENABLE_FIRST },
+	{ "uml-chv", 1, true, SAW_SOCKET_CALL },
+	{ "uml-passt", 1, true, SAW_SOCKET_CALL },
+	/* it enables no ring: without PROTOCOL_FEATURES a ring that is started is enabled */
+	{ "uml-tp-tap25", 1, true, SAW_SOCKET_CALL | SAW_FEATURES_DROPPED },
+	{ "virtio_user22", 1, true, 0 },
+	{ "virtio_user25", 1, true, 0 },
+	{ "virtio_user25nohuge", 1, true, 0 },
+	{ "virtio_user22packed_vq1", 1, true, SAW_HALF_BASE },
+	{ "virtio_user25packed_vq1", 1, true, SAW_HALF_BASE },
+	{ "virtio_user25multi", 1, false, 0 },
+	{ "virtio_user25queues2", 1, true, 0 },
 }, disk_logs[] = {
-	{ "qemu72-blk", 1, true },	       { "qemu11-blk", 1, true },
-	{ "libblkio15", 2, true },
+	{ "qemu72-blk", 1, true, 0 },
+	{ "qemu11-blk", 1, true, 0 },
+	{ "libblkio15", 2, true, SAW_REM_FD },
 };
 
 static void play(const struct log_row *row)
@@ -53,6 +63,7 @@ static void play(const struct log_row *row)
 		connections++;
 	}
 	ck_assert_uint_eq(connections, row->n_connections);
+	ck_assert_msg(r.saw == row->saw, "%s: peculiarities %#x, wanted %#x", row->name, r.saw, row->saw);
 	ck_assert_msg(!row->moves || r.n_frames, "%s: no frame was moved", row->name);
 	if (!disk)
 		rig_check_net0();
