@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <pwd.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,7 +51,10 @@ int fdlink_listen(const char *path, mode_t mode)
 	return fd_steal(&fd);
 }
 
-/* getpwnam() is neither quick nor safe in several threads: asked once, by whoever is first. */
+/*
+ * The suite's users are the host's own: its file is read, by whoever is first. To ask the name service may load
+ * libraries and take longer than the rest of a process's start, and may ask the network.
+ */
 static uid_t product_uids[3];
 static size_t n_product_uids;
 static pthread_once_t product_once = PTHREAD_ONCE_INIT;
@@ -58,13 +62,15 @@ static pthread_once_t product_once = PTHREAD_ONCE_INIT;
 static void read_product_uids(void)
 {
 	static const char *const users[] = { "bulkhead-frontend", "bulkhead-memory", "bulkhead-net" };
+	FILE *f = fopen("/etc/passwd", "re");
+	const struct passwd *pw;
 
-	for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
-		const struct passwd *pw = getpwnam(users[i]);
-
-		if (pw)
-			product_uids[n_product_uids++] = pw->pw_uid;
-	}
+	while (f && n_product_uids < ARRAY_SIZE(product_uids) && (pw = fgetpwent(f)))
+		for (size_t i = 0; i < ARRAY_SIZE(users); i++)
+			if (strcmp(pw->pw_name, users[i]) == 0)
+				product_uids[n_product_uids++] = pw->pw_uid;
+	if (f)
+		fclose(f);
 }
 
 bool peer_uid_allowed(uid_t uid)
