@@ -70,10 +70,14 @@ struct bus_peer {
 	void *context;      /* for the handlers */
 };
 
-/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled again and
- * again (10 ms to 250 ms apart) while nobody listens there */
+/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled at once, when a
+ * connection ends, and every 100 ms while nobody listens there */
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
 	const struct bus_peer *peer);
+
+/** bus_server_redial() - the peer listens (again): do not wait for the next try. For a server that dials;
+ * harmless at any time. */
+void bus_server_redial(struct bus_server *server);
 
 /** bus_server_listen() - for ctl: listen at path with file mode; guarded */
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,

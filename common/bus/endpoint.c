@@ -19,8 +19,6 @@
 #include "bus/bus-config.h"
 #include "fd/peer.h"
 
-#define RECONNECT_MIN_MS 10
-#define RECONNECT_MAX_MS 250
 #define UNPACK_MAX_BYTES (16u * 1024 * 1024)
 #define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
@@ -211,9 +209,7 @@ static int set_limits(struct bus_endpoint *endpoint, bool req)
 	nng_socket s = endpoint->socket;
 	int r;
 
-	if ((r = nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, BUS_MESSAGE_MAX)) != 0 ||
-		(r = nng_socket_set_ms(s, NNG_OPT_RECONNMINT, RECONNECT_MIN_MS)) != 0 ||
-		(r = nng_socket_set_ms(s, NNG_OPT_RECONNMAXT, RECONNECT_MAX_MS)) != 0)
+	if ((r = nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, BUS_MESSAGE_MAX)) != 0)
 		return r;
 	if (req && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
 		return r;
@@ -243,11 +239,6 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 	return bus_error(set_limits(endpoint, req));
 }
 
-int bus_endpoint_dial(struct bus_endpoint *endpoint)
-{
-	return bus_error(nng_dial(endpoint->socket, endpoint->url, NULL, NNG_FLAG_NONBLOCK));
-}
-
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
 {
 	int r;
@@ -269,6 +260,7 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 {
 	if (nng_socket_id(endpoint->socket) > 0) {
 		guard_stop(endpoint);
+		endpoint->dial_timer = sd_event_source_disable_unref(endpoint->dial_timer);
 		nng_close(endpoint->socket);
 	}
 	/* closing ends the connections, and each of these ends leaves a note */

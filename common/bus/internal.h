@@ -40,6 +40,7 @@ void bus_loop_post(struct bus_loop *loop, struct bus_note *note);
 void bus_loop_forget(struct bus_loop *loop, struct bus_note *note);
 
 #define BUS_PIPES_MAX 64
+#define BUS_DIALERS 4
 
 /** struct bus_pipes - the connections that were let in and have not ended; any thread, under the lock */
 struct bus_pipes {
@@ -56,6 +57,10 @@ struct bus_endpoint {
 	bool any_uid;              /* the file permissions alone decide who may connect */
 	struct bus_loop *loop;
 	struct bus_pipes pipes;    /* our own probes are not among them */
+	/* diallers only */
+	nng_dialer dialers[BUS_DIALERS]; /* the last ones made */
+	unsigned int n_dials;
+	sd_event_source *dial_timer;
 	/* listeners only */
 	nng_listener listener;
 	unsigned int mode;
@@ -64,12 +69,15 @@ struct bus_endpoint {
 	atomic_bool probe_seen;    /* and its connection arrived */
 	int probe_fd;
 	sd_event_source *guard_timer;
-	struct bus_note pipes_note; /* the number of peers changed */
+	struct bus_note pipes_note; /* a connection ended: another dial, or the guard */
 	struct bus_note gone_note;  /* the server's: a peer is gone; fn NULL = does not want to know */
 };
 
 int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req);
+/** bus_endpoint_dial() - now, and whenever nobody is connected, see dial.c */
 int bus_endpoint_dial(struct bus_endpoint *endpoint);
+/** bus_endpoint_redial() - now, unless somebody is connected; for endpoints that dial */
+void bus_endpoint_redial(struct bus_endpoint *endpoint);
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode);
 void bus_endpoint_close(struct bus_endpoint *endpoint);
 /** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */

@@ -263,6 +263,11 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
 	return 0;
 }
 
+void bus_server_redial(struct bus_server *server)
+{
+	bus_endpoint_redial(&server->endpoint);
+}
+
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path,
 	unsigned int mode, const struct bus_peer *peer)
 {

@@ -3,8 +3,8 @@
  * for the next generation. A worker that takes over from a dead one walks the same path: the record says
  * what must be, the ledger says how far the rings had come.
  *
- * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch, report)
- * comes up in its own time, and serving the guest does not wait for it.
+ * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch, report) costs
+ * threads and is opened when the guest is served already.
  */
 #include "device/core.h"
 
@@ -96,7 +96,7 @@ void device_report(struct device *device)
 	char description[DESCRIPTION_BYTES] = "";
 
 	core->report_due = true;
-	if (core->report_open || !core->applied)
+	if (core->report_open || !core->applied || !core->bus)
 		return;
 	if (device->ops->describe)
 		device->ops->describe(device, description, sizeof(description));
@@ -376,9 +376,8 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 	return device;
 }
 
-static int connect_bus(struct device *device)
+static int open_link(struct device *device)
 {
-	_cleanup_free_ char *bus = proc_path(device->proc, "bus", device->proc->peer);
 	_cleanup_free_ char *link = proc_path(device->proc, "link", device->proc->peer);
 	struct device_core *core = device->core;
 	int r;
@@ -389,8 +388,21 @@ static int connect_bus(struct device *device)
 	r = sd_event_add_io(device->event, NULL, core->wake_fd, EPOLLIN, on_wake, device);
 	if (r < 0)
 		return r;
-	r = vault_new(&core->vault, link, device->config->name);
-	return r < 0 ? r : bus_client_listen(&core->bus, device->event, bus);
+	return vault_new(&core->vault, link, device->config->name);
+}
+
+static int open_bus(struct device *device)
+{
+	_cleanup_free_ char *path = proc_path(device->proc, "bus", device->proc->peer);
+	struct device_core *core = device->core;
+	int r = bus_client_listen(&core->bus, device->event, path);
+
+	if (r < 0)
+		return r;
+	if (core->report_due)
+		device_report(device);
+	watch(device);
+	return vault_greet(core->vault);
 }
 
 static int start_step(const char *what, int r)
@@ -452,7 +464,7 @@ int device_proc_start(struct proc *proc, const struct device_ops *ops)
 	int r;
 
 	proc->data = device;
-	if ((r = start_step("bus endpoint", connect_bus(device))) < 0 ||
+	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||
 		(r = start_step("ledger", turn_open(&device->core->turn,
 			device->core->attachment.ledger_fd))) < 0 ||
@@ -466,10 +478,7 @@ int device_proc_start(struct proc *proc, const struct device_ops *ops)
 		r = serve(device);
 	else
 		r = start_step("standing by", stand_by(device));
-	if (r < 0)
-		return r;
-	watch(device);
-	return 0;
+	return r < 0 ? r : start_step("bus endpoint", open_bus(device));
 }
 
 static void free_queues(struct device *device)

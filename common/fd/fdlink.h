@@ -62,7 +62,7 @@ struct vault;
 int vault_new(struct vault **ret_vault, const char *path, const char *device);
 struct vault *vault_free(struct vault *vault);
 
-/** vault_greet() - connect now, so that memory knows who is there; waits for it like any call */
+/** vault_greet() - let memory know that we are there, and that our endpoint of the bus listens */
 int vault_greet(struct vault *vault);
 /** vault_watch() - from now on connect again whenever memory was away, and call on_back (may be NULL) each time:
  * what it had forgotten of us, it must be told again. Connected already. */

@@ -134,25 +134,6 @@ static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fd
 	return r;
 }
 
-/* A connection alone tells memory who is there; nothing is asked. */
-int vault_greet(struct vault *vault)
-{
-	uint64_t end = now_ms() + GIVE_UP_MS;
-	struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
-
-	while (vault->fd < 0) {
-		vault->fd = fdlink_connect(vault->path);
-		if (vault->fd >= 0)
-			break;
-		if (!worth_retry(vault->fd))
-			return vault->fd;
-		if (now_ms() > end)
-			return -ETIMEDOUT;
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
 /* --- A memory that is started again --- */
 
 static int on_hangup(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -332,4 +313,17 @@ int vault_unkeep(struct vault *vault, const char *name)
 	msg.body_case = BH__LINK__BODY_UNKEEP;
 	msg.unkeep = &unkeep;
 	return call_plain(vault, &msg, NULL, BH__LINK__BODY_UNKEEP_REPLY);
+}
+
+/* A memory of an earlier release does not know the question; it dials in its own time. */
+int vault_greet(struct vault *vault)
+{
+	Bh__Greet greet = BH__GREET__INIT;
+	Bh__Link msg = BH__LINK__INIT;
+	int r;
+
+	msg.body_case = BH__LINK__BODY_GREET;
+	msg.greet = &greet;
+	r = call_plain(vault, &msg, NULL, BH__LINK__BODY_GREET_REPLY);
+	return r == -EOPNOTSUPP ? 0 : r;
 }

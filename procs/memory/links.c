@@ -126,12 +126,24 @@ static int handle_unkeep(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
+static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdset *out)
+{
+	static Bh__GreetReply body = BH__GREET_REPLY__INIT;
+
+	bus_server_redial(peer->bus);
+	reply->body_case = BH__LINK__BODY_GREET_REPLY;
+	reply->greet_reply = &body;
+	return 0;
+}
+
 static const struct link_row table[] = {
 	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, 1, FDLINK_FDS_MAX, handle_deposit },
 	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_redeem },
 	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, 0, 0, handle_attach },
 	{ BH__LINK__BODY_KEEP, ROLE_WORKER, 1, 1, handle_keep },
 	{ BH__LINK__BODY_UNKEEP, ROLE_WORKER, 0, 0, handle_unkeep },
+	{ BH__LINK__BODY_GREET, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_greet },
 };
 
 static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -184,6 +185,11 @@ static int on_command(sd_event_source *source, int fd, uint32_t revents, void *d
 
 	if (recv(fd, &command, sizeof(command), 0) != sizeof(command))
 		return sd_event_exit(self.event, 0);
+	if (self.server) {
+		bus_server_redial(self.server);
+		send_result(0, 0);
+		return 0;
+	}
 	for (uint32_t i = 0; i < (command.repeat ?: 1); i++)
 		call(&command);
 	return 0;
@@ -372,4 +378,55 @@ void actor_wait_for(const char *what, const atomic_uint *count, unsigned int n)
 			atomic_load(count), n, PATIENCE_MS);
 		nanosleep(&step, NULL);
 	}
+}
+
+struct actor_command actor_commit(const char *device, uint64_t number)
+{
+	struct actor_command command = { .ask = ASK_COMMIT, .timeout_ms = 30000, .number = number };
+
+	snprintf(command.device, sizeof(command.device), "%s", device);
+	return command;
+}
+
+void actor_check_commit(const struct actor *client, uint64_t number)
+{
+	struct actor_command command = actor_commit("net0", number);
+	struct actor_result result = actor_ask(client, &command);
+
+	ck_assert_int_eq(result.error, 0);
+	ck_assert_uint_eq(result.number, number + 1);
+}
+
+int actor_error(const struct actor *client, struct actor_command command)
+{
+	return actor_ask(client, &command).error;
+}
+
+/* What was asked over a connection that ended just then breaks off, and is asked again. */
+void actor_hold(const struct actor *client, unsigned int n)
+{
+	struct actor_command watch = { .ask = ASK_WATCH };
+	unsigned int held = atomic_load(&actor_shared->n_held) + n;
+	struct pollfd poller = { .fd = client->fd, .events = POLLIN };
+
+	for (unsigned int i = 0; i < n; i++)
+		actor_tell(client, &watch);
+	for (int i = 0; atomic_load(&actor_shared->n_held) < held; i++) {
+		ck_assert_msg(i < PATIENCE_MS, "%u held, not %u", atomic_load(&actor_shared->n_held), held);
+		if (poll(&poller, 1, 1) == 0)
+			continue;
+		ck_assert_int_eq(actor_result(client).error, -ECONNRESET);
+		actor_tell(client, &watch);
+	}
+}
+
+int actor_raw_connect(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", actor_sock);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
 }

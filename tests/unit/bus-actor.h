@@ -64,7 +64,7 @@ void actor_tear_down(void);
 struct actor actor_client(void);
 /** actor_ctl() - a process that dials there and asks */
 struct actor actor_ctl(void);
-/** actor_server() - a process that dials there and answers */
+/** actor_server() - a process that dials there and answers; any command makes it dial at once */
 struct actor actor_server(void);
 /** actor_listening_server() - a process that listens there and answers, guarded at all times */
 struct actor actor_listening_server(void);
@@ -84,3 +84,15 @@ size_t actor_n_fds(const struct actor *actor);
 /** actor_wait() - until *count is at least n; the test fails when that takes too long */
 #define actor_wait(count, n) actor_wait_for(#count, count, n)
 void actor_wait_for(const char *what, const atomic_uint *count, unsigned int n);
+
+/** actor_commit() - the question most tests ask */
+struct actor_command actor_commit(const char *device, uint64_t number);
+/** actor_check_commit() - asked and answered, or the test fails */
+void actor_check_commit(const struct actor *client, uint64_t number);
+int actor_error(const struct actor *client, struct actor_command command);
+
+/** actor_hold() - so many questions that are held, and no other is open */
+void actor_hold(const struct actor *client, unsigned int n);
+
+/** actor_raw_connect() - a connection to where the actors meet that speaks no protocol yet */
+int actor_raw_connect(void);

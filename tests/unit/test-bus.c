@@ -16,34 +16,12 @@
 
 #define CONTEXTS 8 /* questions that may be held for one peer */
 
-static struct actor_command commit(const char *device, uint64_t number)
-{
-	struct actor_command command = { .ask = ASK_COMMIT, .timeout_ms = 30000, .number = number };
-
-	snprintf(command.device, sizeof(command.device), "%s", device);
-	return command;
-}
-
-static void check_commit(const struct actor *client, uint64_t number)
-{
-	struct actor_command command = commit("net0", number);
-	struct actor_result result = actor_ask(client, &command);
-
-	ck_assert_int_eq(result.error, 0);
-	ck_assert_uint_eq(result.number, number + 1);
-}
-
-static int error_of(const struct actor *client, struct actor_command command)
-{
-	return actor_ask(client, &command).error;
-}
-
-static uint64_t now_ms(void)
+static uint64_t now_usec(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
 /* --- Asking and answering --- */
@@ -53,7 +31,7 @@ START_TEST(test_questions_are_answered)
 	struct actor client = actor_client(), server = actor_server();
 
 	for (uint64_t i = 1; i <= 200; i++)
-		check_commit(&client, i);
+		actor_check_commit(&client, i);
 	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 200);
 	actor_end(&server);
 	actor_end(&client);
@@ -63,7 +41,7 @@ END_TEST
 START_TEST(test_many_at_once_are_each_answered)
 {
 	struct actor client = actor_client(), server = actor_server();
-	struct actor_command command = commit("net0", 7);
+	struct actor_command command = actor_commit("net0", 7);
 
 	command.repeat = 100;
 	actor_tell(&client, &command);
@@ -84,10 +62,10 @@ START_TEST(test_refusals_name_their_reason)
 	struct actor_command status = { .ask = ASK_STATUS, .timeout_ms = 30000 };
 	struct actor_command unknown = { .ask = ASK_REPORT, .timeout_ms = 30000 };
 
-	ck_assert_int_eq(error_of(&client, commit("fail", 1)), -ENOENT);
-	ck_assert_int_eq(error_of(&client, status), -EPERM);
-	ck_assert_int_eq(error_of(&client, unknown), -EOPNOTSUPP);
-	check_commit(&client, 5);
+	ck_assert_int_eq(actor_error(&client, actor_commit("fail", 1)), -ENOENT);
+	ck_assert_int_eq(actor_error(&client, status), -EPERM);
+	ck_assert_int_eq(actor_error(&client, unknown), -EOPNOTSUPP);
+	actor_check_commit(&client, 5);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -96,15 +74,15 @@ END_TEST
 START_TEST(test_question_without_answer_times_out)
 {
 	struct actor client = actor_client(), server = actor_server();
-	struct actor_command command = commit("mute", 1);
+	struct actor_command command = actor_commit("mute", 1);
 	uint64_t begin;
 
-	check_commit(&client, 1);
+	actor_check_commit(&client, 1);
 	command.timeout_ms = 200;
-	begin = now_ms();
-	ck_assert_int_eq(error_of(&client, command), -ETIMEDOUT);
-	ck_assert_uint_ge(now_ms() - begin, 190);
-	check_commit(&client, 2);
+	begin = now_usec();
+	ck_assert_int_eq(actor_error(&client, command), -ETIMEDOUT);
+	ck_assert_uint_ge(now_usec() - begin, 190000);
+	actor_check_commit(&client, 2);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -113,10 +91,10 @@ END_TEST
 START_TEST(test_question_without_peer_times_out)
 {
 	struct actor client = actor_client();
-	struct actor_command command = commit("net0", 1);
+	struct actor_command command = actor_commit("net0", 1);
 
 	command.timeout_ms = 100;
-	ck_assert_int_eq(error_of(&client, command), -ETIMEDOUT);
+	ck_assert_int_eq(actor_error(&client, command), -ETIMEDOUT);
 	actor_end(&client);
 }
 END_TEST
@@ -124,7 +102,7 @@ END_TEST
 START_TEST(test_question_waits_for_a_peer_to_come)
 {
 	struct actor client = actor_client(), server;
-	struct actor_command command = commit("net0", 41);
+	struct actor_command command = actor_commit("net0", 41);
 
 	actor_tell(&client, &command);
 	server = actor_server();
@@ -141,7 +119,7 @@ START_TEST(test_ctl_dials_and_asks)
 	for (int i = 0; i < 20; i++) {
 		struct actor ctl = actor_ctl();
 
-		check_commit(&ctl, 1);
+		actor_check_commit(&ctl, 1);
 		actor_end(&ctl);
 	}
 	actor_end(&server);
@@ -153,10 +131,10 @@ END_TEST
 START_TEST(test_question_of_the_largest_size_passes)
 {
 	struct actor client = actor_client(), server = actor_server();
-	struct actor_command command = commit("net0", 1);
+	struct actor_command command = actor_commit("net0", 1);
 
 	command.n_bytes = BUS_MESSAGE_MAX - 200;
-	ck_assert_int_eq(error_of(&client, command), 0);
+	ck_assert_int_eq(actor_error(&client, command), 0);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -165,12 +143,12 @@ END_TEST
 START_TEST(test_question_that_is_too_large_is_never_sent)
 {
 	struct actor client = actor_client(), server = actor_server();
-	struct actor_command command = commit("net0", 1);
+	struct actor_command command = actor_commit("net0", 1);
 
 	command.n_bytes = BUS_MESSAGE_MAX;
-	ck_assert_int_eq(error_of(&client, command), -EMSGSIZE);
+	ck_assert_int_eq(actor_error(&client, command), -EMSGSIZE);
 	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 0);
-	check_commit(&client, 1);
+	actor_check_commit(&client, 1);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -180,25 +158,14 @@ START_TEST(test_answer_that_is_too_large_becomes_a_refusal)
 {
 	struct actor client = actor_client(), server = actor_server();
 
-	ck_assert_int_eq(error_of(&client, commit("big", 1)), -EMSGSIZE);
-	check_commit(&client, 1);
+	ck_assert_int_eq(actor_error(&client, actor_commit("big", 1)), -EMSGSIZE);
+	actor_check_commit(&client, 1);
 	actor_end(&server);
 	actor_end(&client);
 }
 END_TEST
 
 /* --- A peer that speaks the protocol below the bus --- */
-
-static int raw_connect(void)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", actor_sock);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	return fd;
-}
 
 static int raw_listen(void)
 {
@@ -292,19 +259,19 @@ END_TEST
 START_TEST(test_message_beyond_the_limit_ends_that_connection_alone)
 {
 	struct actor client = actor_client(), server;
-	int fd = raw_connect();
+	int fd = actor_raw_connect();
 
 	raw_hello(fd, 0x31);
 	raw_send(fd, UINT64_C(1) << 62, "x", 1);
 	ck_assert(raw_ended(fd));
 	close(fd);
-	fd = raw_connect();
+	fd = actor_raw_connect();
 	raw_hello(fd, 0x31);
 	raw_send(fd, BUS_MESSAGE_MAX + 4096, "x", 1);
 	ck_assert(raw_ended(fd));
 	close(fd);
 	server = actor_server();
-	check_commit(&client, 1);
+	actor_check_commit(&client, 1);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -315,14 +282,14 @@ END_TEST
 START_TEST(test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again)
 {
 	struct actor client = actor_client(), server = actor_server();
-	struct actor_command command = commit("mute", 1);
+	struct actor_command command = actor_commit("mute", 1);
 
 	actor_tell(&client, &command);
 	actor_wait(&actor_shared->n_served, 1);
 	actor_kill(&server);
 	ck_assert_int_eq(actor_result(&client).error, -ECONNRESET);
 	server = actor_server();
-	check_commit(&client, 1);
+	actor_check_commit(&client, 1);
 	ck_assert_uint_eq(atomic_load(&actor_shared->n_served), 2);
 	actor_end(&server);
 	actor_end(&client);
@@ -343,8 +310,8 @@ START_TEST(test_answer_after_the_asker_is_gone_is_lost_quietly)
 	actor_wait(&actor_shared->n_gone, 1);
 	client = actor_client();
 	/* what the dead one asked is answered now; its successor must not be given that answer */
-	ck_assert_int_eq(error_of(&client, commit("release", 1)), 0);
-	check_commit(&client, 3);
+	ck_assert_int_eq(actor_error(&client, actor_commit("release", 1)), 0);
+	actor_check_commit(&client, 3);
 	actor_end(&server);
 	actor_end(&client);
 }
@@ -354,7 +321,7 @@ START_TEST(test_held_question_is_answered_when_its_time_comes)
 {
 	struct actor client = actor_client(), server = actor_server();
 	struct actor_command watch = { .ask = ASK_WATCH };
-	struct actor_command release = commit("release", 1);
+	struct actor_command release = actor_commit("release", 1);
 	int n_refused = 0;
 
 	actor_tell(&client, &watch);
@@ -379,11 +346,8 @@ static unsigned int deaths(void)
 static void check_contexts(void)
 {
 	struct actor client = actor_client();
-	struct actor_command watch = { .ask = ASK_WATCH, .repeat = CONTEXTS };
-	unsigned int before = atomic_load(&actor_shared->n_held);
 
-	actor_tell(&client, &watch);
-	actor_wait(&actor_shared->n_held, before + CONTEXTS);
+	actor_hold(&client, CONTEXTS);
 	actor_kill(&client);
 	actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
 }
@@ -391,23 +355,22 @@ static void check_contexts(void)
 START_TEST(test_questions_held_for_the_dead_are_ended)
 {
 	struct actor server = actor_server();
-	struct actor_command watch = { .ask = ASK_WATCH, .repeat = 2 };
+	struct actor_command redial = { 0 };
 	size_t n_fds;
 
 	check_contexts();
 	n_fds = actor_n_fds(&server);
 	for (unsigned int i = 0; i < deaths(); i++) {
-		unsigned int before = atomic_load(&actor_shared->n_held);
 		struct actor client = actor_client();
 
-		actor_tell(&client, &watch);
-		actor_wait(&actor_shared->n_held, before + 2);
+		ck_assert_int_eq(actor_ask(&server, &redial).error, 0);
+		actor_hold(&client, 2);
 		actor_kill(&client);
-		actor_wait(&actor_shared->n_gone, before + 2);
+		actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
 	}
 	check_contexts();
-	/* a connection may be in the making or in the ending: that passes, a leak does not */
-	for (int i = 0; actor_n_fds(&server) > n_fds; i++) {
+	/* some connections may be in the making or in the ending: that passes, a leak does not */
+	for (int i = 0; actor_n_fds(&server) > n_fds + 4; i++) {
 		ck_assert_msg(i < 5000, "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
 		usleep(1000);
 	}
@@ -419,103 +382,22 @@ END_TEST
 START_TEST(test_askers_may_die_at_any_moment)
 {
 	struct actor server = actor_server();
-	struct actor_command watch = { .ask = ASK_WATCH, .repeat = 3 };
+	struct actor_command watch = { .ask = ASK_WATCH, .repeat = 3 }, redial = { 0 };
 
 	srand(1);
-	for (unsigned int i = 0; i < deaths() / 4; i++) {
+	for (unsigned int i = 0; i < deaths(); i++) {
 		struct actor client = actor_client();
-		const struct timespec pause = { .tv_nsec = rand() % 12000 * 1000 };
+		const struct timespec pause = { .tv_nsec = rand() % 3000 * 1000 };
 
+		actor_tell(&server, &redial);
 		actor_tell(&client, &watch);
 		nanosleep(&pause, NULL);
 		actor_kill(&client);
+		ck_assert_int_eq(actor_result(&server).error, 0);
 	}
 	actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
 	check_contexts();
 	actor_end(&server);
-}
-END_TEST
-
-/* --- A listener that nng lets die ---
- *
- * nng never frees such a listener. Its owners are killed in the end, since at an orderly end what it holds
- * would be reported as leaked. */
-
-/* What a process killed between its connect() and its first bytes leaves: it ends a listener of nng 1.5. */
-static void abort_connection(void)
-{
-	close(raw_connect());
-}
-
-START_TEST(test_listener_killed_by_an_aborted_connection_is_mended_every_time)
-{
-	struct actor client = actor_client();
-
-	for (uint64_t i = 0; i < 6; i++) {
-		struct actor server;
-
-		abort_connection();
-		if (i % 2)
-			abort_connection();
-		server = actor_server();
-		check_commit(&client, i);
-		actor_kill(&server);
-	}
-	actor_kill(&client);
-}
-END_TEST
-
-START_TEST(test_guard_goes_on_after_quiet_turns)
-{
-	const struct timespec quiet = { .tv_nsec = 450000000 }; /* several probes that find nothing */
-	struct actor client = actor_client();
-
-	for (uint64_t i = 0; i < 3; i++) {
-		struct actor server;
-
-		nanosleep(&quiet, NULL);
-		abort_connection();
-		server = actor_server();
-		check_commit(&client, i);
-		actor_end(&server);
-	}
-	actor_kill(&client);
-}
-END_TEST
-
-START_TEST(test_listener_removed_from_its_path_comes_back)
-{
-	struct actor client = actor_client(), server;
-
-	ck_assert_int_eq(unlink(actor_sock), 0);
-	server = actor_server();
-	check_commit(&client, 1);
-	actor_end(&server);
-	actor_kill(&client);
-}
-END_TEST
-
-START_TEST(test_listener_that_serves_is_mended_as_well)
-{
-	struct actor server = actor_listening_server(), ctl = actor_ctl();
-	unsigned int n_broken = 0;
-	int r;
-
-	check_commit(&ctl, 1);
-	for (uint64_t i = 0; i < 3; i++) {
-		struct actor other;
-
-		abort_connection();
-		other = actor_ctl();
-		/* a question that fell into the mending breaks off, and is asked again */
-		while ((r = error_of(&other, commit("net0", i))) == -ECONNRESET)
-			ck_assert_uint_lt(++n_broken, 10);
-		ck_assert_int_eq(r, 0);
-		actor_kill(&other);
-		check_commit(&ctl, i);
-	}
-	actor_end(&ctl);
-	actor_kill(&server);
 }
 END_TEST
 
@@ -544,10 +426,6 @@ int main(void)
 	tcase_add_test(tc, test_held_question_is_answered_when_its_time_comes);
 	tcase_add_test(tc, test_questions_held_for_the_dead_are_ended);
 	tcase_add_test(tc, test_askers_may_die_at_any_moment);
-	tcase_add_test(tc, test_listener_killed_by_an_aborted_connection_is_mended_every_time);
-	tcase_add_test(tc, test_guard_goes_on_after_quiet_turns);
-	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
-	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

@@ -1,0 +1,180 @@
+/* The bus: how the two ends find each other again, and listeners that are ended from outside. */
+#include <check.h>
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bus-actor.h"
+
+static uint64_t now_usec(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* How long a question waits that is asked as soon as the asker is there, when nobody was for a while. */
+static uint64_t reconnect_usec(const struct actor *server, bool redial)
+{
+	const struct timespec absence = { .tv_nsec = 350000000 };
+	struct actor client;
+	uint64_t begin, end;
+
+	nanosleep(&absence, NULL);
+	client = actor_client();
+	begin = now_usec();
+	if (redial) {
+		struct actor_command command = { 0 };
+
+		ck_assert_int_eq(actor_ask(server, &command).error, 0);
+	}
+	actor_check_commit(&client, 1);
+	end = now_usec();
+	actor_end(&client);
+	return end - begin;
+}
+
+START_TEST(test_server_that_is_told_does_not_wait_for_its_next_try)
+{
+	struct actor server = actor_server();
+	uint64_t told = 0, untold = 0;
+
+	for (int i = 0; i < 6; i++) {
+		told += reconnect_usec(&server, true);
+		untold += reconnect_usec(&server, false);
+	}
+	ck_assert_msg(told < untold / 2, "told: %llu us, not told: %llu us", (unsigned long long)told,
+		(unsigned long long)untold);
+	actor_end(&server);
+}
+END_TEST
+
+START_TEST(test_being_told_while_connected_disturbs_nobody)
+{
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command watch = { .ask = ASK_WATCH }, redial = { 0 };
+
+	actor_check_commit(&client, 1);
+	actor_tell(&client, &watch);
+	actor_wait(&actor_shared->n_held, 1);
+	for (int i = 0; i < 50; i++) {
+		ck_assert_int_eq(actor_ask(&server, &redial).error, 0);
+		actor_check_commit(&client, 2);
+	}
+	ck_assert_uint_eq(atomic_load(&actor_shared->n_gone), 0);
+	actor_kill(&client);
+	actor_end(&server);
+}
+END_TEST
+
+/* --- A listener that nng lets die ---
+ *
+ * nng never frees such a listener. Its owners are killed in the end, since at an orderly end what it holds
+ * would be reported as leaked. */
+
+/* A question that falls into the mending, or was given to one whose end is still to be noticed, breaks off and
+ * is asked again. */
+static void check_commit(const struct actor *client, uint64_t number)
+{
+	unsigned int n_broken = 0;
+	int r;
+
+	while ((r = actor_error(client, actor_commit("net0", number))) == -ECONNRESET)
+		ck_assert_uint_lt(++n_broken, 10);
+	ck_assert_int_eq(r, 0);
+}
+
+/* What a process killed between its connect() and its first bytes leaves: it ends a listener of nng 1.5. */
+static void abort_connection(void)
+{
+	close(actor_raw_connect());
+}
+
+START_TEST(test_listener_killed_by_an_aborted_connection_is_mended_every_time)
+{
+	struct actor client = actor_client();
+
+	for (uint64_t i = 0; i < 6; i++) {
+		struct actor server;
+
+		abort_connection();
+		if (i % 2)
+			abort_connection();
+		server = actor_server();
+		check_commit(&client, i);
+		actor_kill(&server);
+	}
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_guard_goes_on_after_quiet_turns)
+{
+	const struct timespec quiet = { .tv_nsec = 450000000 }; /* several probes that find nothing */
+	struct actor client = actor_client();
+
+	for (uint64_t i = 0; i < 3; i++) {
+		struct actor server;
+
+		nanosleep(&quiet, NULL);
+		abort_connection();
+		server = actor_server();
+		check_commit(&client, i);
+		actor_end(&server);
+	}
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_listener_removed_from_its_path_comes_back)
+{
+	struct actor client = actor_client(), server;
+
+	ck_assert_int_eq(unlink(actor_sock), 0);
+	server = actor_server();
+	check_commit(&client, 1);
+	actor_end(&server);
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_listener_that_serves_is_mended_as_well)
+{
+	struct actor server = actor_listening_server(), ctl = actor_ctl();
+
+	check_commit(&ctl, 1);
+	for (uint64_t i = 0; i < 3; i++) {
+		struct actor other;
+
+		abort_connection();
+		other = actor_ctl();
+		check_commit(&other, i);
+		actor_kill(&other);
+		check_commit(&ctl, i);
+	}
+	actor_end(&ctl);
+	actor_kill(&server);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("bus-reconnect");
+	TCase *tc = tcase_create("bus-reconnect");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, actor_set_up, actor_tear_down);
+	tcase_set_timeout(tc, 240);
+	tcase_add_test(tc, test_server_that_is_told_does_not_wait_for_its_next_try);
+	tcase_add_test(tc, test_being_told_while_connected_disturbs_nobody);
+	tcase_add_test(tc, test_listener_killed_by_an_aborted_connection_is_mended_every_time);
+	tcase_add_test(tc, test_guard_goes_on_after_quiet_turns);
+	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
+	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
