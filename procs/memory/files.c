@@ -29,7 +29,7 @@ static struct {
 	bool restored;
 } files;
 
-static bool is_same(int a, int b)
+bool files_same(int a, int b)
 {
 	pid_t self = getpid();
 
@@ -39,7 +39,7 @@ static bool is_same(int a, int b)
 static struct file *find(int fd)
 {
 	for (size_t i = 0; i < files.n; i++)
-		if (is_same(files.list[i]->fd, fd))
+		if (files_same(files.list[i]->fd, fd))
 			return files.list[i];
 	return NULL;
 }

@@ -194,12 +194,18 @@ static int add_named(struct vault *vault, const char *name, int fd)
 
 int vault_keep_named(struct vault *vault, const char *name, int fd)
 {
+	const struct named *named = find_named(vault, name);
 	char stored[128];
 	int r;
 
 	if (!config_check_name(name)) {
 		fd_close(fd);
 		return -EINVAL;
+	}
+	/* to put it away anew would leave it unkept for a moment */
+	if (named && files_same(named->fd, fd)) {
+		fd_close(fd);
+		return 0;
 	}
 	vault_drop_named(vault, name);
 	r = add_named(vault, name, fd);

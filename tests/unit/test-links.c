@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@
 
 static char dir[64];
 static pid_t server;
+static int notify_fd;
 static struct vault *frontend, *worker, *other;
 
 /* --- The serving process --- */
@@ -68,11 +71,35 @@ static struct vault *vault_to(const char *peer, const char *device)
 	return vault;
 }
 
-static void set_up(void)
+/* What memory stores is heard here. */
+static void notify_open(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char name[64];
+
+	snprintf(name, sizeof(name), "@bulkhead-links-%d", (int)getpid());
+	snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%s", name + 1);
+	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_ge(notify_fd, 0);
+	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))), 0);
+	ck_assert_int_eq(setenv("NOTIFY_SOCKET", name, 1), 0);
+}
+
+static bool stored_anything(void)
+{
+	char text[512];
+	bool any = false;
+
+	while (recv(notify_fd, text, sizeof(text), MSG_DONTWAIT) > 0)
+		any = true;
+	return any;
+}
+
+static void start(void)
 {
 	_cleanup_free_ char *sub = NULL;
 
-	unsetenv("NOTIFY_SOCKET");
 	snprintf(dir, sizeof(dir), "/tmp/bulkhead-links-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert_int_gt(asprintf(&sub, "%s/link", dir), 0);
@@ -86,6 +113,20 @@ static void set_up(void)
 	other = vault_to("net0.b", "net0.b");
 }
 
+static void set_up(void)
+{
+	unsetenv("NOTIFY_SOCKET");
+	notify_fd = -1;
+	start();
+}
+
+/* Few messages fit its queue: a test must listen now and then. */
+static void set_up_heard(void)
+{
+	notify_open();
+	start();
+}
+
 static void tear_down(void)
 {
 	static const char *const paths[] = { "link/frontend.sock", "link/net0.sock", "link/net0.b.sock",
@@ -94,6 +135,7 @@ static void tear_down(void)
 	frontend = vault_free(frontend);
 	worker = vault_free(worker);
 	other = vault_free(other);
+	notify_fd = fd_close(notify_fd);
 	kill(server, SIGKILL);
 	waitpid(server, NULL, 0);
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
@@ -290,6 +332,20 @@ START_TEST(test_kept_name_is_replaced_and_dropped)
 }
 END_TEST
 
+START_TEST(test_same_file_under_its_name_stays_where_it_is)
+{
+	_cleanup_close_ int a = new_file(), b = new_file();
+
+	(void)stored_anything();
+	ck_assert_int_eq(vault_keep(worker, "tap.0", a), 0);
+	ck_assert(stored_anything());
+	ck_assert_int_eq(vault_keep(worker, "tap.0", a), 0);
+	ck_assert(!stored_anything());
+	ck_assert_int_eq(vault_keep(worker, "tap.0", b), 0);
+	ck_assert(stored_anything());
+}
+END_TEST
+
 START_TEST(test_as_many_are_kept_as_an_attachment_carries)
 {
 	struct vault_attachment attachment;
@@ -429,6 +485,10 @@ int main(void)
 	tcase_add_test(tc, test_what_is_no_request_is_refused);
 	tcase_add_test(tc, test_garbage_ends_that_connection_alone);
 	tcase_add_test(tc, test_client_waits_for_memory_to_come_back);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("stored");
+	tcase_add_checked_fixture(tc, set_up_heard, tear_down);
+	tcase_add_test(tc, test_same_file_under_its_name_stays_where_it_is);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
