@@ -108,6 +108,7 @@ void device_thread_begin(struct device *device, unsigned int i)
 {
 	struct turn *turn = &device->core->turn;
 
+	blame_thread_begin();
 	if (turn->locks)
 		ledger_lock_take(turn->locks, LOCK_THREAD + i);
 }
@@ -116,6 +117,7 @@ void device_thread_end(struct device *device, unsigned int i)
 {
 	struct turn *turn = &device->core->turn;
 
+	blame_thread_end();
 	if (turn->locks)
 		ledger_lock_drop(turn->locks, LOCK_THREAD + i);
 }

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/blame.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -218,6 +219,8 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	if (role->per_device)
 		late_unmap();
 	backoff_begin();
+	if (r >= 0)
+		r = blame_install();
 	guest = strdup(args.instance);
 	check(guest);
 	if (r >= 0)

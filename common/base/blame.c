@@ -1,0 +1,144 @@
+/*
+ * The last words are spoken in a signal handler: it writes a few numbers to shared memory, gives the signal
+ * back to whoever had it before, and lets it happen again. SIGKILL and SIGTERM leave no mark: who is killed by
+ * others has not died of its input. A service manager whose watchdog has run out sends SIGABRT; it arrives in
+ * some thread, most likely the idle one, so that the others are looked at for one that is busy.
+ */
+#include "base/blame.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "base/bytes.h"
+
+#define THREADS_MAX 128
+#define STACK_BYTES 32768
+
+_Thread_local struct blame_here blame_here;
+
+static const int signals[] = { SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGSYS };
+static struct sigaction former[ARRAY_SIZE(signals)];
+static struct blame_here *_Atomic threads[THREADS_MAX];
+static atomic_flag spoken = ATOMIC_FLAG_INIT;
+
+static const struct blame_here *busy_thread(void)
+{
+	if (blame_here.mark)
+		return &blame_here;
+	for (size_t i = 0; i < THREADS_MAX; i++) {
+		const struct blame_here *here = atomic_load(&threads[i]);
+
+		if (here && here->mark)
+			return here;
+	}
+	return NULL;
+}
+
+static void speak(int sig)
+{
+	const struct blame_here *here = busy_thread();
+	struct blame_mark *mark = here ? here->mark : NULL;
+	struct timespec now;
+
+	if (!mark || atomic_flag_test_and_set(&spoken))
+		return;
+	if (mark->what != here->what || mark->which != here->which)
+		mark->deaths = 0;
+	mark->what = here->what;
+	mark->which = here->which;
+	mark->signal = (uint32_t)sig;
+	clock_gettime(CLOCK_REALTIME, &now);
+	mark->when_usec = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	mark->deaths++;
+}
+
+static void on_death(int sig, siginfo_t *info, void *context)
+{
+	size_t i = 0;
+
+	speak(sig);
+	while (i + 1 < ARRAY_SIZE(signals) && signals[i] != sig)
+		i++;
+	(void)sigaction(sig, &former[i], NULL);
+	if (info->si_code <= 0)
+		(void)raise(sig); /* sent, no fault: returning would not repeat it */
+}
+
+/* The stack may be what is broken. */
+static void make_stack(void)
+{
+	stack_t stack = { .ss_size = STACK_BYTES };
+
+	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack.ss_sp != MAP_FAILED)
+		(void)sigaltstack(&stack, NULL);
+}
+
+int blame_install(void)
+{
+	struct sigaction action = { .sa_sigaction = on_death, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	sigemptyset(&action.sa_mask);
+	blame_thread_begin();
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		if (sigaction(signals[i], &action, &former[i]) < 0)
+			return -errno;
+	return 0;
+}
+
+void blame_thread_begin(void)
+{
+	sigset_t mask;
+
+	make_stack();
+	sigemptyset(&mask);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&mask, signals[i]);
+	pthread_sigmask(SIG_UNBLOCK, &mask, NULL); /* blocked, they would kill without a word */
+	for (size_t i = 0; i < THREADS_MAX; i++) {
+		struct blame_here *none = NULL;
+
+		if (atomic_compare_exchange_strong(&threads[i], &none, &blame_here))
+			return;
+	}
+}
+
+void blame_thread_end(void)
+{
+	const stack_t none = { .ss_flags = SS_DISABLE };
+	stack_t stack;
+
+	for (size_t i = 0; i < THREADS_MAX; i++) {
+		struct blame_here *mine = &blame_here;
+
+		(void)atomic_compare_exchange_strong(&threads[i], &mine, NULL);
+	}
+	if (sigaltstack(&none, &stack) == 0 && !(stack.ss_flags & SS_DISABLE))
+		(void)munmap(stack.ss_sp, stack.ss_size);
+}
+
+void blame_finish(void)
+{
+	if (blame_here.mark)
+		blame_acquit(blame_here.mark, blame_here.what, blame_here.which);
+	blame_unset();
+}
+
+void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which)
+{
+	if (mark->deaths && mark->deaths < BLAME_LIMIT && mark->what == what && mark->which == which)
+		*mark = (struct blame_mark){ 0 };
+}
+
+const char *blame_describe(const struct blame_mark *mark, char *buf, unsigned int n)
+{
+	const char *name = sigabbrev_np((int)mark->signal);
+
+	snprintf(buf, n, "killed it %u times running, last by SIG%s", mark->deaths, name ?: "?");
+	return buf;
+}

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * What a process dies of. Before an input that others wrote is handled, it is named here; if the process then
+ * dies by a signal of its own making, the name goes into a mark that outlives it, and is counted as long as
+ * the same input is named at each death. Whoever finds a mark at BLAME_LIMIT leaves that device alone.
+ */
+
+#define BLAME_LIMIT 3
+
+/** struct blame_mark - shared memory that outlives the process; zeros = nobody died. Written by the dying */
+struct blame_mark {
+	uint64_t what;      /* the input, in its owner's terms */
+	uint64_t which;
+	uint64_t when_usec; /* of the last death; CLOCK_REALTIME */
+	uint32_t deaths;    /* running, by this input */
+	uint32_t signal;    /* of the last one */
+};
+
+/** struct blame_here - what this thread handles; mark NULL = nothing that anybody else wrote */
+struct blame_here {
+	struct blame_mark *mark;
+	uint64_t what;
+	uint64_t which;
+};
+
+extern _Thread_local struct blame_here blame_here;
+
+/** blame_install() - catch the signals that a broken process ends with; before any other handler for them.
+ * What was installed before is called afterwards. 0 | negative errno */
+int blame_install(void);
+
+/** blame_thread_begin() - this thread handles inputs, too: it has a stack for its last words, and when another
+ * thread is told to abort because this one hangs, what this one handles is named. Until blame_thread_end() */
+void blame_thread_begin(void);
+void blame_thread_end(void);
+
+static inline void blame_set(struct blame_mark *mark, uint64_t what, uint64_t which)
+{
+	blame_here = (struct blame_here){ .mark = mark, .what = what, .which = which };
+}
+
+static inline void blame_unset(void)
+{
+	blame_here.mark = NULL;
+}
+
+/** blame_finish() - what this thread handled is done, and did no harm: blame_acquit() and blame_unset() */
+void blame_finish(void);
+
+/** blame_acquit() - this input did no harm: if the mark is about it, and has not come to the limit, it is void */
+void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which);
+
+/** blame_describe() - "killed it 3 times running, last by SIGSEGV" */
+const char *blame_describe(const struct blame_mark *mark, char *buf, unsigned int n);
