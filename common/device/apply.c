@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "base/log.h"
 
 #define F_INDIRECT 28
@@ -373,6 +374,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.used = { ring->used_uva },
 		.base = ring->position,
 		.start_id = ring->start_id,
+		.blame = &device->ledger.header->blame,
 	};
 	bool known = slot->start_id == ring->start_id;
 	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
@@ -505,6 +507,8 @@ void apply_desired(struct device *device, Bh__Desired *desired)
 	struct wants *wants = calloc(1, sizeof(*wants));
 
 	check(wants);
+	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
+	fault_point("apply", desired->status);
 	core->apply_error = NULL;
 	desired = redeem(device, desired, wants);
 	if (device->ops->pause)
@@ -519,6 +523,7 @@ void apply_desired(struct device *device, Bh__Desired *desired)
 	apply_announce(device, desired);
 	wants_deinit(wants);
 	free(wants);
+	blame_finish();
 }
 
 void apply_broken(struct device *device)

@@ -75,6 +75,7 @@ struct device_core {
 	bool report_open;              /* one is on its way */
 	bool report_due;               /* something changed since */
 	bool watch_open;
+	char quarantine[160];          /* why nothing of the record is put in force; "" = all is */
 	bool started;                  /* the first record is in force, and was reported */
 
 	/* device_queue_broken() may come from any thread: it leaves a note here and wakes the loop. */
@@ -88,6 +89,12 @@ void apply_desired(struct device *device, Bh__Desired *desired);
 
 /** apply_memory() - standing by: map what the record names, and nothing else; takes desired over (always) */
 void apply_memory(struct device *device, Bh__Desired *desired);
+
+/** quarantine_holds() - whether an input is to be kept from killing us again; looked at with every record,
+ * since an operator may release the device */
+bool quarantine_holds(struct device *device);
+/** quarantine_keep() - take note of a record that is not put in force; takes desired over (always) */
+void quarantine_keep(struct device *device, Bh__Desired *desired);
 
 /** apply_broken() - stop the rings that device_queue_broken() named */
 void apply_broken(struct device *device);

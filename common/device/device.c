@@ -51,6 +51,9 @@ static void fill_ring_state(struct device *device, const Bh__Ring *ring, Bh__Rin
 	if (state->error) {
 		ret->error = (char *)state->error;
 		ret->error_start_id = state->error_start_id;
+	} else if (*device->core->quarantine && ring->started) {
+		ret->error = device->core->quarantine;
+		ret->error_start_id = ring->start_id;
 	}
 }
 
@@ -115,6 +118,7 @@ void device_report(struct device *device)
 	observed.config_writable.len = offer->config_bytes;
 	observed.config_seq = offer->config_seq;
 	observed.backend = description;
+	observed.quarantine = device->core->quarantine;
 	observed.n_rings = fill_rings(device, states, list);
 	observed.rings = list;
 	report.device = device->config->name;
@@ -167,7 +171,10 @@ static int read_and_apply(struct device *device)
 		apply_memory(device, desired);
 		return 0;
 	}
-	apply_desired(device, desired);
+	if (quarantine_holds(device))
+		quarantine_keep(device, desired);
+	else
+		apply_desired(device, desired);
 	note_pause(device);
 	device_report(device);
 	return 0;

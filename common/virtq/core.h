@@ -2,6 +2,7 @@
 
 #include <stdatomic.h>
 
+#include "base/blame.h"
 #include "base/bytes.h"
 #include "virtq/inflight.h"
 #include "virtq/virtq.h"
@@ -120,6 +121,7 @@ struct virtq {
 
 	uint16_t *again;          /* heads (packed: entries) to be parsed anew, oldest first */
 	uint32_t n_again, again_parsed;
+	uint32_t suspects;        /* chains to publish until the mark's, if it is about this ring, is among them */
 	struct virtq_setup setup;
 };
 
@@ -199,6 +201,12 @@ int split_recover(struct virtq *vq);
 int packed_begin(struct virtq *vq);
 int packed_adopt(struct virtq *vq);
 int packed_recover(struct virtq *vq);
+
+/* Who dies from here on has died of this head. */
+static inline void blame_head(const struct virtq *vq, uint32_t head)
+{
+	blame_set(vq->setup.blame, vq->setup.index, head);
+}
 
 /* Packed positions: slot in bits 0-14, wrap counter in bit 15. */
 #define POS_WRAP 0x8000u

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/blame.h"
+
 /*
  * The ledger: one memfd for each device, mapped by its worker and kept by memory. It holds what a new
  * worker must know about the rings when the old one is gone: positions, descriptors in flight (in the
@@ -35,7 +37,11 @@ struct ledger_header {
 	uint64_t left_ns;          /* CLOCK_MONOTONIC: a worker ended in good order, and nobody serves since; 0 = none */
 	uint64_t pause_ns;         /* how long that took the last time; 0 = its successor does not serve yet */
 	uint64_t reserved[2];
+	struct blame_mark blame; /* of the worker's death; what: the ring, or LEDGER_BLAME_RECORD */
 };
+
+#define LEDGER_BLAME_RECORD UINT32_MAX /* which: the generation that was being put in force */
+#define LEDGER_BLAME_NO_HEAD UINT32_MAX /* which, of a ring: not known yet; else a head (packed: a buffer id) */
 
 /** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by
  * virtq itself, the others by the device */

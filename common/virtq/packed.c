@@ -74,6 +74,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	const char *rule;
 	uint32_t n = 1;
 
+	blame_head(vq, desc.link); /* most drivers write it into each descriptor; it counts in the last */
 	for (;;) {
 		bool indirect = desc.flags & DESC_F_INDIRECT;
 

@@ -54,6 +54,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 {
 	uint32_t n = 1;
 
+	blame_head(vq, head);
 	for (;;) {
 		bool indirect = desc.flags & DESC_F_INDIRECT;
 

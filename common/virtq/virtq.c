@@ -104,6 +104,8 @@ int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct m
 	}
 	if (!vq->packed)
 		vq->split.avail_seen = vq->taken;
+	if (setup->blame && setup->blame->deaths && setup->blame->what == setup->index)
+		vq->suspects = vq->size;
 	*ret_vq = vq;
 	return 0;
 }
@@ -160,6 +162,7 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 
 	if (unlikely(vq->error))
 		return -VIRTQ_E_BROKEN;
+	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
 		if (unlikely(r < 0)) {
@@ -172,7 +175,10 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 
 struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i)
 {
-	return &window_slot(vq, i)->chain;
+	struct virtq_chain *chain = &window_slot(vq, i)->chain;
+
+	blame_head(vq, chain->id);
+	return chain;
 }
 
 unsigned int virtq_window_len(const struct virtq *vq)
@@ -213,6 +219,19 @@ void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t 
 	slot_put(vq, slot);
 }
 
+/* A former worker died of a chain of this ring: it was published now, or all that were there then were. */
+static void acquit(struct virtq *vq)
+{
+	struct blame_mark *mark = vq->setup.blame;
+	bool passed = vq->n_staged >= vq->suspects;
+
+	for (uint32_t i = 0; i < vq->n_staged; i++)
+		passed |= vq->staged[i].id == mark->which;
+	vq->suspects = passed ? 0 : vq->suspects - vq->n_staged;
+	if (passed)
+		blame_acquit(mark, vq->setup.index, mark->which);
+}
+
 void virtq_publish(struct virtq *vq)
 {
 	if (vq->n_staged == 0)
@@ -222,6 +241,8 @@ void virtq_publish(struct virtq *vq)
 	else
 		split_publish(vq);
 	vq->ledger->counters.chains += vq->n_staged;
+	if (unlikely(vq->suspects))
+		acquit(vq);
 	vq->n_staged = 0;
 }
 
@@ -252,6 +273,7 @@ bool virtq_kick_on(struct virtq *vq)
 {
 	bool more = vq->packed ? packed_kick_on(vq) : split_kick_on(vq);
 
+	blame_unset();
 	return more || vq->again_parsed < vq->n_again;
 }
 

@@ -45,6 +45,7 @@ struct virtq_setup {
 	struct uva used;    /* packed: device event suppression */
 	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
 	uint64_t start_id;
+	struct blame_mark *blame; /* for who dies of this ring; borrowed; NULL = none */
 	uint64_t inflight_id; /* names a region that the VMM shares; 0 = the ledger's own */
 };
 

@@ -142,6 +142,7 @@ static void put_device(const Bh__DeviceStatus *device)
 	number("vault_fds", device->vault_fds);
 	text("backend", device->observed->backend);
 	text("error", device->observed->apply_error);
+	text("quarantine", device->quarantine);
 	open_("rings", '[');
 	for (size_t i = 0; i < device->desired->n_rings; i++)
 		put_ring(device, device->desired->rings[i]);

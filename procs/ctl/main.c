@@ -26,10 +26,11 @@
 static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
+	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
-	"frontend, or launcher. See bulkheadctl(1).\n"
+	"frontend, or launcher. release takes a device out of quarantine. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
@@ -46,12 +47,17 @@ static void show_guest(const Bh__GetStatusReply *status, void *data)
 	((const struct show *)data)->guest(status);
 }
 
+static const char *no_answer(int r)
+{
+	return r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r);
+}
+
 static int ask(const struct arguments *args, const struct show *show, const char *guest)
 {
 	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest, (void *)(uintptr_t)show);
 
 	if (r < 0)
-		show->failed(guest, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+		show->failed(guest, no_answer(r));
 	return r;
 }
 
@@ -122,6 +128,26 @@ static int upgrade(const struct arguments *args, char *names[], size_t n)
 	return r;
 }
 
+static int release(const struct arguments *args, char *names[], size_t n)
+{
+	bool released = false;
+	int r;
+
+	if (n != 2) {
+		fputs("release needs a guest and a device, as 'bulkheadctl status' shows them\n", stderr);
+		return -EINVAL;
+	}
+	r = query_release(args->runtime_dir, names[0], names[1], &released);
+	if (r == -ENODEV)
+		fprintf(stderr, "guest %s has no device %s; 'bulkheadctl status %s' shows which it has\n", names[0],
+			names[1], names[0]);
+	else if (r < 0)
+		fprintf(stderr, "guest %s: %s\n", names[0], no_answer(r));
+	else if (!released)
+		fprintf(stderr, "device %s of guest %s is not in quarantine\n", names[1], names[0]);
+	return r < 0 || !released ? -EIO : 0;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
@@ -152,7 +178,7 @@ int main(int argc, char *argv[])
 	static const struct {
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
-	} commands[] = { { "status", status }, { "upgrade", upgrade } };
+	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;
@@ -168,7 +194,9 @@ int main(int argc, char *argv[])
 
 		if (strcmp(argv[optind], commands[i].name) != 0)
 			continue;
-		n = choose_guests(&args, &names, (size_t)(argc - optind - 1), found);
+		n = (size_t)(argc - optind - 1);
+		if (commands[i].run != release)
+			n = choose_guests(&args, &names, n, found);
 		r = commands[i].run(&args, names, n);
 		for (size_t j = 0; j < GUESTS_MAX; j++)
 			free(found[j]);

@@ -10,19 +10,42 @@
 
 struct query {
 	sd_event *event;
-	query_fn fn;
+	query_fn fn;          /* for a status */
 	void *data;
+	bool released;        /* of a release */
 	int error;
 };
 
-static void on_status(void *data, int error, const Bh__Envelope *reply)
+static void on_reply(void *data, int error, const Bh__Envelope *reply)
 {
 	struct query *query = data;
 
 	query->error = error;
-	if (!error)
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY)
 		query->fn(reply->get_status_reply, query->data);
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY)
+		query->released = reply->release_device_reply->released;
 	sd_event_exit(query->event, 0);
+}
+
+static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
+	Bh__Envelope *body)
+{
+	_cleanup_free_ char *path = NULL;
+	struct bus_client *client = NULL;
+	int r;
+
+	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, guest) >= 0);
+	r = sd_event_new(&query->event);
+	if (r >= 0)
+		r = bus_client_dial(&client, query->event, path);
+	if (r >= 0)
+		r = bus_client_call(client, body, timeout_ms, on_reply, query);
+	if (r >= 0)
+		r = sd_event_loop(query->event);
+	bus_client_free(client);
+	sd_event_unref(query->event);
+	return r < 0 ? r : query->error;
 }
 
 int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data)
@@ -30,21 +53,24 @@ int query_status(const char *runtime_dir, const char *guest, unsigned int timeou
 	struct query query = { .fn = fn, .data = data };
 	Bh__GetStatus request = BH__GET_STATUS__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
-	_cleanup_free_ char *path = NULL;
-	struct bus_client *client = NULL;
-	int r;
 
-	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, guest) >= 0);
 	body.body_case = BH__ENVELOPE__BODY_GET_STATUS;
 	body.get_status = &request;
-	r = sd_event_new(&query.event);
-	if (r >= 0)
-		r = bus_client_dial(&client, query.event, path);
-	if (r >= 0)
-		r = bus_client_call(client, &body, timeout_ms, on_status, &query);
-	if (r >= 0)
-		r = sd_event_loop(query.event);
-	bus_client_free(client);
-	sd_event_unref(query.event);
-	return r < 0 ? r : query.error;
+	return ask(&query, runtime_dir, guest, timeout_ms, &body);
+}
+
+int query_release(const char *runtime_dir, const char *guest, char *device, bool *ret_released)
+{
+	struct query query = { 0 };
+	Bh__ReleaseDevice request = BH__RELEASE_DEVICE__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+	int r;
+
+	request.device = device;
+	body.body_case = BH__ENVELOPE__BODY_RELEASE_DEVICE;
+	body.release_device = &request;
+	r = ask(&query, runtime_dir, guest, BUS_TIMEOUT_MS, &body);
+	if (r == 0)
+		*ret_released = query.released;
+	return r;
 }

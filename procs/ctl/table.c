@@ -68,6 +68,8 @@ static void print_device(const Bh__DeviceStatus *device)
 	       " in force\n",
 		device->socket, device->vmm_connected ? "connected" : "not connected", desired->n_regions,
 		device->observed->applied, desired->generation);
+	if (*device->quarantine)
+		printf("    in quarantine: %s\n", device->quarantine);
 	if (*device->observed->apply_error)
 		printf("    %s\n", device->observed->apply_error);
 	for (size_t i = 0; i < desired->n_rings; i++)

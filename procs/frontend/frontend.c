@@ -23,6 +23,10 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 {
 	const Bh__CommitDesiredReply *answer = error ? NULL : reply->commit_desired_reply;
 
+	if (answer && answer->quarantined) {
+		session_refused(data, answer->generation);
+		return;
+	}
 	/* stale: memory has this generation already; the one before was lost on its way back to us */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }
@@ -97,6 +101,7 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 	if (record->desired)
 		session_memory_back(session, record->desired->generation);
 	session_observed(session, observed);
+	session_released(session, record->released);
 }
 
 static void on_observed(void *data, int error, const Bh__Envelope *reply)
@@ -146,8 +151,13 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 static int open_sessions(struct frontend *frontend)
 {
 	const struct config *config = frontend->proc->config;
-	int r = 0;
+	int r;
 
+	r = marks_open(&frontend->marks);
+	if (r < 0) {
+		log_error("cannot make a file: %s", strerror(-r));
+		return r;
+	}
 	frontend->sessions = calloc(config->n_devices + 1, sizeof(*frontend->sessions));
 	check(frontend->sessions);
 	for (size_t i = 0; r >= 0 && i < config->n_devices; i++) {
@@ -155,6 +165,7 @@ static int open_sessions(struct frontend *frontend)
 
 		session->ops = &ops;
 		session->context = frontend;
+		session->mark = marks_of(frontend->marks, config->devices[i].name);
 		r = session_open(session, frontend->proc->event, &config->devices[i]);
 	}
 	return r;

@@ -2,6 +2,7 @@
 
 #include "bus/bus.h"
 #include "fd/fdlink.h"
+#include "proc/marks.h"
 #include "proc/proc.h"
 #include "session.h"
 
@@ -13,6 +14,7 @@ struct frontend {
 	struct session *sessions;
 	size_t n_sessions;
 	sd_event_source *retry;
+	struct marks *marks;
 };
 
 int frontend_start(struct proc *proc);

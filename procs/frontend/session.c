@@ -112,17 +112,23 @@ static void accept_others(struct session *session, bool yes)
 		sd_event_source_set_enabled(session->listen_source, yes ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
+/* Nothing of the VMM stays. */
+static void end_session(struct session *session)
+{
+	accept_others(session, false);
+	close_connection(session);
+	session_stop_timer(session);
+	work_drop(session);
+	session->hung_up = session->lost = false;
+}
+
 void session_hang_up(struct session *session, const char *why)
 {
 	if (why)
 		session_log(session, "the VMM's connection is ended: %s", why);
 	else if (log_allowed(&session->comings))
 		log_device(LOG_INFO, session->config->name, "the VMM has disconnected");
-	accept_others(session, false);
-	close_connection(session);
-	session_stop_timer(session);
-	work_drop(session);
-	session->hung_up = session->lost = false;
+	end_session(session);
 	session->next = desired_empty(session->desired, false);
 	work_commit(session, FOR_VMM);
 }
@@ -199,10 +205,72 @@ static void try_connect(struct session *session)
 
 void session_expect_vmm(struct session *session)
 {
+	if (session->quarantined)
+		return;
 	if (session->config->client)
 		session_set_timer(session, session->desired->session ? CONNECT_MIN_USEC : 0);
 	else
 		accept_others(session, true);
+}
+
+/* --- Quarantine --- */
+
+static void name_input(const struct blame_mark *mark, char *buf, size_t n)
+{
+	const struct request_row *row = requests_find((uint32_t)mark->what);
+
+	if (mark->what)
+		snprintf(buf, n, "message %s (%u) of %u bytes", row ? row->name : "without a name",
+			(unsigned int)mark->what, (unsigned int)mark->which);
+	else
+		snprintf(buf, n, "a message that could not be read");
+}
+
+/* This process died of what the VMM says. The record tells everybody why there is none any more. */
+static void begin_quarantine(struct session *session)
+{
+	char input[96], how[64], text[192];
+
+	name_input(session->mark, input, sizeof(input));
+	snprintf(text, sizeof(text), "frontend: %s %s", input,
+		blame_describe(session->mark, how, sizeof(how)));
+	log_device(LOG_ERR, session->config->name,
+		"quarantined: %s; the VMM's connection is ended, and no other is accepted until the device is "
+		"released (bulkheadctl(1)); the evidence is in the core dumps (coredumpctl list "
+		"bulkhead-frontend)",
+		text);
+	session->quarantined = true;
+	end_session(session);
+	session->next = desired_empty(session->desired, false);
+	session->next->quarantine = strdup(text);
+	check(session->next->quarantine);
+	work_commit(session, FOR_VMM);
+}
+
+void session_released(struct session *session, uint64_t generation)
+{
+	if (!session->quarantined || session->phase != PHASE_IDLE || generation < session->desired->generation)
+		return;
+	log_device(LOG_NOTICE, session->config->name, "released from quarantine");
+	session->quarantined = false;
+	*session->mark = (struct blame_mark){ 0 };
+	session->next = desired_empty(session->desired, false);
+	work_commit(session, FOR_VMM);
+}
+
+void session_refused(struct session *session, uint64_t generation)
+{
+	Bh__Desired *empty = desired_empty(session->desired, false);
+
+	if (!session->quarantined)
+		log_device(LOG_ERR, session->config->name,
+			"the VMM's connection is ended: the memory manager has quarantined the device");
+	end_session(session);
+	empty->generation = generation;
+	desired_free(session->desired);
+	session->desired = empty;
+	session->quarantined = true;
+	session->phase = PHASE_IDLE;
 }
 
 /* --- What memory and the worker say --- */
@@ -260,7 +328,11 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 	session->observed = observed;
 	session->phase = PHASE_IDLE;
 	vring_settle(session, false);
-	if (desired->connected && session->conn_fd < 0)
+	if (session->mark->deaths >= BLAME_LIMIT)
+		begin_quarantine(session);
+	else if (*desired->quarantine)
+		session_refused(session, desired->generation);
+	else if (desired->connected && session->conn_fd < 0)
 		session_hang_up(session, NULL);
 	else if (desired->connected)
 		resume(session);

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "base/blame.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "desired.h"
@@ -65,6 +66,8 @@ struct session {
 	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
 	unsigned int connect_tries;
 	bool hung_up;               /* the VMM went away while a change was on its way */
+	struct blame_mark *mark;    /* of this process's deaths by what this VMM says; borrowed */
+	bool quarantined;           /* no VMM is served until the operator says so */
 	bool lost;                  /* memory has forgotten what the VMM handed over */
 	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
 
@@ -91,6 +94,12 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 
 /** session_observed() - the worker reported; takes observed */
 void session_observed(struct session *session, Bh__Observed *observed);
+
+/** session_released() - the operator has released the quarantine that this generation of the record began */
+void session_released(struct session *session, uint64_t generation);
+
+/** session_refused() - memory puts nothing more in force, and has this generation, which says why */
+void session_refused(struct session *session, uint64_t generation);
 
 /** session_memory_back() - memory was away, and now has this generation of the desired half */
 void session_memory_back(struct session *session, uint64_t generation);

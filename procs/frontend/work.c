@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/fault.h"
 #include "requests.h"
 
 #define WAIT_USEC         (5 * 1000000ULL)
@@ -23,6 +24,18 @@
 #define MESSAGES_A_TURN   32
 
 static void finish(struct session *session);
+
+/* --- Blame --- */
+
+/* Who dies from here on has died of what this VMM said: of the message in work, or of the next one. */
+static void blame_message(struct session *session)
+{
+	bool in_work = session->phase == PHASE_WAIT ||
+		(session->phase == PHASE_COMMIT && session->purpose != FOR_VMM);
+
+	blame_set(session->mark, in_work ? session->msg.header.request : 0,
+		in_work ? session->msg.header.size : 0);
+}
 
 /* --- Words --- */
 
@@ -150,6 +163,7 @@ static void refused(struct session *session, const char *why)
 void session_committed(struct session *session, int error, const char *why)
 {
 	check(session->phase == PHASE_COMMIT && session->next);
+	blame_message(session);
 	if (error == -ECONNRESET || error == -ETIMEDOUT) {
 		if (error == -ETIMEDOUT && !session->commit_late)
 			log_device(LOG_WARNING, session->config->name,
@@ -165,6 +179,7 @@ void session_committed(struct session *session, int error, const char *why)
 	session->commit_late = false;
 	put_in_force(session);
 	after_commit(session);
+	blame_unset();
 }
 
 /* --- A message: wait for the worker --- */
@@ -202,10 +217,12 @@ static void look_at_worker(struct session *session)
 
 void work_observed(struct session *session)
 {
+	blame_message(session);
 	if (session->phase == PHASE_IDLE)
 		vring_settle(session, false);
 	look_at_worker(session);
 	work_run(session);
+	blame_unset();
 }
 
 static void give_up_waiting(struct session *session)
@@ -223,6 +240,7 @@ static void give_up_waiting(struct session *session)
 
 void work_timeout(struct session *session)
 {
+	blame_message(session);
 	if (session->phase == PHASE_COMMIT)
 		send_commit(session);
 	else if (session->phase == PHASE_WAIT)
@@ -272,6 +290,7 @@ static int send_answer(struct session *session)
 
 static void finish(struct session *session)
 {
+	uint32_t request = session->msg.header.request, size = session->msg.header.size;
 	int r = 0;
 
 	if (session->hung_up) {
@@ -286,6 +305,7 @@ static void finish(struct session *session)
 		(r = replay_consume(session->conn_fd, &session->msg)) == 0)
 		r = send_answer(session);
 	work_drop(session);
+	blame_acquit(session->mark, request, size);
 	if (r < 0)
 		session_hang_up(session, NULL);
 }
@@ -307,8 +327,11 @@ static enum outcome decide(struct session *session)
 
 static void handle(struct session *session)
 {
-	enum outcome outcome = decide(session);
+	enum outcome outcome;
 
+	blame_set(session->mark, session->msg.header.request, session->msg.header.size);
+	fault_point("frontend", session->msg.header.request);
+	outcome = decide(session);
 	/* an acknowledgement promises the effect */
 	session->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(session));
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT) {
@@ -331,8 +354,11 @@ static bool may_work(const struct session *session)
 static bool take_message(struct session *session)
 {
 	const char *text = "";
-	int r = wire_peek(session->conn_fd, &session->msg, &text);
+	int r;
 
+	blame_set(session->mark, 0, 0);
+	r = wire_peek(session->conn_fd, &session->msg, &text);
+	blame_finish();
 	if (r == 0)
 		r = replay_begin(session->conn_fd, &session->msg) < 0 ? WIRE_E_CLOSED : 0;
 	switch (r) {
@@ -359,7 +385,7 @@ static bool run_send(struct session *session)
 	return r == 0 && session->phase == PHASE_IDLE;
 }
 
-void work_run(struct session *session)
+static void run_messages(struct session *session)
 {
 	if (session->phase == PHASE_SEND && !run_send(session))
 		return;
@@ -376,4 +402,11 @@ void work_run(struct session *session)
 		if (!take_message(session))
 			return;
 	}
+}
+
+void work_run(struct session *session)
+{
+	blame_message(session);
+	run_messages(session);
+	blame_unset();
 }

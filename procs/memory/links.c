@@ -38,6 +38,9 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 		return -ENOENT;
 	if (in->n_fds != msg->deposit->n_fds)
 		return -EBADMSG;
+	if (quarantine_is_ours(device))
+		return -EPERM;
+	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
 		tokens[i] = vault_put(device->vault, fdset_steal(in, i));
 		if (tokens[i] == 0)
@@ -202,6 +205,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 		return 0;
 	}
 	r = dispatch(peer, msg, &in, &reply, &out);
+	blame_finish();
 	bh__link__free_unpacked(msg, NULL);
 	if (r < 0)
 		fill_failure(&reply, &failure, &out, r);

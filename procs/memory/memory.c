@@ -39,16 +39,22 @@ static int open_devices(struct memory *memory)
 {
 	const struct config *config = memory->proc->config;
 
+	int r = marks_open(&memory->marks);
+
+	if (r < 0) {
+		log_error("cannot make a file: %s", strerror(-r));
+		return r;
+	}
 	memory->devices = calloc(config->n_devices, sizeof(*memory->devices));
 	memory->seen = calloc(config->n_devices, sizeof(*memory->seen));
 	check(memory->devices && memory->seen);
 	memory->n_devices = config->n_devices;
 	for (size_t i = 0; i < config->n_devices; i++) {
 		struct device *device = &memory->devices[i];
-		int r;
 
 		device->memory = memory;
 		device->config = &config->devices[i];
+		device->mark = marks_of(memory->marks, device->config->name);
 		r = records_open(device);
 		if (r < 0) {
 			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));

@@ -5,11 +5,15 @@
 
 #include "bus/bus.h"
 #include "fd/fdlink.h"
+#include "proc/marks.h"
 #include "proc/proc.h"
 #include "record/record.h"
 #include "vault.h"
 
 /* What the files of this process share: one guest's devices and peers. */
+
+/* What a mark of ours is about: a message of the bus by its case, one of the link by its case and this. */
+#define BLAME_LINK 1000u
 
 enum role {
 	ROLE_FRONTEND = 1 << 0,
@@ -28,6 +32,9 @@ struct device {
 	uint64_t ledger_bytes;
 	Bh__Desired *desired;       /* never NULL */
 	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
+	struct blame_mark *mark;    /* of our own deaths by what is said about this device */
+	uint64_t released;          /* Record.released */
+	bool wake;                  /* the worker's next watch is answered whatever it has seen */
 	const struct peer *serving; /* of two instances the one that reported last; NULL = none yet */
 };
 
@@ -54,6 +61,7 @@ struct memory {
 	size_t n_devices;
 	struct peer *peers;         /* the frontend, then the worker of each device, or both its instances */
 	size_t n_peers;
+	struct marks *marks;
 	struct bus_server *ctl;
 	struct bus_request *watch;  /* the frontend's; or NULL */
 	Bh__Seen *seen;             /* what it has seen, n_devices entries; generation only */
@@ -80,6 +88,18 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
 int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
+
+/** records_answer_workers() - the device's workers are to look at the record */
+void records_answer_workers(struct device *device);
+
+/* quarantine.c */
+/** quarantine_is_ours() - whether it is we who must not be told anything more about this device */
+bool quarantine_is_ours(const struct device *device);
+/** quarantine_enter() - as we start: stop the device; 0 | negative errno */
+int quarantine_enter(struct device *device);
+/** quarantine_text() - why the device stands still, whoever found out; "" = it does not */
+const char *quarantine_text(const struct device *device);
+int handle_release_device(void *context, struct bus_request *request, const Bh__Envelope *msg);
 
 /* links.c */
 int links_open(struct peer *peer);

@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "base/log.h"
+#include "base/fault.h"
 #include "fd/fdstore.h"
 #include "regions.h"
 
@@ -76,6 +76,8 @@ int records_open(struct device *device)
 	if (r < 0)
 		return r;
 	r = record_read_observed(device->record, &device->observed);
+	if (r == 0 && quarantine_is_ours(device))
+		r = quarantine_enter(device);
 	if (r == 0)
 		vault_adopt(device->vault, device->desired);
 	return r;
@@ -171,10 +173,11 @@ static void answer_worker(struct peer *peer)
 	reply.generation = peer->device->desired->generation;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
 	body.watch_desired_reply = &reply;
+	peer->device->wake = false;
 	bus_request_reply(ptr_steal(&peer->watch), &body);
 }
 
-static void answer_workers(struct device *device)
+void records_answer_workers(struct device *device)
 {
 	struct memory *memory = device->memory;
 
@@ -194,7 +197,7 @@ static int put_in_force(struct device *device, Bh__Desired *desired)
 	bh__desired__free_unpacked(device->desired, NULL);
 	device->desired = desired;
 	vault_collect(device->vault, desired);
-	answer_workers(device);
+	records_answer_workers(device);
 	return 0;
 }
 
@@ -207,22 +210,19 @@ static void answer_commit(struct bus_request *request, const struct device *devi
 	reply.generation = device->desired->generation;
 	reply.refused = refused;
 	reply.stale = stale;
+	reply.quarantined = quarantine_is_ours(device);
 	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
 	body.commit_desired_reply = &reply;
 	bus_request_reply(request, &body);
 }
 
-int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
+static int commit_desired(struct device *device, struct bus_request *request, const Bh__CommitDesired *commit)
 {
-	const Bh__CommitDesired *commit = msg->commit_desired;
-	struct device *device =
-		memory_device(context, bus_request_peer(request), commit->device);
 	char text[256] = "";
 	Bh__Desired *desired;
 	int r;
 
-	if (!device || !commit->desired)
-		return -ENOENT;
+	fault_point("memory", commit->desired->status);
 	if (commit->desired->generation <= device->desired->generation) {
 		answer_commit(request, device, text, true);
 		return 0;
@@ -243,6 +243,25 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 		return r;
 	answer_commit(request, device, text, false);
 	return 0;
+}
+
+int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	const Bh__CommitDesired *commit = msg->commit_desired;
+	struct device *device =
+		memory_device(context, bus_request_peer(request), commit->device);
+	int r;
+
+	if (!device || !commit->desired)
+		return -ENOENT;
+	if (quarantine_is_ours(device)) {
+		answer_commit(request, device, device->desired->quarantine, false);
+		return 0;
+	}
+	blame_set(device->mark, msg->body_case, commit->desired->generation);
+	r = commit_desired(device, request, commit);
+	blame_finish();
+	return r;
 }
 
 /* --- What the worker watches and reports --- */
@@ -267,7 +286,7 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 		bus_request_drop(peer->watch);
 	peer->watch = request;
 	bus_request_on_gone(request, on_worker_gone, peer);
-	if (device->desired->generation > msg->watch_desired->generation)
+	if (device->desired->generation > msg->watch_desired->generation || device->wake)
 		answer_worker(peer);
 	return 0;
 }
@@ -284,7 +303,11 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 
 	if (!device || !report->observed)
 		return -ENOENT;
+	if (quarantine_is_ours(device))
+		return -EPERM;
+	blame_set(device->mark, msg->body_case, 0);
 	observed = (Bh__Observed *)copy_message(&report->observed->base);
+	blame_finish();
 	if (!observed)
 		return -ENOMEM;
 	if (observed->generation <= device->observed->generation)
@@ -313,6 +336,7 @@ static void fill_record(const struct memory *memory, size_t i, Bh__Record *recor
 	bh__record__init(record);
 	record->device = device->config->name;
 	record->observed = device->observed;
+	record->released = device->released;
 	if (memory->seen[i].generation == 0)
 		record->desired = device->desired;
 }

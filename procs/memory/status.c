@@ -85,6 +85,7 @@ static void fill_device(const struct device *device, Bh__DeviceStatus *ret)
 	ret->observed = device->observed;
 	ret->vault_fds = (uint32_t)vault_count(device->vault);
 	ret->vmm_connected = device->desired->connected;
+	ret->quarantine = (char *)quarantine_text(device);
 	add_ledger(device, ret);
 }
 

@@ -9,5 +9,6 @@ const struct bus_row memory_table[] = {
 	{ REQ(WATCH_DESIRED), REQ(WATCH_DESIRED_REPLY), ROLE_WORKER, handle_watch_desired },
 	{ REQ(REPORT_OBSERVED), REQ(REPORT_OBSERVED_REPLY), ROLE_WORKER, handle_report_observed },
 	{ REQ(GET_STATUS), REQ(GET_STATUS_REPLY), ROLE_CTL, handle_get_status },
+	{ REQ(RELEASE_DEVICE), REQ(RELEASE_DEVICE_REPLY), ROLE_CTL, handle_release_device },
 	{ 0 },
 };

@@ -8,6 +8,8 @@
 
 #include <errno.h>
 
+#include "base/fault.h"
+
 static bool usable(const struct net *net, const struct virtq_chain *chain)
 {
 	return !chain->bad && chain->out_bytes >= net->hdr_bytes + NET_FRAME_MIN &&
@@ -30,6 +32,7 @@ static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 	if (!queue->enabled || !usable(net, chain))
 		return -EBADMSG;
 	virtq_read(chain, 0, &hdr, net->hdr_bytes);
+	fault_point("net", frame_bytes);
 	if (header_check_tx(&hdr, frame_bytes, net->device->features))
 		return -EBADMSG;
 	n = virtq_slice(chain->iov, chain->n_out, net->hdr_bytes, frame_bytes, &pair->tx_iov[1]);

@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 static sd_event *event;
 static struct session s;
+static struct blame_mark mark;
 static struct config_device device = { .name = (char *)"net0", .type = (char *)"net", .client = true,
 	.socket = (char *)"/nowhere" };
 static bool committing;
@@ -149,6 +150,7 @@ static int open_session(void)
 
 	memset(&s, 0, sizeof(s));
 	s.ops = &ops;
+	s.mark = &mark;
 	committing = false;
 	check(sd_event_new(&event) >= 0 && session_open(&s, event, &device) >= 0);
 	s.limit.burst = s.comings.burst = 0;

@@ -3,7 +3,8 @@
 
 /*
  * The product, started for a test: `bulkhead run` with a generated file in a directory of its own.
- * Environment: BULKHEAD_BUILD is the build's root. BULKHEAD_TEST_PEER=dpdk starts testpmd with its
+ * Environment: BULKHEAD_BUILD is the build's root. BULKHEAD_TEST_OPTION is one
+ * more argument of `bulkhead run`. BULKHEAD_TEST_PEER=dpdk starts testpmd with its
  * vhost driver instead, to prove a test against somebody else's back-end.
  */
 
@@ -41,6 +42,7 @@ struct suite {
 	struct suite_process before[SUITE_MAX_PROCESSES];
 	size_t n_before;
 	size_t fds_before;
+	bool deadly;		/* the test has processes die by signals of their own */
 	char why[400];
 };
 

@@ -34,6 +34,7 @@ static void serve(void)
 {
 	static struct config_device configs[] = { { .name = (char *)"net0" }, { .name = (char *)"net0.b" } };
 	static struct device devices[2];
+	static struct blame_mark marks[2];
 	static struct peer peers[3];
 	static struct proc proc;
 	static struct memory memory = { .proc = &proc, .devices = devices, .n_devices = 2, .peers = peers,
@@ -45,6 +46,7 @@ static void serve(void)
 	for (size_t i = 0; i < 2; i++) {
 		devices[i].memory = &memory;
 		devices[i].config = &configs[i];
+		devices[i].mark = &marks[i];
 		ck_assert_int_eq(records_open(&devices[i]), 0);
 	}
 	peers[0] = (struct peer){ .name = (char *)"frontend", .role = ROLE_FRONTEND };

@@ -24,6 +24,7 @@ static struct session s;
 static struct config_device device = { .name = (char *)"net0", .type = (char *)"net" };
 static char path[64];
 static int vmm = -1;
+static struct blame_mark mark;
 static Bh__Desired *committing; /* what is on its way to memory; NULL = nothing */
 static unsigned int n_commits, n_deposits;
 
@@ -191,6 +192,7 @@ static void open_session(void)
 {
 	memset(&s, 0, sizeof(s));
 	s.ops = &ops;
+	s.mark = &mark;
 	ck_assert_int_ge(session_open(&s, event, &device), 0);
 }
 

@@ -1,0 +1,60 @@
+/*
+ * A worker that was killed by one input several times running does not touch the device any more: it reports
+ * why, and watches the record for the day on which the operator has the mark in the ledger removed.
+ */
+#include "device/core.h"
+
+#include <stdio.h>
+
+#include "base/log.h"
+
+static void name_input(const struct blame_mark *mark, char *buf, size_t n)
+{
+	if (mark->what == LEDGER_BLAME_RECORD)
+		snprintf(buf, n, "generation %llu of the record", (unsigned long long)mark->which);
+	else if (mark->which == LEDGER_BLAME_NO_HEAD)
+		snprintf(buf, n, "ring %u", (unsigned int)mark->what);
+	else
+		snprintf(buf, n, "ring %u, head %u", (unsigned int)mark->what, (unsigned int)mark->which);
+}
+
+static void begin(struct device *device, const struct blame_mark *mark)
+{
+	char input[64], how[64];
+
+	name_input(mark, input, sizeof(input));
+	snprintf(device->core->quarantine, sizeof(device->core->quarantine), "worker: %s %s", input,
+		blame_describe(mark, how, sizeof(how)));
+	log_error("quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
+		"the core dumps (coredumpctl list bulkhead-%s)",
+		device->core->quarantine, device->proc->guest, device->config->name, device->proc->role->name);
+}
+
+bool quarantine_holds(struct device *device)
+{
+	struct device_core *core = device->core;
+	const struct blame_mark *mark = &device->ledger.header->blame;
+
+	if (mark->deaths >= BLAME_LIMIT) {
+		if (!*core->quarantine)
+			begin(device, mark);
+		return true;
+	}
+	if (*core->quarantine) {
+		log_notice("released from quarantine");
+		*core->quarantine = '\0';
+		bh__desired__free_unpacked(core->applied, NULL);
+		core->applied = NULL;
+	}
+	return false;
+}
+
+void quarantine_keep(struct device *device, Bh__Desired *desired)
+{
+	struct device_core *core = device->core;
+
+	if (core->applied)
+		bh__desired__free_unpacked(core->applied, NULL);
+	core->applied = desired;
+	core->generation = desired->generation;
+}

@@ -1,0 +1,80 @@
+/*
+ * Slots are found by name: which devices there are may change between two lives of the process, and a mark
+ * must not pass from one to another. Slots whose device nobody died of are given anew in each life.
+ */
+#include "proc/marks.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "config/config.h"
+#include "fd/fdstore.h"
+
+#define STORED "marks"
+#define SLOTS_MAX (4 * CONFIG_DEVICES_MAX)
+
+struct slot {
+	char device[64];
+	struct blame_mark mark;
+};
+
+struct marks {
+	struct slot slots[SLOTS_MAX];
+};
+
+static int make_file(void)
+{
+	_cleanup_close_ int fd = memfd_create("bulkhead-marks", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 || ftruncate(fd, sizeof(struct marks)) < 0 ||
+		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return -errno;
+	(void)fdstore_push(STORED, fd);
+	return fd_steal(&fd);
+}
+
+int marks_open(struct marks **ret_marks)
+{
+	_cleanup_close_ int fd = fdstore_take(STORED);
+	struct stat st;
+	void *mem;
+
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_size != sizeof(struct marks))) {
+		(void)fdstore_remove(STORED); /* of another release */
+		fd = fd_close(fd);
+	}
+	if (fd < 0)
+		fd = make_file();
+	if (fd < 0)
+		return fd;
+	mem = mmap(NULL, sizeof(struct marks), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (mem == MAP_FAILED)
+		return -errno;
+	*ret_marks = mem;
+	for (size_t i = 0; i < SLOTS_MAX; i++)
+		if ((*ret_marks)->slots[i].mark.deaths == 0)
+			(*ret_marks)->slots[i] = (struct slot){ 0 };
+	return 0;
+}
+
+struct blame_mark *marks_of(struct marks *marks, const char *device)
+{
+	struct slot *slot = NULL;
+
+	for (size_t i = 0; i < SLOTS_MAX; i++) {
+		if (strncmp(marks->slots[i].device, device, sizeof(slot->device)) == 0)
+			return &marks->slots[i].mark;
+		if (!slot && !marks->slots[i].device[0])
+			slot = &marks->slots[i];
+	}
+	check(slot);
+	(void)snprintf(slot->device, sizeof(slot->device), "%s", device);
+	return &slot->mark;
+}

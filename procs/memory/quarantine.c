@@ -1,0 +1,122 @@
+/*
+ * A device that has killed one of the suite's processes again and again stands still, until the operator
+ * releases it. What a worker died of stands in the ledger, and the worker keeps to that by itself; what the
+ * frontend died of, in its own file of marks, and it commits a record that says so; what we died of, here:
+ * we put the record that says so in force ourselves, and take no other. Releasing takes all of them back.
+ */
+#include "memory.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "virtq/ledger.h"
+
+bool quarantine_is_ours(const struct device *device)
+{
+	return device->mark->deaths >= BLAME_LIMIT;
+}
+
+static const char *name_input(const struct blame_mark *mark)
+{
+	switch (mark->what) {
+	case BH__ENVELOPE__BODY_COMMIT_DESIRED:
+		return "a record of the frontend";
+	case BH__ENVELOPE__BODY_REPORT_OBSERVED:
+		return "a report of the worker";
+	default:
+		return "descriptors that the VMM handed over";
+	}
+}
+
+/* What counts on over all sessions stays. The generation is the next one: what the frontend believed to be in
+ * force is not. */
+static void fill(const struct device *device, char *text, Bh__Desired *ret)
+{
+	bh__desired__init(ret);
+	ret->generation = device->desired->generation + 1;
+	ret->session = device->desired->session;
+	ret->reset_epoch = device->desired->reset_epoch;
+	ret->rarp_seq = device->desired->rarp_seq;
+	ret->quarantine = text;
+}
+
+int quarantine_enter(struct device *device)
+{
+	char how[64], text[160];
+	Bh__Desired stopped;
+	int r;
+
+	snprintf(text, sizeof(text), "memory manager: %s (message %llu) %s", name_input(device->mark),
+		(unsigned long long)device->mark->what, blame_describe(device->mark, how, sizeof(how)));
+	log_device(LOG_ERR, device->config->name,
+		"quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
+		"the core dumps (coredumpctl list bulkhead-memory)",
+		text, device->memory->proc->guest, device->config->name);
+	if (*device->desired->quarantine)
+		return 0;
+	fill(device, text, &stopped);
+	r = record_write_desired(device->record, &stopped);
+	if (r < 0)
+		return r;
+	bh__desired__free_unpacked(device->desired, NULL);
+	device->desired = NULL;
+	return record_read_desired(device->record, &device->desired);
+}
+
+const char *quarantine_text(const struct device *device)
+{
+	return *device->desired->quarantine ? device->desired->quarantine : device->observed->quarantine;
+}
+
+static void clear_ledger_mark(const struct device *device)
+{
+	const struct blame_mark none = { 0 };
+
+	if (device->ledger_fd >= 0 && pwrite(device->ledger_fd, &none, sizeof(none),
+		offsetof(struct ledger_header, blame)) != sizeof(none))
+		log_device(LOG_ERR, device->config->name, "the mark in the ledger cannot be removed");
+}
+
+static void release(struct device *device)
+{
+	log_device(LOG_NOTICE, device->config->name, "released from quarantine (%s)", quarantine_text(device));
+	clear_ledger_mark(device);
+	*device->mark = (struct blame_mark){ 0 };
+	if (*device->desired->quarantine)
+		device->released = device->desired->generation;
+	if (*device->observed->quarantine)
+		*device->observed->quarantine = '\0';
+	if (device->observed->generation) {
+		device->observed->generation++; /* for the frontend to look at */
+		(void)record_write_observed(device->record, device->observed);
+	}
+	device->wake = true;
+	records_answer_workers(device);
+	records_answer_frontend(device->memory);
+}
+
+int handle_release_device(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	Bh__ReleaseDeviceReply reply = BH__RELEASE_DEVICE_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+	struct memory *memory = context;
+	struct device *device = NULL;
+
+	for (size_t i = 0; i < memory->n_devices; i++)
+		if (strcmp(memory->devices[i].config->name, msg->release_device->device) == 0)
+			device = &memory->devices[i];
+	if (!device)
+		return -ENODEV;
+	reply.released = quarantine_text(device)[0] != '\0';
+	if (reply.released)
+		release(device);
+	body.body_case = BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY;
+	body.release_device_reply = &reply;
+	bus_request_reply(request, &body);
+	return 0;
+}
