@@ -18,6 +18,7 @@
 
 #define LISTEN_FDS_START 3
 #define START_USEC 90000000ULL /* from its start to its first sign of life */
+#define ABORT_USEC 1000000 /* to come from SIGABRT to an end */
 
 static int pidfd_open_(pid_t pid)
 {
@@ -152,8 +153,16 @@ static int on_watchdog(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct child *child = data;
 
+	if (child->aborted) {
+		child_kill(child, SIGKILL);
+		return 0;
+	}
 	log_error("%s (pid %d) gives no sign of life: it is killed, and started again", child->title, child->pid);
-	child_kill(child, SIGKILL);
+	/* it may still say what it hangs in */
+	child_kill(child, SIGABRT);
+	child->aborted = true;
+	(void)sd_event_source_set_time_relative(child->watchdog, ABORT_USEC);
+	(void)sd_event_source_set_enabled(child->watchdog, SD_EVENT_ONESHOT);
 	return 0;
 }
 
@@ -163,6 +172,7 @@ void child_heard(struct child *child, uint64_t usec)
 
 	if (usec == 0 || child->pid == 0)
 		return;
+	child->aborted = false;
 	if (!child->watchdog &&
 		sd_event_add_time_relative(event, &child->watchdog, CLOCK_MONOTONIC, usec, 0, on_watchdog,
 			child) < 0)

@@ -25,6 +25,7 @@ struct child {
 	sd_event_source *source;   /* its end */
 	sd_event_source *timer;    /* its next start */
 	sd_event_source *watchdog; /* its next sign of life is due */
+	bool aborted;              /* it was told to abort, since none came */
 	struct store store;
 	bool was_ready;            /* once, in any life: from then on its end is followed by a restart */
 	bool ready;                /* in this life */
