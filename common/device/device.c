@@ -501,6 +501,26 @@ static void free_queues(struct device *device)
 	free(device->queues);
 }
 
+void device_proc_leave(struct proc *proc)
+{
+	struct device *device = proc->data;
+
+	if (!device)
+		return;
+	if (device->ledger.header)
+		note_leaving(device);
+	if (device->queues && device->ops->pause)
+		device->ops->pause(device);
+	free_queues(device);
+	if (device->core->serves && device->ops->close)
+		device->ops->close(device);
+	inflight_apply(device, NULL, -1);
+	if (device->ledger.header)
+		ledger_close(&device->ledger);
+	/* before guest memory is unmapped, which takes its time */
+	turn_give(&device->core->turn);
+}
+
 void device_proc_stop(struct proc *proc)
 {
 	struct device *device = proc->data;
@@ -509,18 +529,6 @@ void device_proc_stop(struct proc *proc)
 	if (!device)
 		return;
 	core = device->core;
-	if (device->ledger.header)
-		note_leaving(device);
-	if (device->queues && device->ops->pause)
-		device->ops->pause(device);
-	free_queues(device);
-	if (core->serves && device->ops->close)
-		device->ops->close(device);
-	inflight_apply(device, NULL, -1);
-	if (device->ledger.header)
-		ledger_close(&device->ledger);
-	/* before guest memory is unmapped, which takes its time */
-	turn_give(&core->turn);
 	map_free(device->map);
 	bus_client_free(core->bus);
 	record_close(core->record);

@@ -101,6 +101,8 @@ struct device {
 
 /** device_proc_start() - a struct proc_role's start() for a worker of this device */
 int device_proc_start(struct proc *proc, const struct device_ops *ops);
+/** device_proc_leave(), device_proc_stop() - its leave() and stop() */
+void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
 
 /** device_thread_begin() - first call of the device's i-th thread that touches rings (i < 64): waits until a

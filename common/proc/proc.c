@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include "base/blame.h"
 #include "base/check.h"
@@ -25,6 +26,14 @@
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
 #include "proc/late-unmap.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define LOOKS_FOR_LEAKS true
+#elif defined(__has_feature)
+#define LOOKS_FOR_LEAKS __has_feature(address_sanitizer)
+#else
+#define LOOKS_FOR_LEAKS false
+#endif
 
 struct arguments {
 	const char *instance;
@@ -227,6 +236,10 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 		r = set_up(&proc, &args, guest);
 	if (r >= 0)
 		r = run(&proc);
+	if (role->leave)
+		role->leave(&proc);
+	if (role->leave && !LOOKS_FOR_LEAKS)
+		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	if (role->stop)
 		role->stop(&proc);
 	fdstore_close_rest();

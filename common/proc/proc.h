@@ -27,7 +27,10 @@ struct proc_role {
 	/** start() - take what is needed; called once, before the loop. The role calls proc_ready() itself,
 	 * there or later. Errors: 0 | negative errno (already logged): the process ends with status 1. */
 	int (*start)(struct proc *proc);
-	/** stop() - the loop has ended: release; may be NULL */
+	/** leave() - the loop has ended: finish what is in hand, and let go of what a successor waits for. The
+	 * process is over after that: what is left is the kernel's to take down, which does it faster. May be NULL. */
+	void (*leave)(struct proc *proc);
+	/** stop() - release; may be NULL. After a leave() only where leaks are looked for. */
 	void (*stop)(struct proc *proc);
 	/** drop_rights() is done by the skeleton between start() and the loop: all capabilities but these */
 	const int *keep_caps;  /* CAP_*, ends with -1; NULL = none */

@@ -9,6 +9,7 @@ static const struct proc_role role = {
 	.name = "net",
 	.per_device = true,
 	.start = start,
+	.leave = device_proc_leave,
 	.stop = device_proc_stop,
 };
 
