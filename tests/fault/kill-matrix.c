@@ -127,7 +127,11 @@ static int act_disconnect(struct world *w)
 
 static int act_restart(struct world *w)
 {
-	return world_check(w);
+	int e = world_move(w, 8);
+
+	if (!e)
+		e = world_change(w);
+	return e ? e : world_move(w, 8);
 }
 
 static const struct phase phases[] = {

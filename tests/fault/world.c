@@ -14,6 +14,7 @@
 #define LOG "/tests/data/messages/qemu72-tp-tap22.log"
 #define WAIT_MS 10000
 #define INFLIGHT_RING 256
+#define N_ROLES 3
 
 static const struct suite_device device = { .name = "net0", .backend = "echo" };
 
@@ -29,9 +30,14 @@ int world_fail(struct world *w, int e, const char *what)
 
 /* --- the product --- */
 
+static const char *const roles[] = { "frontend", "memory", "net" };
+
 static bool belongs(const char *role, const char *wanted)
 {
-	return !strcmp(wanted, "all") || !strcmp(role, wanted);
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (!strcmp(role, roles[i]))
+			return !strcmp(wanted, "all") || !strcmp(role, wanted);
+	return false;
 }
 
 size_t world_pids(const struct world *w, const char *role, pid_t *ret_pids, size_t max)
@@ -48,15 +54,14 @@ size_t world_pids(const struct world *w, const char *role, pid_t *ret_pids, size
 
 int world_wait(struct world *w)
 {
-	static const char *const roles[] = { "frontend", "memory", "net" };
 	pid_t pids[SUITE_MAX_PROCESSES];
 
 	for (int ms = 0; ms < WAIT_MS; ms++) {
 		size_t n = 0;
 
-		for (size_t i = 0; i < 3; i++)
+		for (size_t i = 0; i < N_ROLES; i++)
 			n += world_pids(w, roles[i], pids, SUITE_MAX_PROCESSES) == 1;
-		if (n == 3)
+		if (n == N_ROLES)
 			return 0;
 		poll(NULL, 0, 1);
 	}

@@ -221,12 +221,33 @@ static bool descends(pid_t pid, pid_t from)
 	return false;
 }
 
+/* "(late-unmap)", which shares a worker's program and memory, goes by the name that it gave itself */
+static bool helper_of(pid_t pid, char *ret_role, size_t n)
+{
+	char path[64], name[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(name, sizeof(name), f) || name[0] != '(')
+		name[0] = 0;
+	fclose(f);
+	name[strcspn(name, "\n")] = 0;
+	if (name[0])
+		snprintf(ret_role, n, "%.30s", name);
+	return name[0];
+}
+
 static void role_of(pid_t pid, char *ret_role, size_t n)
 {
 	char path[64], program[256];
 	const char *base;
 	ssize_t len;
 
+	if (helper_of(pid, ret_role, n))
+		return;
 	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
 	len = readlink(path, program, sizeof(program) - 1);
 	program[len < 0 ? 0 : len] = 0;
