@@ -48,6 +48,7 @@ static void fill_ring_state(struct device *device, const Bh__Ring *ring, Bh__Rin
 	ret->index = ring->index;
 	ret->running = device->queues[ring->index].vq != NULL;
 	ret->position = position_of(device, ring);
+	ret->start_id = ring->start_id;
 	if (state->error) {
 		ret->error = (char *)state->error;
 		ret->error_start_id = state->error_start_id;

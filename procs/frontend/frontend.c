@@ -27,6 +27,8 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 		session_refused(data, answer->generation);
 		return;
 	}
+	if (answer)
+		session_heard_positions(data, answer->worker_gone, answer->rings, answer->n_rings);
 	/* stale: memory has this generation already; the one before was lost on its way back to us */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }

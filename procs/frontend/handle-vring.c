@@ -3,9 +3,11 @@
  * size, addresses or memory waits for them, and is as free to change as a stopped one until then. What is
  * wrong with addresses is said at once where memory and size are known, and by the worker in any case.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/check.h"
 #include "requests.h"
 
 #define NUM(x) ((unsigned long long)(x))
@@ -15,7 +17,7 @@ static bool packed(const Bh__Desired *desired)
 	return has_bit(desired->features, F_RING_PACKED);
 }
 
-static const Bh__RingState *ring_state(const struct session *session, uint32_t index)
+static Bh__RingState *ring_state(const struct session *session, uint32_t index)
 {
 	for (size_t i = 0; i < session->observed->n_rings; i++)
 		if (session->observed->rings[i]->index == index)
@@ -29,6 +31,26 @@ static bool failed(const struct session *session, const Bh__Ring *ring)
 	const Bh__RingState *state = ring_state(session, ring->index);
 
 	return state && *state->error && state->error_start_id == ring->start_id;
+}
+
+void vring_heard_position(struct session *session, const Bh__RingState *heard)
+{
+	Bh__Observed *observed = session->observed;
+	Bh__RingState *state = ring_state(session, heard->index);
+
+	if (!state) {
+		Bh__RingState **list = reallocarray(observed->rings, observed->n_rings + 1,
+			sizeof(Bh__RingState *));
+
+		check(list);
+		observed->rings = list;
+		state = list[observed->n_rings++] = malloc(sizeof(*state));
+		check(state);
+		bh__ring_state__init(state);
+		state->index = heard->index;
+	}
+	state->position = heard->position;
+	state->start_id = heard->start_id;
 }
 
 bool vring_runs(const struct session *session, const Bh__Ring *ring)
@@ -53,7 +75,8 @@ void vring_settle(struct session *session, bool late)
 		Bh__Ring *ring = session->desired->rings[i];
 		const Bh__RingState *state = ring_state(session, ring->index);
 
-		if (state && !ring->started && ring->start_id)
+		if (state && !ring->started && ring->start_id &&
+			(state->start_id == ring->start_id || !state->start_id))
 			ring->position = state->position;
 	}
 }

@@ -41,6 +41,7 @@ enum phase {
 /** enum purpose - what a commit is for */
 enum purpose {
 	FOR_MESSAGE,   /* the message in work */
+	FOR_ANSWER,    /* the message in work is to be answered without the worker */
 	FOR_UNDO,      /* the message in work was committed, and could not be put in force */
 	FOR_VMM,       /* a VMM came or went */
 };
@@ -80,6 +81,8 @@ struct session {
 	enum purpose purpose;
 	Bh__Desired *next;          /* what is being committed */
 	Bh__Desired *before;        /* what was in force before msg; or NULL */
+	bool worker_gone;           /* there was none at the last commit */
+	bool waited_in_vain;        /* for one that was gone, and has not come back since */
 	bool commit_late;           /* memory does not answer; said once */
 	struct log_limit limit;     /* of what the VMM does wrong */
 	struct log_limit comings;   /* of VMMs that come and go */
@@ -103,6 +106,11 @@ void session_refused(struct session *session, uint64_t generation);
 
 /** session_memory_back() - memory was away, and now has this generation of the desired half */
 void session_memory_back(struct session *session, uint64_t generation);
+
+/** session_heard_positions() - what memory says of the worker when it answers a commit, before the answer itself
+ * @rings: stopped rings, by the ledger; borrowed */
+void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings,
+	size_t n);
 
 /** session_committed() - the answer to a commit
  * @error:   0 | negative errno: -ECONNRESET and -ETIMEDOUT leave open whether it was done

@@ -99,9 +99,16 @@ static void put_in_force(struct session *session)
 
 static void look_at_worker(struct session *session);
 
+static void give_up_waiting(struct session *session);
+
+/* A VMM asks for one ring after the other: that the worker is gone is found out only once. */
 static void await_worker(struct session *session)
 {
 	session->phase = PHASE_WAIT;
+	if (session->worker_gone && session->waited_in_vain && session->row->owes != REPLY_NONE) {
+		give_up_waiting(session);
+		return;
+	}
 	session_set_timer(session, WAIT_USEC);
 	look_at_worker(session);
 }
@@ -115,6 +122,11 @@ static void after_commit(struct session *session)
 			await_worker(session);
 		else
 			finish(session);
+		break;
+	case FOR_ANSWER:
+		session->waited_in_vain = session->worker_gone;
+		vring_settle(session, true);
+		finish(session);
 		break;
 	case FOR_UNDO:
 		finish(session);
@@ -158,6 +170,19 @@ static void refused(struct session *session, const char *why)
 		finish(session);
 	}
 	work_run(session);
+}
+
+void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings,
+	size_t n)
+{
+	session->worker_gone = worker_gone;
+	if (!worker_gone)
+		session->waited_in_vain = false;
+	/* a worker that has stopped the ring knows better */
+	if (session->observed->applied >= session->desired->generation)
+		return;
+	for (size_t i = 0; i < n; i++)
+		vring_heard_position(session, rings[i]);
 }
 
 void session_committed(struct session *session, int error, const char *why)
@@ -225,17 +250,20 @@ void work_observed(struct session *session)
 	blame_unset();
 }
 
+/* The memory manager is asked once more: what it says now is newer than anything we know, and a worker that
+ * comes after that begins with a ring that is stopped. */
 static void give_up_waiting(struct session *session)
 {
-	session->phase = PHASE_IDLE;
 	if (session->row->owes == REPLY_NONE) {
+		session->phase = PHASE_IDLE;
 		session_refuse(session, "the worker has not put it in force within %llu s", WAIT_USEC / 1000000);
-	} else {
-		session_log(session, "message %s of the VMM is answered as things last stood: the worker is away",
-			session->row->name);
-		vring_settle(session, true);
+		finish(session);
+		return;
 	}
-	finish(session);
+	session_log(session, "message %s of the VMM is answered by the ledger: the worker is away",
+		session->row->name);
+	session->next = desired_next(session->desired);
+	work_commit(session, FOR_ANSWER);
 }
 
 void work_timeout(struct session *session)

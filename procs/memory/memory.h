@@ -21,6 +21,8 @@ enum role {
 	ROLE_CTL = 1 << 2,
 };
 
+#define RINGS_MAX 256
+
 /** struct device - what is remembered of one device */
 struct device {
 	struct memory *memory;
@@ -108,6 +110,11 @@ void links_close(struct peer *peer);
 /* ledgers.c */
 /** ledgers_get() - the device's ledger file of at least this size, made if need be; borrowed */
 int ledgers_get(struct device *device, uint64_t n_bytes);
+
+/* positions.c */
+/** positions_fill() - whether the worker is gone, and where the rings stand that the VMM has stopped; borrowed
+ * until the next call */
+void positions_fill(const struct device *device, Bh__CommitDesiredReply *reply);
 
 /* status.c */
 int handle_get_status(void *context, struct bus_request *request, const Bh__Envelope *msg);

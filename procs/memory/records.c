@@ -16,8 +16,6 @@
 #include "fd/fdstore.h"
 #include "regions.h"
 
-#define RINGS_MAX 256
-
 static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
 {
 	size_t n = protobuf_c_message_get_packed_size(msg);
@@ -211,6 +209,7 @@ static void answer_commit(struct bus_request *request, const struct device *devi
 	reply.refused = refused;
 	reply.stale = stale;
 	reply.quarantined = quarantine_is_ours(device);
+	positions_fill(device, &reply);
 	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
 	body.commit_desired_reply = &reply;
 	bus_request_reply(request, &body);
