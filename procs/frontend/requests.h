@@ -81,6 +81,7 @@ bool vring_runs(const struct session *session, const Bh__Ring *ring);
 
 /** vring_any_runs() - the first of those, or NULL */
 const Bh__Ring *vring_any_runs(const struct session *session);
+
 /** vring_heard_position() - where a ring stands by the ledger, for as long as the worker does not say more */
 void vring_heard_position(struct session *session, const Bh__RingState *heard);
 

@@ -348,19 +348,7 @@ int suite_same(struct suite *s)
 	return 0;
 }
 
-int suite_kill(struct suite *s, const char *role)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
-
-	for (size_t i = 0; i < n; i++) {
-		if (!strcmp(all[i].role, role))
-			return kill(all[i].pid, SIGKILL) ? -errno : 0;
-	}
-	return say(s, -ESRCH, "no process", role);
-}
-
-int suite_kill_worker(struct suite *s, const char *device)
+static pid_t find(const struct suite *s, const char *role, const char *device)
 {
 	struct suite_process all[SUITE_MAX_PROCESSES];
 	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
@@ -368,10 +356,68 @@ int suite_kill_worker(struct suite *s, const char *device)
 	for (size_t i = 0; i < n; i++) {
 		const char *of = strrchr(all[i].instance, ':');
 
-		if (!strcmp(all[i].role, "net") && !strcmp(of ? of + 1 : all[i].instance, device))
-			return kill(all[i].pid, SIGKILL) ? -errno : 0;
+		if (!strcmp(all[i].role, role) && (!device || (of && !strcmp(of + 1, device))))
+			return all[i].pid;
 	}
-	return say(s, -ESRCH, "no worker of", device);
+	return -1;
+}
+
+static int kill_one(struct suite *s, const char *role, const char *device)
+{
+	pid_t pid = find(s, role, device);
+
+	if (pid < 0)
+		return say(s, -ESRCH, "no process", device ? device : role);
+	return kill(pid, SIGKILL) ? -errno : 0;
+}
+
+int suite_kill(struct suite *s, const char *role)
+{
+	return kill_one(s, role, NULL);
+}
+
+int suite_kill_worker(struct suite *s, const char *device)
+{
+	return kill_one(s, "net", device);
+}
+
+static bool runs(pid_t pid)
+{
+	char path[64], line[512], state = 'X';
+	const char *end;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	end = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
+	if (end)
+		state = end[2];
+	fclose(f);
+	return state != 'Z' && state != 'X';
+}
+
+int suite_kill_for_good(struct suite *s, const char *role, const char *device)
+{
+	pid_t pid = find(s, role, device);
+	int ms = 0;
+
+	if (pid < 0)
+		return say(s, -ESRCH, "no process", role);
+	if (kill(s->pid, SIGSTOP) < 0 || kill(pid, SIGKILL) < 0)
+		return say(s, -errno, "kill", role);
+	for (; runs(pid) && ms < STOP_MS; ms += 5) {
+		struct timespec tick = { 0, 5000000 };
+
+		nanosleep(&tick, NULL);
+	}
+	return ms < STOP_MS ? 0 : say(s, -ETIMEDOUT, "still there", role);
+}
+
+void suite_go_on(struct suite *s)
+{
+	kill(s->pid, SIGCONT);
 }
 
 static char *read_log(const struct suite *s)
@@ -509,6 +555,7 @@ int suite_stop(struct suite *s)
 	if (s->pid <= 0)
 		return 0;
 	kill(s->pid, s->peer ? SIGINT : SIGTERM);
+	suite_go_on(s);
 	e = wait_end(s, &status);
 	s->pid = 0;
 	if (!e && !s->peer && (!WIFEXITED(status) || WEXITSTATUS(status))) {

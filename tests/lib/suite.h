@@ -70,6 +70,10 @@ int suite_kill_worker(struct suite *s, const char *device);
 int suite_kill_all(struct suite *s);
 /* the product again, after suite_kill_all(): it knows nothing of its former life */
 int suite_start_again(struct suite *s);
+/* SIGKILL to one process (device NULL: any of that role), which stays dead: nobody restarts it ... */
+int suite_kill_for_good(struct suite *s, const char *role, const char *device);
+/* ... until now */
+void suite_go_on(struct suite *s);
 /* true once `text` stands in the product's output */
 bool suite_logged(const struct suite *s, const char *text);
 
