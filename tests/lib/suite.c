@@ -316,6 +316,51 @@ static size_t open_fds(const struct suite *s)
 	return count;
 }
 
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* without the number that tells two of a kind apart, and without the test's own pid in a name */
+static char *kind_of(const char *path)
+{
+	char target[300];
+	ssize_t len = readlink(path, target, sizeof(target) - 1);
+
+	target[len < 0 ? 0 : len] = 0;
+	if (!strncmp(target, "socket:", 7) || !strncmp(target, "pipe:", 5))
+		*strchr(target, ':') = 0;
+	return strdup(target);
+}
+
+char *suite_held(const struct suite *s)
+{
+	char path[600], *kinds[4096], *text = calloc(1, 1 << 18);
+	struct dirent *entry;
+	size_t n = 0, at = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", s->pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)) && n < sizeof(kinds) / sizeof(kinds[0])) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", s->pid, entry->d_name);
+		if (entry->d_name[0] != '.')
+			kinds[n++] = kind_of(path);
+	}
+	if (dir)
+		closedir(dir);
+	qsort(kinds, n, sizeof(*kinds), by_text);
+	for (size_t i = 0, same = 1; text && i < n; i++, same++) {
+		if (i + 1 < n && !strcmp(kinds[i], kinds[i + 1]))
+			continue;
+		at += (size_t)snprintf(text + at, (1 << 18) - at, "%zu x %s\n", same, kinds[i]);
+		same = 0;
+	}
+	while (n)
+		free(kinds[--n]);
+	return text;
+}
+
 void suite_remember(struct suite *s)
 {
 	s->n_before = suite_processes(s, s->before, SUITE_MAX_PROCESSES);

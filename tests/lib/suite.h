@@ -62,6 +62,11 @@ void suite_remember(struct suite *s);
 int suite_same(struct suite *s);
 /* waits until no more descriptors are open than then: -EMFILE if they do not go */
 int suite_no_leak(struct suite *s);
+/*
+ * What the launcher holds open, its store for the others included: each kind ("memfd:guest", "eventfd" ...) once a
+ * line with its count, sorted; malloc'ed.
+ */
+char *suite_held(const struct suite *s);
 /* SIGKILL to the first process of that role */
 int suite_kill(struct suite *s, const char *role);
 /* SIGKILL to the worker of a device */
