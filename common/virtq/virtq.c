@@ -162,6 +162,10 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 
 	if (unlikely(vq->error))
 		return -VIRTQ_E_BROKEN;
+	if (unlikely(map_poisoned(vq->map))) {
+		forget_window(vq);
+		return ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+	}
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
@@ -274,7 +278,7 @@ bool virtq_kick_on(struct virtq *vq)
 	bool more = vq->packed ? packed_kick_on(vq) : split_kick_on(vq);
 
 	blame_unset();
-	return more || vq->again_parsed < vq->n_again;
+	return more || vq->again_parsed < vq->n_again || (unlikely(map_poisoned(vq->map)) && !vq->error);
 }
 
 const char *virtq_error(const struct virtq *vq)

@@ -25,7 +25,8 @@
 #define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
 
 enum {
-	VIRTQ_E_BROKEN = 1,   /* the driver broke the ring itself: stop it; virtq_error() says how */
+	VIRTQ_E_BROKEN = 1,   /* the driver broke the ring itself, or the VMM its memory: stop it; virtq_error() says
+	                       * how */
 	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
 	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
 	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */

@@ -335,6 +335,34 @@ START_TEST(test_file_cut_short_after_mapping_kills_nothing)
 }
 END_TEST
 
+/* A file that nobody can seal, cut short while a ring's thread reads frames from it: the device says that the
+ * ring has failed, and its process lives on. */
+START_TEST(test_file_that_cannot_be_sealed_is_cut_short_under_a_ring)
+{
+	struct vu_region region = { 4096 * MIB, 4 * MIB, UINT64_C(0x10000000000), 0 };
+	int fd = memfd_create("unsealed", MFD_CLOEXEC);
+	uint8_t frame[200];
+
+	if (rig.peer)
+		return;
+	ck_assert_int_eq(ftruncate(fd, (off_t)region.size), 0);
+	open_plain(SLOTS);
+	ck_assert_int_eq(guest_adopt_region(&n.g, &region, fd), 0);
+	rig_ok(vu_add_mem_reg(&n.c, &region, fd), n.c.why);
+	pump_from_second_region(20);
+	rig_ok(net_stop_ring(&n, 1), n.why);
+	net_frame_make(frame, sizeof(frame), 1);
+	for (int i = 0; i < 8; i++)
+		rig_ok(net_send(&n, 0, frame, sizeof(frame)), n.why);
+	ck_assert_int_eq(ftruncate(fd, 0), 0);
+	rig_ok(net_start_ring(&n, 1), n.why);
+	rig_ok(ring_wait_err(&n.rings[1], 5000), "no word of what has happened");
+	rig_ok(vu_get_features(&n.c), n.c.why);
+	vu_close(&n.c); /* nothing of this guest can be touched any more */
+	rig_check_net0();
+}
+END_TEST
+
 static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "memory");
@@ -352,6 +380,7 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_buffer_in_a_region_removed_fails_alone);
 	tcase_add_test(tc, test_table_set_again_while_rings_run);
 	tcase_add_test(tc, test_file_cut_short_after_mapping_kills_nothing);
+	tcase_add_test(tc, test_file_that_cannot_be_sealed_is_cut_short_under_a_ring);
 }
 
 int main(void)
