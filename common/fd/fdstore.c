@@ -6,11 +6,14 @@
 #include "fd/fdstore.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/address.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 
@@ -127,6 +130,71 @@ int fdstore_push(const char *name, int fd)
 	note_dropped(name);
 	log_warning("cannot store the descriptor '%s': %s", name, strerror(-r));
 	return r;
+}
+
+/* --- A connection, stored as soon as it is there --- */
+
+/** struct parcel - a message to the service manager, ready but for the descriptor */
+struct parcel {
+	char text[512];
+	struct iovec iov;
+	struct msghdr hdr;
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+};
+
+static void parcel_fill(struct parcel *parcel, const char *name)
+{
+	struct cmsghdr *cmsg;
+
+	*parcel = (struct parcel){ .iov.iov_base = parcel->text };
+	parcel->iov.iov_len = (size_t)snprintf(parcel->text, sizeof(parcel->text),
+		"FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	parcel->hdr = (struct msghdr){ .msg_iov = &parcel->iov, .msg_iovlen = 1,
+		.msg_control = parcel->control.buf, .msg_controllen = sizeof(parcel->control.buf) };
+	cmsg = CMSG_FIRSTHDR(&parcel->hdr);
+	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS };
+}
+
+static int manager_connect(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un addr;
+	socklen_t len = sizeof(addr);
+	_cleanup_close_ int fd = -1;
+
+	if (!path || address_fill(&addr, path) < 0)
+		return -ENOENT;
+	if (*path == '@') {
+		addr.sun_path[0] = '\0';
+		len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	}
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, len) < 0)
+		return -errno;
+	return fd_steal(&fd);
+}
+
+int fdstore_accept(int listen_fd, const char *name)
+{
+	_cleanup_close_ int manager = has_room(name) ? manager_connect() : -ENOSPC;
+	struct parcel parcel;
+	int fd;
+
+	parcel_fill(&parcel, name);
+	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	/* who dies here, and only here, loses a connection: no system call stands between these two */
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&parcel.hdr)), &fd, sizeof(fd));
+	if (manager >= 0 && sendmsg(manager, &parcel.hdr, MSG_NOSIGNAL) >= 0)
+		(void)note_kept(name);
+	else if (manager != -ENOSPC)
+		(void)fdstore_push(name, fd);
+	return fd;
 }
 
 int fdstore_remove(const char *name)

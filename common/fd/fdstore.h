@@ -31,6 +31,10 @@ const char *fdstore_next(const char *prefix);
  * full, which one line says, and this one is not kept | other negative errno */
 int fdstore_push(const char *name, int fd);
 
+/** fdstore_accept() - the next connection of a listening socket, stored under a name by the very next system
+ * call; non-blocking, the caller's | negative errno. Where the store is full it is not kept. */
+int fdstore_accept(int listen_fd, const char *name);
+
 /** fdstore_remove() - drop all of that name */
 int fdstore_remove(const char *name);
 

@@ -142,15 +142,12 @@ static void begin(struct session *session)
 	work_commit(session, FOR_VMM);
 }
 
-void session_attach(struct session *session, int fd)
+/* The connection is in the fd store. */
+static void attach(struct session *session, int fd)
 {
-	char name[64];
-
 	session->conn_fd = fd;
 	session->peer_pid = peer_of(fd);
 	session->connect_tries = 0;
-	store_name(name, sizeof(name), "conn", session);
-	(void)fdstore_push(name, fd);
 	if (watch_connection(session) < 0) {
 		close_connection(session);
 		return;
@@ -161,29 +158,48 @@ void session_attach(struct session *session, int fd)
 	begin(session);
 }
 
+void session_attach(struct session *session, int fd)
+{
+	char name[64];
+
+	store_name(name, sizeof(name), "conn", session);
+	(void)fdstore_push(name, fd);
+	attach(session, fd);
+}
+
 /* --- Waiting for a VMM --- */
+
+static void accept_vmm(struct session *session)
+{
+	char name[64];
+	int fd;
+
+	store_name(name, sizeof(name), "conn", session);
+	fd = fdstore_accept(session->listen_fd, name);
+	if (fd >= 0)
+		attach(session, fd);
+}
+
+static void send_away(struct session *session)
+{
+	_cleanup_close_ int fd = accept4(session->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd >= 0)
+		session_log(session, "a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
+			"device of its own",
+			(int)peer_of(fd), (int)session->peer_pid);
+}
 
 static int on_listen(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
 {
 	struct session *session = data;
-	int fd;
 
-	/* the one that goes is seen to first; the one that comes waits in the queue */
-	if (session->conn_fd >= 0 && wire_hung_up(session->conn_fd)) {
-		accept_others(session, false);
-		return 0;
-	}
-	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
-		return 0;
-	if (session->conn_fd < 0) {
-		session_attach(session, fd);
-		return 0;
-	}
-	session_log(session,
-		"a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a device of its own",
-		(int)peer_of(fd), (int)session->peer_pid);
-	fd_close(fd);
+	if (session->conn_fd < 0)
+		accept_vmm(session);
+	else if (wire_hung_up(session->conn_fd))
+		accept_others(session, false); /* who goes is seen to first; who comes waits in the queue */
+	else
+		send_away(session);
 	return 0;
 }
 

@@ -26,7 +26,7 @@
 /** struct call - the last one that a thread began */
 struct call {
 	pid_t tid;
-	uint32_t nr;
+	uint32_t nr, last;
 };
 
 struct tracer {
@@ -113,9 +113,10 @@ static bool on_syscall(struct tracer *t, pid_t tid)
 		return false;
 	call = &t->calls[tid % CALLS];
 	if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
-		*call = (struct call){ tid, (uint32_t)info.entry.nr };
+		*call = (struct call){ tid, (uint32_t)info.entry.nr, call->tid == tid ? call->nr : 0 };
 	if (++t->report.n_steps < t->plan.kill_at)
 		return false;
+	t->report.last = call->last;
 	t->report.before = info.op == PTRACE_SYSCALL_INFO_ENTRY;
 	kill_all(t, tid, call->tid == tid ? call->nr : UINT32_MAX);
 	return true;
