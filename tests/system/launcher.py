@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.caller import Caller
 from bulkhead_test.netns import Netns
 from bulkhead_test.process import Process, alive, kill_and_wait
 from bulkhead_test.qemu import NetDevice, Qemu
@@ -192,6 +193,23 @@ def passed_connection(current):
     ours, passed = socket.socketpair(socket.AF_UNIX)
     for line in with_passed(current, passed, lambda: Line(current, ours)):
         line.check()
+
+
+@case('launcher-socket', 60)
+def listens(current):
+    """Nobody finds the socket gone, whatever is killed or replaced."""
+    product = Bulkhead(current, [echo(current)])
+    caller = Caller(product.guests['vm'][0].socket)
+    try:
+        for _ in range(10):
+            product.kill('frontend')
+            hand_over(product)
+            product.kill('frontend', signal.SIGTERM)
+    finally:
+        met = caller.end()
+    assert list(met) == ['accepted'], f'{met}'
+    current.note(f'{met["accepted"]} connections')
+    Line(current, product.guests['vm'][0].socket).check()
 
 
 @case('launcher-killed', 60)

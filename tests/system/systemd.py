@@ -1,23 +1,22 @@
 #!/usr/bin/env python3
 """The units under a real systemd: each process as its own user, and a restart of one is a restart of one."""
 
-import collections
 import os
 import socket
 import struct
 import sys
-import threading
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
+from bulkhead_test.caller import Caller
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
 GET_FEATURES = 1
+STORM = 12
 ECHO = '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n'
 
 
@@ -66,32 +65,6 @@ def units(current):
     assert 'device net0: net, echo' in status, status
 
 
-class Caller:
-    """Connects again and again, and remembers what it met."""
-
-    def __init__(self, path):
-        self.path = path
-        self.met = collections.Counter()
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self):
-        while not self.ended.is_set():
-            with socket.socket(socket.AF_UNIX) as line:
-                try:
-                    line.connect(self.path)
-                    self.met['accepted'] += 1
-                except OSError as error:
-                    self.met[str(error)] += 1
-            time.sleep(0.0005)
-
-    def end(self):
-        self.ended.set()
-        self.thread.join()
-        return self.met
-
-
 @case('systemd-socket', 120)
 def listens(current):
     """systemd listens: nobody finds the socket gone, whatever is restarted; the end of the target ends it."""
@@ -123,6 +96,38 @@ def listens(current):
         line.settimeout(20)
         line.connect(path)
         ask_features(line)
+
+
+def restarts(system, unit):
+    return int(system.run('systemctl', 'show', '-p', 'NRestarts', '--value', unit))
+
+
+@case('systemd-storm', 180)
+def storm(current):
+    """Neither kills as fast as they can be nor a time of failed starts leave a unit dead."""
+    system = Systemd(current, ECHO)
+    system.all_there()
+    path = system.path('/run/vm1/net0.sock')
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(60)
+        line.connect(path)
+        features = ask_features(line)
+        for role, unit in UNITS.items():
+            for _ in range(STORM):
+                system.run('systemctl', 'kill', '--signal=KILL', unit)
+            system.all_there()
+            assert ask_features(line) == features, f'after a storm on {role}'
+        config = system.path('/etc/bulkhead/vm1.conf')
+        with open(config, 'w', encoding='ascii') as file:
+            file.write('nonsense\n')
+        before = {unit: restarts(system, unit) for unit in UNITS.values()}
+        system.run('systemctl', 'kill', '--signal=KILL', *before)
+        wait_until(lambda: all(restarts(system, unit) > before[unit] + STORM for unit in before),
+                   'every unit has tried again and again', 60)
+        with open(config, 'w', encoding='ascii') as file:
+            file.write(ECHO)
+        system.all_there()
+        assert ask_features(line) == features, 'after starts that failed'
 
 
 @case('systemd-guest', 300)
