@@ -4,7 +4,8 @@
  * what must be, the ledger says how far the rings had come.
  *
  * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch, report) costs
- * threads and is opened when the guest is served already.
+ * threads and is opened when the guest is served already. What is kept comes through the link, so that the worker
+ * attaches while it has rights; what others wrote, record and ledger, is read without.
  */
 #include "device/core.h"
 
@@ -295,16 +296,20 @@ int device_take_kept(struct device *device, const char *name)
 static int attach(struct device *device)
 {
 	struct device_core *core = device->core;
+
+	vault_attachment_deinit(&core->attachment);
+	return vault_attach(core->vault,
+		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_bytes), &core->attachment);
+}
+
+static int open_record(struct device *device)
+{
+	struct device_core *core = device->core;
 	Bh__Observed *observed = NULL;
 	struct stat st;
 	int r;
 
 	core->record = record_close(core->record);
-	vault_attachment_deinit(&core->attachment);
-	r = vault_attach(core->vault,
-		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_bytes), &core->attachment);
-	if (r < 0)
-		return r;
 	if (fstat(core->attachment.record_fd, &st) < 0)
 		return -errno;
 	core->record_inode = st.st_ino;
@@ -426,16 +431,18 @@ static void note_leaving(struct device *device)
 	device->ledger.header->left_ns = now_ns();
 }
 
-/* Our turn: from the host resource to the first report. */
+static int open_host(struct device *device)
+{
+	device->core->serves = true;
+	return device->ops->open ? device->ops->open(device) : 0;
+}
+
+/* Our turn, and the host resource is there: up to the first report. */
 static int serve(struct device *device)
 {
 	const struct device_ops *ops = device->ops;
 	int r;
 
-	device->core->serves = true;
-	r = ops->open ? ops->open(device) : 0;
-	if (r < 0)
-		return r;
 	if ((r = start_step("ledger", open_ledger(device))) < 0 ||
 		(r = start_step("queues", make_queues(device))) < 0 ||
 		(r = start_step("device", ops->begin ? ops->begin(device) : 0)) < 0)
@@ -448,7 +455,8 @@ static void on_turn(void *data)
 	struct device *device = data;
 
 	log_notice("the former instance is gone: serving in its place");
-	if (start_step("memory manager", attach(device)) < 0 || serve(device) < 0)
+	if (start_step("memory manager", attach(device)) < 0 || start_step("record", open_record(device)) < 0 ||
+		open_host(device) < 0 || serve(device) < 0)
 		sd_event_exit(device->event, 1);
 }
 
@@ -466,7 +474,7 @@ static int stand_by(struct device *device)
 	return turn_wait(&device->core->turn, device->event, on_turn, device);
 }
 
-int device_proc_start(struct proc *proc, const struct device_ops *ops)
+int device_proc_open(struct proc *proc, const struct device_ops *ops)
 {
 	struct device *device = device_new(proc, ops);
 	int r;
@@ -475,17 +483,25 @@ int device_proc_start(struct proc *proc, const struct device_ops *ops)
 	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||
 		(r = start_step("ledger", turn_open(&device->core->turn,
-			device->core->attachment.ledger_fd))) < 0 ||
+			device->core->attachment.ledger_fd))) < 0)
+		return r;
+	return turn_take(&device->core->turn) ? open_host(device) : 0;
+}
+
+int device_proc_start(struct proc *proc)
+{
+	struct device *device = proc->data;
+	struct device_core *core = device->core;
+	int r;
+
+	if ((r = start_step("record", open_record(device))) < 0 ||
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
 		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0)
 		return r;
-	r = start_step("memory manager", vault_watch(device->core->vault, device->event, on_memory_back, device));
+	r = start_step("memory manager", vault_watch(core->vault, device->event, on_memory_back, device));
 	if (r < 0)
 		return r;
-	if (turn_take(&device->core->turn))
-		r = serve(device);
-	else
-		r = start_step("standing by", stand_by(device));
+	r = core->serves ? serve(device) : start_step("standing by", stand_by(device));
 	return r < 0 ? r : start_step("bus endpoint", open_bus(device));
 }
 

@@ -53,7 +53,8 @@ struct device_ops {
 	uint32_t state_bytes;    /* of device->state: lives in the ledger, survives the process */
 
 	/** open() - take the host resource, fill device->offer. Kept descriptors are taken with
-	 * device_take_kept(). The ledger is not there yet. Errors: negative errno, already logged. */
+	 * device_take_kept(). The ledger is not there yet. No thread may be started: rights are dropped behind it. An
+	 * instance that stood by has none: it takes what was kept. Errors: negative errno, already logged. */
 	int (*open)(struct device *device);
 	/** begin() - ledger and state are there (zero when new); last step before the first record */
 	int (*begin)(struct device *device);
@@ -99,9 +100,10 @@ struct device {
 	struct device_core *core;    /* device.c's own */
 };
 
-/** device_proc_start() - a struct proc_role's start() for a worker of this device */
-int device_proc_start(struct proc *proc, const struct device_ops *ops);
-/** device_proc_leave(), device_proc_stop() - its leave() and stop() */
+/** device_proc_open() - a struct proc_role's open() for a worker of this device */
+int device_proc_open(struct proc *proc, const struct device_ops *ops);
+/** device_proc_start(), device_proc_leave(), device_proc_stop() - its start(), leave() and stop() */
+int device_proc_start(struct proc *proc);
 void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
 

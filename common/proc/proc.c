@@ -1,7 +1,7 @@
 /*
- * A process starts in steps, and its rights only fall: descriptors handed over are taken, the role takes
- * what else it needs, then capabilities are dropped, and only then is the first hostile byte read: the
- * loop has not run before.
+ * A process starts in steps, and its rights only fall: descriptors handed over are taken, the role opens
+ * what it needs rights for, then capabilities are dropped, and only then is the first thread started (each
+ * thread has rights of its own) and the first hostile byte read.
  */
 #include "proc/proc.h"
 
@@ -152,22 +152,32 @@ static int make_loop(struct proc *proc)
 	return r < 0 ? r : 0;
 }
 
-static void drop_rights(const struct proc_role *role)
+/* The second process for the memory comes after: what it runs lies in memory that we can write. */
+static int drop_rights(const struct proc_role *role)
 {
+	int r;
+
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (const int *cap = role->keep_caps; cap && *cap >= 0; cap++)
 		if (capng_have_capability(CAPNG_PERMITTED, (unsigned int)*cap))
 			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned int)*cap);
-	(void)capng_apply(CAPNG_SELECT_CAPS);
+	r = capng_apply(CAPNG_SELECT_CAPS);
+	if (r < 0) {
+		log_error("the capabilities cannot be dropped (libcap-ng says %d)", r);
+		return -EPERM;
+	}
+	if (role->per_device)
+		late_unmap();
+	return 0;
 }
 
 static int run(struct proc *proc)
 {
-	int r = proc->role->start(proc);
+	const struct proc_role *role = proc->role;
+	int r = role->open ? role->open(proc) : 0;
 
-	if (r < 0)
+	if (r < 0 || (r = drop_rights(role)) < 0 || (r = role->start(proc)) < 0)
 		return r;
-	drop_rights(proc->role);
 	r = sd_event_loop(proc->event);
 	if (r < 0)
 		log_error("the event loop failed: %s", strerror(-r));
@@ -225,8 +235,6 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	r = fdstore_init();
 	if (r < 0)
 		log_error("cannot take over the descriptors of the service manager: %s", strerror(-r));
-	if (role->per_device)
-		late_unmap();
 	backoff_begin();
 	if (r >= 0)
 		r = blame_install();

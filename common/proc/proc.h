@@ -24,7 +24,10 @@ struct proc {
 struct proc_role {
 	const char *name;      /* "frontend", "memory", "net" */
 	bool per_device;       /* the instance names a device */
-	/** start() - take what is needed; called once, before the loop. The role calls proc_ready() itself,
+	/** open() - take what rights are needed for; may be NULL. It starts no thread, which would keep its rights,
+	 * and reads nothing that a guest or a VMM wrote. Errors: as start(). */
+	int (*open)(struct proc *proc);
+	/** start() - all else; without rights, called once, before the loop. The role calls proc_ready() itself,
 	 * there or later. Errors: 0 | negative errno (already logged): the process ends with status 1. */
 	int (*start)(struct proc *proc);
 	/** leave() - the loop has ended: finish what is in hand, and let go of what a successor waits for. The
@@ -32,7 +35,7 @@ struct proc_role {
 	void (*leave)(struct proc *proc);
 	/** stop() - release; may be NULL. After a leave() only where leaks are looked for. */
 	void (*stop)(struct proc *proc);
-	/** drop_rights() is done by the skeleton between start() and the loop: all capabilities but these */
+	/** drop_rights() is done by the skeleton between open() and start(): all capabilities but these */
 	const int *keep_caps;  /* CAP_*, ends with -1; NULL = none */
 };
 

@@ -194,15 +194,23 @@ static int open_bus(struct frontend *frontend)
 	return r;
 }
 
-int frontend_start(struct proc *proc)
+/* The sockets: their directories and group are the operator's choice, which may take rights. */
+int frontend_open(struct proc *proc)
 {
 	struct frontend *frontend = calloc(1, sizeof(*frontend));
-	int r;
 
 	check(frontend);
 	proc->data = frontend;
 	frontend->proc = proc;
-	if ((r = open_sessions(frontend)) < 0 || (r = open_bus(frontend)) < 0)
+	return open_sessions(frontend);
+}
+
+int frontend_start(struct proc *proc)
+{
+	struct frontend *frontend = proc->data;
+	int r = open_bus(frontend);
+
+	if (r < 0)
 		return r;
 	sd_event_source_set_enabled(frontend->retry, SD_EVENT_OFF);
 	fdstore_drop_rest();

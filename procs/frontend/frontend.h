@@ -17,5 +17,6 @@ struct frontend {
 	struct marks *marks;
 };
 
+int frontend_open(struct proc *proc);
 int frontend_start(struct proc *proc);
 void frontend_stop(struct proc *proc);

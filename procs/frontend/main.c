@@ -2,6 +2,7 @@
 
 static const struct proc_role role = {
 	.name = "frontend",
+	.open = frontend_open,
 	.start = frontend_start,
 	.stop = frontend_stop,
 };

@@ -1,14 +1,15 @@
 #include "net.h"
 
-static int start(struct proc *proc)
+static int open(struct proc *proc)
 {
-	return device_proc_start(proc, &net_ops);
+	return device_proc_open(proc, &net_ops);
 }
 
 static const struct proc_role role = {
 	.name = "net",
 	.per_device = true,
-	.start = start,
+	.open = open,
+	.start = device_proc_start,
 	.leave = device_proc_leave,
 	.stop = device_proc_stop,
 };

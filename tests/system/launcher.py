@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The launcher keeps what systemd keeps: stores, watchdog, restarts; and it can be replaced while it does so."""
 
+import grp
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.caller import Caller
 from bulkhead_test.netns import Netns
-from bulkhead_test.process import Process, alive, kill_and_wait
+from bulkhead_test.process import Process, alive, descendants, kill_and_wait
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.tcp import MIB, Transfer
@@ -255,6 +256,45 @@ def upgrade(current):
     assert product.ctl('upgrade', 'vm:net0', check=False) == '', 'a bad program is not tried'
     assert len(set(product.pids()) - before) == 1, 'the frontend alone is another one'
     line.check()
+
+
+def rights(pid):
+    """{thread: its effective and permitted capabilities} of a process."""
+    found = {}
+    for task in Path(f'/proc/{pid}/task').iterdir():
+        lines = dict(line.split(':\t', 1) for line in (task / 'status').read_text().splitlines())
+        found[f'{lines["Name"]} {task.name}'] = int(lines['CapEff'], 16) | int(lines['CapPrm'], 16)
+    return found
+
+
+@case('launcher-rights', 90)
+def no_rights(current):
+    """Started by root, no thread of any process keeps what opening the TAP and giving the socket away took."""
+    netns = Netns(current)
+    netns.add_tap(user=65534)
+    group = grp.getgrgid(65534)
+    devices = [Device(socket=str(current.dir / 'net0.sock'), socket_group=group.gr_name),
+               Device(name='net1', socket=str(current.dir / 'net1.sock'), backend='null', standby=True)]
+    product = Bulkhead(current, devices, netns)
+
+    def check_all():
+        product.process.wait_output('is served')
+        wait_until(lambda: len([entry for entry in product.status()['guests'][0]['processes'] if entry['pid']]) == 5,
+                   'all five processes are there')
+        found = {}
+        for pid in descendants(product.pid):
+            found.update(rights(pid))
+        assert len(found) > 15, f'their threads as well: {found}'
+        keeping = {name: hex(caps) for name, caps in found.items() if caps}
+        assert not keeping, f'threads with capabilities: {keeping}'
+    check_all()
+    assert os.stat(devices[0].socket).st_gid == group.gr_gid
+    for role in ('memory', 'frontend'):
+        product.kill(role)
+        check_all()
+    for pid in product.processes()['bulkhead-net']:
+        kill_and_wait(pid)
+    check_all()
 
 
 STORING = f'''#!/usr/bin/env python3

@@ -43,8 +43,11 @@ class Netns:
     def ip(self, *args, check=True):
         return self.run('ip', *args, check=check)
 
-    def add_tap(self, name='tap0', addresses=('10.77.0.1/24', 'fd77::1/64'), queue_pairs=1, mtu=None):
+    def add_tap(self, name='tap0', addresses=('10.77.0.1/24', 'fd77::1/64'), queue_pairs=1, mtu=None,
+                user=None):
         options = ['mode', 'tap', 'vnet_hdr'] + (['multi_queue'] if queue_pairs > 1 else [])
+        if user is not None:
+            options += ['user', user]
         self.ip('tuntap', 'add', 'dev', name, *options)
         self.set_up(name, addresses, mtu)
         return name
