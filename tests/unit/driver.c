@@ -72,6 +72,15 @@ void driver_init(struct driver *d, struct memory *m, uint64_t at, uint32_t size,
 	d->avail_wrap = d->used_wrap = true;
 }
 
+void driver_begin_at(struct driver *d, uint16_t index)
+{
+	if (d->packed)
+		return;
+	d->avail_idx = d->used_idx = d->kicked_at = index;
+	*((uint16_t *)(void *)(d->m->mem + d->avail) + 1) = index;
+	*((uint16_t *)(void *)(d->m->mem + d->used) + 1) = index;
+}
+
 void driver_deinit(struct driver *d)
 {
 	free(d->next);

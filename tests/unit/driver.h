@@ -67,6 +67,8 @@ struct driver {
 
 /** driver_init() - an empty ring at guest address `at`; ring_bytes() of memory */
 void driver_init(struct driver *d, struct memory *m, uint64_t at, uint32_t size, bool packed);
+/** driver_begin_at() - split: as if so many chains had passed already */
+void driver_begin_at(struct driver *d, uint16_t index);
 void driver_deinit(struct driver *d);
 /** driver_copy() - the same driver over (already copied) other memory */
 void driver_copy(struct driver *to, const struct driver *from, struct memory *m);
