@@ -101,7 +101,7 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 		return;
 	}
 	if (record->desired)
-		session_memory_back(session, record->desired->generation);
+		session_memory_back(session, record->desired->generation, session->asked);
 	session_observed(session, observed);
 	session_released(session, record->released);
 }
@@ -132,6 +132,8 @@ static void watch(struct frontend *frontend)
 		bh__seen__init(&seen[i]);
 		seen[i].device = frontend->sessions[i].config->name;
 		seen[i].generation = frontend->sessions[i].seen;
+		frontend->sessions[i].asked =
+			frontend->sessions[i].desired ? frontend->sessions[i].desired->generation : 0;
 		list[i] = &seen[i];
 	}
 	request.n_seen = frontend->n_sessions;

@@ -320,10 +320,9 @@ void session_observed(struct session *session, Bh__Observed *observed)
 	work_observed(session);
 }
 
-void session_memory_back(struct session *session, uint64_t generation)
+void session_memory_back(struct session *session, uint64_t generation, uint64_t asked)
 {
-	if (session->phase == PHASE_LOADING || generation >= session->desired->generation ||
-		!session->desired->connected)
+	if (session->phase == PHASE_LOADING || generation >= asked || !session->desired->connected)
 		return;
 	session->lost = true;
 	work_run(session);

@@ -55,6 +55,7 @@ struct session {
 	Bh__Desired *desired;       /* as committed; NULL while loading */
 	Bh__Observed *observed;     /* as last heard; NULL while loading */
 	uint64_t seen;              /* observed's generation, as the memory manager that is there counts it */
+	uint64_t asked;             /* desired's generation when the watch that runs was begun; 0 while loading */
 	struct replay replay;
 
 	int listen_fd;              /* server mode */
@@ -104,8 +105,10 @@ void session_released(struct session *session, uint64_t generation);
 /** session_refused() - memory puts nothing more in force, and has this generation, which says why */
 void session_refused(struct session *session, uint64_t generation);
 
-/** session_memory_back() - memory was away, and now has this generation of the desired half */
-void session_memory_back(struct session *session, uint64_t generation);
+/** session_memory_back() - memory was away, and had this generation of the desired half when it answered
+ * @asked: the generation that was in force when it was asked: less than that is a loss, while what was committed since
+ *         may have overtaken the answer */
+void session_memory_back(struct session *session, uint64_t generation, uint64_t asked);
 
 /** session_heard_positions() - what memory says of the worker when it answers a commit, before the answer itself
  * @rings: stopped rings, by the ledger; borrowed */

@@ -439,10 +439,12 @@ START_TEST(test_memory_that_forgot_ends_the_session)
 {
 	char byte;
 
-	session_memory_back(&s, s.desired->generation);
+	session_memory_back(&s, s.desired->generation, s.desired->generation);
+	/* asked before the last commit, and answered before it, but heard after it */
+	session_memory_back(&s, s.desired->generation - 1, s.desired->generation - 1);
 	turn();
 	ck_assert_ptr_null(committing);
-	session_memory_back(&s, s.desired->generation - 1);
+	session_memory_back(&s, s.desired->generation - 1, s.desired->generation);
 	turn();
 	ck_assert(committing && !committing->connected);
 	ck_assert_int_eq(recv(vmm, &byte, 1, 0), 0);
