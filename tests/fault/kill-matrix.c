@@ -338,7 +338,7 @@ int main(int argc, char **argv)
 	bool failed = false;
 	int number = 0;
 
-	if (world_open(&w)) {
+	if (world_open(&w, NULL)) {
 		printf("Bail out! %s\n", w.why);
 		return 1;
 	}

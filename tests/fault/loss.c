@@ -1,144 +1,189 @@
 /*
- * Numbered frames through an echo device whose worker is ended again and again: killed, or told to end as a restart, a
- * reload or an upgrade does. What is planned loses no frame and repeats none; a kill at most the batch in hand.
+ * Numbered frames, through an echo device and through a TAP with a mirror behind it, while the worker is killed,
+ * ended in good order, and upgraded: what came back is counted. A planned restart loses and repeats nothing; a
+ * kill at most the batch in hand.
+ *
+ *	loss [echo|tap]
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "suite.h"
-#include "traffic.h"
+#include "mirror.h"
+#include "world.h"
 
-#define ENDS 100
-#define FRAMES 2048
-#define FRAME_BYTES 200
-#define BATCH 64	/* chains that a worker takes in one turn at most */
-#define LINE_WORKER 4	/* of the launcher's lock file */
-#define LIVES_MS 20	/* at least, so that most of them serve */
+#define TIMES 100
+#define BATCH 64	/* frames that a worker has in hand at most */
+#define FRAMES 256	/* of a run; the end comes within one */
+#define WITHIN_US 5000
 
-static const struct {
-	const char *name;
-	int signal;
-	uint64_t features;
-} cases[] = {
-	{ "planned, split", SIGTERM, 0 },
-	{ "planned, packed", SIGTERM, VU_BIT(VU_F_PACKED) },
-	{ "killed, split", SIGKILL, 0 },
-	{ "killed, packed", SIGKILL, VU_BIT(VU_F_PACKED) },
+enum way { WAY_KILL, WAY_END, WAY_UPGRADE };
+
+static const char *const ways[] = { "SIGKILL", "SIGTERM", "bulkheadctl upgrade" };
+
+/** struct count - of one way in one ring layout */
+struct count {
+	uint64_t n_sent, n_lost, n_repeated;
+	uint64_t most_lost, most_repeated; /* over one end of the worker */
 };
 
-static pid_t worker(const struct suite *s)
-{
-	char path[160];
-	long pid = 0;
-	FILE *f;
+/* --- one end of the worker, in the midst of frames --- */
 
-	snprintf(path, sizeof(path), "%s/run/guest/lock", s->dir);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	for (int i = 0; i <= LINE_WORKER; i++)
-		if (fscanf(f, "%ld", &pid) != 1)
-			pid = 0;
-	fclose(f);
-	return (pid_t)pid;
+static void upgrade(const struct world *w)
+{
+	char program[512], run[128];
+
+	snprintf(program, sizeof(program), "%s/procs/ctl/bulkheadctl", getenv("BULKHEAD_BUILD"));
+	snprintf(run, sizeof(run), "--runtime-dir=%s/run", w->suite.dir);
+	if (!freopen("/dev/null", "w", stdout))
+		_exit(1);
+	execl(program, "bulkheadctl", run, "upgrade", "guest:net0", (char *)NULL);
+	_exit(1);
 }
 
-static void nap(unsigned int ms)
+static pid_t begin_end(const struct world *w, enum way way, pid_t worker)
 {
-	struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	useconds_t wait_us = (useconds_t)(random() % WITHIN_US);
+	pid_t pid;
 
-	nanosleep(&pause, NULL);
-}
-
-/* A process of its own: it ends each worker once, and counts. */
-static pid_t start_ender(const struct suite *s, int signal, uint32_t *n_ended)
-{
-	pid_t pid = fork(), last = 0, now;
-
+	fflush(NULL);
+	pid = fork();
 	if (pid)
 		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	while (*n_ended < ENDS) {
-		nap(LIVES_MS + (unsigned int)random() % LIVES_MS);
-		now = worker(s);
-		if (now <= 0 || now == last || kill(now, signal) < 0)
-			continue;
-		last = now;
-		__atomic_add_fetch(n_ended, 1, __ATOMIC_RELAXED);
-	}
-	_exit(0);
+	usleep(wait_us);
+	if (way == WAY_UPGRADE)
+		upgrade(w);
+	_exit(kill(worker, way == WAY_KILL ? SIGKILL : SIGTERM) < 0);
 }
 
-static int move(struct traffic *t, struct net *n, const uint32_t *n_ended)
+static pid_t worker_of(const struct world *w)
 {
-	int e = 0;
+	pid_t pids[SUITE_MAX_PROCESSES];
 
-	while (!e && __atomic_load_n(n_ended, __ATOMIC_RELAXED) < ENDS)
-		e = traffic_run(t, n, FRAMES, FRAME_BYTES);
-	return e ? e : traffic_run(t, n, FRAMES, FRAME_BYTES);
+	return world_pids(w, "net", pids, SUITE_MAX_PROCESSES) == 1 ? pids[0] : 0;
 }
 
-static int run(struct suite *s, size_t i, struct traffic *t, char *why, size_t n_why)
+static int end_once(struct world *w, enum way way)
 {
-	struct net_profile profile = { .features = cases[i].features };
-	uint32_t *n_ended = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct net n;
-	pid_t ender;
-	int e = net_open(&n, suite_socket(s, "net0"), &profile);
+	pid_t worker, ender;
+	int status = 0, e = world_wait(w);
+	bool ended = false;
 
-	if (!e) {
-		ender = start_ender(s, cases[i].signal, n_ended);
-		e = move(t, &n, n_ended);
-		kill(ender, SIGKILL);
-		waitpid(ender, NULL, 0);
+	if (e)
+		return e;
+	worker = worker_of(w);
+	ender = begin_end(w, way, worker);
+	do {
+		e = world_move(w, FRAMES);
+		ended = ended || waitpid(ender, &status, e ? 0 : WNOHANG) == ender;
+	} while (!e && !(ended && worker_of(w) && worker_of(w) != worker));
+	if (!e && (!WIFEXITED(status) || WEXITSTATUS(status)))
+		e = world_fail(w, -ECHILD, "the end of the worker");
+	/* through every process: the next end finds a worker that serves */
+	if (!e)
+		e = world_change(w);
+	return e ? e : world_move(w, FRAMES);
+}
+
+static void add(struct count *count, const struct traffic *now, const struct traffic *before)
+{
+	uint64_t lost = now->n_lost - before->n_lost, repeated = now->n_repeated - before->n_repeated;
+
+	count->n_sent += now->n_sent - before->n_sent;
+	count->n_lost += lost;
+	count->n_repeated += repeated;
+	count->most_lost = lost > count->most_lost ? lost : count->most_lost;
+	count->most_repeated = repeated > count->most_repeated ? repeated : count->most_repeated;
+}
+
+/* --- counting --- */
+
+static int count_way(struct world *w, enum way way, enum vmm vmm, struct count *count)
+{
+	int e = world_connect(w, vmm);
+
+	*count = (struct count){ 0 };
+	for (int i = 0; !e && i < TIMES / 2; i++) {
+		struct traffic before = w->traffic;
+
+		e = end_once(w, way);
+		add(count, &w->traffic, &before);
 	}
-	snprintf(why, n_why, "%s", n.why);
-	net_close(&n);
-	munmap(n_ended, 4096);
 	return e;
 }
 
-static bool within(size_t i, const struct traffic *t)
+static bool is_good(enum way way, const struct count *count)
 {
-	uint64_t most = cases[i].signal == SIGKILL ? (uint64_t)BATCH * ENDS : 0;
+	uint64_t bound = way == WAY_KILL ? BATCH : 0;
 
-	return t->n_lost <= most && t->n_repeated <= most;
+	return count->most_lost <= bound && count->most_repeated <= bound;
 }
 
-int main(void)
+static bool report(int number, const struct world *w, enum way way, enum vmm vmm, int e,
+		   const struct count *count)
 {
-	static const struct suite_device devices[] = { { .name = "net0", .backend = "echo" } };
-	const size_t n_cases = sizeof(cases) / sizeof(cases[0]);
-	bool failed = false;
+	bool good = !e && is_good(way, count);
 
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("1..%zu\n", n_cases);
-	for (size_t i = 0; i < n_cases; i++) {
-		struct traffic t = { 0 };
-		char why[256] = "";
-		struct suite s;
-		int e = suite_start(&s, devices, 1);
+	printf("%s %d - %s, %s, %d times %s: %lu frames sent, %lu lost (at most %lu at once), "
+	       "%lu repeated (at most %lu)%s%s\n", good ? "ok" : "not ok", number, w->device.backend,
+	       vmm == VMM_SPLIT ? "split" : "packed", TIMES / 2, ways[way], count->n_sent, count->n_lost,
+	       count->most_lost, count->n_repeated, count->most_repeated, e ? ": " : "", e ? w->why : "");
+	fflush(stdout);
+	return good;
+}
 
-		if (!e)
-			e = suite_wait_ready(&s);
-		if (!e)
-			e = run(&s, i, &t, why, sizeof(why));
-		if (suite_stop(&s) && !e)
-			e = -ECHILD;
-		failed |= e || !within(i, &t);
-		printf("%s %zu - %s, %d times: %llu frames, %llu lost, %llu repeated\n", e || !within(i, &t) ? "not ok" : "ok",
-			i + 1, cases[i].name, ENDS, (unsigned long long)t.n_sent, (unsigned long long)t.n_lost,
-			(unsigned long long)t.n_repeated);
-		if (e)
-			printf("# %s: %s %s\n", strerror(e < 0 ? -e : EPROTO), why, s.why);
+static bool count_backend(const struct suite_device *device, int *number)
+{
+	static struct world w;
+	struct count count;
+	bool good = true;
+
+	if (world_open(&w, device)) {
+		printf("Bail out! %s\n", w.why);
+		return false;
 	}
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	for (enum way way = WAY_KILL; way <= WAY_UPGRADE; way++)
+		for (enum vmm vmm = VMM_SPLIT; vmm <= VMM_PACKED; vmm++) {
+			int e = count_way(&w, way, vmm, &count);
+
+			good &= report(++*number, &w, way, vmm, e, &count);
+			if (e && world_renew(&w))
+				printf("Bail out! the product does not start anew: %s\n", w.why);
+		}
+	if (world_close(&w)) {
+		printf("Bail out! at the end: %s\n", w.why);
+		return false;
+	}
+	return good;
+}
+
+int main(int argc, char **argv)
+{
+	struct suite_device echo = { .backend = "echo" };
+	struct suite_device tap = { .backend = "tap", .tap = MIRROR_TAP };
+	bool both = argc < 2, good = true;
+	int number = 0, e;
+	pid_t mirror;
+
+	srandom((unsigned int)getpid());
+	if (both || !strcmp(argv[1], "echo"))
+		good &= count_backend(&echo, &number);
+	if (both || !strcmp(argv[1], "tap")) {
+		e = mirror_open(&mirror);
+		if (e) {
+			good &= e == -EPERM || e == -ENOENT;
+			printf("%s %d - tap # SKIP no TAP can be made: %s\n", good ? "ok" : "not ok", ++number,
+			       strerror(-e));
+		} else {
+			good &= count_backend(&tap, &number);
+			mirror_close(mirror);
+		}
+	}
+	printf("1..%d\n", number);
+	return !good;
 }

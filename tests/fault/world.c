@@ -16,7 +16,6 @@
 #define INFLIGHT_RING 256
 #define N_ROLES 3
 
-static const struct suite_device device = { .name = "net0", .backend = "echo" };
 
 int world_fail(struct world *w, int e, const char *what)
 {
@@ -70,7 +69,7 @@ int world_wait(struct world *w)
 
 static int start(struct world *w)
 {
-	int e = suite_start(&w->suite, &device, 1);
+	int e = suite_start(&w->suite, &w->device, 1);
 
 	if (e) {
 		snprintf(w->why, sizeof(w->why), "%.290s", w->suite.why);
@@ -82,12 +81,15 @@ static int start(struct world *w)
 	return world_wait(w);
 }
 
-int world_open(struct world *w)
+int world_open(struct world *w, const struct suite_device *device)
 {
+	static const struct suite_device echo = { .backend = "echo" };
 	char path[512];
 	int n;
 
 	memset(w, 0, sizeof(*w));
+	w->device = device ? *device : echo;
+	w->device.name = "net0";
 	snprintf(path, sizeof(path), "%s" LOG, getenv("BULKHEAD_SOURCE"));
 	n = log_read(path, w->events, LOG_MAX_EVENTS);
 	if (n < 0)

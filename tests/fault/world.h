@@ -2,7 +2,7 @@
 #define TESTS_FAULT_WORLD_H
 
 /*
- * The product with one echo device and a VMM on it, both kept over many kills; and the question that
+ * The product with one device and a VMM on it, both kept over many kills; and the question that
  * is asked after each: has the VMM noticed?
  */
 
@@ -13,6 +13,7 @@
 enum vmm { VMM_NONE, VMM_LOGGED, VMM_SPLIT, VMM_PACKED };
 
 struct world {
+	struct suite_device device;
 	struct suite suite;
 	struct replay vm;
 	enum vmm kind;		/* who is connected */
@@ -27,7 +28,8 @@ struct world {
 
 /* All return 0 or a negative errno, and then `why` tells. */
 
-int world_open(struct world *w);
+/* device: a backend that sends every frame back, NULL for echo; its name is net0 */
+int world_open(struct world *w, const struct suite_device *device);
 int world_close(struct world *w);
 /* after a failure: everything anew; the product's output is kept */
 int world_renew(struct world *w);

@@ -1,0 +1,183 @@
+/*
+ * Each process is killed again and again under a VMM whose frames flow; afterwards nothing may be left of those
+ * that are gone: the others, and the launcher with its fd stores, have as many descriptors as before and no more
+ * memory, and there are no more files.
+ *
+ *	restarts [PROCESS]		300 times, with BULKHEAD_FULL=1 10,000 times
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "world.h"
+
+#define TIMES 300
+#define TIMES_FULL 10000
+#define WARM 30			/* restarts before the first look: caches and arenas have their size then */
+#define SETTLE_MS 5000
+#define GROWN_MAX_KIB 512	/* what an arena may grow by; 10,000 leaks of 64 bytes are more */
+#define N_WHO 4
+
+static const char *const who[N_WHO] = { "launcher", "frontend", "memory", "net" };
+
+/** struct look - what there is of everything */
+struct look {
+	size_t n_fds[N_WHO], n_files;
+	long rss_kib[N_WHO];
+};
+
+/* --- looking --- */
+
+static size_t n_entries(const char *path)
+{
+	DIR *dir = opendir(path);
+	size_t n = 0;
+
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
+static long rss_of(pid_t pid)
+{
+	char path[64], line[256];
+	long kib = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "RssAnon: %ld", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib;
+}
+
+static size_t n_files;
+
+static int count_file(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)path, (void)st, (void)type, (void)at;
+	n_files++;
+	return 0;
+}
+
+static void look(const struct world *w, struct look *ret)
+{
+	*ret = (struct look){ 0 };
+	for (size_t i = 0; i < N_WHO; i++) {
+		char path[64];
+		pid_t pid = w->suite.pid;
+
+		if (i && world_pids(w, who[i], &pid, 1) != 1)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+		ret->n_fds[i] = n_entries(path);
+		ret->rss_kib[i] = rss_of(pid);
+	}
+	n_files = 0;
+	nftw(w->suite.dir, count_file, 16, FTW_PHYS);
+	ret->n_files = n_files;
+}
+
+static bool same_counts(const struct look *a, const struct look *b)
+{
+	return !memcmp(a->n_fds, b->n_fds, sizeof(a->n_fds)) && a->n_files == b->n_files;
+}
+
+/* what a process still holds of one that has just gone, it soon lets go of */
+static void look_settled(const struct world *w, const struct look *before, struct look *ret)
+{
+	for (int ms = 0; ms < SETTLE_MS; ms += 20) {
+		look(w, ret);
+		if (same_counts(before, ret))
+			return;
+		poll(NULL, 0, 20);
+	}
+}
+
+/* --- restarting --- */
+
+static int restart(struct world *w, const char *role, uint32_t times)
+{
+	int e = 0;
+
+	for (uint32_t i = 0; !e && i < times; i++) {
+		pid_t pid;
+
+		e = world_wait(w);
+		if (e || world_pids(w, role, &pid, 1) != 1)
+			break;
+		kill(pid, SIGKILL);
+		e = world_move(w, 4);
+		if (!e)
+			e = world_change(w);
+	}
+	return e ? e : world_wait(w);
+}
+
+/* the process that was killed is a new one each time: its memory tells nothing */
+static bool grew(const struct look *before, const struct look *after, const char *role)
+{
+	for (size_t i = 0; i < N_WHO; i++)
+		if (strcmp(who[i], role) != 0 &&
+		    after->rss_kib[i] > before->rss_kib[i] + GROWN_MAX_KIB)
+			return true;
+	return false;
+}
+
+static bool try_role(int number, struct world *w, const char *role, uint32_t times)
+{
+	struct look before, after;
+	int e = world_connect(w, VMM_SPLIT);
+	bool good;
+
+	if (!e)
+		e = restart(w, role, WARM);
+	look(w, &before);
+	look_settled(w, &before, &before);
+	if (!e)
+		e = restart(w, role, times);
+	look_settled(w, &before, &after);
+	good = !e && same_counts(&before, &after) && !grew(&before, &after, role);
+	printf("%s %d - %u restarts of %s%s%s\n", good ? "ok" : "not ok", number, times, role, e ? ": " : "",
+	       e ? w->why : "");
+	for (size_t i = 0; i < N_WHO; i++)
+		printf("#   %-8s descriptors %zu, then %zu; memory %ld KiB, then %ld\n", who[i],
+		       before.n_fds[i], after.n_fds[i], before.rss_kib[i], after.rss_kib[i]);
+	printf("#   files %zu, then %zu\n", before.n_files, after.n_files);
+	fflush(stdout);
+	if (e && world_renew(w))
+		printf("Bail out! the product does not start anew: %s\n", w->why);
+	return good;
+}
+
+int main(int argc, char **argv)
+{
+	static struct world w;
+	uint32_t times = getenv("BULKHEAD_FULL") ? TIMES_FULL : TIMES;
+	bool good = true;
+	int number = 0;
+
+	if (world_open(&w, NULL)) {
+		printf("Bail out! %s\n", w.why);
+		return 1;
+	}
+	for (size_t i = 1; i < N_WHO; i++)
+		if (argc < 2 || !strcmp(argv[1], who[i]))
+			good &= try_role(++number, &w, who[i], times);
+	printf("1..%d\n", number);
+	if (world_close(&w)) {
+		printf("Bail out! at the end: %s\n", w.why);
+		return 1;
+	}
+	return !good;
+}
