@@ -2,6 +2,8 @@
 #include "query.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <systemd/sd-event.h>
 
 #include "base/check.h"
@@ -9,11 +11,11 @@
 #include "bus/bus.h"
 
 struct query {
-	sd_event *event;
 	query_fn fn;          /* for a status */
 	void *data;
 	bool released;        /* of a release */
 	int error;
+	bool answered;
 };
 
 static void on_reply(void *data, int error, const Bh__Envelope *reply)
@@ -25,26 +27,44 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 		query->fn(reply->get_status_reply, query->data);
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY)
 		query->released = reply->release_device_reply->released;
-	sd_event_exit(query->event, 0);
+	query->answered = true;
+}
+
+/* The connection to the guest that was asked last. None is taken down: the process ends soon. */
+static struct {
+	char *path;
+	sd_event *event;
+	struct bus_client *client;
+} line;
+
+static int open_line(const char *path)
+{
+	int r = line.event ? 0 : sd_event_new(&line.event);
+
+	if (r < 0 || (line.path && strcmp(line.path, path) == 0))
+		return r;
+	free(line.path);
+	line.path = NULL;
+	r = bus_client_dial(&line.client, line.event, path);
+	if (r < 0)
+		return r;
+	line.path = strdup(path);
+	check(line.path);
+	return 0;
 }
 
 static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
 	Bh__Envelope *body)
 {
 	_cleanup_free_ char *path = NULL;
-	struct bus_client *client = NULL;
 	int r;
 
 	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, guest) >= 0);
-	r = sd_event_new(&query->event);
+	r = open_line(path);
 	if (r >= 0)
-		r = bus_client_dial(&client, query->event, path);
-	if (r >= 0)
-		r = bus_client_call(client, body, timeout_ms, on_reply, query);
-	if (r >= 0)
-		r = sd_event_loop(query->event);
-	bus_client_free(client);
-	sd_event_unref(query->event);
+		r = bus_client_call(line.client, body, timeout_ms, on_reply, query);
+	while (r >= 0 && !query->answered)
+		r = sd_event_run(line.event, UINT64_MAX);
 	return r < 0 ? r : query->error;
 }
 

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "listener.h"
 
 #define RETRY_USEC 20000
 
@@ -219,6 +220,15 @@ int frontend_start(struct proc *proc)
 	watch(frontend);
 	proc_ready(proc);
 	return 0;
+}
+
+void frontend_leave(struct proc *proc)
+{
+	struct frontend *frontend = proc->data;
+
+	for (size_t i = 0; frontend && i < frontend->n_sessions; i++)
+		if (frontend->sessions[i].listen_fd >= 0)
+			listener_leave(frontend->sessions[i].config);
 }
 
 void frontend_stop(struct proc *proc)

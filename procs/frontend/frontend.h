@@ -19,4 +19,5 @@ struct frontend {
 
 int frontend_open(struct proc *proc);
 int frontend_start(struct proc *proc);
+void frontend_leave(struct proc *proc);
 void frontend_stop(struct proc *proc);

@@ -161,11 +161,10 @@ int listener_open(const struct config_device *config)
 	return fd;
 }
 
-void listener_close(const struct config_device *config, int fd)
+void listener_leave(const struct config_device *config)
 {
-	if (fd >= 0 && !fdstore_available())
+	if (!fdstore_available())
 		(void)unlink(config->socket);
-	fd_close(fd);
 }
 
 int listener_connect(const struct config_device *config)

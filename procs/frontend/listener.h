@@ -8,8 +8,8 @@
  * line that says what to do. Returns the descriptor | negative errno. */
 int listener_open(const struct config_device *config);
 
-/** listener_close() - end listening (fd may be -1). Where nothing keeps the socket, its file goes, too. */
-void listener_close(const struct config_device *config, int fd);
+/** listener_leave() - this process listens no more. Where nothing keeps the socket, its file goes. */
+void listener_leave(const struct config_device *config);
 
 /** listener_connect() - to the VMM's socket, without waiting: the descriptor | negative errno */
 int listener_connect(const struct config_device *config);

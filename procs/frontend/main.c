@@ -4,6 +4,7 @@ static const struct proc_role role = {
 	.name = "frontend",
 	.open = frontend_open,
 	.start = frontend_start,
+	.leave = frontend_leave,
 	.stop = frontend_stop,
 };
 

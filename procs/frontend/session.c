@@ -426,7 +426,7 @@ void session_close(struct session *session)
 	sd_event_source_disable_unref(session->defer);
 	work_drop(session);
 	replay_close(&session->replay);
-	listener_close(session->config, session->listen_fd);
+	fd_close(session->listen_fd);
 	fd_close(session->conn_fd);
 	fd_close(session->backend_req_fd);
 	desired_free(session->desired);

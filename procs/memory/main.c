@@ -3,6 +3,7 @@
 static const struct proc_role role = {
 	.name = "memory",
 	.start = memory_start,
+	.leave = memory_leave,
 	.stop = memory_stop,
 };
 

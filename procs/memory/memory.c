@@ -5,8 +5,10 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
@@ -131,6 +133,15 @@ int memory_start(struct proc *proc)
 	fdstore_drop_rest();
 	proc_ready(proc);
 	return 0;
+}
+
+/* Nobody is to wait for an answer where nobody is. */
+void memory_leave(struct proc *proc)
+{
+	_cleanup_free_ char *path = NULL;
+
+	check(asprintf(&path, "%s/ctl.sock", proc->runtime_dir) >= 0);
+	(void)unlink(path);
 }
 
 void memory_stop(struct proc *proc)

@@ -73,6 +73,7 @@ struct memory {
 extern const struct bus_row memory_table[];
 
 int memory_start(struct proc *proc);
+void memory_leave(struct proc *proc);
 void memory_stop(struct proc *proc);
 
 /** memory_device() - by name, if this peer may ask about it: workers about their own only; or NULL */

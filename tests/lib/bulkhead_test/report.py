@@ -22,9 +22,9 @@ from . import env
 _cases = []
 
 # What a process of ours says when it found a fault in itself, and its launcher when it died of one. Whoever is started
-# again at once would hide it otherwise. SIGKILL is what the tests and the watchdog send.
+# again at once would hide it otherwise. SIGKILL is what the tests and the watchdog send; SIGTERM ends who is just starting.
 _FAULT = re.compile(r'.*(ERROR: (Address|Leak)Sanitizer|: runtime error: |(WARNING|FATAL): ThreadSanitizer|impossible: !\(|'
-                    r'was killed by signal (?!9\b)).*')
+                    r'was killed by signal (?!9\b|15\b)).*')
 
 
 class Timeout(BaseException):
