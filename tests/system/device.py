@@ -46,7 +46,8 @@ class Program:
         self.check_gone(pids)
 
     def check_gone(self, pids):
-        assert not [pid for pid in pids if os.path.exists(f'/proc/{pid}')], 'processes are left'
+        # what unmaps a worker's memory goes a moment after the worker
+        wait_until(lambda: not [pid for pid in pids if os.path.exists(f'/proc/{pid}')], 'no process is left')
         assert not list(self.runtime.iterdir()), f'left in its directory: {list(self.runtime.iterdir())}'
 
 

@@ -100,11 +100,14 @@ class Bulkhead:
         return found
 
     def pid_of(self, role):
-        """The process of one role; a name longer than 15 characters is cut by the kernel."""
-        pids = self.processes().get(f'bulkhead-{role}'[:15], [])
-        if len(pids) != 1:
-            raise AssertionError(f'not one process of {role}: {self.processes()}')
-        return pids[0]
+        """The process of one role; a name longer than 15 characters is cut by the kernel.
+
+        A worker's shadow bears its worker's name until it gives itself one.
+        """
+        def only():
+            pids = self.processes().get(f'bulkhead-{role}'[:15], [])
+            return pids[0] if len(pids) == 1 else None
+        return wait_until(only, f'there is one process of {role}', 10, 0.005)
 
     def kill(self, role, number=signal.SIGKILL):
         """Kills a process and waits until another one has taken its place."""
