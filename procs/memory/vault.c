@@ -29,9 +29,15 @@ struct vault {
 	size_t n_named;
 };
 
+/* A dot ends the device's name: one in it is written as what no name has, or "a" would find what "a.b" keeps. */
 static void kept_name(const struct vault *vault, const char *name, char *buf, size_t n)
 {
+	size_t dot = strlen("k.") + strlen(vault->device);
+
 	snprintf(buf, n, "k.%s.%s", vault->device, name);
+	for (size_t i = strlen("k."); i < MIN(dot, n); i++)
+		if (buf[i] == '.')
+			buf[i] = '/';
 }
 
 int vault_open(struct vault **ret_vault, const char *device)

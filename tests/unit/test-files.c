@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "fd/fdstore.h"
 #include "memory/vault.h"
 
 static int notify_fd;
@@ -115,6 +116,51 @@ START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 }
 END_TEST
 
+/* As the service manager would start us with what it was given: one descriptor, under the name it was told. */
+static void come_back_with(int fd)
+{
+	char text[512], *name = NULL, pid[32];
+	ssize_t got;
+
+	while (!name && (got = recv(notify_fd, text, sizeof(text) - 1, 0)) > 0) {
+		text[got] = '\0';
+		name = strstr(text, "FDNAME=");
+	}
+	ck_assert_ptr_nonnull(name);
+	name[strcspn(name, "\n")] = '\0';
+	ck_assert_int_eq(dup2(fd, 3), 3); /* the place of the first one; the test is a process of its own */
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	ck_assert_int_eq(setenv("LISTEN_PID", pid, 1), 0);
+	ck_assert_int_eq(setenv("LISTEN_FDS", "1", 1), 0);
+	ck_assert_int_eq(setenv("LISTEN_FDNAMES", name + strlen("FDNAME="), 1), 0);
+	ck_assert_int_eq(fdstore_init(), 0);
+}
+
+START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
+{
+	static const char *const pairs[][2] = { { "a.b", "a" }, { "a", "a.b" }, { "a.b.c", "a.b" }, { "a-b", "a" },
+		{ "net", "net0" } };
+	struct vault *keeper, *other, *again;
+	const char *name;
+
+	ck_assert_int_eq(vault_open(&keeper, pairs[_i][0]), 0);
+	ck_assert_int_eq(vault_open(&other, pairs[_i][1]), 0);
+	ck_assert_int_eq(vault_open(&again, pairs[_i][0]), 0);
+	ck_assert_int_eq(vault_keep_named(keeper, "tap.0", memfd_create("a", MFD_CLOEXEC)), 0);
+	come_back_with(vault_named(keeper, 0, &name));
+	vault_restore(other);
+	ck_assert_uint_eq(vault_count(other), 0);
+	vault_restore(again);
+	ck_assert_uint_eq(vault_count(again), 1);
+	ck_assert_int_ge(vault_named(again, 0, &name), 0);
+	ck_assert_str_eq(name, "tap.0");
+	vault_close(keeper);
+	vault_close(other);
+	vault_close(again);
+	fdstore_close_rest();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("files");
@@ -125,6 +171,7 @@ int main(void)
 	tcase_add_test(tc, test_the_same_file_has_one_token_and_is_stored_once);
 	tcase_add_test(tc, test_files_of_the_same_content_are_two);
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
+	tcase_add_loop_test(tc, test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
