@@ -123,7 +123,9 @@ static int write_half(struct record_file *file, enum record_half half, uint64_t 
 		return -EACCES;
 	if (n > RECORD_HALF_MAX)
 		return -EMSGSIZE;
-	atomic_store(&slot->generation, 0); /* a reader that still looks here must notice */
+	atomic_store_explicit(&slot->generation, 0, memory_order_relaxed);
+	/* a reader that still looks here and sees a byte of the new must see the zero as well */
+	atomic_thread_fence(memory_order_release);
 	protobuf_c_message_pack(msg, slot->bytes);
 	slot->n_bytes = (uint32_t)n;
 	atomic_store(&slot->generation, generation);
