@@ -22,18 +22,11 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/sanitizer.h"
 #include "build-config.h"
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
 #include "proc/late-unmap.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define LOOKS_FOR_LEAKS true
-#elif defined(__has_feature)
-#define LOOKS_FOR_LEAKS __has_feature(address_sanitizer)
-#else
-#define LOOKS_FOR_LEAKS false
-#endif
 
 struct arguments {
 	const char *instance;
@@ -246,7 +239,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 		r = run(&proc);
 	if (role->leave)
 		role->leave(&proc);
-	if (role->leave && !LOOKS_FOR_LEAKS)
+	if (role->leave && !SANITIZES_ADDRESSES)
 		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	if (role->stop)
 		role->stop(&proc);

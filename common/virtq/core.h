@@ -4,6 +4,7 @@
 
 #include "base/blame.h"
 #include "base/bytes.h"
+#include "base/sanitizer.h"
 #include "virtq/inflight.h"
 #include "virtq/virtq.h"
 
@@ -137,19 +138,10 @@ void virtq_step(void);
 #define step() atomic_signal_fence(memory_order_seq_cst)
 #endif
 
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-#ifdef __SANITIZE_THREAD__
-#define TSAN 1
-#endif
-
 /* Between our store and our load of what the driver stores and loads the other way round. */
 static inline void full_fence(void)
 {
-#ifdef TSAN /* does not know of fences */
+#if SANITIZES_THREADS /* does not know of fences */
 	static atomic_int dummy;
 
 	atomic_fetch_add(&dummy, 1);

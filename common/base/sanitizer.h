@@ -1,0 +1,18 @@
+#pragma once
+
+/* Which sanitizer this is built with, whichever compiler: SANITIZES_ADDRESSES and SANITIZES_THREADS are 0 or 1. */
+#ifdef __has_feature
+#define SANITIZES_ADDRESSES __has_feature(address_sanitizer)
+#define SANITIZES_THREADS __has_feature(thread_sanitizer)
+#else
+#ifdef __SANITIZE_ADDRESS__
+#define SANITIZES_ADDRESSES 1
+#else
+#define SANITIZES_ADDRESSES 0
+#endif
+#ifdef __SANITIZE_THREAD__
+#define SANITIZES_THREADS 1
+#else
+#define SANITIZES_THREADS 0
+#endif
+#endif
