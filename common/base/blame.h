@@ -27,7 +27,7 @@ struct blame_here {
 	uint64_t which;
 };
 
-extern _Thread_local struct blame_here blame_here;
+extern _Thread_local struct blame_here blame_here __attribute__((tls_model("initial-exec"))); /* set per chain */
 
 /** blame_install() - catch the signals that a broken process ends with; before any other handler for them.
  * What was installed before is called afterwards. 0 | negative errno */
