@@ -297,11 +297,23 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	return keep_value(parse, n, key, text);
 }
 
-/* fgets() for inih, which tells its handler neither the line nor that a section begins. */
+/* As inih sees it, for which a comment may begin before the bracket is closed. */
+static bool is_closed(const char *section)
+{
+	const char *end = strchr(section, ']');
+
+	for (const char *p = section + 1; end && p < end; p++)
+		if (strchr(";#", *p) && isspace((unsigned char)p[-1]))
+			return false;
+	return end;
+}
+
+/* fgets() for inih, which tells its handler neither the line nor that a section begins. One whose bracket is not closed
+ * is closed for it, so that what follows is not taken for keys of another one. */
 static char *read_line(char *buf, int size, void *data)
 {
 	struct parse *parse = data;
-	char section[256];
+	char section[256], *start;
 	int c;
 
 	if (!fgets(buf, size, parse->file))
@@ -314,7 +326,15 @@ static char *read_line(char *buf, int size, void *data)
 		buf[0] = '\n';
 		buf[1] = '\0';
 	}
-	if (sscanf(buf, " [%255[^]\n]", section) == 1)
+	start = buf + strspn(buf, " \t");
+	if (*start == '[' && !is_closed(start)) {
+		start[strcspn(start, "\r\n")] = '\0';
+		fail(parse, parse->line, "%s: the bracket is not closed; write [device NAME]", start);
+		parse->device = NULL;
+		snprintf(buf, (size_t)size, "[?]\n");
+		return buf;
+	}
+	if (sscanf(start, "[%255[^]\n]", section) == 1)
 		on_section(parse, parse->line, section);
 	return buf;
 }

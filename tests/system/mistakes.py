@@ -59,6 +59,7 @@ def config(current):
     refused(current, section(**good) + f'socket = {current.dir}/t\n', 'vm.conf:5:', 'given twice')
     refused(current, section(**good) + section(**good).replace('net0', 'net1'), 'vm.conf:5:', 'same socket')
     refused(current, section(**good) + '[network]\n', 'vm.conf:5:', '[network]: unknown section', '[device NAME]')
+    refused(current, section(**good).replace(']', ''), 'vm.conf:1:', '[device net0:', 'not closed')
     refused(current, '[device net0]\ntype = net\nbackend = echo\n', 'vm.conf:1:', "no 'socket'", 'add socket')
     refused(current, f'[device net0]\nsocket = {current.dir}/s\nbackend = echo\n', 'vm.conf:1:', 'add type = net')
     refused(current, section(**good).replace('type', 'typ'), 'vm.conf:2:', "'typ'", "did you mean 'type'")

@@ -126,6 +126,11 @@ static const struct {
 			      "beginning with a letter or digit" } },
 	{ "[device " NAME32 "3]\n", { ":1: [device " NAME32 "3]: a name has 1 to 32 letters, digits, '_', "
 				      "'-' or '.', beginning with a letter or digit" } },
+	{ "[device a\ntype = net\nsocket = /a\nbackend = echo\n",
+		{ ":1: [device a: the bracket is not closed; write [device NAME]" } },
+	{ OK_DEVICE " [device b ; b]\r\ntype = net\nsocket = /b\nbackend = echo\n",
+		{ ":5: [device b ; b]: the bracket is not closed; write [device NAME]" } },
+	{ "[\n", { ":1: [: the bracket is not closed; write [device NAME]" } },
 	{ "[device memory]\n", { ":1: [device memory]: this name is taken by a process; choose another" } },
 	{ "[device frontend]\n", { ":1: [device frontend]: this name is taken by a process; choose another" } },
 	{ OK_DEVICE "\n[device a]\n", { ":6: [device a] is given twice; rename or remove one" } },
