@@ -66,5 +66,8 @@ const struct config_device *config_device(const struct config *config, const cha
 /** config_value() - by key; the key must be in the table of the device's type (else: our bug) */
 const struct config_value *config_value(const struct config_device *device, const char *key);
 
+/** config_derive_mac() - a unicast, locally administered address that stays the same for the same text */
+void config_derive_mac(const char *text, uint8_t mac[6]);
+
 /** config_check_name() - whether a guest or device name is allowed */
 bool config_check_name(const char *name);

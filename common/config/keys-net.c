@@ -1,6 +1,7 @@
 /* The keys of type = net. */
 #include "config/keys.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -16,15 +17,13 @@ static const struct config_key keys[] = {
 	{ "generate", CONFIG_KIND_NUMBER, NULL, 60, 65535 },
 };
 
-/* An address that stays the same for the same guest and device: the FNV-1a hash of their names. */
-static void derive_mac(const struct config *config, const struct config_device *device, uint8_t mac[6])
+/* The FNV-1a hash. */
+void config_derive_mac(const char *text, uint8_t mac[6])
 {
-	const char *parts[] = { config->guest, ":", device->name };
 	uint64_t hash = 0xcbf29ce484222325ULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-		for (const char *p = parts[i]; *p; p++)
-			hash = (hash ^ (uint8_t)*p) * 0x100000001b3ULL;
+	for (const char *p = text; *p; p++)
+		hash = (hash ^ (uint8_t)*p) * 0x100000001b3ULL;
 	memcpy(mac, &hash, 6);
 	mac[0] = (uint8_t)((mac[0] & ~1) | 2); /* unicast, locally administered */
 }
@@ -33,13 +32,15 @@ static const char *complete_net(const struct config *config, struct config_devic
 {
 	const struct config_value *backend = config_value(device, "backend");
 	struct config_value *mac = (struct config_value *)config_value(device, "mac");
+	char name[2 * CONFIG_NAME_MAX + 2];
 
 	if (strcmp(backend->text, "tap") == 0 && !config_value(device, "tap")->text)
 		return "backend = tap needs 'tap = INTERFACE'";
 	if (strcmp(backend->text, "null") != 0 && config_value(device, "generate")->text)
 		return "'generate' goes with backend = null only";
+	snprintf(name, sizeof(name), "%s:%s", config->guest, device->name);
 	if (!mac->text)
-		derive_mac(config, device, mac->mac);
+		config_derive_mac(name, mac->mac);
 	return NULL;
 }
 

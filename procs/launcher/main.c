@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -22,6 +23,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
+#include "config/config.h"
 #include "launcher.h"
 
 static const char help[] =
@@ -264,6 +266,44 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 
 /* --- device --- */
 
+static const char *value_of(const struct arguments *args, const char *key)
+{
+	for (size_t i = 0; i < args->n_keys; i++)
+		if (strcmp(args->keys[i], key) == 0)
+			return args->values[i];
+	return NULL;
+}
+
+/* Where a socket that was passed lies; "" = nowhere. */
+static void path_of_passed(const struct arguments *args, char *buf, size_t n)
+{
+	struct sockaddr_un addr = { 0 };
+	socklen_t len = sizeof(addr) - 1;
+
+	for (size_t i = 0; i < args->launch.n_fds; i++)
+		if (args->fds[i].for_frontend)
+			(void)getsockname(args->fds[i].fd, (struct sockaddr *)&addr, &len);
+	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
+}
+
+/* Guest and device are called the same in each of these files. What tells one device from another, and is the same when
+ * it is served again, is its socket, or else its TAP. */
+static void write_mac(const struct arguments *args, const char *socket, FILE *f)
+{
+	char passed[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "";
+	const char *text = args->socket ? socket : passed;
+	uint8_t mac[6];
+
+	if (!args->socket)
+		path_of_passed(args, passed, sizeof(passed));
+	if (!*text)
+		text = args->n_tap_fds ? args->tap_name : value_of(args, "tap") ?: "";
+	if (!*text)
+		return;
+	config_derive_mac(text, mac);
+	fprintf(f, "mac = %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+}
+
 /* The device's file, so that all processes read what they always read. */
 static int write_file(const struct arguments *args, const char *socket, const char *path)
 {
@@ -274,6 +314,8 @@ static int write_file(const struct arguments *args, const char *socket, const ch
 	fprintf(f, "[device dev]\ntype = net\nsocket = %s\n", socket);
 	for (size_t i = 0; i < args->n_keys; i++)
 		fprintf(f, "%s = %s\n", args->keys[i], args->values[i]);
+	if (!value_of(args, "mac"))
+		write_mac(args, socket, f);
 	if (args->n_tap_fds)
 		fprintf(f, "tap = %s\nqueue-pairs = %zu\n", args->tap_name, args->n_tap_fds);
 	return fclose(f) == 0 ? 0 : -errno;
@@ -309,14 +351,6 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 	if (r < 0)
 		log_error("cannot write %s: %s", path, strerror(-r));
 	return r;
-}
-
-static const char *value_of(const struct arguments *args, const char *key)
-{
-	for (size_t i = 0; i < args->n_keys; i++)
-		if (strcmp(args->keys[i], key) == 0)
-			return args->values[i];
-	return NULL;
 }
 
 /* What only the options can say wrong; the rest is judged where files are. */

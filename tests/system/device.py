@@ -3,6 +3,7 @@
 
 import ctypes
 import fcntl
+import itertools
 import json
 import os
 import signal
@@ -31,11 +32,11 @@ IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x01
 class Program:
     """One `bulkhead device net`, up when the constructor returns."""
 
-    def __init__(self, current, *options, netns=None, pass_fds=(), cwd=None):
+    def __init__(self, current, *options, netns=None, pass_fds=(), cwd=None, name='device'):
         self.case = current
         self.runtime = current.dir / 'run'
         argv = [str(env.product('bulkhead')), 'device', 'net', f'--runtime-dir={self.runtime}', *options]
-        self.process = Process(current, 'device', netns.argv(*argv) if netns else argv, env=libexec_env(),
+        self.process = Process(current, name, netns.argv(*argv) if netns else argv, env=libexec_env(),
                                pass_fds=pass_fds, cwd=cwd)
         self.process.wait_output('is served')
 
@@ -69,6 +70,48 @@ def exchange(front_end, n=FRAMES):
     wait_until(lambda: front_end.stats()['RX-packets'] == front_end.stats()['TX-packets'],
                'all that was sent has come back', 5)
     front_end.stop_forwarding()
+
+
+def mac_at(path):
+    """The address in the configuration space of the device behind this socket."""
+    features, set_features, protocol, set_protocol, config = 1, 2, 15, 16, 24
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(10 * env.TIME_FACTOR)
+        line.connect(str(path))
+
+        def ask(number, payload=b'', answer=0):
+            line.sendall(struct.pack('III', number, 1, len(payload)) + payload)
+            return line.recv(12 + answer, socket.MSG_WAITALL)[12:] if answer else None
+        ask(features, answer=8)
+        ask(set_features, struct.pack('Q', 1 << 30))
+        ask(protocol, answer=8)
+        ask(set_protocol, struct.pack('Q', 1 << 9))
+        return ask(config, struct.pack('III6x', 0, 6, 0), 18)[12:].hex(':')
+
+
+@case('device-mac', 60)
+def mac(current):
+    """Without --mac each device has an address of its own, and the same one when it is served again."""
+    numbers = itertools.count()
+
+    def served(name, *options, given=False):
+        path, name = current.dir / name, f'device{next(numbers)}'
+        if given:
+            with listener(path) as passed:
+                program = Program(current, f'--fd={passed.fileno()}', '--backend=echo', *options,
+                                  pass_fds=(passed.fileno(),), name=name)
+        else:
+            program = Program(current, f'--socket-path={path}', '--backend=echo', *options, name=name)
+        found = mac_at(path)
+        program.ends_well()
+        path.unlink(missing_ok=True)
+        return found
+    one = served('one.sock')
+    assert int(one[:2], 16) & 3 == 2, f'{one}: unicast, locally administered'
+    assert served('one.sock') == one, 'the same again'
+    assert served('one.sock', given=True) == one, 'whoever listens there'
+    assert served('two.sock') != one, 'another one for another'
+    assert served('two.sock', '--mac=52:54:00:00:00:09') == '52:54:00:00:00:09'
 
 
 @case('device-socket-path', 60)
