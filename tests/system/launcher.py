@@ -34,9 +34,9 @@ class Line:
 
     def __init__(self, case, path):
         self.socket = path if isinstance(path, socket.socket) else socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20 * env.TIME_FACTOR)
         if self.socket is not path:
-            self.socket.connect(path)
+            self.socket.connect(path)  # waits where others stand in line
+        self.socket.settimeout(20 * env.TIME_FACTOR)
         case.defer(self.socket.close)
         self.features = self.ask()
 
