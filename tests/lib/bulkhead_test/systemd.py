@@ -46,8 +46,6 @@ class Systemd:
                    'systemd has booted', 30)
         self.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
         self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
-        self.run('mkdir', '-p', '/run/vm1')
-        self.run('chown', 'bulkhead-frontend', '/run/vm1')
         for tap in taps:
             self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', 'bulkhead-net')
             self.netns().set_up(tap)
