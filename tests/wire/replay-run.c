@@ -70,12 +70,30 @@ static int echo(struct replay *r, uint16_t pair)
 	return fail(r, e, "echo");
 }
 
-static int move_frames(struct replay *r)
+/* Most front-ends have their last messages unacknowledged, and a frame that comes before these are in force is
+ * dropped: one that is said again is acknowledged when all before it are. */
+static int settle(struct replay *r)
 {
 	int e = 0;
 
+	for (uint32_t i = 0; i < r->n.n_rings; i++) {
+		if (!r->rings[i].started || !r->rings[i].enabled)
+			continue;
+		r->n.c.ack = true;
+		e = vu_set_state(&r->n.c, VU_SET_VRING_ENABLE, (uint16_t)i, 1);
+		r->n.c.ack = false;
+		break;
+	}
+	return fail(r, e, "settling");
+}
+
+static int move_frames(struct replay *r)
+{
+	int e;
+
 	if (r->moved)
 		return 0;
+	e = settle(r);
 	for (uint16_t i = 0; !e && i < r->n.n_rings; i += r->generated ? 1 : 2) {
 		bool both = i + 1 < r->n.n_rings && r->rings[i + 1].started;
 
@@ -220,6 +238,9 @@ static int prepare(struct replay *r, const struct log_event *e)
 		return 0;
 	case VU_SET_VRING_KICK:
 		return start_ring(r, e->state.index);
+	case VU_SET_VRING_ENABLE:
+		r->rings[e->state.index].enabled = e->state.num;
+		return 0;
 	case VU_SET_STATUS:
 		r->status = e->value;
 		return 0;

@@ -39,7 +39,7 @@ struct replay_ring {
 	struct vu_addr addr;
 	uint32_t num, base;
 	int call_fd, call_peer_fd, err_fd; /* until the ring takes them over; owned */
-	bool addressed, started;
+	bool addressed, started, enabled;
 	bool socket_call;
 };
 
