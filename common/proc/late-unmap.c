@@ -28,8 +28,9 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger
 {
 	(void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	(void)syscall(SYS_prctl, PR_SET_NAME, NAME, 0, 0, 0);
-	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
+	/* before it yields to everybody: its copies of a TAP and of connections would outlive the first process */
 	(void)syscall(SYS_close_range, 0, ~0U, 0);
+	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
 	while (syscall(SYS_getppid) == (pid_t)(intptr_t)parent)
 		(void)syscall(SYS_rt_sigsuspend, &(sigset_t){ .__val = { ~0UL } }, 8);
 	(void)syscall(SYS_exit_group, 0);
