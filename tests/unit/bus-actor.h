@@ -96,3 +96,6 @@ void actor_hold(const struct actor *client, unsigned int n);
 
 /** actor_raw_connect() - a connection to where the actors meet that speaks no protocol yet */
 int actor_raw_connect(void);
+
+/** actor_raw_listen() - somebody listens where the actors meet, and speaks no protocol */
+int actor_raw_listen(void);

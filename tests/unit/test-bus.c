@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -167,18 +166,6 @@ END_TEST
 
 /* --- A peer that speaks the protocol below the bus --- */
 
-static int raw_listen(void)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", actor_sock);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	ck_assert_int_eq(listen(fd, 8), 0);
-	return fd;
-}
-
 static void raw_read(int fd, void *buf, size_t n)
 {
 	struct pollfd poller = { .fd = fd, .events = POLLIN };
@@ -231,7 +218,7 @@ START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
 	/* the number of the question, with the bit that ends the way back; then what is no message */
 	const uint8_t garbage[] = { 0x80, 0, 0, 1, 0xff, 0xff, 0xff, 0xff };
 	const uint8_t empty[] = { 0x80, 0, 0, 2 };
-	int listen_fd = raw_listen(), fd;
+	int listen_fd = actor_raw_listen(), fd;
 	struct actor server = actor_server();
 	uint8_t head[9], answer[256];
 	uint64_t n;
