@@ -350,6 +350,8 @@ static void note_start(struct device_queue *queue, const Bh__Ring *ring)
 
 	if (state->start_id != ring->start_id)
 		state->err_signalled = false;
+	state->shows = false;
+	state->n_blank_kicks = 0;
 	state->start_id = ring->start_id;
 	if (state->error_start_id != ring->start_id) {
 		state->error = NULL;

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 
 #include "bus/bus.h"
 #include "device/device.h"
@@ -23,6 +24,8 @@ struct ring_state {
 	bool err_signalled;
 	bool call_may_block;   /* the call descriptor is a blocking eventfd: look before writing */
 	bool call_is_socket;
+	bool shows;            /* its memory was seen to hold what a driver wrote; the serving thread's */
+	uint8_t n_blank_kicks; /* kicks since the start while it held nothing */
 };
 
 /** struct mapped_region - one region that is in the map now */
@@ -76,6 +79,7 @@ struct device_core {
 	bool report_due;               /* something changed since */
 	bool watch_open;
 	char quarantine[160];          /* why nothing of the record is put in force; "" = all is */
+	_Atomic uint64_t blank_session; /* the last one whose operator was told that guest memory shows nothing */
 	bool started;                  /* the first record is in force, and was reported */
 
 	/* device_queue_broken() may come from any thread: it leaves a note here and wakes the loop. */

@@ -286,6 +286,19 @@ const char *virtq_error(const struct virtq *vq)
 	return vq->error ? vq->error : "the ring is in order";
 }
 
+bool virtq_is_blank(const struct virtq *vq)
+{
+	const uint64_t *words = vq->packed ? vq->ring.desc : vq->split.desc;
+	size_t n_words = vq->packed ? 2 * (size_t)vq->size : 2;
+
+	if (!vq->packed && guest_load(&vq->split.avail[1]) != 0)
+		return false;
+	for (size_t i = 0; i < n_words; i++)
+		if (guest_load(&words[i]) != 0)
+			return false;
+	return true;
+}
+
 struct ledger_counters *virtq_counters(struct virtq *vq)
 {
 	return &vq->ledger->counters;

@@ -25,8 +25,7 @@
 #define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
 
 enum {
-	VIRTQ_E_BROKEN = 1,   /* the driver broke the ring itself, or the VMM its memory: stop it; virtq_error() says
-	                       * how */
+	VIRTQ_E_BROKEN = 1,   /* by the driver, or by the VMM in its memory: stop it; virtq_error() says how */
 	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
 	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
 	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
@@ -112,8 +111,7 @@ bool virtq_all_posted(const struct virtq *vq);
 /** virtq_take() - the first n chains of the window are in flight now */
 void virtq_take(struct virtq *vq, unsigned int n);
 
-/** virtq_complete() - stage the used entry of a taken chain
- * @n_bytes: what was written into its writable part */
+/** virtq_complete() - stage the used entry of a taken chain; n_bytes were written into its writable part */
 void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes);
 
 /** virtq_publish() - the driver sees all staged entries, in the order in which they were staged */
@@ -133,6 +131,8 @@ bool virtq_kick_on(struct virtq *vq);
 /** virtq_error() - the rule that the driver broke, after VIRTQ_E_BROKEN; a static text */
 const char *virtq_error(const struct virtq *vq);
 
+/** virtq_is_blank() - whether the ring in memory is as if no driver had ever written it; any thread, unpaused */
+bool virtq_is_blank(const struct virtq *vq);
 /** virtq_counters() - of this ring, in the ledger */
 struct ledger_counters *virtq_counters(struct virtq *vq);
 

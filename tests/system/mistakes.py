@@ -193,6 +193,22 @@ def not_shared(current):
     assert len(lines) == 1 and 'bulkhead-frontend[vm:net0]' in lines[0], lines
 
 
+@case('mistakes-memory-private', 90)
+def private(current):
+    """The file is in order and stays empty. Guests whose memory is shared never hear of it (see Bulkhead)."""
+    device = Device(socket=f'{current.dir}/net0.sock', backend='echo')
+    product = Bulkhead(current, [device], shared=False)
+    for n, packed in ((1, 'off'), (2, 'on')):
+        vm = Qemu(current, [NetDevice(device.socket, packed=packed)], name=f'packed-{packed}', share=False)
+        vm.wait_boot()
+        vm.guest.start('ip link set eth0 up')
+        wait_until(lambda n=n: product.process.output().count('its memory shows nothing') == n, 'a line that says what to do', 30)
+        vm.kill()
+        lines = [line for line in product.process.output().splitlines() if 'its memory shows nothing' in line]
+        assert len(lines) == n, lines
+        assert all('share=on' in line and 'bulkhead-net[vm:net0]' in line for line in lines), lines
+
+
 @case('mistakes-second-vmm', 60)
 def second(current):
     device = Device(socket=f'{current.dir}/net0.sock', backend='echo')

@@ -61,6 +61,25 @@ static void bad_and_on(const char *rule)
 	rig_deinit(&rig);
 }
 
+/* --- Memory --- */
+
+START_TEST(test_a_ring_is_blank_until_its_driver_writes_it)
+{
+	begin(_i, 64);
+	rig_start(&rig);
+	ck_assert(virtq_is_blank(rig.vq));
+	virtq_kick_off(rig.vq);
+	ck_assert(!virtq_kick_on(rig.vq));
+	ck_assert(virtq_is_blank(rig.vq)); /* our own marks are no driver's */
+	ck_assert(post1(0));
+	ck_assert(!virtq_is_blank(rig.vq));
+	ck_assert_uint_eq(rig_serve(&rig, 1), 1);
+	ck_assert_uint_eq(rig_reap_all(&rig, 0), 1);
+	ck_assert(!virtq_is_blank(rig.vq));
+	rig_deinit(&rig);
+}
+END_TEST
+
 /* --- Going round --- */
 
 static const uint32_t sizes[] = { 1, 2, 4, 8, 64, 256, 1024, 4096, 32768, 3, 5, 7, 100, 255, 257, 1000, 32767 };
@@ -992,6 +1011,7 @@ int main(void)
 	SRunner *runner;
 
 	tcase_set_timeout(tc, 60);
+	tcase_add_loop_test(tc, test_a_ring_is_blank_until_its_driver_writes_it, 0, 2);
 	tcase_add_loop_test(tc, test_ring_of_any_size_goes_round_many_times, 0, 2 * 17);
 	tcase_add_loop_test(tc, test_chains_of_all_lengths_go_round, 0, 2);
 	tcase_add_loop_test(tc, test_completion_in_any_order_returns_each_chain_once, 0, 2);

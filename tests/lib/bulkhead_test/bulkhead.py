@@ -43,9 +43,11 @@ def libexec_env():
 class Bulkhead:
     """`bulkhead run` with one guest per list of devices, ready when every socket is there."""
 
-    def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead', options=(), programs=None):
+    def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead', options=(), programs=None,
+                 shared=True):
         self.case = case
         self.netns = netns
+        self.shared = shared
         self.runtime = case.dir / 'run'
         self.guests = guests or {'vm': devices}
         files = []
@@ -147,3 +149,5 @@ class Bulkhead:
         """Every test ends by ending Bulkhead well."""
         if self.process.running():
             self.stop()
+        if self.shared and 'memory shows nothing' in self.process.output():
+            raise AssertionError(f'guest memory is shared: {self.process.output()[-800:]}')
