@@ -1,7 +1,7 @@
 /*
- * Each process is killed again and again under a VMM whose frames flow; afterwards nothing may be left of those
- * that are gone: the others, and the launcher with its fd stores, have as many descriptors as before and no more
- * memory, and there are no more files.
+ * Each process is killed again and again under a VMM whose frames flow, which hands over other descriptors, and
+ * which goes and comes; afterwards nothing may be left of those that are gone: the others, and the launcher with
+ * its fd stores, have as many descriptors as before and no more memory, and there are no more files.
  *
  *	restarts [PROCESS]		300 times, with BULKHEAD_FULL=1 10,000 times
  */
@@ -13,12 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "world.h"
 
 #define TIMES 300
 #define TIMES_FULL 10000
-#define WARM 30			/* restarts before the first look: caches and arenas have their size then */
+#define WARM 120		/* restarts before the first look: caches and arenas have their size then */
+#define SESSION 5		/* restarts that a VMM sees */
 #define SETTLE_MS 5000
 #define GROWN_MAX_KIB 512	/* what an arena may grow by; 10,000 leaks of 64 bytes are more */
 #define N_WHO 4
@@ -106,6 +109,24 @@ static void look_settled(const struct world *w, const struct look *before, struc
 
 /* --- restarting --- */
 
+/* A descriptor that takes the place of another: that one must go, from the vault and from the store. */
+static int replace(struct world *w)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int e = fd < 0 ? -errno : vu_set_vring_fd(&w->vm.n.c, VU_SET_VRING_ERR, 1, fd);
+
+	if (fd >= 0)
+		close(fd);
+	return world_fail(w, e, "another descriptor");
+}
+
+/* A VMM that goes takes all that it handed over with it. */
+static int come_again(struct world *w)
+{
+	world_hang_up(w);
+	return world_connect(w, VMM_SPLIT);
+}
+
 static int restart(struct world *w, const char *role, uint32_t times)
 {
 	int e = 0;
@@ -119,7 +140,11 @@ static int restart(struct world *w, const char *role, uint32_t times)
 		kill(pid, SIGKILL);
 		e = world_move(w, 4);
 		if (!e)
+			e = replace(w);
+		if (!e)
 			e = world_change(w);
+		if (!e && i % SESSION == SESSION - 1)
+			e = come_again(w);
 	}
 	return e ? e : world_wait(w);
 }
