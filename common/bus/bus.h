@@ -26,7 +26,7 @@ struct bus_client;
  * -ECONNRESET, -ETIMEDOUT, -EBADMSG, or what Failure said (text logged by the library). */
 typedef void (*bus_reply_fn)(void *data, int error, const Bh__Envelope *reply);
 
-/** bus_client_listen() - open the endpoint at path; guards it against nng 1.5's listener fault while no
+/** bus_client_listen() - open the endpoint at path; it is guarded (guard.c) while no
  * peer is connected. */
 int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path);
 

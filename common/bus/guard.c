@@ -5,6 +5,9 @@
  *
  * So, while nobody is connected, the listener's owner connects to itself now and then, and recognises
  * itself by its process number. When the connection does not arrive, it listens anew on the same path.
+ *
+ * A path that was removed from outside is found by that as well. Later releases of nng do not grow deaf, and are
+ * only looked after for that: whether there is something at the path.
  */
 #include "bus/internal.h"
 
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -22,11 +26,16 @@
 #define SP_REQ 48
 #define SP_REP 49
 
-static bool guard_needed(void)
+static bool may_grow_deaf(void)
 {
 	unsigned int major = 0, minor = 0;
 
 	return sscanf(nng_version(), "%u.%u", &major, &minor) != 2 || (major == 1 && minor < 6);
+}
+
+static bool is_at_path(const struct bus_endpoint *endpoint)
+{
+	return access(endpoint->path, F_OK) == 0 || errno != ENOENT;
 }
 
 static uint64_t guard_usec(const struct bus_endpoint *endpoint)
@@ -56,7 +65,7 @@ static void listen_anew(struct bus_endpoint *endpoint)
 {
 	int r;
 
-	log_debug("the listener on %s does not hear: listening anew", endpoint->path);
+	log_debug("nobody hears on %s: listening anew", endpoint->path);
 	nng_listener_close(endpoint->listener);
 	r = nng_listener_create(&endpoint->listener, endpoint->socket, endpoint->url);
 	if (r == 0)
@@ -72,15 +81,16 @@ static int on_guard(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
 	bool idle = bus_endpoint_n_pipes(endpoint) == 0 || endpoint->always_guarded;
-	bool probing = endpoint->probing;
+	bool probing = endpoint->probing, probes = may_grow_deaf();
 
 	endpoint->probe_fd = fd_close(endpoint->probe_fd);
 	endpoint->probing = false;
 	if (!idle)
 		return 0; /* pipes_note starts it again */
-	if (probing && !atomic_load(&endpoint->probe_seen))
+	if (probes ? probing && !atomic_load(&endpoint->probe_seen) : !is_at_path(endpoint))
 		listen_anew(endpoint);
-	send_probe(endpoint);
+	if (probes)
+		send_probe(endpoint);
 	sd_event_source_set_time_relative(source, guard_usec(endpoint));
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -98,8 +108,6 @@ static void on_pipes(struct bus_note *note)
 
 int guard_start(struct bus_endpoint *endpoint)
 {
-	if (!guard_needed())
-		return 0;
 	endpoint->pipes_note.fn = on_pipes;
 	/* one that is always guarded holds its probe from the start, so that it holds as much at any time */
 	return sd_event_add_time_relative(endpoint->loop->event, &endpoint->guard_timer, CLOCK_MONOTONIC,

@@ -84,7 +84,7 @@ void bus_endpoint_close(struct bus_endpoint *endpoint);
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
 
-/** guard_start() - watch over a listener of nng before 1.6, see guard.c */
+/** guard_start() - watch over a listener, see guard.c */
 int guard_start(struct bus_endpoint *endpoint);
 void guard_stop(struct bus_endpoint *endpoint);
 

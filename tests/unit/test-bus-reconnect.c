@@ -149,6 +149,21 @@ START_TEST(test_listener_that_serves_is_mended_as_well)
 }
 END_TEST
 
+START_TEST(test_listener_that_serves_and_is_removed_comes_back)
+{
+	struct actor server = actor_listening_server(), ctl = actor_ctl(), other;
+
+	check_commit(&ctl, 1);
+	ck_assert_int_eq(unlink(actor_sock), 0);
+	other = actor_ctl();
+	check_commit(&other, 2);
+	check_commit(&ctl, 3);
+	actor_end(&other);
+	actor_end(&ctl);
+	actor_kill(&server);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("bus-reconnect");
@@ -163,6 +178,7 @@ int main(void)
 	tcase_add_test(tc, test_guard_goes_on_after_quiet_turns);
 	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
 	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
+	tcase_add_test(tc, test_listener_that_serves_and_is_removed_comes_back);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
