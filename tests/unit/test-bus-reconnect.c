@@ -19,7 +19,7 @@ static uint64_t now_usec(void)
 #define RETRY_USEC 100000 /* how often the server looks by itself */
 #define N_TOLD 100
 
-/* Whoever listens here says nothing, so that the server is never connected. */
+/* Whoever listens here says nothing, so that the server is never connected; it is killed in the end: see actor_end(). */
 START_TEST(test_server_that_is_told_does_not_wait_for_its_next_try)
 {
 	struct actor_command redial = { 0 };
@@ -37,7 +37,7 @@ START_TEST(test_server_that_is_told_does_not_wait_for_its_next_try)
 	ck_assert_msg(n_by_itself < N_TOLD / 2, "it may have come %u times because it was told, or by itself",
 		N_TOLD);
 	close(listen_fd);
-	actor_end(&server);
+	actor_kill(&server);
 }
 END_TEST
 

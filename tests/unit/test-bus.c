@@ -361,7 +361,7 @@ START_TEST(test_questions_held_for_the_dead_are_ended)
 		ck_assert_msg(i < 5000, "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
 		usleep(1000);
 	}
-	actor_end(&server);
+	actor_kill(&server);
 }
 END_TEST
 
@@ -384,7 +384,7 @@ START_TEST(test_askers_may_die_at_any_moment)
 	}
 	actor_wait(&actor_shared->n_gone, atomic_load(&actor_shared->n_held));
 	check_contexts();
-	actor_end(&server);
+	actor_kill(&server);
 }
 END_TEST
 
