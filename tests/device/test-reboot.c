@@ -12,10 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/run.h"
 #include "net.h"
 #include "suite.h"
-
-#include <check.h>
 
 #define INFLIGHT VU_BIT(VU_PF_INFLIGHT_SHMFD)
 #define REBOOTS 12
@@ -189,21 +188,20 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 }
 END_TEST
 
+static void add_tests(Suite *s)
+{
+	TCase *tc = tcase_create("reboot");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_loop_test(tc, test_whole_product_dies_and_no_buffer_is_lost, 0, 8);
+	suite_add_tcase(s, tc);
+}
+
 int main(void)
 {
-	Suite *s = suite_create("reboot");
-	TCase *tc = tcase_create("reboot");
-	SRunner *runner;
-
 	if (!getenv("BULKHEAD_BUILD") || getenv("BULKHEAD_TEST_PEER")) {
 		printf("1..0 # SKIP it needs this product\n");
 		return 0;
 	}
-	tcase_set_timeout(tc, 120);
-	tcase_add_loop_test(tc, test_whole_product_dies_and_no_buffer_is_lost, 0, 8);
-	suite_add_tcase(s, tc);
-	runner = srunner_create(s);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+	return run_main("reboot", add_tests);
 }

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/run.h"
 #include "rig.h"
 
 #define WITNESS_MS 20000
@@ -141,20 +142,6 @@ void rig_hello(struct vu_client *c, uint64_t want)
 	ck_assert(c->acked_protocol & VU_BIT(VU_PF_REPLY_ACK));
 }
 
-static int run_tests(const char *name, void (*add)(Suite *suite))
-{
-	Suite *suite = suite_create(name);
-	SRunner *runner;
-	int n_failed;
-
-	add(suite);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	n_failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return n_failed;
-}
-
 int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite))
 {
 	struct suite_device devices[2] = { *net0, { .name = "witness", .backend = "echo" } };
@@ -177,7 +164,7 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 		fprintf(stderr, "%s: the witness: %s\n", name, line + 1);
 	} else {
 		suite_remember(&rig);
-		n_failed = run_tests(name, add);
+		n_failed = run_suite(name, add);
 		/* failed cases stand in the lines; an exit status would hide them */
 		n_failed = tap ? 0 : n_failed;
 	}

@@ -1,5 +1,4 @@
 /* Starts that came to nothing, as the fd store remembers them: each start is a process of its own. */
-#include <check.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/run.h"
 #include "proc/backoff.h"
 
 static int notify_fd, starts_fd;
@@ -125,12 +125,9 @@ START_TEST(test_where_nothing_is_stored_nothing_is_counted)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("backoff");
 	TCase *tc = tcase_create("backoff");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
@@ -139,9 +136,9 @@ int main(void)
 	tcase_add_test(tc, test_a_process_that_was_ready_has_a_clean_sheet);
 	tcase_add_test(tc, test_where_nothing_is_stored_nothing_is_counted);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_main("backoff", add_tests);
 }

@@ -1,7 +1,6 @@
 /*
  * Processes that die of an input, each a child that shares a mark with us: what the mark says afterwards.
  */
-#include <check.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/blame.h"
+#include "lib/run.h"
 
 static struct blame_mark *mark;
 static int sig;
@@ -232,11 +232,9 @@ START_TEST(test_success_of_the_input_is_an_acquittal)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("blame");
 	TCase *tc = tcase_create("blame");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, NULL);
 	tcase_add_loop_test(tc, test_death_is_marked_and_happens, 0, 6);
@@ -247,8 +245,9 @@ int main(void)
 	tcase_add_test(tc, test_another_input_starts_the_count_anew);
 	tcase_add_test(tc, test_success_of_the_input_is_an_acquittal);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("blame", add_tests);
 }

@@ -1,5 +1,4 @@
 /* The bus: how the two ends find each other again, and listeners that are ended from outside. */
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -7,6 +6,7 @@
 #include <unistd.h>
 
 #include "bus-actor.h"
+#include "lib/run.h"
 
 static uint64_t now_usec(void)
 {
@@ -164,11 +164,9 @@ START_TEST(test_listener_that_serves_and_is_removed_comes_back)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("bus-reconnect");
 	TCase *tc = tcase_create("bus-reconnect");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, actor_set_up, actor_tear_down);
 	tcase_set_timeout(tc, 240);
@@ -180,8 +178,9 @@ int main(void)
 	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
 	tcase_add_test(tc, test_listener_that_serves_and_is_removed_comes_back);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("bus-reconnect", add_tests);
 }

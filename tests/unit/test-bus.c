@@ -1,5 +1,4 @@
 /* The bus: questions answered, refused, timed out, and what a death at either end leaves behind. */
-#include <check.h>
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
@@ -12,6 +11,7 @@
 
 #include "bus-actor.h"
 #include "bus/bus.h"
+#include "lib/run.h"
 
 #define CONTEXTS 8 /* questions that may be held for one peer */
 
@@ -388,11 +388,9 @@ START_TEST(test_askers_may_die_at_any_moment)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("bus");
 	TCase *tc = tcase_create("bus");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, actor_set_up, actor_tear_down);
 	tcase_set_timeout(tc, 240);
@@ -414,8 +412,9 @@ int main(void)
 	tcase_add_test(tc, test_questions_held_for_the_dead_are_ended);
 	tcase_add_test(tc, test_askers_may_die_at_any_moment);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("bus", add_tests);
 }

@@ -1,5 +1,4 @@
 /* A guest's file: what it says, and what an operator is told who made a mistake in it. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "config/config.h"
+#include "lib/run.h"
 
 #define NAME32 "n2345678901234567890123456789012"
 #define PATH107                                                                                    \
@@ -286,14 +286,10 @@ static void tear_down(void)
 	unlink(path);
 }
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("config");
 	TCase *tc = tcase_create("config");
-	SRunner *runner;
 
-	if (!mkdtemp(dir))
-		return EXIT_FAILURE;
 	tcase_add_checked_fixture(tc, NULL, tear_down);
 	tcase_add_test(tc, test_a_full_section_is_read);
 	tcase_add_test(tc, test_what_is_not_given_has_its_default);
@@ -305,9 +301,14 @@ int main(void)
 	tcase_add_test(tc, test_file_that_cannot_be_read_is_told);
 	tcase_add_test(tc, test_file_must_be_named_as_a_guest);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	rmdir(dir);
-	return 0;
+}
+
+int main(void)
+{
+	int r = EXIT_FAILURE;
+
+	if (mkdtemp(dir))
+		r = run_main("config", add_tests);
+	(void)rmdir(dir);
+	return r;
 }

@@ -1,5 +1,4 @@
 /* What the service manager keeps for a process, and what it does not. */
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/run.h"
 
 static int notify_fd, fd;
 static char notify_path[64];
@@ -113,12 +113,9 @@ START_TEST(test_without_a_service_manager_nothing_is_kept_and_nothing_refused)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("fdstore");
 	TCase *tc = tcase_create("fdstore");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
@@ -127,9 +124,9 @@ int main(void)
 	tcase_add_test(tc, test_long_names_fill_the_store_earlier);
 	tcase_add_test(tc, test_without_a_service_manager_nothing_is_kept_and_nothing_refused);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_main("fdstore", add_tests);
 }

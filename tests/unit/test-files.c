@@ -2,7 +2,6 @@
  * Files of the VMM, and what the service manager is told of them: it keeps an open file once, under the
  * first name, whatever it is called later.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/run.h"
 #include "memory/vault.h"
 
 static int notify_fd;
@@ -161,11 +161,9 @@ START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("files");
 	TCase *tc = tcase_create("files");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, test_the_same_file_has_one_token_and_is_stored_once);
@@ -173,8 +171,9 @@ int main(void)
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
 	tcase_add_loop_test(tc, test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("files", add_tests);
 }

@@ -2,11 +2,11 @@
  * In-flight regions that the VMM hands over: new ones, ones that another back-end has written, ones of a
  * ring's former life, and ones that nobody should have written. Whatever is in one costs at most its ring.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "driver.h"
+#include "lib/run.h"
 #include "virtq/inflight.h"
 
 #define SIZE 8u
@@ -382,11 +382,9 @@ START_TEST(test_noise_is_survived)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("inflight");
 	TCase *tc = tcase_create("region");
-	SRunner *runner;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_new_region_of_a_ring_that_has_long_run, 0, 2);
@@ -399,8 +397,9 @@ int main(void)
 	tcase_add_test(tc, test_circle_of_a_batch_ends);
 	tcase_add_loop_test(tc, test_noise_is_survived, 0, 8);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("inflight", add_tests);
 }

@@ -1,10 +1,10 @@
 /* The ledger file: its shape, what is refused, what is read back. */
-#include <check.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/run.h"
 #include "virtq/ledger.h"
 
 static int fd;
@@ -156,11 +156,9 @@ START_TEST(test_position_has_nothing_in_flight)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("ledger");
 	TCase *tc = tcase_create("ledger");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, test_new_ledger_is_laid_out_and_found_again);
@@ -172,8 +170,9 @@ int main(void)
 	tcase_add_test(tc, test_position_is_encoded_as_the_message_has_it);
 	tcase_add_test(tc, test_position_has_nothing_in_flight);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("ledger", add_tests);
 }

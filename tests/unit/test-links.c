@@ -1,5 +1,4 @@
 /* The side link of memory: a process that serves two devices, and what its peers may ask of it. */
-#include <check.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "fd/fdlink.h"
+#include "lib/run.h"
 #include "memory/memory.h"
 
 #define LEDGER_BYTES 8192
@@ -467,11 +467,9 @@ START_TEST(test_client_waits_for_memory_to_come_back)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("links");
 	TCase *tc = tcase_create("links");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
@@ -492,8 +490,9 @@ int main(void)
 	tcase_add_checked_fixture(tc, set_up_heard, tear_down);
 	tcase_add_test(tc, test_same_file_under_its_name_stays_where_it_is);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("links", add_tests);
 }

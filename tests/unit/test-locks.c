@@ -1,5 +1,4 @@
 /* Who holds a ledger's locks, over the deaths of threads and processes. */
-#include <check.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "lib/run.h"
 #include "virtq/locks.h"
 
 static struct ledger_locks *locks;
@@ -203,12 +203,9 @@ START_TEST(test_a_file_too_short_has_no_locks)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("locks");
 	TCase *tc = tcase_create("locks");
-	SRunner *runner;
-	int failed;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, test_a_held_lock_is_not_given_away);
@@ -218,9 +215,9 @@ int main(void)
 	tcase_add_test(tc, test_who_dies_while_waiting_is_passed_over);
 	tcase_add_test(tc, test_a_file_too_short_has_no_locks);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(void)
+{
+	return run_main("locks", add_tests);
 }

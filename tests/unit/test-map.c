@@ -1,5 +1,4 @@
 /* Guest memory: what may be mapped, what an address leads to, and what happens when a file shrinks. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "guest/map.h"
+#include "lib/run.h"
 
 #define PAGE 4096
 
@@ -387,11 +387,9 @@ START_TEST(test_sigbus_elsewhere_ends_the_process)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("map");
 	TCase *tc = tcase_create("map");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 30);
@@ -413,8 +411,9 @@ int main(void)
 	tcase_add_test(tc, test_many_threads_may_hit_lost_memory);
 	tcase_add_test(tc, test_sigbus_elsewhere_ends_the_process);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("map", add_tests);
 }

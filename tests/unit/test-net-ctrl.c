@@ -1,11 +1,11 @@
 /* The commands of the control ring: what changes the state, and what is refused and changes nothing. */
-#include <check.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "header.h"
+#include "lib/run.h"
 #include "net.h"
 
 #define PAIRS 4
@@ -230,11 +230,9 @@ START_TEST(test_damaged_state_is_begun_anew)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("net-ctrl");
 	TCase *tc = tcase_create("net-ctrl");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, NULL);
 	tcase_add_loop_test(tc, test_command_is_done_however_it_is_cut, 0, ARRAY_SIZE(rows));
@@ -249,8 +247,9 @@ int main(void)
 	tcase_add_test(tc, test_saved_state_is_found_again);
 	tcase_add_test(tc, test_damaged_state_is_begun_anew);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("net-ctrl", add_tests);
 }

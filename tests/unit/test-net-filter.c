@@ -1,10 +1,10 @@
 /* Which frames a guest receives that has set up its filters. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "filter.h"
+#include "lib/run.h"
 
 static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
 
@@ -174,11 +174,9 @@ START_TEST(test_frame_too_short_for_an_address_is_nobodys)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("net-filter");
 	TCase *tc = tcase_create("net-filter");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, NULL);
 	tcase_add_loop_test(tc, test_each_mode_lets_its_addresses_in, 0, ARRAY_SIZE(rows));
@@ -191,8 +189,9 @@ int main(void)
 	tcase_add_test(tc, test_filters_not_negotiated_do_nothing);
 	tcase_add_test(tc, test_frame_too_short_for_an_address_is_nobodys);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("net-filter", add_tests);
 }

@@ -1,11 +1,11 @@
 /* The header before each frame: what a driver may ask for, and what it is given. */
-#include <check.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "header.h"
+#include "lib/run.h"
 
 #define FRAME 1514
 #define ALL_TX                                                                                     \
@@ -220,11 +220,9 @@ START_TEST(test_checksum_outside_the_frame_is_left_alone)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("net-header");
 	TCase *tc = tcase_create("net-header");
-	SRunner *runner;
 
 	tcase_add_loop_test(tc, test_what_a_driver_may_send, 0, ARRAY_SIZE(tx_rows));
 	tcase_add_test(tc, test_fields_without_meaning_become_zero);
@@ -236,8 +234,9 @@ int main(void)
 	tcase_add_test(tc, test_checksum_zero_is_written_as_ones);
 	tcase_add_test(tc, test_checksum_outside_the_frame_is_left_alone);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("net-header", add_tests);
 }

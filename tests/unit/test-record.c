@@ -2,7 +2,6 @@
  * The record file: what is read is what was written, whole, whatever happens to the writer. A writer is held
  * after every instruction of a write, where it might as well have been killed.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "lib/run.h"
 #include "record/record.h"
 
 #define PATTERN 0x0101010101010101ULL
@@ -369,11 +369,9 @@ START_TEST(test_fields_that_an_earlier_release_does_not_know_are_absent)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("record");
 	TCase *tc = tcase_create("record");
-	SRunner *runner;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, set_up, tear_down);
@@ -389,8 +387,9 @@ int main(void)
 	tcase_add_test(tc, test_fields_of_a_later_release_are_passed_on);
 	tcase_add_test(tc, test_fields_that_an_earlier_release_does_not_know_are_absent);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("record", add_tests);
 }

@@ -7,12 +7,12 @@
  * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base that the VMM
  * then gives be wrong: the region alone says where the ring stood.
  */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "driver.h"
+#include "lib/run.h"
 
 #define MEM_BYTES 32768
 #define RING_AT 0
@@ -327,19 +327,18 @@ START_TEST(test_packed_ring_of_odd_size_survives_death_at_every_step)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("recovery");
 	TCase *tc = tcase_create("death");
-	SRunner *runner;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_split_ring_survives_death_at_every_step, 0, 12);
 	tcase_add_loop_test(tc, test_packed_ring_survives_death_at_every_step, 0, 12);
 	tcase_add_loop_test(tc, test_packed_ring_of_odd_size_survives_death_at_every_step, 0, 12);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("recovery", add_tests);
 }

@@ -2,13 +2,13 @@
  * The request table, column by column, and what handlers make of a record: without sockets and without
  * other processes.
  */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "lib/run.h"
 #include "requests.h"
 
 #define N_QUEUES 4
@@ -548,18 +548,17 @@ static void add_handlers(TCase *tc)
 	tcase_add_test(tc, test_mtu_and_rarp);
 }
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("requests");
 	TCase *tc = tcase_create("requests");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	add_rows(tc);
 	add_handlers(tc);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("requests", add_tests);
 }

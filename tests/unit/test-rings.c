@@ -2,13 +2,13 @@
  * What both layouts have in common, each test run for the split ring (_i even) and the packed one: going
  * round many times, windows, spans, indirect tables, bad chains, notifications, hostile regions.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "driver.h"
+#include "lib/run.h"
 #include "virtq/inflight.h"
 
 static struct rig rig;
@@ -1004,11 +1004,9 @@ START_TEST(test_remap_keeps_what_is_to_be_done_again)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("rings");
 	TCase *tc = tcase_create("both layouts");
-	SRunner *runner;
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_a_ring_is_blank_until_its_driver_writes_it, 0, 2);
@@ -1053,8 +1051,9 @@ int main(void)
 	tcase_add_loop_test(tc, test_new_start_begins_anew, 0, 2);
 	tcase_add_loop_test(tc, test_remap_keeps_what_is_to_be_done_again, 0, 2);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("rings", add_tests);
 }

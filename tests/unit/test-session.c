@@ -2,7 +2,6 @@
  * A session between a VMM's end of a socket and a memory manager that answers when the test says so: what
  * is committed, what is answered and when, and what a session that takes over from a dead one does.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +16,7 @@
 
 #include "base/address.h"
 #include "base/cleanup.h"
+#include "lib/run.h"
 #include "requests.h"
 
 static sd_event *event;
@@ -577,8 +577,11 @@ START_TEST(test_reply_with_a_descriptor_goes_out_once)
 }
 END_TEST
 
-static void add_tests(TCase *tc)
+static void add_tests(Suite *suite)
 {
+	TCase *tc = tcase_create("session");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, test_vmm_is_a_session_of_the_record);
 	tcase_add_test(tc, test_acknowledged_when_applied);
 	tcase_add_test(tc, test_not_acknowledged_unless_asked_for);
@@ -597,19 +600,10 @@ static void add_tests(TCase *tc)
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
 	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);
 	tcase_add_loop_test(tc, test_reply_with_a_descriptor_goes_out_once, NOT_SENT, MAPPED + 1);
+	suite_add_tcase(suite, tc);
 }
 
 int main(void)
 {
-	Suite *suite = suite_create("session");
-	TCase *tc = tcase_create("session");
-	SRunner *runner;
-
-	tcase_add_checked_fixture(tc, set_up, tear_down);
-	add_tests(tc);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+	return run_main("session", add_tests);
 }

@@ -2,7 +2,6 @@
  * Framing, intake of descriptors, and the steps of a reply that is sent once: over a socketpair, with
  * bytes cut and glued in every way.
  */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/run.h"
 #include "replay.h"
 #include "wire.h"
 
@@ -290,11 +290,9 @@ START_TEST(test_reply_waits_for_a_slow_reader)
 }
 END_TEST
 
-int main(void)
+static void add_tests(Suite *suite)
 {
-	Suite *suite = suite_create("wire");
 	TCase *tc = tcase_create("wire");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_test(tc, test_message_is_whole_and_stays_in_the_socket);
@@ -308,8 +306,9 @@ int main(void)
 	tcase_add_test(tc, test_message_half_taken_out_is_taken_out);
 	tcase_add_test(tc, test_reply_waits_for_a_slow_reader);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("wire", add_tests);
 }
