@@ -151,14 +151,14 @@ static int client_new(struct bus_client **ret_client, sd_event *event, const cha
 	return 0;
 }
 
-int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path)
+static int client_open(struct bus_client **ret_client, sd_event *event, const char *path, bool dials)
 {
 	struct bus_client *client;
 	int r = client_new(&client, event, path);
 
 	if (r < 0)
 		return r;
-	r = bus_endpoint_listen(&client->endpoint, 0660);
+	r = dials ? bus_endpoint_dial(&client->endpoint) : bus_endpoint_listen(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;
@@ -167,20 +167,14 @@ int bus_client_listen(struct bus_client **ret_client, sd_event *event, const cha
 	return 0;
 }
 
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path)
+{
+	return client_open(ret_client, event, path, false);
+}
+
 int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path)
 {
-	struct bus_client *client;
-	int r = client_new(&client, event, path);
-
-	if (r < 0)
-		return r;
-	r = bus_endpoint_dial(&client->endpoint);
-	if (r < 0) {
-		bus_client_free(client);
-		return r;
-	}
-	*ret_client = client;
-	return 0;
+	return client_open(ret_client, event, path, true);
 }
 
 struct bus_client *bus_client_free(struct bus_client *client)

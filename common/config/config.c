@@ -185,26 +185,24 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 	return set_once(parse, line, &parse->device->socket, "socket", text);
 }
 
-static int set_mode(struct parse *parse, unsigned int line, const char *text)
-{
-	if (parse->mode_given)
-		return given_twice(parse, line, "mode");
-	parse->mode_given = true;
-	if (strcmp(text, "server") != 0 && strcmp(text, "client") != 0)
-		return fail(parse, line, "mode = %s: must be 'server' (we listen) or 'client' (we connect)", text);
-	parse->device->client = strcmp(text, "client") == 0;
-	return 1;
-}
+/** struct choice - a key of two words */
+struct choice {
+	const char *key, *off, *on;
+	const char *words; /* as they are told */
+};
 
-static int set_standby(struct parse *parse, unsigned int line, const char *text)
+static const struct choice mode = { "mode", "server", "client", "'server' (we listen) or 'client' (we connect)" };
+static const struct choice standby = { "standby", "no", "yes", "'yes' or 'no'" };
+
+static int choose(struct parse *parse, const struct choice *choice, const char *text, bool *given, bool *ret_on)
 {
-	if (parse->standby_given)
-		return given_twice(parse, line, "standby");
-	parse->standby_given = true;
-	if (strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
-		return fail(parse, line, "standby = %s: must be 'yes' or 'no'", text);
-	parse->device->standby = strcmp(text, "yes") == 0;
-	return 1;
+	if (*given)
+		return given_twice(parse, parse->line, choice->key);
+	*given = true;
+	*ret_on = strcmp(text, choice->on) == 0;
+	if (*ret_on || strcmp(text, choice->off) == 0)
+		return 1;
+	return fail(parse, parse->line, "%s = %s: must be %s", choice->key, text, choice->words);
 }
 
 static const struct config_type *find_type(const char *name)
@@ -289,11 +287,11 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	if (strcmp(key, "socket") == 0)
 		return set_socket(parse, n, text);
 	if (strcmp(key, "mode") == 0)
-		return set_mode(parse, n, text);
+		return choose(parse, &mode, text, &parse->mode_given, &parse->device->client);
 	if (strcmp(key, "socket-group") == 0)
 		return set_once(parse, n, &parse->device->socket_group, "socket-group", text);
 	if (strcmp(key, "standby") == 0)
-		return set_standby(parse, n, text);
+		return choose(parse, &standby, text, &parse->standby_given, &parse->device->standby);
 	return keep_value(parse, n, key, text);
 }
 

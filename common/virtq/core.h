@@ -275,6 +275,16 @@ static inline struct slot *window_slot(struct virtq *vq, uint32_t i)
 	return &vq->slots[vq->window[(vq->window_head + i) & vq->size_max_mask]];
 }
 
+/* The caller moves the window. */
+static inline struct slot *window_take(struct virtq *vq, uint32_t i)
+{
+	struct slot *slot = window_slot(vq, i);
+
+	slot->state = SLOT_TAKEN;
+	vq->window_slots -= slot->chain.n_slots;
+	return slot;
+}
+
 /* A chain of one direct descriptor that lies where the last one did: what nearly all are. */
 static inline bool chain_simple(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {

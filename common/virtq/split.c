@@ -157,10 +157,8 @@ void split_take(struct virtq *vq, unsigned int n)
 	uint16_t taken = vq->taken;
 
 	for (unsigned int i = 0; i < n; i++) {
-		struct slot *slot = window_slot(vq, i);
+		struct slot *slot = window_take(vq, i);
 
-		slot->state = SLOT_TAKEN;
-		vq->window_slots -= slot->chain.n_slots;
 		if (unlikely(slot->again))
 			continue;
 #ifndef VIRTQ_NO_UPKEEP
