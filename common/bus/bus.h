@@ -95,9 +95,6 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body);
 /** bus_request_fail() - answer Failure and end the request */
 void bus_request_fail(struct bus_request *request, int error, const char *text);
 
-/** bus_request_drop() - end without an answer (whoever asked has asked anew) */
-void bus_request_drop(struct bus_request *request);
-
 /** bus_request_on_gone() - call fn when the asking process goes away before it was answered; the request is
  * ended then, and must not be used by the holder any more */
 void bus_request_on_gone(struct bus_request *request, void (*fn)(void *data, struct bus_request *request),

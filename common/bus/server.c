@@ -97,6 +97,13 @@ static void dispatch(struct bus_request *request, const Bh__Envelope *msg)
 		bus_request_fail(request, -r, strerror(-r));
 }
 
+/* Nobody is there to be answered. */
+static void drop(struct bus_request *request)
+{
+	check(request->phase == PHASE_HELD);
+	receive(request);
+}
+
 static void on_question(struct bus_note *note)
 {
 	struct bus_request *request = (struct bus_request *)note;
@@ -111,7 +118,7 @@ static void on_question(struct bus_note *note)
 	request->phase = PHASE_HELD;
 	if (!bus_endpoint_has(&request->server->endpoint, request->pipe_id)) {
 		nng_msg_free(ptr_steal(&request->question));
-		bus_request_drop(request);
+		drop(request);
 		return;
 	}
 	msg = bus_unpack(request->question);
@@ -144,7 +151,7 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 		return;
 	}
 	if (r < 0) {
-		bus_request_drop(request);
+		drop(request);
 		return;
 	}
 	request->on_gone = NULL;
@@ -163,12 +170,6 @@ void bus_request_fail(struct bus_request *request, int error, const char *text)
 	body.body_case = BH__ENVELOPE__BODY_FAILURE;
 	body.failure = &failure;
 	bus_request_reply(request, &body);
-}
-
-void bus_request_drop(struct bus_request *request)
-{
-	check(request->phase == PHASE_HELD);
-	receive(request);
 }
 
 void bus_request_on_gone(struct bus_request *request,
@@ -202,7 +203,7 @@ static void on_gone(struct bus_note *note)
 			bus_endpoint_has(&server->endpoint, request->pipe_id))
 			continue;
 		request->on_gone(request->on_gone_data, request);
-		bus_request_drop(request);
+		drop(request);
 	}
 }
 

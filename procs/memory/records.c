@@ -281,8 +281,8 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 
 	if (!device)
 		return -ENOENT;
-	if (peer->watch)
-		bus_request_drop(peer->watch);
+	/* answered, not dropped: the older one may have come last, and then somebody waits for this one */
+	answer_worker(peer);
 	peer->watch = request;
 	bus_request_on_gone(request, on_worker_gone, peer);
 	if (device->desired->generation > msg->watch_desired->generation || device->wake)
@@ -340,10 +340,22 @@ static void fill_record(const struct memory *memory, size_t i, Bh__Record *recor
 		record->desired = device->desired;
 }
 
-void records_answer_frontend(struct memory *memory)
+static void answer_frontend(struct memory *memory, Bh__Record **records, size_t n)
 {
 	Bh__WatchObservedReply reply = BH__WATCH_OBSERVED_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	if (!memory->watch)
+		return;
+	reply.n_records = n;
+	reply.records = records;
+	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
+	body.watch_observed_reply = &reply;
+	bus_request_reply(ptr_steal(&memory->watch), &body);
+}
+
+void records_answer_frontend(struct memory *memory)
+{
 	Bh__Record records[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
 	size_t n = 0;
 
@@ -354,13 +366,8 @@ void records_answer_frontend(struct memory *memory)
 		list[n] = &records[n];
 		n++;
 	}
-	if (n == 0)
-		return;
-	reply.n_records = n;
-	reply.records = list;
-	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
-	body.watch_observed_reply = &reply;
-	bus_request_reply(ptr_steal(&memory->watch), &body);
+	if (n)
+		answer_frontend(memory, list, n);
 }
 
 static void on_frontend_gone(void *data, struct bus_request *request)
@@ -383,8 +390,7 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 {
 	struct memory *memory = context;
 
-	if (memory->watch)
-		bus_request_drop(memory->watch);
+	answer_frontend(memory, NULL, 0); /* as a worker's */
 	memory->watch = request;
 	bus_request_on_gone(request, on_frontend_gone, memory);
 	for (size_t i = 0; i < memory->n_devices; i++)

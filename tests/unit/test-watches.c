@@ -1,0 +1,125 @@
+/* Watches on the record: memory as one process, and a worker or the frontend that asks. */
+#include <check.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "memory/memory.h"
+
+static char dir[64], path[96];
+static pid_t server;
+static sd_event *event;
+static struct bus_client *client;
+static unsigned int n_answers;
+
+static void serve(const char *name, enum role role)
+{
+	static struct config_device config = { .name = (char *)"net0" };
+	static struct device device;
+	static struct blame_mark mark;
+	static struct peer peer;
+	static struct proc proc;
+	static Bh__Seen seen;
+	static struct memory memory = { .proc = &proc, .devices = &device, .n_devices = 1, .peers = &peer,
+		.n_peers = 1, .seen = &seen };
+	const struct bus_peer id = { .name = name, .role = role, .table = memory_table, .context = &memory };
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
+	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
+		.device = role == ROLE_WORKER ? &device : NULL };
+	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 ||
+		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
+		_exit(EXIT_FAILURE);
+	sd_event_loop(proc.event);
+	_exit(EXIT_FAILURE);
+}
+
+static void set_up(void)
+{
+	unsetenv("NOTIFY_SOCKET");
+	snprintf(dir, sizeof(dir), "/tmp/bulkhead-watches-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/bus.sock", dir);
+}
+
+static void start(const char *name, enum role role)
+{
+	server = fork();
+	ck_assert_int_ge(server, 0);
+	if (server == 0)
+		serve(name, role);
+	ck_assert_int_ge(sd_event_new(&event), 0);
+	ck_assert_int_eq(bus_client_listen(&client, event, path), 0);
+}
+
+static void tear_down(void)
+{
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	unlink(path);
+	rmdir(dir);
+}
+
+static void on_answer(void *data, int error, const Bh__Envelope *reply)
+{
+	ck_assert_int_eq(error, 0);
+	ck_assert_int_eq(reply->body_case, *(const Bh__Envelope__BodyCase *)data);
+	n_answers++;
+}
+
+static void ask_twice(const Bh__Envelope *question, Bh__Envelope__BodyCase answer)
+{
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(bus_client_call(client, question, BUS_NO_TIMEOUT, on_answer, &answer), 0);
+	while (n_answers == 0)
+		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+}
+
+/* Two may overtake each other on their way. The one that is there first is not left without an answer: it may be the
+ * one that somebody still waits for. */
+START_TEST(test_second_watch_of_a_worker_answers_the_first)
+{
+	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("net0", ROLE_WORKER);
+	watch.device = (char *)"net0";
+	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	question.watch_desired = &watch;
+	ask_twice(&question, BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY);
+}
+END_TEST
+
+START_TEST(test_second_watch_of_the_frontend_answers_the_first)
+{
+	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("frontend", ROLE_FRONTEND);
+	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
+	question.watch_observed = &watch;
+	ask_twice(&question, BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("watches");
+	TCase *tc = tcase_create("watches");
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_second_watch_of_a_worker_answers_the_first);
+	tcase_add_test(tc, test_second_watch_of_the_frontend_answers_the_first);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	srunner_free(runner);
+	return 0;
+}
