@@ -23,6 +23,7 @@
 #define WARM 120		/* restarts before the first look: caches and arenas have their size then */
 #define SESSION 5		/* restarts that a VMM sees */
 #define SETTLE_MS 5000
+#define CALM_MS 500
 #define GROWN_MAX_KIB 512	/* what an arena may grow by; 10,000 leaks of 64 bytes are more */
 #define N_WHO 4
 
@@ -107,6 +108,21 @@ static void look_settled(const struct world *w, const struct look *before, struc
 	}
 }
 
+/* what nobody lets go of any more: the same for CALM_MS */
+static void look_calm(const struct world *w, struct look *ret)
+{
+	struct look next;
+	int calm_ms = 0;
+
+	look(w, ret);
+	for (int ms = 0; ms < SETTLE_MS && calm_ms < CALM_MS; ms += 20) {
+		poll(NULL, 0, 20);
+		look(w, &next);
+		calm_ms = same_counts(ret, &next) ? calm_ms + 20 : 0;
+		*ret = next;
+	}
+}
+
 /* --- restarting --- */
 
 /* A descriptor that takes the place of another: that one must go, from the vault and from the store. */
@@ -167,8 +183,7 @@ static bool try_role(int number, struct world *w, const char *role, uint32_t tim
 
 	if (!e)
 		e = restart(w, role, WARM);
-	look(w, &before);
-	look_settled(w, &before, &before);
+	look_calm(w, &before);
 	if (!e)
 		e = restart(w, role, times);
 	look_settled(w, &before, &after);
