@@ -290,13 +290,21 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 	return 0;
 }
 
+static void answer_report(struct bus_request *request)
+{
+	Bh__ReportObservedReply reply = BH__REPORT_OBSERVED_REPLY__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	body.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED_REPLY;
+	body.report_observed_reply = &reply;
+	bus_request_reply(request, &body);
+}
+
 int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
 {
 	const Bh__ReportObserved *report = msg->report_observed;
 	struct device *device =
 		memory_device(context, bus_request_peer(request), report->device);
-	Bh__ReportObservedReply reply = BH__REPORT_OBSERVED_REPLY__INIT;
-	Bh__Envelope body = BH__ENVELOPE__INIT;
 	Bh__Observed *observed;
 	int r;
 
@@ -304,6 +312,11 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 		return -ENOENT;
 	if (quarantine_is_ours(device))
 		return -EPERM;
+	/* its sender has given it up, and sent another one that overtook it */
+	if (report->observed->applied < device->observed->applied) {
+		answer_report(request);
+		return 0;
+	}
 	blame_set(device->mark, msg->body_case, 0);
 	observed = (Bh__Observed *)copy_message(&report->observed->base);
 	blame_finish();
@@ -319,9 +332,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 	bh__observed__free_unpacked(device->observed, NULL);
 	device->observed = observed;
 	device->serving = memory_peer(context, bus_request_peer(request));
-	body.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED_REPLY;
-	body.report_observed_reply = &reply;
-	bus_request_reply(request, &body);
+	answer_report(request);
 	records_answer_frontend(context);
 	return 0;
 }

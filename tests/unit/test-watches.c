@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "memory/memory.h"
+#include "lib/run.h"
 
 static char dir[64], path[96];
 static pid_t server;
@@ -31,7 +32,7 @@ static void serve(const char *name, enum role role)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
 	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
-		.device = role == ROLE_WORKER ? &device : NULL };
+		.device = role & ROLE_WORKER ? &device : NULL };
 	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
@@ -107,19 +108,71 @@ START_TEST(test_second_watch_of_the_frontend_answers_the_first)
 }
 END_TEST
 
-int main(void)
+static uint64_t applied;
+
+static void on_observed(void *data, int error, const Bh__Envelope *reply)
 {
-	Suite *suite = suite_create("watches");
+	ck_assert_int_eq(error, 0);
+	if (reply->body_case == BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY)
+		applied = reply->watch_observed_reply->records[0]->observed->applied;
+	n_answers++;
+}
+
+static void ask(const Bh__Envelope *question)
+{
+	unsigned int before = n_answers;
+
+	ck_assert_int_eq(bus_client_call(client, question, 30 * UINT64_C(1000000), on_observed, NULL), 0);
+	while (n_answers == before)
+		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+}
+
+static void report(uint64_t generation)
+{
+	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
+	Bh__Observed observed = BH__OBSERVED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	observed.applied = generation;
+	report.device = (char *)"net0";
+	report.observed = &observed;
+	question.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
+	question.report_observed = &report;
+	ask(&question);
+}
+
+/* One that was given up may arrive after the one that was sent in its place. */
+START_TEST(test_late_report_takes_nothing_back)
+{
+	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	report(7);
+	report(6);
+	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
+	question.watch_observed = &watch;
+	ask(&question);
+	ck_assert_uint_eq(applied, 7);
+	report(8);
+	ask(&question);
+	ck_assert_uint_eq(applied, 8);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
 	TCase *tc = tcase_create("watches");
-	SRunner *runner;
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_second_watch_of_a_worker_answers_the_first);
 	tcase_add_test(tc, test_second_watch_of_the_frontend_answers_the_first);
+	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_ENV);
-	srunner_free(runner);
-	return 0;
+}
+
+int main(void)
+{
+	return run_main("watches", add_tests);
 }
