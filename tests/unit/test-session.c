@@ -220,6 +220,7 @@ static void tear_down(void)
 	session_close(&s);
 	committing = desired_free(committing);
 	event = sd_event_unref(event);
+	unlink(path);
 }
 
 /* --- Answers --- */
