@@ -30,6 +30,7 @@ def previous_commit():
 
 def build(directory, commit):
     """From the repository's own history, beside its work tree."""
+    env.need_tool('git', 'git')
     source = directory / 'source'
     source.mkdir()
     archive = subprocess.run(['git', '-C', env.SOURCE, 'archive', commit], capture_output=True, check=False)
