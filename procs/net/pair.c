@@ -248,8 +248,11 @@ int pairs_start(struct net *net)
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	atomic_store(&gate->closed, true);
-	for (unsigned int i = 0; i < net->n_pairs && r == 0; i++)
+	for (unsigned int i = 0; i < net->n_pairs && r == 0; i++) {
+		/* with nothing to serve yet a thread sleeps, too */
+		make_set(&net->pairs[i]);
 		r = -pthread_create(&net->pairs[i].thread, NULL, pair_main, &net->pairs[i]);
+	}
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r < 0)
 		return r;
