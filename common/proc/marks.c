@@ -5,7 +5,6 @@
 #include "proc/marks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "config/config.h"
 #include "fd/fdstore.h"
 
@@ -31,13 +31,11 @@ struct marks {
 
 static int make_file(void)
 {
-	_cleanup_close_ int fd = memfd_create("bulkhead-marks", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int fd = file_sealed("bulkhead-marks", sizeof(struct marks));
 
-	if (fd < 0 || ftruncate(fd, sizeof(struct marks)) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	(void)fdstore_push(STORED, fd);
-	return fd_steal(&fd);
+	if (fd >= 0)
+		(void)fdstore_push(STORED, fd);
+	return fd;
 }
 
 int marks_open(struct marks **ret_marks)

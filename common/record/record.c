@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #define MAGIC 0x44524f434548424bULL
 #define READ_TRIES 100
@@ -50,10 +51,10 @@ int record_create(const char *device)
 	const uint64_t magic = MAGIC;
 
 	snprintf(name, sizeof(name), "bulkhead-record-%s", device);
-	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, sizeof(struct file)) < 0 ||
-		pwrite(fd, &magic, sizeof(magic), 0) != sizeof(magic) ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+	fd = file_sealed(name, sizeof(struct file));
+	if (fd < 0)
+		return fd;
+	if (pwrite(fd, &magic, sizeof(magic), 0) != sizeof(magic))
 		return -errno;
 	return fd_steal(&fd);
 }

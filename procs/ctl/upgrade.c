@@ -15,17 +15,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/program.h"
 #include "bus/bus.h"
 #include "query.h"
 
-#define PROBE_SECONDS 5
+#define LAUNCHER_MS 10000 /* it probes its own program first */
 #define WAIT_MS 30000
 #define POLL_MS 10
 #define ASK_MS 500 /* who is ended does not answer any more */
@@ -135,25 +135,9 @@ static int find_program(pid_t pid, const char *role, char *path, size_t n)
 static int probe(pid_t pid, const char *role)
 {
 	char path[PATH_MAX];
-	int status = 0, null, r = find_program(pid, role, path, sizeof(path));
-	pid_t child;
+	int r = find_program(pid, role, path, sizeof(path));
 
-	if (r < 0)
-		return r;
-	child = fork();
-	if (child < 0)
-		return -errno;
-	if (child == 0) {
-		(void)alarm(PROBE_SECONDS);
-		null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-		(void)dup2(null, STDOUT_FILENO);
-		(void)dup2(null, STDERR_FILENO);
-		execl(path, path, "--version", (char *)NULL);
-		_exit(EXIT_FAILURE);
-	}
-	if (waitpid(child, &status, 0) != child)
-		return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+	return r < 0 ? r : program_probe(path, "--version");
 }
 
 static int check_program(const char *guest, const struct peer *peer)
@@ -251,7 +235,7 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 {
 	pid_t pid = (pid_t)lock_number(runtime_dir, guest, 0);
 	long before = lock_number(runtime_dir, guest, 1);
-	int64_t end = now_us() + PROBE_SECONDS * INT64_C(2000000);
+	int64_t end = now_us() + LAUNCHER_MS * INT64_C(1000);
 
 	if (kill(pid, SIGHUP) < 0)
 		return fail(guest, "launcher", -errno, strerror(errno));

@@ -9,13 +9,12 @@
  * Neither message may come while a ring runs, so no ring ever changes the file under way.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "requests.h"
 #include "virtq/inflight.h"
 
@@ -28,17 +27,6 @@ static int check_shape(struct session *session, const struct inflight_area *area
 		return session_refuse(session, "%u queues of %u descriptors; up to %u of up to %u are possible",
 			area->n_queues, area->queue_size, n_max, size_max);
 	return 0;
-}
-
-/* Room for either ring layout: which it will be may not have been said yet. */
-static int make_file(uint64_t n_bytes)
-{
-	_cleanup_close_ int fd = memfd_create("bulkhead-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
-	return fd_steal(&fd);
 }
 
 static void fill(Bh__Inflight *inflight, const struct inflight_area *area, uint64_t token)
@@ -59,9 +47,10 @@ enum outcome handle_get_inflight_fd(struct session *session, const struct messag
 
 	if (check_shape(session, &area))
 		return OUTCOME_REFUSED;
+	/* room for either ring layout: which it will be may not have been said yet */
 	area.mmap_size = area.n_queues * inflight_bytes(area.queue_size, true);
 	area.mmap_offset = 0;
-	fd = make_file(area.mmap_size);
+	fd = file_sealed("bulkhead-inflight", area.mmap_size);
 	r = fd < 0 ? fd : session->ops->deposit(session, &fd, 1, &token);
 	if (r < 0)
 		return session_refuse(session, "no memory can be had for it: %s", strerror(-r));

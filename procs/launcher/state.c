@@ -13,18 +13,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/program.h"
 #include "launcher.h"
 #include "launcher.pb-c.h"
 
 #define SERVES 1              /* see LauncherState.needs */
-#define PROBE_SECONDS 5
 #define STATE_BYTES_MAX (64u << 20)
 
 /* --- What is told --- */
@@ -149,24 +148,9 @@ static void set_all_inherited(const struct launcher *launcher, bool inherited)
 static int probe(const char *program)
 {
 	char option[64];
-	int status = 0;
-	pid_t pid;
 
 	snprintf(option, sizeof(option), "--takes-over=%d", SERVES);
-	pid = fork();
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0) {
-		(void)alarm(PROBE_SECONDS);
-		(void)dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
-		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
-		execl(program, program, option, (char *)NULL);
-		_exit(EXIT_FAILURE);
-	}
-	if (waitpid(pid, &status, 0) != pid)
-		return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ENOEXEC;
+	return program_probe(program, option);
 }
 
 void state_hand_over(struct launcher *launcher)

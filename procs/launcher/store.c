@@ -2,15 +2,13 @@
 #include "store.h"
 
 #include <errno.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 
@@ -29,10 +27,8 @@ static void drop(struct store *store, size_t i)
 
 static bool has_file(const struct store *store, int fd)
 {
-	pid_t self = getpid();
-
 	for (size_t i = 0; i < store->n_items; i++)
-		if (syscall(SYS_kcmp, self, self, KCMP_FILE, store->items[i]->fd, fd) == 0)
+		if (file_same(store->items[i]->fd, fd))
 			return true;
 	return false;
 }

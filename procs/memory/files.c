@@ -6,17 +6,15 @@
 #include "files.h"
 
 #include <errno.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "fd/fdstore.h"
 
 #define PREFIX "v."
@@ -29,17 +27,10 @@ static struct {
 	bool restored;
 } files;
 
-bool files_same(int a, int b)
-{
-	pid_t self = getpid();
-
-	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
-}
-
 static struct file *find(int fd)
 {
 	for (size_t i = 0; i < files.n; i++)
-		if (files_same(files.list[i]->fd, fd))
+		if (file_same(files.list[i]->fd, fd))
 			return files.list[i];
 	return NULL;
 }

@@ -3,9 +3,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/** files_same() - whether two descriptors are of one open file; false also where that cannot be told */
-bool files_same(int a, int b);
-
 /**
  * struct file - what a VMM handed over, once, however often and for whichever devices it did
  *

@@ -2,12 +2,10 @@
 #include "memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "fd/fdstore.h"
 #include "virtq/locks.h"
 
@@ -16,12 +14,7 @@
 /* With another size comes another file, with locks of its own: it must not be had beside the old one. */
 static bool in_use(const struct device *device)
 {
-	const struct memory *memory = device->memory;
-	unsigned int n = 0;
-
-	for (size_t i = 0; i < memory->n_peers; i++)
-		n += memory->peers[i].device == device && memory->peers[i].link_fd >= 0;
-	return device->ledger_fd >= 0 && n > 1;
+	return device->ledger_fd >= 0 && memory_attached(device) > 1;
 }
 
 static int make_ledger(struct device *device, uint64_t n_bytes)
@@ -31,10 +24,9 @@ static int make_ledger(struct device *device, uint64_t n_bytes)
 	int r;
 
 	snprintf(name, sizeof(name), "bulkhead-ledger-%s", device->config->name);
-	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return -errno;
+	fd = file_sealed(name, n_bytes);
+	if (fd < 0)
+		return fd;
 	r = ledger_locks_create(fd);
 	return r < 0 ? r : fd_steal(&fd);
 }

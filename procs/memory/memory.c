@@ -37,10 +37,19 @@ struct device *memory_device(struct memory *memory, const char *peer, const char
 	return NULL;
 }
 
+unsigned int memory_attached(const struct device *device)
+{
+	const struct memory *memory = device->memory;
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < memory->n_peers; i++)
+		n += memory->peers[i].device == device && memory->peers[i].link_fd >= 0;
+	return n;
+}
+
 static int open_devices(struct memory *memory)
 {
 	const struct config *config = memory->proc->config;
-
 	int r = marks_open(&memory->marks);
 
 	if (r < 0) {

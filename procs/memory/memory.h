@@ -79,6 +79,9 @@ void memory_stop(struct proc *proc);
 /** memory_device() - by name, if this peer may ask about it: workers about their own only; or NULL */
 struct device *memory_device(struct memory *memory, const char *peer, const char *name);
 
+/** memory_attached() - how many instances of the device's worker are connected */
+unsigned int memory_attached(const struct device *device);
+
 /** memory_peer() - by the name of its endpoint; or NULL */
 struct peer *memory_peer(struct memory *memory, const char *name);
 

@@ -6,29 +6,37 @@
 
 #include "virtq/ledger.h"
 
-static bool worker_there(const struct device *device)
+static bool has_stopped(const Bh__Ring *ring)
 {
-	const struct memory *memory = device->memory;
+	return !ring->started && ring->start_id;
+}
 
-	for (size_t i = 0; i < memory->n_peers; i++)
-		if (memory->peers[i].device == device && memory->peers[i].link_fd >= 0)
+/* Most commits come while a device is set up or runs: for them the ledger need not be looked at. */
+static bool any_has_stopped(const Bh__Desired *desired)
+{
+	for (size_t i = 0; i < desired->n_rings; i++)
+		if (has_stopped(desired->rings[i]))
 			return true;
 	return false;
 }
 
-static size_t fill_rings(const struct device *device, const struct ledger *ledger, Bh__RingState **states)
+static size_t fill_rings(const Bh__Desired *desired, const struct ledger *ledger, Bh__RingState *states,
+	Bh__RingState **list)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < device->desired->n_rings; i++) {
-		const Bh__Ring *ring = device->desired->rings[i];
+	for (size_t i = 0; i < desired->n_rings; i++) {
+		const Bh__Ring *ring = desired->rings[i];
 
-		if (ring->started || !ring->start_id || ring->index >= ledger->n_queues ||
+		if (!has_stopped(ring) || ring->index >= ledger->n_queues ||
 			ledger->queues[ring->index].start_id != ring->start_id)
 			continue;
-		states[n]->index = ring->index;
-		states[n]->start_id = ring->start_id;
-		states[n++]->position = ledger_base(&ledger->queues[ring->index]);
+		bh__ring_state__init(&states[n]);
+		states[n].index = ring->index;
+		states[n].start_id = ring->start_id;
+		states[n].position = ledger_base(&ledger->queues[ring->index]);
+		list[n] = &states[n];
+		n++;
 	}
 	return n;
 }
@@ -38,14 +46,11 @@ void positions_fill(const struct device *device, Bh__CommitDesiredReply *reply)
 	static Bh__RingState states[RINGS_MAX], *list[RINGS_MAX];
 	struct ledger ledger;
 
-	reply->worker_gone = !worker_there(device);
-	if (device->ledger_fd < 0 || ledger_open_existing(&ledger, device->ledger_fd) < 0)
+	reply->worker_gone = memory_attached(device) == 0;
+	if (!any_has_stopped(device->desired) || device->ledger_fd < 0 ||
+		ledger_open_existing(&ledger, device->ledger_fd) < 0)
 		return;
-	for (size_t i = 0; i < RINGS_MAX; i++) {
-		bh__ring_state__init(&states[i]);
-		list[i] = &states[i];
-	}
-	reply->n_rings = fill_rings(device, &ledger, list);
+	reply->n_rings = fill_rings(device->desired, &ledger, states, list);
 	reply->rings = list;
 	ledger_close(&ledger);
 }

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "fd/fdstore.h"
@@ -209,7 +210,7 @@ int vault_keep_named(struct vault *vault, const char *name, int fd)
 		return -EINVAL;
 	}
 	/* to put it away anew would leave it unkept for a moment */
-	if (named && files_same(named->fd, fd)) {
+	if (named && file_same(named->fd, fd)) {
 		fd_close(fd);
 		return 0;
 	}

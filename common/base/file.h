@@ -1,0 +1,10 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/** file_sealed() - a new memfd of n_bytes zeros that nobody can make longer or shorter; negative errno */
+int file_sealed(const char *name, uint64_t n_bytes);
+
+/** file_same() - whether two descriptors are of one open file; false also where that cannot be told */
+bool file_same(int a, int b);
