@@ -516,10 +516,7 @@ void apply_desired(struct device *device, Bh__Desired *desired)
 	if (device->ops->pause)
 		device->ops->pause(device);
 	apply_paused(device, desired, wants);
-	if (core->applied)
-		bh__desired__free_unpacked(core->applied, NULL);
-	core->applied = desired;
-	core->generation = desired->generation;
+	apply_note(core, desired);
 	if (device->ops->resume)
 		device->ops->resume(device);
 	apply_announce(device, desired);

@@ -91,14 +91,21 @@ struct device_core {
 /** apply_desired() - make the device look like the record; takes desired over (always) */
 void apply_desired(struct device *device, Bh__Desired *desired);
 
+/** apply_note() - this record is what was looked at last; takes desired over (always) */
+static inline void apply_note(struct device_core *core, Bh__Desired *desired)
+{
+	if (core->applied)
+		bh__desired__free_unpacked(core->applied, NULL);
+	core->applied = desired;
+	core->generation = desired->generation;
+}
+
 /** apply_memory() - standing by: map what the record names, and nothing else; takes desired over (always) */
 void apply_memory(struct device *device, Bh__Desired *desired);
 
 /** quarantine_holds() - whether an input is to be kept from killing us again; looked at with every record,
  * since an operator may release the device */
 bool quarantine_holds(struct device *device);
-/** quarantine_keep() - take note of a record that is not put in force; takes desired over (always) */
-void quarantine_keep(struct device *device, Bh__Desired *desired);
 
 /** apply_broken() - stop the rings that device_queue_broken() named */
 void apply_broken(struct device *device);

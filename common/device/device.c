@@ -174,7 +174,7 @@ static int read_and_apply(struct device *device)
 		return 0;
 	}
 	if (quarantine_holds(device))
-		quarantine_keep(device, desired);
+		apply_note(device->core, desired);
 	else
 		apply_desired(device, desired);
 	note_pause(device);

@@ -48,13 +48,3 @@ bool quarantine_holds(struct device *device)
 	}
 	return false;
 }
-
-void quarantine_keep(struct device *device, Bh__Desired *desired)
-{
-	struct device_core *core = device->core;
-
-	if (core->applied)
-		bh__desired__free_unpacked(core->applied, NULL);
-	core->applied = desired;
-	core->generation = desired->generation;
-}

@@ -110,6 +110,12 @@ const char *fdstore_next(const char *prefix)
 	return NULL;
 }
 
+/* FDPOLL=0: a hung-up connection is ours to judge, not the service manager's */
+static int write_request(char *text, size_t n, const char *name)
+{
+	return snprintf(text, n, "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+}
+
 int fdstore_push(const char *name, int fd)
 {
 	char text[512];
@@ -122,8 +128,7 @@ int fdstore_push(const char *name, int fd)
 	r = note_kept(name);
 	if (r < 0)
 		return r;
-	/* FDPOLL=0: a hung-up connection is ours to judge, not the service manager's */
-	snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	(void)write_request(text, sizeof(text), name);
 	r = sd_pid_notify_with_fds(0, 0, text, &fd, 1);
 	if (r >= 0)
 		return 0;
@@ -150,8 +155,7 @@ static void parcel_fill(struct parcel *parcel, const char *name)
 	struct cmsghdr *cmsg;
 
 	*parcel = (struct parcel){ .iov.iov_base = parcel->text };
-	parcel->iov.iov_len = (size_t)snprintf(parcel->text, sizeof(parcel->text),
-		"FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+	parcel->iov.iov_len = (size_t)write_request(parcel->text, sizeof(parcel->text), name);
 	parcel->hdr = (struct msghdr){ .msg_iov = &parcel->iov, .msg_iovlen = 1,
 		.msg_control = parcel->control.buf, .msg_controllen = sizeof(parcel->control.buf) };
 	cmsg = CMSG_FIRSTHDR(&parcel->hdr);
