@@ -12,11 +12,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
+
+#include "base/clock.h"
 
 #define LINE_MAX_BYTES 1024
 
@@ -113,17 +114,9 @@ void log_at(int level, const char *fmt, ...)
 	va_end(ap);
 }
 
-static unsigned long long now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (unsigned long long)ts.tv_sec * 1000 + (unsigned long long)ts.tv_nsec / 1000000;
-}
-
 int log_allowed(struct log_limit *limit)
 {
-	unsigned long long now = now_ms();
+	unsigned long long now = clock_ms();
 
 	if (now - limit->last_ms >= limit->interval_ms) {
 		if (limit->suppressed)

@@ -14,11 +14,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 
@@ -141,21 +141,13 @@ void device_config_changed(struct device *device)
 
 /* --- Watch --- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 /* How long the guest waited from a former worker's end in good order until now. */
 static void note_pause(struct device *device)
 {
 	struct ledger_header *header = device->ledger.header;
 
 	if (header->left_ns)
-		header->pause_ns = now_ns() - header->left_ns;
+		header->pause_ns = clock_ns() - header->left_ns;
 	header->left_ns = 0;
 }
 
@@ -428,7 +420,7 @@ static int start_step(const char *what, int r)
 static void note_leaving(struct device *device)
 {
 	device->ledger.header->pause_ns = 0;
-	device->ledger.header->left_ns = now_ns();
+	device->ledger.header->left_ns = clock_ns();
 }
 
 static int open_host(struct device *device)

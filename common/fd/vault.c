@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #define GIVE_UP_MS 5000
@@ -59,14 +59,6 @@ struct vault *vault_free(struct vault *vault)
 	return NULL;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 /* The connection is of no use any more; if somebody waits for the next one, it is made from the loop. */
 static void drop_connection(struct vault *vault)
 {
@@ -111,7 +103,7 @@ static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
 static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
 	Bh__Link__BodyCase expected, Bh__Link **ret_reply, struct fdset *ret_fds)
 {
-	uint64_t end = now_ms() + GIVE_UP_MS;
+	uint64_t end = clock_ms() + GIVE_UP_MS;
 	struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
 	int r;
 
@@ -122,7 +114,7 @@ static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fd
 		drop_connection(vault);
 		if (!worth_retry(r))
 			return r;
-		if (now_ms() > end)
+		if (clock_ms() > end)
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
 	}

@@ -15,12 +15,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/program.h"
 #include "bus/bus.h"
 #include "query.h"
@@ -47,14 +47,6 @@ struct snapshot {
 	struct peer peers[PEERS_MAX];
 	size_t n_peers;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
 
 static void nap(void)
 {
@@ -167,9 +159,9 @@ static bool is_replaced(const struct snapshot *now, const struct peer *old)
 static int wait_replaced(const char *runtime_dir, const char *guest, const struct peer *old,
 	struct snapshot *ret_now)
 {
-	int64_t end = now_us() + WAIT_MS * INT64_C(1000);
+	uint64_t end = clock_us() + WAIT_MS * UINT64_C(1000);
 
-	while (now_us() < end) {
+	while (clock_us() < end) {
 		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, ret_now) == 0 && is_replaced(ret_now, old))
 			return 0;
 		nap();
@@ -177,15 +169,15 @@ static int wait_replaced(const char *runtime_dir, const char *guest, const struc
 	return -ETIMEDOUT;
 }
 
-static void say(const char *guest, const struct peer *old, const struct peer *new, int64_t took_us)
+static void say(const char *guest, const struct peer *old, const struct peer *new, uint64_t took_us)
 {
-	int64_t pause_us = old->standby ? 0 : new->pause_us ? (int64_t)new->pause_us : took_us;
+	uint64_t pause_us = old->standby ? 0 : new->pause_us ?: took_us;
 
 	printf("%s:%s pid %d -> %d", guest, old->name, old->pid, new->pid);
 	if (old->standby)
 		printf(", stood by");
 	else
-		printf(", %s for %" PRId64 ".%03" PRId64 " ms", old->reports ? "rings not served" : "away",
+		printf(", %s for %" PRIu64 ".%03" PRIu64 " ms", old->reports ? "rings not served" : "away",
 			pause_us / 1000, pause_us % 1000);
 	printf("\n");
 }
@@ -193,7 +185,7 @@ static void say(const char *guest, const struct peer *old, const struct peer *ne
 static int replace(const char *runtime_dir, const char *guest, const struct peer *old)
 {
 	struct snapshot now;
-	int64_t start;
+	uint64_t start;
 	int r;
 
 	if (old->pid == 0)
@@ -201,13 +193,13 @@ static int replace(const char *runtime_dir, const char *guest, const struct peer
 	r = check_program(guest, old);
 	if (r < 0)
 		return r;
-	start = now_us();
+	start = clock_us();
 	if (kill(old->pid, SIGTERM) < 0)
 		return fail(guest, old->name, -errno, strerror(errno));
 	r = wait_replaced(runtime_dir, guest, old, &now);
 	if (r < 0)
 		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
-	say(guest, old, find(&now, old->name), now_us() - start);
+	say(guest, old, find(&now, old->name), clock_us() - start);
 	return 0;
 }
 
@@ -235,11 +227,11 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 {
 	pid_t pid = (pid_t)lock_number(runtime_dir, guest, 0);
 	long before = lock_number(runtime_dir, guest, 1);
-	int64_t end = now_us() + LAUNCHER_MS * INT64_C(1000);
+	uint64_t end = clock_us() + LAUNCHER_MS * UINT64_C(1000);
 
 	if (kill(pid, SIGHUP) < 0)
 		return fail(guest, "launcher", -errno, strerror(errno));
-	while (now_us() < end) {
+	while (clock_us() < end) {
 		if (lock_number(runtime_dir, guest, 1) != before) {
 			printf("%s:launcher pid %d\n", guest, pid);
 			return 0;

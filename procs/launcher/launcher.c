@@ -15,12 +15,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "build-config.h"
 #include "child.h"
@@ -236,13 +236,10 @@ void launcher_child_dropped(struct child *child, const char *name)
 static int on_hand_over(sd_event_source *source, const struct signalfd_siginfo *info, void *data)
 {
 	struct launcher *launcher = data;
-	struct timespec now;
 
 	if (launcher->stopping)
 		return 0;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
-		(unsigned long long)now.tv_sec * 1000000 + (unsigned long long)now.tv_nsec / 1000);
+	(void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_us());
 	state_hand_over(launcher);
 	(void)sd_notify(0, "READY=1");
 	return 0;

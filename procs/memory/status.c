@@ -3,10 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "build-config.h"
 #include "virtq/ledger.h"
 
@@ -16,20 +16,12 @@ struct collected {
 	Bh__DeviceStatus *devices, **device_list;
 };
 
-static uint64_t now_usec(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 {
 	ret->name = (char *)peer->name;
 	ret->role = peer->role == ROLE_FRONTEND ? (char *)"frontend" : peer->device->config->type;
 	ret->pid = (uint32_t)peer->pid;
-	ret->connected_ms = peer->pid ? (now_usec() - peer->connected_usec) / 1000 : 0;
+	ret->connected_ms = peer->pid ? (clock_us() - peer->connected_usec) / 1000 : 0;
 	ret->connects = peer->connects;
 	ret->standby = peer->device && peer->pid && peer->device->serving != peer;
 }
@@ -38,7 +30,7 @@ static void fill_self(struct memory *memory, Bh__PeerStatus *ret)
 {
 	ret->name = ret->role = (char *)"memory";
 	ret->pid = (uint32_t)getpid();
-	ret->connected_ms = (now_usec() - memory->started_usec) / 1000;
+	ret->connected_ms = (clock_us() - memory->started_usec) / 1000;
 	ret->connects = 1;
 }
 
@@ -133,7 +125,7 @@ int handle_get_status(void *context, struct bus_request *request, const Bh__Enve
 
 	collect(memory, &c);
 	c.reply.guest = (char *)memory->proc->guest;
-	c.reply.uptime_ms = (now_usec() - memory->started_usec) / 1000;
+	c.reply.uptime_ms = (clock_us() - memory->started_usec) / 1000;
 	c.reply.version = (char *)BULKHEAD_VERSION;
 	c.reply.n_peers = memory->n_peers + 1;
 	c.reply.peers = c.peer_list;
