@@ -54,8 +54,8 @@ START_TEST(test_being_told_while_connected_disturbs_nobody)
 		actor_check_commit(&client, 2);
 	}
 	ck_assert_uint_eq(atomic_load(&actor_shared->n_gone), 0);
-	actor_kill(&client);
 	actor_end(&server);
+	actor_kill(&client);
 }
 END_TEST
 
