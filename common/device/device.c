@@ -435,10 +435,10 @@ static int serve(struct device *device)
 	const struct device_ops *ops = device->ops;
 	int r;
 
-	if ((r = start_step("ledger", open_ledger(device))) < 0 ||
-		(r = start_step("queues", make_queues(device))) < 0 ||
-		(r = start_step("device", ops->begin ? ops->begin(device) : 0)) < 0)
+	if ((r = start_step("ledger", open_ledger(device))) < 0)
 		return r;
+	if (ops->begin)
+		ops->begin(device);
 	return read_and_apply(device);
 }
 
@@ -477,6 +477,8 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 		(r = start_step("ledger", turn_open(&device->core->turn,
 			device->core->attachment.ledger_fd))) < 0)
 		return r;
+	if (ops->prepare && (r = ops->prepare(device)) < 0)
+		return r;
 	return turn_take(&device->core->turn) ? open_host(device) : 0;
 }
 
@@ -488,7 +490,9 @@ int device_proc_start(struct proc *proc)
 
 	if ((r = start_step("record", open_record(device))) < 0 ||
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
-		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0)
+		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0 ||
+		(r = start_step("queues", make_queues(device))) < 0 ||
+		(r = start_step("threads", device->ops->start ? device->ops->start(device) : 0)) < 0)
 		return r;
 	r = start_step("memory manager", vault_watch(core->vault, device->event, on_memory_back, device));
 	if (r < 0)
@@ -521,7 +525,7 @@ void device_proc_leave(struct proc *proc)
 	if (device->queues && device->ops->pause)
 		device->ops->pause(device);
 	free_queues(device);
-	if (device->core->serves && device->ops->close)
+	if (device->ops->close)
 		device->ops->close(device);
 	inflight_apply(device, NULL, -1);
 	if (device->ledger.header)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,7 +18,7 @@
 
 struct device;
 
-/** struct device_offer - what a device can do; filled by ops->open(), constant afterwards but config */
+/** struct device_offer - what a device can do; filled by ops->prepare(), constant afterwards but config */
 struct device_offer {
 	uint64_t features;           /* virtio feature bits; VERSION_1 and ring bits included */
 	uint64_t protocol_features;  /* vhost-user protocol feature bits the device needs or can serve */
@@ -52,12 +53,18 @@ struct device_ops {
 	size_t data_bytes;       /* of device->data, zeroed */
 	uint32_t state_bytes;    /* of device->state: lives in the ledger, survives the process */
 
-	/** open() - take the host resource, fill device->offer. Kept descriptors are taken with
-	 * device_take_kept(). The ledger is not there yet. No thread may be started: rights are dropped behind it. An
-	 * instance that stood by has none: it takes what was kept. Errors: negative errno, already logged. */
+	/* A start has four steps; one who stands by takes the first and third at once, the others when its turn has
+	 * come and the guest waits. Errors: negative errno, already logged. */
+	/** prepare() - fill device->offer, and make what needs neither the host's resource nor threads */
+	int (*prepare)(struct device *device);
+	/** open() - take the host resource; what is kept by device_take_kept(). No threads: rights are dropped behind
+	 * it. One who stood by has none, and takes what was kept. */
 	int (*open)(struct device *device);
+	/** start() - make the threads; until the first resume() they touch nothing, and take no time */
+	int (*start)(struct device *device);
 	/** begin() - ledger and state are there (zero when new); last step before the first record */
-	int (*begin)(struct device *device);
+	void (*begin)(struct device *device);
+	/** close() - after prepare(), however many of the others were done */
 	void (*close)(struct device *device);
 
 	/** pause() - when it returns no other thread of the device touches queues, map, or features */
@@ -107,8 +114,9 @@ int device_proc_start(struct proc *proc);
 void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
 
-/** device_thread_begin() - first call of the device's i-th thread that touches rings (i < 64): waits until a
- * former instance's thread is gone for good */
+/** device_thread_start() - one that never runs a signal's handler but those of faults; 0 | negative errno */
+int device_thread_start(pthread_t *ret_thread, void *(*main)(void *data), void *data);
+/** device_thread_begin() - the i-th thread (i < 64), before it touches a ring: a later instance waits for its end */
 void device_thread_begin(struct device *device, unsigned int i);
 /** device_thread_end() - its last */
 void device_thread_end(struct device *device, unsigned int i);

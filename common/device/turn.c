@@ -20,14 +20,25 @@ int turn_open(struct turn *turn, int ledger_fd)
 	return r == -ENODATA ? 0 : r;
 }
 
+/* The former holder's threads may still be dying: each leaves its lock with its last instruction. None but
+ * the holder of LOCK_SERVE, with its threads, ever takes another. */
+static void take_others(struct turn *turn)
+{
+	for (unsigned int i = LOCK_THREAD; i < LEDGER_LOCKS_MAX; i++) {
+		ledger_lock_take(turn->locks, i);
+		ledger_lock_drop(turn->locks, i);
+	}
+	ledger_lock_take(turn->locks, LOCK_LOOP);
+	turn->ours = true;
+}
+
 bool turn_take(struct turn *turn)
 {
 	if (!turn->locks)
 		return true;
 	if (!ledger_lock_try(turn->locks, LOCK_SERVE))
 		return false;
-	ledger_lock_take(turn->locks, LOCK_LOOP);
-	turn->ours = true;
+	take_others(turn);
 	return true;
 }
 
@@ -50,16 +61,13 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 
 	if (read(fd, &n, sizeof(n)) != sizeof(n))
 		return 0;
-	/* the former holder's threads are dying: each leaves its lock with its last instruction */
-	ledger_lock_take(turn->locks, LOCK_LOOP);
-	turn->ours = true;
+	take_others(turn);
 	turn->on_turn(turn->data);
 	return 0;
 }
 
 int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data)
 {
-	sigset_t all, old;
 	int r;
 
 	turn->on_turn = on_turn;
@@ -75,10 +83,7 @@ int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), v
 	if (r < 0)
 		return r;
 	sem_init(&turn->give, 0, 0);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&turn->waiter, NULL, wait_main, turn);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = device_thread_start(&turn->waiter, wait_main, turn);
 	turn->waits = r == 0;
 	return r;
 }
@@ -102,6 +107,18 @@ void turn_give(struct turn *turn)
 		return;
 	turn->wake_fd = fd_close(turn->wake_fd);
 	turn->locks = ledger_locks_close(turn->locks);
+}
+
+int device_thread_start(pthread_t *ret_thread, void *(*main)(void *data), void *data)
+{
+	sigset_t all, old;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = -pthread_create(ret_thread, NULL, main, data);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return r;
 }
 
 void device_thread_begin(struct device *device, unsigned int i)

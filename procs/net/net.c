@@ -238,25 +238,36 @@ static void fill_offer(struct net *net)
 	offer->queue_size_max = VIRTQ_SIZE_MAX;
 }
 
-static int net_open(struct device *device)
+static int net_prepare(struct device *device)
 {
 	struct net *net = device->data;
-	int r;
 
 	net->device = device;
 	net->n_pairs = (unsigned int)config_value(device->config, "queue-pairs")->number;
 	memcpy(net->mac, config_value(device->config, "mac")->mac, 6);
 	net->backend = find_backend(config_value(device->config, "backend")->text);
 	check(net->backend);
+	atomic_store(&net->gate.closed, true);
 	pthread_mutex_init(&net->gate.lock, NULL);
 	pthread_cond_init(&net->gate.still, NULL);
 	pthread_cond_init(&net->gate.go, NULL);
 	fill_offer(net);
-	r = make_pairs(net);
-	return r < 0 ? r : net->backend->open(net);
+	return make_pairs(net);
 }
 
-static int net_begin(struct device *device)
+static int net_open(struct device *device)
+{
+	struct net *net = device->data;
+
+	return net->backend->open(net);
+}
+
+static int net_start(struct device *device)
+{
+	return pairs_start(device->data);
+}
+
+static void net_begin(struct device *device)
 {
 	struct net *net = device->data;
 
@@ -264,7 +275,6 @@ static int net_begin(struct device *device)
 	net->state = state_open(net->saved, net->mac);
 	(void)update_config(net);
 	net_apply(net);
-	return pairs_start(net);
 }
 
 static void net_close(struct device *device)
@@ -304,7 +314,9 @@ const struct device_ops net_ops = {
 	.virtio_id = 1,
 	.data_bytes = sizeof(struct net),
 	.state_bytes = sizeof(struct net_saved),
+	.prepare = net_prepare,
 	.open = net_open,
+	.start = net_start,
 	.begin = net_begin,
 	.close = net_close,
 	.pause = net_pause_device,

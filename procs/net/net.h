@@ -56,10 +56,10 @@ struct net_pair {
 struct net_gate {
 	pthread_mutex_t lock;
 	pthread_cond_t still, go;
-	atomic_bool closed;
+	atomic_bool closed;         /* at first, too */
 	bool quit;
 	unsigned int depth;         /* nested pauses; loop's thread only */
-	unsigned int n_still;
+	unsigned int n_inside;      /* threads that may touch what is changed behind a closed gate */
 };
 
 struct net {
@@ -69,7 +69,7 @@ struct net {
 	unsigned int n_pairs;
 	struct net_pair *pairs;
 	struct net_gate gate;
-	bool threads_run;
+	unsigned int n_threads;
 
 	struct device_queue *ctrl;  /* the control ring; NULL = not in use */
 	sd_event_source *ctrl_kick;
@@ -100,6 +100,7 @@ void net_show_config(struct net *net);
 void net_set_link(struct net *net, bool up);
 
 /* pair.c */
+/** pairs_start() - make the threads; they stand before the gate until the first net_resume(). 0 | negative errno */
 int pairs_start(struct net *net);
 void pairs_stop(struct net *net);
 /** net_pause() - when it returns every pair thread stands still; nests; loop's thread */

@@ -3,13 +3,13 @@
  * to wake us, look once more, and sleep. Rings are looked at without waiting for a kick: after a start
  * or a change every turn begins by looking.
  *
- * The gate: the loop's thread closes it and waits until all threads stand; what they share is changed only
- * then. A thread passes the gate once a turn, so a turn is bounded.
+ * The gate: the loop's thread closes it and waits until nobody is inside; what the threads share is changed only
+ * then. A thread passes the gate once a turn, so a turn is bounded. It is closed at first: threads are made before
+ * there is anything to serve, and one that has not come as far as the gate keeps nobody waiting.
  */
 #include "net.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -29,14 +29,14 @@ void net_pause(struct net *net)
 {
 	struct net_gate *gate = &net->gate;
 
-	if (gate->depth++ || !net->threads_run)
+	if (gate->depth++)
 		return;
 	pthread_mutex_lock(&gate->lock);
 	atomic_store(&gate->closed, true);
-	for (unsigned int i = 0; i < net->n_pairs; i++)
+	for (unsigned int i = 0; gate->n_inside && i < net->n_pairs; i++)
 		if (write(net->pairs[i].wake_fd, &one, sizeof(one)) < 0)
 			continue; /* full: it is awake */
-	while (gate->n_still < net->n_pairs)
+	while (gate->n_inside)
 		pthread_cond_wait(&gate->still, &gate->lock);
 	pthread_mutex_unlock(&gate->lock);
 }
@@ -46,7 +46,7 @@ void net_resume(struct net *net)
 	struct net_gate *gate = &net->gate;
 
 	check(gate->depth);
-	if (--gate->depth || !net->threads_run)
+	if (--gate->depth)
 		return;
 	pthread_mutex_lock(&gate->lock);
 	atomic_store(&gate->closed, false);
@@ -54,22 +54,37 @@ void net_resume(struct net *net)
 	pthread_mutex_unlock(&gate->lock);
 }
 
-/* false: the thread is to end */
+/* Before the gate, its lock held. false: the thread is to end */
+static bool wait_for_gate(struct net_gate *gate)
+{
+	while (atomic_load(&gate->closed) && !gate->quit)
+		pthread_cond_wait(&gate->go, &gate->lock);
+	gate->n_inside += !gate->quit;
+	return !gate->quit;
+}
+
+static bool enter_gate(struct net_gate *gate)
+{
+	bool in;
+
+	pthread_mutex_lock(&gate->lock);
+	in = wait_for_gate(gate);
+	pthread_mutex_unlock(&gate->lock);
+	return in;
+}
+
 static bool pass_gate(struct net_gate *gate)
 {
-	bool quit;
+	bool in;
 
 	if (!atomic_load_explicit(&gate->closed, memory_order_acquire))
 		return true;
 	pthread_mutex_lock(&gate->lock);
-	gate->n_still++;
+	gate->n_inside--;
 	pthread_cond_signal(&gate->still);
-	while (atomic_load(&gate->closed) && !gate->quit)
-		pthread_cond_wait(&gate->go, &gate->lock);
-	gate->n_still--;
-	quit = gate->quit;
+	in = wait_for_gate(gate);
 	pthread_mutex_unlock(&gate->lock);
-	return !quit;
+	return in;
 }
 
 /* --- Serving --- */
@@ -154,28 +169,36 @@ static void sleep_until_work(struct net_pair *pair, enum rx_status rx)
 	forbid_kicks(pair);
 }
 
+static void give_up_rings(struct net_pair *pair)
+{
+	static const char why[] = "the file behind guest memory was cut short";
+
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		device_queue_broken(pair->tx[i], why);
+	if (pair->rx.queue)
+		device_queue_broken(pair->rx.queue, why);
+	pair->n_tx = 0;
+	pair->rx.queue = NULL;
+}
+
 static void *pair_main(void *data)
 {
 	struct net_pair *pair = data;
 	struct device *device = pair->net->device;
+	struct net_gate *gate = &pair->net->gate;
 
+	if (!enter_gate(gate))
+		return NULL;
 	device_thread_begin(device, pair->index);
-	while (pass_gate(&pair->net->gate)) {
+	do {
 		enum rx_status rx;
 
-		if (map_poisoned(device->map)) {
-			for (unsigned int i = 0; i < pair->n_tx; i++)
-				device_queue_broken(pair->tx[i], "the file behind guest memory was cut short");
-			if (pair->rx.queue)
-				device_queue_broken(pair->rx.queue,
-					"the file behind guest memory was cut short");
-			pair->n_tx = 0;
-			pair->rx.queue = NULL;
-		}
+		if (map_poisoned(device->map))
+			give_up_rings(pair);
 		if (serve(pair, &rx) || ask_for_kicks(pair, rx))
 			continue;
 		sleep_until_work(pair, rx);
-	}
+	} while (pass_gate(gate));
 	device_thread_end(device, pair->index);
 	return NULL;
 }
@@ -241,44 +264,28 @@ void pairs_assign(struct net *net)
 
 int pairs_start(struct net *net)
 {
-	struct net_gate *gate = &net->gate;
-	sigset_t all, old;
 	int r = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	atomic_store(&gate->closed, true);
-	for (unsigned int i = 0; i < net->n_pairs && r == 0; i++) {
-		/* with nothing to serve yet a thread sleeps, too */
-		make_set(&net->pairs[i]);
-		r = -pthread_create(&net->pairs[i].thread, NULL, pair_main, &net->pairs[i]);
+	while (net->n_threads < net->n_pairs && r == 0) {
+		struct net_pair *pair = &net->pairs[net->n_threads];
+
+		make_set(pair); /* with nothing to serve yet a thread sleeps, too */
+		r = device_thread_start(&pair->thread, pair_main, pair);
+		net->n_threads += r == 0;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (r < 0)
-		return r;
-	net->threads_run = true;
-	gate->depth = 1;
-	pthread_mutex_lock(&gate->lock);
-	while (gate->n_still < net->n_pairs)
-		pthread_cond_wait(&gate->still, &gate->lock);
-	pthread_mutex_unlock(&gate->lock);
-	net_resume(net);
-	return 0;
+	return r;
 }
 
 void pairs_stop(struct net *net)
 {
 	struct net_gate *gate = &net->gate;
 
-	if (!net->threads_run)
-		return;
 	net_pause(net);
 	pthread_mutex_lock(&gate->lock);
 	atomic_store(&gate->closed, true);
 	gate->quit = true;
 	pthread_cond_broadcast(&gate->go);
 	pthread_mutex_unlock(&gate->lock);
-	for (unsigned int i = 0; i < net->n_pairs; i++)
-		pthread_join(net->pairs[i].thread, NULL);
-	net->threads_run = false;
+	while (net->n_threads > 0)
+		pthread_join(net->pairs[--net->n_threads].thread, NULL);
 }
