@@ -70,8 +70,8 @@ struct bus_peer {
 	void *context;      /* for the handlers */
 };
 
-/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled at once, when a
- * connection ends, and every 100 ms while nobody listens there */
+/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled at once, and every
+ * 100 ms while nobody is connected */
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
 	const struct bus_peer *peer);
 

@@ -1,19 +1,34 @@
 /*
  * nng dials again by itself when a connection ends, at times of its own choosing, and cannot be told to do it
  * now. It is told to wait for days instead, and a new dialer is made whenever there is a reason to try:
- * a connection has ended, the peer says that it listens, or it is time to look.
+ * the peer says that it listens, or it is time to look. The end of a connection is no such reason: its peer has just
+ * died.
+ *
+ * Between the making of a socket and its connection, or its end, nng's poll thread spins: it hears of the hang-up that
+ * every unconnected socket shows, and asked for nothing. On a busy processor that lasts as long as the scheduler lets
+ * it, while the thread that would connect waits, and so does whoever takes the place of a dead worker. It is
+ * made to give way.
  *
  * The former dialer may be connecting at that very moment, and what was asked over its connection would break
  * off with it: it is kept until a few others are made. Two connections to one peer do no harm.
  */
 #include "bus/internal.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
+#define POLLER_NICE 10 /* a tenth of a processor where there is no room, and no other thread waits for it */
 
 static int dial(struct bus_endpoint *endpoint)
 {
@@ -34,22 +49,37 @@ static int dial(struct bus_endpoint *endpoint)
 	return bus_error(nng_dialer_start(dialer, NNG_FLAG_NONBLOCK));
 }
 
-void bus_endpoint_redial(struct bus_endpoint *endpoint)
+static void look_later(struct bus_endpoint *endpoint)
 {
-	int r;
-
-	if (bus_endpoint_n_pipes(endpoint) > 0)
-		return;
-	r = dial(endpoint);
-	if (r < 0)
-		log_warning("cannot dial %s: %s", endpoint->path, strerror(-r));
 	sd_event_source_set_time_relative(endpoint->dial_timer, RETRY_USEC);
 	sd_event_source_set_enabled(endpoint->dial_timer, SD_EVENT_ONESHOT);
 }
 
+static void try(struct bus_endpoint *endpoint)
+{
+	int r = dial(endpoint);
+
+	endpoint->told_usec = 0;
+	if (r < 0)
+		log_warning("cannot dial %s: %s", endpoint->path, strerror(-r));
+	look_later(endpoint);
+}
+
+/* It may listen again before the end of its predecessor's connection was heard of. */
+void bus_endpoint_redial(struct bus_endpoint *endpoint)
+{
+	if (bus_endpoint_n_pipes(endpoint) == 0)
+		try(endpoint);
+	else
+		endpoint->told_usec = clock_us();
+}
+
 static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 {
-	bus_endpoint_redial(data);
+	struct bus_endpoint *endpoint = data;
+
+	if (bus_endpoint_n_pipes(endpoint) == 0)
+		try(endpoint);
 	return 0;
 }
 
@@ -58,13 +88,42 @@ static void on_pipes(struct bus_note *note)
 	struct bus_endpoint *endpoint =
 		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
 
-	bus_endpoint_redial(endpoint);
+	if (bus_endpoint_n_pipes(endpoint) > 0)
+		return;
+	if (endpoint->told_usec + RETRY_USEC > clock_us())
+		try(endpoint);
+	else
+		look_later(endpoint);
+}
+
+static bool is_poller(const char *tid)
+{
+	char path[320], name[32] = "";
+	_cleanup_close_ int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/comm", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 && read(fd, name, sizeof(name) - 1) > 0 && strncmp(name, "nng:poll", 8) == 0;
+}
+
+static void make_poller_give_way(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+
+	while (tasks && (task = readdir(tasks)))
+		if (is_poller(task->d_name))
+			(void)setpriority(PRIO_PROCESS, (id_t)atoi(task->d_name), POLLER_NICE);
+	if (tasks)
+		closedir(tasks);
 }
 
 int bus_endpoint_dial(struct bus_endpoint *endpoint)
 {
-	int r = dial(endpoint);
+	int r;
 
+	make_poller_give_way();
+	r = dial(endpoint);
 	if (r < 0)
 		return r;
 	endpoint->pipes_note.fn = on_pipes;
