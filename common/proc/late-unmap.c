@@ -1,7 +1,7 @@
 /*
  * When a process is killed, the kernel takes its page tables down before it tells the parent: for 4 GiB of guest
  * memory in pages of 4 KiB some 40 ms, in which nobody starts a successor. A second process that shares the address
- * space and does nothing else is killed by the kernel in the wake of the first, and pays for both. The successor
+ * space and does nothing else ends some milliseconds after the first, and pays for both. The successor
  * starts meanwhile, and goes first wherever the two want the same CPU.
  */
 #include "proc/late-unmap.h"
@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -26,13 +27,17 @@ static uint8_t stack[STACK_BYTES] __attribute__((aligned(16)));
 /* errno and all else are the first process's own: system calls that cannot fail, and no return. */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger(void *parent)
 {
-	(void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	const struct timespec until_all_threads_are_gone = { .tv_nsec = 5000000 };
+	const uint64_t orphaned = UINT64_C(1) << (SIGUSR1 - 1);
+
+	(void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0);
 	(void)syscall(SYS_prctl, PR_SET_NAME, NAME, 0, 0, 0);
 	/* before it yields to everybody: its copies of a TAP and of connections would outlive the first process */
 	(void)syscall(SYS_close_range, 0, ~0U, 0);
 	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
 	while (syscall(SYS_getppid) == (pid_t)(intptr_t)parent)
-		(void)syscall(SYS_rt_sigsuspend, &(sigset_t){ .__val = { ~0UL } }, 8);
+		(void)syscall(SYS_rt_sigtimedwait, &orphaned, NULL, NULL, sizeof(orphaned));
+	(void)syscall(SYS_nanosleep, &until_all_threads_are_gone, NULL);
 	(void)syscall(SYS_exit_group, 0);
 	return 0;
 }
