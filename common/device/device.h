@@ -121,12 +121,6 @@ void device_thread_begin(struct device *device, unsigned int i);
 /** device_thread_end() - its last */
 void device_thread_end(struct device *device, unsigned int i);
 
-/** device_has() - whether a feature bit is in force */
-static inline bool device_has(const struct device *device, unsigned int bit)
-{
-	return device->features >> bit & 1;
-}
-
 /** device_keep() - keep a descriptor (borrowed) across our death, under a name */
 int device_keep(struct device *device, const char *name, int fd);
 /** device_take_kept() - what a former instance kept under that name, or what whoever started us passed as
