@@ -4,8 +4,9 @@
     meson setup BUILD && ninja -C BUILD && BULKHEAD_BUILD=BUILD python3 tests/bench/outage.py [--kills N] [PART...]
 
 Parts: launcher, systemd, peer. Everything is measured in one run: the floor (a bare program that starts, connects
-and answers), our processes under the same keeper, and DPDK's vhost library behind QEMU's own reconnecting. Needs
-root; with hugepages, about 5 GiB of free memory.
+and answers), our processes under the same keeper, and DPDK's vhost library behind QEMU's own reconnecting. What a
+frontend's or memory's death does to frames stands beside what the same death in another guest does to them: that
+can only be want of a processor. Needs root; with hugepages, about 5 GiB of free memory.
 """
 
 import argparse
@@ -38,11 +39,11 @@ PING = 'ping -c 1 -W 1 10.77.0.1'
 def row(what, keeper, memory, nanoseconds, note=''):
     values = sorted(value / 1e6 for value in nanoseconds)
     p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-    print(f'{what:34} {keeper:9} {memory:14} {statistics.median(values):9.2f} {p99:9.2f}  {len(values):5}  {note}', flush=True)
+    print(f'{what:38} {keeper:9} {memory:14} {statistics.median(values):9.2f} {p99:9.2f}  {len(values):5}  {note}', flush=True)
 
 
 def head():
-    print(f'{"what":34} {"keeper":9} {"guest memory":14} {"median ms":>9} {"p99 ms":>9}  {"kills":>5}')
+    print(f'{"what":38} {"keeper":9} {"guest memory":14} {"median ms":>9} {"p99 ms":>9}  {"kills":>5}')
 
 
 def memory_name(mib, huge):
@@ -82,19 +83,22 @@ class Launcher:
     """`bulkhead run` with an echo device."""
 
     name = 'launcher'
+    guest = 'vm'
 
     def __init__(self, case, standby):
         self.socket = str(case.dir / 'net0.sock')
-        self.product = Bulkhead(case, [Device(socket=self.socket, backend='echo', standby=standby)])
+        self.product = Bulkhead(case, guests={
+            self.guest: [Device(socket=self.socket, backend='echo', standby=standby)],
+            'other': [Device(socket=str(case.dir / 'other.sock'), backend='echo')]})
 
     def front_end(self, *args):
         return FrontEnd([env.BUILD / 'tests/bench/bench-outage', self.socket, *args])
 
-    def settled(self, roles, killed=()):
+    def settled(self, roles, killed=(), name=None):
         """{(role, standby): pid} once there is one of each, and nobody takes one who was killed for alive."""
         def look():
             found = {(process['role'], process['standby']): process['pid'] for guest in self.product.status()['guests']
-                     for process in guest['processes'] if process['pid']}
+                     for process in guest['processes'] if process['pid'] and guest['name'] == (name or self.guest)}
             return found if set(roles) <= set(found) and not set(killed) & set(found.values()) else None
         return wait_until(look, f'there is a process for each of {roles}', 20, 0.01)
 
@@ -106,10 +110,14 @@ class Units(Launcher):
     """The same under a systemd of its own."""
 
     name = 'systemd'
+    guest = 'vm1'
 
     def __init__(self, case, standby):
-        keys = 'standby = yes\n' if standby else ''
-        self.system = Systemd(case, f'[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n{keys}')
+        config = '[device net0]\ntype = net\nsocket = /run/{}/net0.sock\nbackend = echo\n'.format
+        self.system = Systemd(case, config(self.guest) + ('standby = yes\n' if standby else ''))
+        Path(self.system.path('/etc/bulkhead/other.conf')).write_text(config('other'))
+        self.system.run('systemctl', 'daemon-reload')
+        self.system.run('systemctl', 'start', 'bulkhead.target')
         for name in ('bench-outage', 'bench-floor'):
             shutil.copy(env.BUILD / 'tests/bench' / name, f'/proc/{self.system.init}/root/usr/bin/{name}')
         self.inside = ['nsenter', '-t', str(self.system.init), '-p', '-m', '-u', '-i', '-C', '-n', '-r', '-w']
@@ -143,12 +151,14 @@ def measure_others(place, n_kills, memory):
     line.touch()
     row('idle: slowest frame', place.name, memory, [line.cut(0)[1] for _ in range(n_kills)])
     for role in ('frontend', 'memory'):
-        cuts, killed = [], []
-        for _ in range(n_kills):
-            killed = [place.settled([(role, False)], killed)[(role, False)]]
-            cuts.append(line.cut(killed[0]))
-        row(f'{role} killed: slowest frame', place.name, memory, [cut[1] for cut in cuts])
-        row(f'{role} killed: control reply', place.name, memory, [cut[2] for cut in cuts])
+        for guest, whose in ((place.guest, ''), ('other', 'other\'s ')):
+            cuts, killed = [], []
+            for _ in range(n_kills):
+                killed = [place.settled([(role, False)], killed, guest)[(role, False)]]
+                cuts.append(line.cut(killed[0]))
+            row(f'{whose}{role} killed: slowest frame', place.name, memory, [cut[1] for cut in cuts])
+            if not whose:
+                row(f'{role} killed: control reply', place.name, memory, [cut[2] for cut in cuts])
     line.close()
 
 
