@@ -55,6 +55,37 @@ static void want(const char *dir, const char *role, const char *guest, const cha
 		complain(strerror(errno));
 }
 
+/* Of a pair one serves: that systemd builds the other's sandbox anew can wait until it has the guest's rings. */
+static void let_it_take_over(const char *dir, const char *role, const char *guest, const char *device)
+{
+	_cleanup_free_ char *instance = NULL, *escaped = NULL, *parts = NULL, *path = NULL;
+	FILE *f;
+
+	check(asprintf(&instance, "%s:%s", guest, device) >= 0);
+	escaped = escape(instance);
+	check(asprintf(&parts, "%s/bulkhead-%s@%s.service.d", dir, role, escaped) >= 0);
+	check(asprintf(&path, "%s/50-standby.conf", parts) >= 0);
+	(void)mkdir(parts, 0755);
+	f = fopen(path, "we");
+	if (!f || fprintf(f, "[Service]\nRestartSec=20ms\n") < 0)
+		complain(strerror(errno));
+	if (f && fclose(f) != 0)
+		complain(strerror(errno));
+}
+
+static void want_worker(const char *dir, const struct config_device *device, const char *guest)
+{
+	_cleanup_free_ char *second = NULL;
+
+	want(dir, device->type, guest, device->name);
+	if (!device->standby)
+		return;
+	check(asprintf(&second, "%s:standby", device->name) >= 0);
+	want(dir, device->type, guest, second);
+	let_it_take_over(dir, device->type, guest, device->name);
+	let_it_take_over(dir, device->type, guest, second);
+}
+
 /* What stands behind a '=' in a unit file. */
 static void put_value(FILE *f, const char *key, const char *value)
 {
@@ -112,14 +143,10 @@ static void generate(const char *dir, const char *path)
 	want(dir, "frontend", config->guest, NULL);
 	for (size_t i = 0; i < config->n_devices; i++) {
 		const struct config_device *device = &config->devices[i];
-		_cleanup_free_ char *second = NULL;
 
-		want(dir, device->type, config->guest, device->name);
+		want_worker(dir, device, config->guest);
 		if (!device->client)
 			want_socket(dir, device, config->guest);
-		check(asprintf(&second, "%s:standby", device->name) >= 0);
-		if (device->standby)
-			want(dir, device->type, config->guest, second);
 	}
 	config_free(config);
 }

@@ -98,6 +98,10 @@ def standby(current):
     check_links(links, ('memory', 'vm1'), ('frontend', 'vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net0:standby'),
                 ('net', 'vm1:net1'))
     assert not said, said
+    # the pair waits with its next start, so that the one who is left takes over first; one without a second does not
+    parts = {path.parent.name for path in (current.dir / 'out').glob('*.service.d/*.conf')
+             if path.read_text() == '[Service]\nRestartSec=20ms\n'}
+    assert parts == {f'{unit("net", name)}.d' for name in ('vm1:net0', 'vm1:net0:standby')}, parts
 
 
 @case('names-are-escaped')
