@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,11 +93,24 @@ static int seize_all(struct tracer *t)
 
 /* --- stops --- */
 
+/* The killed one's call has not been carried out when it is killed before it. */
+static bool accepting(const struct tracer *t, pid_t tid)
+{
+	for (size_t i = 0; i < CALLS; i++) {
+		const struct call *call = &t->calls[i];
+
+		if ((call->tid == tid && t->report.before ? call->last : call->nr) == SYS_accept4)
+			return true;
+	}
+	return false;
+}
+
 static void kill_all(struct tracer *t, pid_t tid, uint32_t call)
 {
 	t->report.reached = true;
 	t->report.call = call;
 	t->report.pid = tid;
+	t->report.accepting = accepting(t, tid);
 	kill(tid, SIGKILL);
 	for (unsigned int i = 0; i < t->plan.n_pids; i++)
 		kill(t->plan.pids[i], SIGKILL);
@@ -116,7 +130,6 @@ static bool on_syscall(struct tracer *t, pid_t tid)
 		*call = (struct call){ tid, (uint32_t)info.entry.nr, call->tid == tid ? call->nr : 0 };
 	if (++t->report.n_steps < t->plan.kill_at)
 		return false;
-	t->report.last = call->last;
 	t->report.before = info.op == PTRACE_SYSCALL_INFO_ENTRY;
 	kill_all(t, tid, call->tid == tid ? call->nr : UINT32_MAX);
 	return true;
@@ -150,6 +163,7 @@ static void on_status(struct tracer *t, pid_t tid, int status)
 	int event = status >> 16;
 
 	if (!WIFSTOPPED(status)) {
+		t->calls[tid % CALLS] = (struct call){ 0 };
 		on_end(t, tid);
 	} else if (sig == SYSCALL_STOP) {
 		if (!on_syscall(t, tid))

@@ -25,9 +25,9 @@ struct stepper_plan {
 struct stepper_report {
 	uint32_t n_steps;	/* seen up to the end or the kill */
 	uint32_t call;		/* number of the system call */
-	uint32_t last;		/* and of the one that the same thread made before */
 	pid_t pid;		/* the thread that made it */
 	bool before;		/* it was not carried out */
+	bool accepting;		/* some thread had accepted a connection, and done nothing since */
 	bool reached;
 };
 

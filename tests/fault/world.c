@@ -248,17 +248,22 @@ int world_inflight(struct world *w)
 	return e;
 }
 
+int world_join(struct world *w, enum vmm kind)
+{
+	world_hang_up(w);
+	if (kind == VMM_NONE)
+		return 0;
+	return kind == VMM_LOGGED ? world_handshake(w) : open_driver(w, kind == VMM_PACKED);
+}
+
 int world_connect(struct world *w, enum vmm kind)
 {
 	int e = world_wait(w);
 
 	if (e || w->kind == kind)
 		return e;
-	world_hang_up(w);
-	if (kind == VMM_NONE)
-		return 0;
-	e = kind == VMM_LOGGED ? world_handshake(w) : open_driver(w, kind == VMM_PACKED);
-	return e ? e : world_check(w);
+	e = world_join(w, kind);
+	return e || kind == VMM_NONE ? e : world_check(w);
 }
 
 int world_move(struct world *w, uint32_t n_frames)

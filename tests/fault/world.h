@@ -39,7 +39,10 @@ size_t world_pids(const struct world *w, const char *role, pid_t *ret_pids, size
 /* waits until each role has its process */
 int world_wait(struct world *w);
 
-/* a VMM of that kind is connected when this returns; one of another kind is hung up on */
+/* whoever is connected is hung up on, and a VMM of that kind connects: whatever dies meanwhile */
+int world_join(struct world *w, enum vmm kind);
+
+/* a VMM of that kind is connected when this returns, and served without fault, since nothing dies */
 int world_connect(struct world *w, enum vmm kind);
 void world_hang_up(struct world *w);
 /* the recorded handshake, up to where rings run; what was heard must be what is always heard */
