@@ -1,7 +1,8 @@
 /*
  * An input that kills a process of the product again and again: after three times running its device stands
  * still, says why, and can be released; the other device never notices. What others kill is not counted,
- * nor is what did no harm in the end. Needs a build with -Dfault-points=true.
+ * nor is what did no harm in the end. With "standby" the worker is a pair, and both of it are one. Needs a build with
+ * -Dfault-points=true.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -282,9 +283,9 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_record_that_kills_memory_stops_its_device);
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
-	struct suite_device net0 = { .backend = "echo" };
+	struct suite_device net0 = { .backend = "echo", .standby = argc > 1 && strcmp(argv[1], "standby") == 0 };
 	int r;
 
 	(void)snprintf(faults, sizeof(faults), "/tmp/bh-faults-%d", getpid());

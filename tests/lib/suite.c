@@ -63,6 +63,8 @@ static int write_config(struct suite *s)
 			fprintf(f, "mac = %s\n", d->mac);
 		if (d->client)
 			fprintf(f, "mode = client\n");
+		if (d->standby)
+			fprintf(f, "standby = yes\n");
 	}
 	return fclose(f) ? say(s, -errno, path, strerror(errno)) : 0;
 }

@@ -25,6 +25,7 @@ struct suite_device {
 	uint32_t mtu;		/* 0: not said */
 	const char *mac;	/* NULL: not said */
 	bool client;		/* the product connects, the test listens */
+	bool standby;		/* two instances of its worker */
 };
 
 struct suite_process {
