@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
@@ -312,6 +313,30 @@ line.send(b'READY=1')
 print('HAS', os.environ.get('LISTEN_FDS', '0'), names[0], names[-1], flush=True)
 signal.pause()
 '''
+
+
+def processor_seconds(product):
+    total = 0
+    for pid in product.pids():
+        total += sum(int(ticks) for ticks in Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].split()[11:13])
+    return total / os.sysconf('SC_CLK_TCK')
+
+
+@case('launcher-idle', 60)
+def idle(current):
+    """Devices that nobody uses use no processor: before a VMM was there, and after it has gone."""
+    netns = Netns(current)
+    netns.add_tap(queue_pairs=2)
+    devices = [Device(name=name, socket=str(current.dir / f'{name}.sock'), queue_pairs=2, standby=name != 'one', backend=backend)
+               for name, backend in (('one', 'tap'), ('two', 'echo'))]
+    product = Bulkhead(current, devices, netns)
+    for _ in range(2):
+        time.sleep(1)
+        before = processor_seconds(product)
+        time.sleep(1)
+        spent = processor_seconds(product) - before
+        assert spent < 0.3, f'{spent:.2f} s of a processor in a second'
+        Line(current, devices[0].socket).socket.close()
 
 
 @case('launcher-store-limit', 120)
