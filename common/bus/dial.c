@@ -26,7 +26,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
 #define POLLER_NICE 10 /* a tenth of a processor where there is no room, and no other thread waits for it */
 
@@ -51,7 +50,7 @@ static int dial(struct bus_endpoint *endpoint)
 
 static void look_later(struct bus_endpoint *endpoint)
 {
-	sd_event_source_set_time_relative(endpoint->dial_timer, RETRY_USEC);
+	sd_event_source_set_time_relative(endpoint->dial_timer, endpoint->retry_usec);
 	sd_event_source_set_enabled(endpoint->dial_timer, SD_EVENT_ONESHOT);
 }
 
@@ -90,7 +89,7 @@ static void on_pipes(struct bus_note *note)
 
 	if (bus_endpoint_n_pipes(endpoint) > 0)
 		return;
-	if (endpoint->told_usec + RETRY_USEC > clock_us())
+	if (endpoint->told_usec + endpoint->retry_usec > clock_us())
 		try(endpoint);
 	else
 		look_later(endpoint);
@@ -118,15 +117,16 @@ static void make_poller_give_way(void)
 		closedir(tasks);
 }
 
-int bus_endpoint_dial(struct bus_endpoint *endpoint)
+int bus_endpoint_dial(struct bus_endpoint *endpoint, unsigned int retry_ms)
 {
 	int r;
 
+	endpoint->retry_usec = retry_ms * UINT64_C(1000);
 	make_poller_give_way();
 	r = dial(endpoint);
 	if (r < 0)
 		return r;
 	endpoint->pipes_note.fn = on_pipes;
 	return sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer, CLOCK_MONOTONIC,
-		RETRY_USEC, 1000, on_retry, endpoint);
+		endpoint->retry_usec, 1000, on_retry, endpoint);
 }
