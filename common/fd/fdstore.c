@@ -102,11 +102,14 @@ int fdstore_take(const char *name)
 	return -ENOENT;
 }
 
-const char *fdstore_next(const char *prefix)
+const char *fdstore_next(const char *prefix, int *at)
 {
-	for (int i = 0; i < store.n; i++)
+	while (*at < store.n) {
+		int i = (*at)++;
+
 		if (store.fds[i] >= 0 && strncmp(store.names[i], prefix, strlen(prefix)) == 0)
 			return store.names[i];
+	}
 	return NULL;
 }
 

@@ -24,8 +24,9 @@ bool fdstore_available(void);
  * is returned. */
 int fdstore_take(const char *name);
 
-/** fdstore_next() - the name of some descriptor that nobody has taken, with this prefix; NULL when none */
-const char *fdstore_next(const char *prefix);
+/** fdstore_next() - the name of the next descriptor that nobody has taken, with this prefix; NULL when there are no
+ * more. *at is 0 at first. What has been returned may be taken meanwhile. */
+const char *fdstore_next(const char *prefix, int *at);
 
 /** fdstore_push() - keep fd (borrowed) under a name; 0 also where there is no store | -ENOSPC: the store is
  * full, which one line says, and this one is not kept | other negative errno */

@@ -182,12 +182,21 @@ static void say(const char *guest, const struct peer *old, const struct peer *ne
 	printf("\n");
 }
 
-static int replace(const char *runtime_dir, const char *guest, const struct peer *old)
+/* Those replaced before have read the guest's file anew: what it names no more is known no more. */
+static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
-	struct snapshot now;
+	struct snapshot before, now;
+	const struct peer *old;
 	uint64_t start;
-	int r;
+	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &before);
 
+	if (r < 0)
+		return fail(guest, name, r, "no answer from the memory manager");
+	old = find(&before, name);
+	if (!old) {
+		printf("%s:%s is no longer in the guest's file\n", guest, name);
+		return 0;
+	}
 	if (old->pid == 0)
 		return fail(guest, old->name, -ESRCH, "it does not run now");
 	r = check_program(guest, old);
@@ -258,7 +267,7 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 			if (peer->standby != (standby == 1) || (process && !is_of(peer->name, process)))
 				continue;
 			known = true;
-			r = replace(runtime_dir, guest, peer);
+			r = replace(runtime_dir, guest, peer->name);
 		}
 	return r == 0 && !known ? fail(guest, process, -ENOENT, "this guest has no such process") : r;
 }

@@ -163,6 +163,7 @@ static int open_sessions(struct frontend *frontend)
 		log_error("cannot make a file: %s", strerror(-r));
 		return r;
 	}
+	listener_drop_others(config);
 	frontend->sessions = calloc(config->n_devices + 1, sizeof(*frontend->sessions));
 	check(frontend->sessions);
 	for (size_t i = 0; r >= 0 && i < config->n_devices; i++) {

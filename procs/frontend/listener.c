@@ -18,6 +18,7 @@
 #include "fd/fdstore.h"
 
 #define BACKLOG 64
+#define PREFIX "listen."
 
 static int fail(const struct config_device *config, int r, const char *what)
 {
@@ -136,6 +137,43 @@ static bool is_at(int fd, const struct config_device *config)
 		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* Whether a device under another name has been given a socket at this path. */
+static bool is_succeeded(const struct config *config, const char *path)
+{
+	const char *name;
+	int at = 0;
+
+	while ((name = fdstore_next(PREFIX, &at))) {
+		const struct config_device *device = config_device(config, name + strlen(PREFIX));
+
+		if (device && strcmp(device->socket, path) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Where it is systemd's, the file may be none of ours to remove; then its unit does. */
+static void drop(const struct config *config, const char *name)
+{
+	struct sockaddr_un addr = { 0 };
+	socklen_t n = sizeof(addr) - 1;
+	_cleanup_close_ int fd = fdstore_take(name);
+
+	if (getsockname(fd, (struct sockaddr *)&addr, &n) == 0 && addr.sun_path[0] &&
+		!is_succeeded(config, addr.sun_path))
+		(void)unlink(addr.sun_path);
+	(void)fdstore_remove(name);
+}
+
+void listener_drop_others(const struct config *config)
+{
+	const char *name;
+	int at = 0;
+
+	while ((name = fdstore_next(PREFIX, &at)))
+		if (!config_device(config, name + strlen(PREFIX)))
+			drop(config, name);
+}
 
 int listener_open(const struct config_device *config)
 {
@@ -147,7 +185,7 @@ int listener_open(const struct config_device *config)
 	fd = fdstore_take(name);
 	if (fd >= 0)
 		return fd;
-	snprintf(name, sizeof(name), "listen.%s", config->name);
+	snprintf(name, sizeof(name), PREFIX "%s", config->name);
 	fd = fdstore_take(name);
 	if (fd >= 0 && is_at(fd, config))
 		return fd;

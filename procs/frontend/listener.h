@@ -8,6 +8,10 @@
  * line that says what to do. Returns the descriptor | negative errno. */
 int listener_open(const struct config_device *config);
 
+/** listener_drop_others() - the sockets of devices that the guest's file does not name any more, and their files; before
+ * any is opened, since another device may have the path now */
+void listener_drop_others(const struct config *config);
+
 /** listener_leave() - this process listens no more. Where nothing keeps the socket, its file goes. */
 void listener_leave(const struct config_device *config);
 

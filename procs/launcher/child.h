@@ -4,6 +4,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "config/config.h"
 #include "store.h"
 
 /*
@@ -28,6 +29,7 @@ struct child {
 	bool aborted;              /* it was told to abort, since none came */
 	struct store store;
 	bool was_ready;            /* once, in any life: from then on its end is followed by a restart */
+	bool unwanted;             /* the guest's file does not name its device any more: its end is the end */
 	bool ready;                /* in this life */
 	unsigned int restarts;
 };
@@ -40,7 +42,7 @@ struct guest {
 	char *runtime_dir;         /* of the guest */
 	int lock_fd;
 	size_t n_devices;
-	struct child *children;    /* memory, frontend, then the workers */
+	struct child *children;    /* memory, frontend, then the workers; GUEST_CHILDREN_MAX */
 	size_t n_children;
 	bool failed;               /* did not start; its children are stopped */
 };
@@ -82,10 +84,17 @@ void child_free(struct child *child);
 /* guest.c */
 /** guest_open() - from its file, locked, with children that do not run yet; errors are logged */
 int guest_open(struct launcher *launcher, struct guest *guest, const char *file);
+/** guest_children() - room for a guest's children; aborts without memory */
+struct child *guest_children(void);
+/** guest_follow() - the file may have changed: workers that it does not name any more are unwanted, and those that
+ * it names besides are there, and do not run yet. Where it has errors, they are logged, and all stays as it is. */
+void guest_follow(struct guest *guest);
 /** guest_close() - also says, for the next launcher, that this one came to a good end */
 void guest_close(struct guest *guest);
 /** guest_note() - write into slot i of the lock file who we are, for whoever comes after us */
 void guest_note(const struct guest *guest, size_t slot, unsigned long number);
+
+#define GUEST_CHILDREN_MAX (2 + 4 * CONFIG_DEVICES_MAX) /* two for each device; of the file, and of a former one */
 
 #define SLOT_LAUNCHER 0            /* its pid; 0 = it has come to a good end */
 #define SLOT_EXECUTIONS 1          /* how often it took its own place */

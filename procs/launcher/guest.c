@@ -130,20 +130,38 @@ static int lock_guest(struct guest *guest)
 
 /* --- Its processes --- */
 
+static struct child *find_child(const struct guest *guest, const char *role, const char *instance)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		if (strcmp(guest->children[i].role, role) == 0 && strcmp(guest->children[i].instance, instance) == 0)
+			return &guest->children[i];
+	return NULL;
+}
+
+/* Once the guest is served, one that cannot start is that device's trouble alone: it is tried again. */
 static void add_child(struct guest *guest, const char *role, const char *device)
 {
 	_cleanup_free_ char *instance = NULL;
+	struct child *child;
 
 	check(asprintf(&instance, "%s%s%s", guest->name, device ? ":" : "", device ?: "") >= 0);
-	child_init(&guest->children[guest->n_children++], guest, role, instance);
+	child = find_child(guest, role, instance);
+	if (!child && guest->n_children == GUEST_CHILDREN_MAX) {
+		log_error("no room for %s %s; what is no longer wanted must end first", role, instance);
+		return;
+	}
+	if (!child) {
+		child = &guest->children[guest->n_children++];
+		child_init(child, guest, role, instance);
+		child->was_ready = guest->launcher->announced;
+	}
+	child->unwanted = false;
 }
 
 /* The first instances come first: what whoever started us passed goes to the first of them. */
 static void add_children(struct guest *guest, const struct config *config)
 {
 	guest->n_devices = config->n_devices;
-	guest->children = calloc(2 * config->n_devices + 2, sizeof(*guest->children));
-	check(guest->children);
 	add_child(guest, "memory", NULL);
 	add_child(guest, "frontend", NULL);
 	for (size_t i = 0; i < config->n_devices; i++)
@@ -166,24 +184,39 @@ static void log_config_error(const struct launcher *launcher, const char *file, 
 	log_error("%s", launcher->from_options && text ? text + 2 : line);
 }
 
-int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
+static int read_config(const struct launcher *launcher, const char *file, struct config **ret_config)
 {
 	_cleanup_free_ char *error = NULL;
-	struct config *config = NULL;
 	char *line, *rest;
+	int r = config_load(file, ret_config, &error);
+
+	for (rest = error; r < 0 && (line = strsep(&rest, "\n"));)
+		log_config_error(launcher, file, line);
+	return r;
+}
+
+struct child *guest_children(void)
+{
+	struct child *children = calloc(GUEST_CHILDREN_MAX, sizeof(*children));
+
+	check(children);
+	return children;
+}
+
+int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
+{
+	struct config *config = NULL;
 	int r;
 
 	*guest = (struct guest){ .launcher = launcher, .lock_fd = -1 };
-	r = config_load(file, &config, &error);
-	if (r < 0) {
-		for (rest = error; (line = strsep(&rest, "\n"));)
-			log_config_error(launcher, file, line);
+	r = read_config(launcher, file, &config);
+	if (r < 0)
 		return r;
-	}
 	guest->name = strdup(config->guest);
 	guest->config_path = realpath(file, NULL);
 	check(guest->name && guest->config_path);
 	check(asprintf(&guest->runtime_dir, "%s/%s", launcher->runtime_dir, guest->name) >= 0);
+	guest->children = guest_children();
 	r = lock_guest(guest);
 	if (r < 0)
 		guest->lock_fd = fd_close(guest->lock_fd);
@@ -191,6 +224,18 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 		add_children(guest, config);
 	config_free(config);
 	return r;
+}
+
+void guest_follow(struct guest *guest)
+{
+	struct config *config = NULL;
+
+	if (guest->launcher->from_options || read_config(guest->launcher, guest->config_path, &config) < 0)
+		return;
+	for (size_t i = 0; i < guest->n_children; i++)
+		guest->children[i].unwanted = true;
+	add_children(guest, config);
+	config_free(config);
 }
 
 void guest_close(struct guest *guest)

@@ -177,6 +177,10 @@ void launcher_child_ended(struct child *child, int wait_status)
 		end_if_done(launcher);
 		return;
 	}
+	if (child->unwanted) {
+		store_deinit(&child->store);
+		return;
+	}
 	if (!child->was_ready && gave_up) {
 		give_up_guest(child);
 		return;
@@ -274,12 +278,17 @@ static void open_guests(struct launcher *launcher, const struct launch *launch)
 	}
 }
 
-/* Those that a former launcher left us run already. */
+/* Those that a former launcher left us run already; and some of them are to run no longer. */
 static void start_guest(struct guest *guest)
 {
-	for (size_t i = 0; !guest->failed && i < guest->n_children; i++)
-		if (guest->children[i].pid == 0 && child_start(&guest->children[i]) < 0)
-			log_error("cannot start the %s process: %s", guest->children[i].role, strerror(errno));
+	for (size_t i = 0; !guest->failed && i < guest->n_children; i++) {
+		struct child *child = &guest->children[i];
+
+		if (child->unwanted)
+			stop_child(child);
+		else if (child->pid == 0 && child_start(child) < 0)
+			log_error("cannot start the %s process: %s", child->role, strerror(errno));
+	}
 }
 
 static int make_loop(struct launcher *launcher)

@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -70,7 +71,8 @@ static Bh__LauncherGuest *tell_guest(const struct guest *guest)
 	told->children = calloc(guest->n_children + 1, sizeof(*told->children));
 	check(told->children);
 	for (size_t i = 0; i < guest->n_children; i++)
-		told->children[told->n_children++] = tell_child(&guest->children[i]);
+		if (!guest->children[i].unwanted || guest->children[i].pid)
+			told->children[told->n_children++] = tell_child(&guest->children[i]);
 	return told;
 }
 
@@ -214,10 +216,10 @@ static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
 		.lock_fd = told->lock_fd, .n_devices = told->n_devices, .failed = told->failed };
 	check(guest->name && guest->config_path && guest->runtime_dir);
 	set_inherited(guest->lock_fd, false);
-	guest->children = calloc(told->n_children + 1, sizeof(*guest->children));
-	check(guest->children);
-	for (size_t i = 0; i < told->n_children; i++)
+	guest->children = guest_children();
+	for (size_t i = 0; i < MIN(told->n_children, (size_t)GUEST_CHILDREN_MAX); i++)
 		take_child(guest, told->children[i]);
+	guest_follow(guest);
 	guest_note(guest, SLOT_EXECUTIONS, launcher->executions);
 }
 

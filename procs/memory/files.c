@@ -132,11 +132,12 @@ void files_release(struct file *file)
 void files_restore(void)
 {
 	const char *name;
+	int at = 0;
 
 	if (files.restored)
 		return;
 	files.restored = true;
-	while ((name = fdstore_next(PREFIX))) {
+	while ((name = fdstore_next(PREFIX, &at))) {
 		size_t len = strlen(name);
 		uint64_t token = len > TOKEN_DIGITS ? strtoull(name + len - TOKEN_DIGITS, NULL, 16) : 0;
 

@@ -240,10 +240,11 @@ void vault_restore(struct vault *vault)
 {
 	char prefix[128];
 	const char *name;
+	int at = 0;
 
 	files_restore();
 	kept_name(vault, "", prefix, sizeof(prefix));
-	while ((name = fdstore_next(prefix))) {
+	while ((name = fdstore_next(prefix, &at))) {
 		_cleanup_free_ char *copy = strdup(name + strlen(prefix));
 		int fd = fdstore_take(name);
 

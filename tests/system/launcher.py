@@ -315,6 +315,50 @@ signal.pause()
 '''
 
 
+@case('launcher-devices', 60)
+def devices_change(current):
+    """A device more in a guest's file, and one less: what the others have stays."""
+    first, second = (Device(name=name, socket=str(current.dir / f'{name}.sock'), backend='echo') for name in ('net0', 'net1'))
+    config = current.dir / 'vm.conf'
+    product = Bulkhead(current, [first])
+
+    def workers():
+        return {process['name']: process['pid'] for process in product.status()['guests'][0]['processes']
+                if process['role'] == 'net' and process['pid']}
+    line = Line(current, first.socket)
+    config.write_text(f'{first.section()}\n\n{second.section()}\n')
+    product.ctl('upgrade')
+    wait_until(lambda: set(workers()) == {'net0', 'net1'}, 'both devices have a worker')
+    line.check()
+    Line(current, second.socket)
+    # with a file that has errors all stays as it is
+    config.write_text(f'{first.section()}\ntypo = 1\n')
+    before = workers()
+    hand_over(product)
+    assert 'unknown key' in product.process.output()
+    assert workers() == before
+    # one that cannot start is nobody else's trouble
+    third = Device(name='net2', socket=str(current.dir / 'net2.sock'), tap='nowhere')
+    config.write_text(f'{first.section()}\n\n{second.section()}\n\n{third.section()}\n')
+    hand_over(product)
+    product.ctl('upgrade', 'vm:memory')
+    wait_until(lambda: 'tap \'nowhere\' does not exist' in product.process.output(), 'its worker says why')
+    line.check()
+    assert workers() == before
+    config.write_text(f'{first.section()}\n')
+    product.ctl('upgrade')
+    wait_until(lambda: set(workers()) == {'net0'}, 'one worker is left')
+    line.check()
+    assert not os.path.exists(second.socket), 'the socket of the device that is gone'
+    # another name at the same path: the former device's VMM is told, the next one finds the new device
+    config.write_text(first.section().replace('net0', 'net3', 1) + '\n')
+    product.ctl('upgrade')
+    wait_until(lambda: set(workers()) == {'net3'}, 'the device has another name')
+    assert line.socket.recv(1) == b''
+    Line(current, first.socket)
+    wait_until(lambda: len(descendants(product.pid)) <= 2 * len(ROLES), 'its worker has ended')
+
+
 def processor_seconds(product):
     total = 0
     for pid in product.pids():

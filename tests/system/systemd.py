@@ -98,6 +98,38 @@ def listens(current):
         ask_features(line)
 
 
+@case('systemd-devices', 120)
+def devices(current):
+    """A device more in a guest's file, and one less: what the others have stays."""
+    system = Systemd(current, ECHO)
+    system.all_there()
+    config = Path(system.path('/etc/bulkhead/vm1.conf'))
+
+    def put_in_force(n_processes):
+        system.run('systemctl', 'daemon-reload')
+        system.run('systemctl', 'restart', 'bulkhead.target')
+        wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == n_processes,
+                   f'{n_processes} processes are there', 30)
+    with socket.socket(socket.AF_UNIX) as line, socket.socket(socket.AF_UNIX) as other:
+        for each in (line, other):
+            each.settimeout(20)
+        line.connect(system.path('/run/vm1/net0.sock'))
+        features = ask_features(line)
+        stored = {role: system.stored(role) for role in UNITS}
+        config.write_text(ECHO + ECHO.replace('net0', 'net1'))
+        put_in_force(4)
+        other.connect(system.path('/run/vm1/net1.sock'))
+        ask_features(other)
+        system.run('systemctl', 'stop', 'bulkhead-net@vm1:net1.service', 'bulkhead-frontend@vm1:net1.socket')
+        config.write_text(ECHO)
+        put_in_force(3)
+        assert ask_features(line) == features
+        assert other.recv(1) == b'', 'its VMM is told'
+        assert not os.path.exists(system.path('/run/vm1/net1.sock'))
+        wait_until(lambda: {role: system.stored(role) for role in UNITS} == stored,
+                   'the stores hold what they held', 20)
+
+
 def restarts(system, unit):
     return int(system.run('systemctl', 'show', '-p', 'NRestarts', '--value', unit))
 
