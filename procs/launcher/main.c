@@ -286,8 +286,7 @@ static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
 }
 
-/* Guest and device are called the same in each of these files. What tells one device from another, and is the same when
- * it is served again, is its socket, or else its TAP. */
+/* What tells one device from another, and is the same when it is served again, is its socket, or else its TAP. */
 static void write_mac(const struct arguments *args, const char *socket, FILE *f)
 {
 	char passed[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "";
@@ -332,7 +331,7 @@ static void remove_dir(const char *dir)
 		log_warning("%s could not be removed: %s", dir, strerror(errno));
 }
 
-/* The directory and the file in it. */
+/* The guest's directory, and its file in it: it is one like any other, and bulkheadctl finds it. */
 static int prepare_device(struct arguments *args, const char *dir, const char *path)
 {
 	_cleanup_free_ char *socket = NULL, *cwd = getcwd(NULL, 0);
@@ -372,7 +371,7 @@ static const char *judge_device(const struct arguments *args)
 
 static int run_device(struct arguments *args)
 {
-	_cleanup_free_ char *dir = NULL, *path = NULL;
+	_cleanup_free_ char *guest = NULL, *dir = NULL, *path = NULL;
 	struct launch launch = args->launch;
 	const char *file, *wrong = judge_device(args);
 	int r;
@@ -381,8 +380,9 @@ static int run_device(struct arguments *args)
 		log_error("%s", wrong);
 		return EXIT_FAILURE;
 	}
-	check(asprintf(&dir, "%s/device-%d", args->launch.runtime_dir, (int)getpid()) >= 0);
-	check(asprintf(&path, "%s/device.conf", dir) >= 0);
+	check(asprintf(&guest, "device-%d", (int)getpid()) >= 0);
+	check(asprintf(&dir, "%s/%s", launch.runtime_dir, guest) >= 0);
+	check(asprintf(&path, "%s/%s.conf", dir, guest) >= 0);
 	if (launch.state_fd < 0 && prepare_device(args, dir, path) < 0) {
 		remove_dir(dir);
 		return EXIT_FAILURE;
@@ -391,7 +391,6 @@ static int run_device(struct arguments *args)
 	launch.files = &file;
 	launch.n_files = 1;
 	launch.from_options = true;
-	launch.runtime_dir = dir;
 	r = launcher_run(&launch);
 	remove_dir(dir);
 	return r;

@@ -40,6 +40,12 @@ class Program:
                                pass_fds=pass_fds, cwd=cwd)
         self.process.wait_output('is served')
 
+    def ctl(self, *args):
+        done = subprocess.run([env.product("bulkheadctl"), f"--runtime-dir={self.runtime}", *args], check=False,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def ends_well(self):
         """Status 0, with nobody and nothing left."""
         pids = descendants(self.process.pid)
@@ -118,6 +124,10 @@ def mac(current):
 def socket_path(current):
     program = Program(current, f'--socket-path={current.dir}/net.sock', '--backend=echo')
     front_end = virtio_user(current, f'{current.dir}/net.sock')
+    exchange(front_end)
+    assert f'guest device-{program.process.pid}\n' in program.ctl('status')
+    said = program.ctl('upgrade')
+    assert [line.split(' ')[0].split(':')[1] for line in said.splitlines()] == ['launcher', 'memory', 'frontend', 'dev'], said
     exchange(front_end)
     front_end.quit()
     virtio_user(current, f'{current.dir}/net.sock', 'again', packed=True).quit()

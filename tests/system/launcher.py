@@ -168,7 +168,7 @@ def with_passed(current, passed, make_line):
                           env={'BULKHEAD_LIBEXEC': str(env.BUILD / 'procs')}, pass_fds=(passed.fileno(),))
     product.wait_output('is served')
     line = make_line()
-    lock = current.dir / 'run' / f'device-{product.pid}' / 'device' / 'lock'
+    lock = current.dir / 'run' / f'device-{product.pid}' / 'lock'
     os.kill(product.pid, signal.SIGHUP)
     wait_until(lambda: lock.read_text().split()[1] == '1', 'the launcher has taken its own place')
     line.check()
