@@ -16,7 +16,7 @@
 
 #define BUS_MESSAGE_MAX (1024u * 1024)
 #define BUS_TIMEOUT_MS 3000
-#define BUS_NO_TIMEOUT 0 /* a watch: waits until there is something to say, or the peer is gone */
+#define BUS_WATCH_MS 2000 /* a watch that has nothing to say in this time says so: one that is lost is asked again */
 
 /* --- The asking side: frontend, workers (they listen), ctl (it dials) --- */
 

@@ -125,8 +125,7 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 		call_free(call);
 		return r;
 	}
-	nng_aio_set_timeout(call->aio, timeout_ms == BUS_NO_TIMEOUT ? NNG_DURATION_INFINITE
-								     : (nng_duration)timeout_ms);
+	nng_aio_set_timeout(call->aio, (nng_duration)timeout_ms);
 	nng_aio_set_msg(call->aio, msg);
 	nng_ctx_send(call->ctx, call->aio);
 	return 0;

@@ -215,7 +215,8 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 	int r = 0;
 
 	device->core->watch_open = false;
-	if (error == 0)
+	/* what was not answered in time may have been an answer that was lost */
+	if (error == -ETIMEDOUT || (error == 0 && !reply->watch_desired_reply->unchanged))
 		r = read_and_apply(device);
 	if (r < 0)
 		start_anew(device, r);
@@ -237,7 +238,7 @@ static void watch(struct device *device)
 	request.generation = core->generation;
 	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
 	msg.watch_desired = &request;
-	r = bus_client_call(core->bus, &msg, BUS_NO_TIMEOUT, on_desired, device);
+	r = bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_desired, device);
 	if (r < 0) {
 		log_error("cannot watch the record: %s", strerror(-r));
 		sd_event_exit(device->event, 1);

@@ -141,7 +141,7 @@ static void watch(struct frontend *frontend)
 	request.seen = list;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
 	body.watch_observed = &request;
-	if (bus_client_call(frontend->bus, &body, BUS_NO_TIMEOUT, on_observed, frontend) < 0)
+	if (bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_observed, frontend) < 0)
 		on_observed(frontend, -ENOMEM, NULL);
 }
 

@@ -137,7 +137,7 @@ int memory_start(struct proc *proc)
 	memory->proc = proc;
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
-		(r = open_ctl(memory)) < 0)
+		(r = open_ctl(memory)) < 0 || (r = records_renew_watches(memory)) < 0)
 		return r;
 	fdstore_drop_rest();
 	proc_ready(proc);

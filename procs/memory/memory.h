@@ -95,6 +95,8 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
 
+/** records_renew_watches() - from now on a watch is answered within BUS_WATCH_MS, with nothing if need be */
+int records_renew_watches(struct memory *memory);
 /** records_answer_workers() - the device's workers are to look at the record */
 void records_answer_workers(struct device *device);
 

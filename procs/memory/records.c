@@ -161,7 +161,7 @@ static int check_inflight(struct device *device, const Bh__Inflight *inflight, c
 	return 1;
 }
 
-static void answer_worker(struct peer *peer)
+static void reply_to_worker(struct peer *peer, bool unchanged)
 {
 	Bh__WatchDesiredReply reply = BH__WATCH_DESIRED_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
@@ -169,10 +169,17 @@ static void answer_worker(struct peer *peer)
 	if (!peer->watch)
 		return;
 	reply.generation = peer->device->desired->generation;
+	reply.unchanged = unchanged;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
 	body.watch_desired_reply = &reply;
-	peer->device->wake = false;
 	bus_request_reply(ptr_steal(&peer->watch), &body);
+}
+
+static void answer_worker(struct peer *peer)
+{
+	if (peer->watch)
+		peer->device->wake = false;
+	reply_to_worker(peer, false);
 }
 
 void records_answer_workers(struct device *device)
@@ -409,4 +416,24 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 			seen_of(msg->watch_observed, memory->devices[i].config->name);
 	records_answer_frontend(memory);
 	return 0;
+}
+
+/* --- Renewal --- */
+
+/* The bus may lose a question when a connection ends just as it is sent, and nobody would ever ask again. */
+static int on_renew(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct memory *memory = data;
+
+	for (size_t i = 0; i < memory->n_peers; i++)
+		reply_to_worker(&memory->peers[i], true);
+	answer_frontend(memory, NULL, 0);
+	sd_event_source_set_time_relative(source, BUS_WATCH_MS * UINT64_C(1000));
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+int records_renew_watches(struct memory *memory)
+{
+	return sd_event_add_time_relative(memory->proc->event, NULL, CLOCK_MONOTONIC, BUS_WATCH_MS * UINT64_C(1000),
+		100000, on_renew, memory);
 }

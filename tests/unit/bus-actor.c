@@ -174,7 +174,7 @@ static void call(const struct actor_command *command)
 	commit.desired = &desired;
 	body.body_case = bodies[command->ask].body_case;
 	body.commit_desired = bodies[command->ask].commit_desired; /* a union of pointers */
-	r = bus_client_call(self.client, &body, command->timeout_ms, on_reply, NULL);
+	r = bus_client_call(self.client, &body, command->timeout_ms ?: PATIENCE_MS, on_reply, NULL);
 	if (r < 0)
 		send_result(r, 0);
 }

@@ -37,7 +37,7 @@ enum actor_ask {
 struct actor_command {
 	enum actor_ask ask;
 	char device[16];
-	uint32_t timeout_ms;
+	uint32_t timeout_ms; /* 0: as long as the test has patience */
 	uint64_t number;  /* the generation sent */
 	uint32_t n_bytes; /* of padding in the request */
 	uint32_t repeat;  /* so many calls at once; 0 = 1 */

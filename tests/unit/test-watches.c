@@ -33,7 +33,7 @@ static void serve(const char *name, enum role role)
 	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
 	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
 		.device = role & ROLE_WORKER ? &device : NULL };
-	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 ||
+	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 || records_renew_watches(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
 	sd_event_loop(proc.event);
@@ -76,7 +76,7 @@ static void on_answer(void *data, int error, const Bh__Envelope *reply)
 static void ask_twice(const Bh__Envelope *question, Bh__Envelope__BodyCase answer)
 {
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_eq(bus_client_call(client, question, BUS_NO_TIMEOUT, on_answer, &answer), 0);
+		ck_assert_int_eq(bus_client_call(client, question, BUS_TIMEOUT_MS, on_answer, &answer), 0);
 	while (n_answers == 0)
 		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
 }
@@ -105,6 +105,53 @@ START_TEST(test_second_watch_of_the_frontend_answers_the_first)
 	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
 	question.watch_observed = &watch;
 	ask_twice(&question, BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY);
+}
+END_TEST
+
+static void on_renewed(void *data, int error, const Bh__Envelope *reply)
+{
+	ck_assert_int_eq(error, 0);
+	if (reply->body_case == BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY)
+		ck_assert(reply->watch_desired_reply->unchanged);
+	else
+		ck_assert_uint_eq(reply->watch_observed_reply->n_records, 0);
+	n_answers++;
+}
+
+/* One that was lost would be waited for for ever: each is answered in time. */
+static void ask_in_vain(const Bh__Envelope *question)
+{
+	_Static_assert(BUS_WATCH_MS < BUS_TIMEOUT_MS, "whoever asks in good order hears of no error");
+
+	for (unsigned int i = 0; i < 2; i++) {
+		ck_assert_int_eq(bus_client_call(client, question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
+		while (n_answers == i)
+			ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+	}
+}
+
+START_TEST(test_watch_of_a_worker_is_answered_in_time)
+{
+	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("net0", ROLE_WORKER);
+	watch.device = (char *)"net0";
+	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	question.watch_desired = &watch;
+	ask_in_vain(&question);
+}
+END_TEST
+
+START_TEST(test_watch_of_the_frontend_is_answered_in_time)
+{
+	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("frontend", ROLE_FRONTEND);
+	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
+	question.watch_observed = &watch;
+	ask_in_vain(&question);
 }
 END_TEST
 
@@ -168,6 +215,8 @@ static void add_tests(Suite *suite)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_second_watch_of_a_worker_answers_the_first);
 	tcase_add_test(tc, test_second_watch_of_the_frontend_answers_the_first);
+	tcase_add_test(tc, test_watch_of_a_worker_is_answered_in_time);
+	tcase_add_test(tc, test_watch_of_the_frontend_is_answered_in_time);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	suite_add_tcase(suite, tc);
 }
