@@ -182,13 +182,30 @@ static void say(const char *guest, const struct peer *old, const struct peer *ne
 	printf("\n");
 }
 
+/* A memory manager that has just been replaced may not have heard of its peers yet. */
+static int look_at(const char *runtime_dir, const char *guest, const char *name, struct snapshot *ret)
+{
+	uint64_t end = clock_us() + BUS_TIMEOUT_MS * UINT64_C(1000);
+	int r;
+
+	for (;;) {
+		const struct peer *peer;
+
+		r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, ret);
+		peer = r == 0 ? find(ret, name) : NULL;
+		if (r < 0 || !peer || peer->pid || clock_us() > end)
+			return r;
+		nap();
+	}
+}
+
 /* Those replaced before have read the guest's file anew: what it names no more is known no more. */
 static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
 	const struct peer *old;
 	uint64_t start;
-	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &before);
+	int r = look_at(runtime_dir, guest, name, &before);
 
 	if (r < 0)
 		return fail(guest, name, r, "no answer from the memory manager");
