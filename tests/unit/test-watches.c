@@ -73,38 +73,44 @@ static void on_answer(void *data, int error, const Bh__Envelope *reply)
 	n_answers++;
 }
 
-static void ask_twice(const Bh__Envelope *question, Bh__Envelope__BodyCase answer)
+/* A watch of the frontend, or of a worker; its answer's type. */
+static Bh__Envelope__BodyCase start_watching(bool frontend, Bh__Envelope *ret_question)
 {
-	for (int i = 0; i < 2; i++)
-		ck_assert_int_eq(bus_client_call(client, question, BUS_TIMEOUT_MS, on_answer, &answer), 0);
-	while (n_answers == 0)
+	static Bh__WatchDesired desired;
+	static Bh__WatchObserved observed;
+
+	bh__watch_desired__init(&desired);
+	bh__watch_observed__init(&observed);
+	bh__envelope__init(ret_question);
+	desired.device = (char *)"net0";
+	if (frontend) {
+		start("frontend", ROLE_FRONTEND);
+		ret_question->body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
+		ret_question->watch_observed = &observed;
+		return BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
+	}
+	start("net0", ROLE_WORKER);
+	ret_question->body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	ret_question->watch_desired = &desired;
+	return BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
+}
+
+static void wait_answers(unsigned int n)
+{
+	while (n_answers < n)
 		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
 }
 
 /* Two may overtake each other on their way. The one that is there first is not left without an answer: it may be the
- * one that somebody still waits for. */
-START_TEST(test_second_watch_of_a_worker_answers_the_first)
+ * one that somebody still waits for. _i: of the frontend */
+START_TEST(test_second_watch_answers_the_first)
 {
-	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
-	Bh__Envelope question = BH__ENVELOPE__INIT;
+	Bh__Envelope question;
+	Bh__Envelope__BodyCase answer = start_watching(_i, &question);
 
-	start("net0", ROLE_WORKER);
-	watch.device = (char *)"net0";
-	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
-	question.watch_desired = &watch;
-	ask_twice(&question, BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY);
-}
-END_TEST
-
-START_TEST(test_second_watch_of_the_frontend_answers_the_first)
-{
-	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
-	Bh__Envelope question = BH__ENVELOPE__INIT;
-
-	start("frontend", ROLE_FRONTEND);
-	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
-	question.watch_observed = &watch;
-	ask_twice(&question, BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_answer, &answer), 0);
+	wait_answers(1);
 }
 END_TEST
 
@@ -118,40 +124,17 @@ static void on_renewed(void *data, int error, const Bh__Envelope *reply)
 	n_answers++;
 }
 
-/* One that was lost would be waited for for ever: each is answered in time. */
-static void ask_in_vain(const Bh__Envelope *question)
+/* One that was lost would be waited for for ever. _i: of the frontend */
+START_TEST(test_watch_is_answered_in_time)
 {
+	Bh__Envelope question;
+
 	_Static_assert(BUS_WATCH_MS < BUS_TIMEOUT_MS, "whoever asks in good order hears of no error");
-
+	start_watching(_i, &question);
 	for (unsigned int i = 0; i < 2; i++) {
-		ck_assert_int_eq(bus_client_call(client, question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
-		while (n_answers == i)
-			ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
+		wait_answers(i + 1);
 	}
-}
-
-START_TEST(test_watch_of_a_worker_is_answered_in_time)
-{
-	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
-	Bh__Envelope question = BH__ENVELOPE__INIT;
-
-	start("net0", ROLE_WORKER);
-	watch.device = (char *)"net0";
-	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
-	question.watch_desired = &watch;
-	ask_in_vain(&question);
-}
-END_TEST
-
-START_TEST(test_watch_of_the_frontend_is_answered_in_time)
-{
-	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
-	Bh__Envelope question = BH__ENVELOPE__INIT;
-
-	start("frontend", ROLE_FRONTEND);
-	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
-	question.watch_observed = &watch;
-	ask_in_vain(&question);
 }
 END_TEST
 
@@ -213,10 +196,8 @@ static void add_tests(Suite *suite)
 
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, test_second_watch_of_a_worker_answers_the_first);
-	tcase_add_test(tc, test_second_watch_of_the_frontend_answers_the_first);
-	tcase_add_test(tc, test_watch_of_a_worker_is_answered_in_time);
-	tcase_add_test(tc, test_watch_of_the_frontend_is_answered_in_time);
+	tcase_add_loop_test(tc, test_second_watch_answers_the_first, 0, 2);
+	tcase_add_loop_test(tc, test_watch_is_answered_in_time, 0, 2);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	suite_add_tcase(suite, tc);
 }
