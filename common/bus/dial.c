@@ -105,11 +105,14 @@ static bool is_poller(const char *tid)
 	return fd >= 0 && read(fd, name, sizeof(name) - 1) > 0 && strncmp(name, "nng:poll", 8) == 0;
 }
 
+/* It is one for the whole process. */
 static void make_poller_give_way(void)
 {
-	DIR *tasks = opendir("/proc/self/task");
+	static bool gives_way;
+	DIR *tasks = gives_way ? NULL : opendir("/proc/self/task");
 	struct dirent *task;
 
+	gives_way = true;
 	while (tasks && (task = readdir(tasks)))
 		if (is_poller(task->d_name))
 			(void)setpriority(PRIO_PROCESS, (id_t)atoi(task->d_name), POLLER_NICE);
