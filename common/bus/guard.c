@@ -6,6 +6,9 @@
  * So, while nobody is connected, the listener's owner connects to itself now and then, and recognises
  * itself by its process number. When the connection does not arrive, it listens anew on the same path.
  *
+ * Of the listener that went deaf nng keeps three descriptors open. A peer that dies again and again in that moment
+ * would use up all that this process may have; before that it ends in good order, and is started again.
+ *
  * A path that was removed from outside is found by that as well. Later releases of nng do not grow deaf, and are
  * only looked after for that: whether there is something at the path.
  */
@@ -23,6 +26,7 @@
 
 #define GUARD_MS 100
 #define GUARD_SLOW_MS 1000
+#define DEAF_MAX 32
 #define SP_REQ 48
 #define SP_REP 49
 
@@ -75,6 +79,10 @@ static void listen_anew(struct bus_endpoint *endpoint)
 		r = nng_listener_start(endpoint->listener, 0);
 	if (r != 0)
 		log_warning("cannot listen anew on %s: %s", endpoint->path, nng_strerror(r));
+	if (may_grow_deaf() && ++endpoint->n_deaf == DEAF_MAX) {
+		log_notice("connections to %s were broken off %d times: starting anew", endpoint->path, DEAF_MAX);
+		(void)sd_event_exit(endpoint->loop->event, 0);
+	}
 }
 
 static int on_guard(sd_event_source *source, uint64_t usec, void *data)

@@ -67,6 +67,7 @@ struct bus_endpoint {
 	nng_listener listener;
 	unsigned int mode;
 	bool always_guarded;
+	unsigned int n_deaf;       /* how often it was replaced */
 	bool probing;              /* a probe was sent at the last turn */
 	atomic_bool probe_seen;    /* and its connection arrived */
 	int probe_fd;

@@ -95,7 +95,9 @@ int actor_error(const struct actor *client, struct actor_command command);
 /** actor_hold() - so many questions that are held, and no other is open */
 void actor_hold(const struct actor *client, unsigned int n);
 
-/** actor_raw_connect() - a connection to where the actors meet that speaks no protocol yet */
+/** actor_raw_try() - connect this socket to where the actors meet; whether somebody listens there */
+bool actor_raw_try(int fd);
+/** actor_raw_connect() - a connection to it that speaks no protocol yet */
 int actor_raw_connect(void);
 
 /** actor_raw_listen() - somebody listens where the actors meet, and speaks no protocol */

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/sanitizer.h"
 #include "bus-actor.h"
 #include "lib/run.h"
 
@@ -100,6 +101,25 @@ START_TEST(test_listener_killed_by_an_aborted_connection_is_mended_every_time)
 }
 END_TEST
 
+/* Each time nng keeps descriptors: whoever does that to us for ever must not use up all that we may have. */
+START_TEST(test_listener_that_is_killed_too_often_has_its_owner_start_anew)
+{
+	const struct timespec pace = { .tv_nsec = 50000000 }; /* a few for each turn of the guard */
+	struct actor client = actor_client();
+	struct pollfd end = { .fd = client.fd, .events = POLLIN };
+
+	for (int n = 0; poll(&end, 1, 0) == 0; n++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		ck_assert_int_lt(n, 400);
+		actor_raw_try(fd);
+		close(fd);
+		nanosleep(&pace, NULL);
+	}
+	actor_end(&client);
+}
+END_TEST
+
 START_TEST(test_guard_goes_on_after_quiet_turns)
 {
 	const struct timespec quiet = { .tv_nsec = 450000000 }; /* several probes that find nothing */
@@ -173,6 +193,9 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_server_that_is_told_does_not_wait_for_its_next_try);
 	tcase_add_test(tc, test_being_told_while_connected_disturbs_nobody);
 	tcase_add_test(tc, test_listener_killed_by_an_aborted_connection_is_mended_every_time);
+	/* the listeners that nng has kept would be reported */
+	if (!SANITIZES_ADDRESSES && !SANITIZES_THREADS)
+		tcase_add_test(tc, test_listener_that_is_killed_too_often_has_its_owner_start_anew);
 	tcase_add_test(tc, test_guard_goes_on_after_quiet_turns);
 	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
 	tcase_add_test(tc, test_listener_that_serves_is_mended_as_well);
