@@ -2,32 +2,22 @@
  * nng dials again by itself when a connection ends, at times of its own choosing, and cannot be told to do it
  * now. It is told to wait for days instead, and a new dialer is made whenever there is a reason to try:
  * the peer says that it listens, or it is time to look. The end of a connection is no such reason: its peer has just
- * died.
- *
- * Between the making of a socket and its connection, or its end, nng's poll thread spins: it hears of the hang-up that
- * every unconnected socket shows, and asked for nothing. On a busy processor that lasts as long as the scheduler lets
- * it, while the thread that would connect waits, and so does whoever takes the place of a dead worker. It is
- * made to give way.
+ * died, and between the making of a socket and its connection, or its end, nng's poll thread spins (it hears of the
+ * hang-up that every unconnected socket shows), on a processor that the dead one's successor has a better use for.
  *
  * The former dialer may be connecting at that very moment, and what was asked over its connection would break
  * off with it: it is kept until a few others are made. Two connections to one peer do no harm.
  */
 #include "bus/internal.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 
+/* long: a connection that is given up under way ends the listener of an nng before 1.6 */
+#define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
-#define POLLER_NICE 10 /* a tenth of a processor where there is no room, and no other thread waits for it */
 
 static int dial(struct bus_endpoint *endpoint)
 {
@@ -50,7 +40,7 @@ static int dial(struct bus_endpoint *endpoint)
 
 static void look_later(struct bus_endpoint *endpoint)
 {
-	sd_event_source_set_time_relative(endpoint->dial_timer, endpoint->retry_usec);
+	sd_event_source_set_time_relative(endpoint->dial_timer, RETRY_USEC);
 	sd_event_source_set_enabled(endpoint->dial_timer, SD_EVENT_ONESHOT);
 }
 
@@ -89,47 +79,19 @@ static void on_pipes(struct bus_note *note)
 
 	if (bus_endpoint_n_pipes(endpoint) > 0)
 		return;
-	if (endpoint->told_usec + endpoint->retry_usec > clock_us())
+	if (endpoint->told_usec + RETRY_USEC > clock_us())
 		try(endpoint);
 	else
 		look_later(endpoint);
 }
 
-static bool is_poller(const char *tid)
+int bus_endpoint_dial(struct bus_endpoint *endpoint)
 {
-	char path[320], name[32] = "";
-	_cleanup_close_ int fd = -1;
+	int r = dial(endpoint);
 
-	snprintf(path, sizeof(path), "/proc/self/task/%s/comm", tid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd >= 0 && read(fd, name, sizeof(name) - 1) > 0 && strncmp(name, "nng:poll", 8) == 0;
-}
-
-/* It is one for the whole process. */
-static void make_poller_give_way(void)
-{
-	static bool gives_way;
-	DIR *tasks = gives_way ? NULL : opendir("/proc/self/task");
-	struct dirent *task;
-
-	gives_way = true;
-	while (tasks && (task = readdir(tasks)))
-		if (is_poller(task->d_name))
-			(void)setpriority(PRIO_PROCESS, (id_t)atoi(task->d_name), POLLER_NICE);
-	if (tasks)
-		closedir(tasks);
-}
-
-int bus_endpoint_dial(struct bus_endpoint *endpoint, unsigned int retry_ms)
-{
-	int r;
-
-	endpoint->retry_usec = retry_ms * UINT64_C(1000);
-	make_poller_give_way();
-	r = dial(endpoint);
 	if (r < 0)
 		return r;
 	endpoint->pipes_note.fn = on_pipes;
 	return sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer, CLOCK_MONOTONIC,
-		endpoint->retry_usec, 1000, on_retry, endpoint);
+		RETRY_USEC, 1000, on_retry, endpoint);
 }

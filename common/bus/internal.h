@@ -61,7 +61,6 @@ struct bus_endpoint {
 	nng_dialer dialers[BUS_DIALERS]; /* the last ones made */
 	unsigned int n_dials;
 	sd_event_source *dial_timer;
-	uint64_t retry_usec;
 	uint64_t told_usec;        /* when the peer last said that it listens */
 	/* listeners only */
 	nng_listener listener;
@@ -77,8 +76,8 @@ struct bus_endpoint {
 };
 
 int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req);
-/** bus_endpoint_dial() - now, and each retry_ms while nobody is connected, see dial.c */
-int bus_endpoint_dial(struct bus_endpoint *endpoint, unsigned int retry_ms);
+/** bus_endpoint_dial() - now, and from time to time while nobody is connected, see dial.c */
+int bus_endpoint_dial(struct bus_endpoint *endpoint);
 /** bus_endpoint_redial() - the peer listens: now, unless somebody is connected; for endpoints that dial */
 void bus_endpoint_redial(struct bus_endpoint *endpoint);
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode);

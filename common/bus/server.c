@@ -14,7 +14,6 @@
 #include "base/log.h"
 
 #define CONTEXTS 8
-#define RETRY_MS 100
 
 enum phase {
 	PHASE_RECV, /* waiting for a question, or one is on its way to the loop */
@@ -256,7 +255,7 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
 
 	if (r < 0)
 		return r;
-	r = bus_endpoint_dial(&server->endpoint, RETRY_MS);
+	r = bus_endpoint_dial(&server->endpoint);
 	if (r < 0) {
 		bus_server_free(server);
 		return r;
