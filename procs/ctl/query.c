@@ -1,6 +1,7 @@
 /* One question to one guest's memory manager. */
 #include "query.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "bus/bus.h"
 
 struct query {
@@ -53,19 +55,33 @@ static int open_line(const char *path)
 	return 0;
 }
 
+static int ask_once(struct query *query, unsigned int timeout_ms, const Bh__Envelope *body)
+{
+	int r;
+
+	query->answered = false;
+	r = bus_client_call(line.client, body, timeout_ms, on_reply, query);
+	while (r >= 0 && !query->answered)
+		r = sd_event_run(line.event, UINT64_MAX);
+	return r < 0 ? r : query->error;
+}
+
+/* A connection that ends (memory is being replaced, perhaps) is no answer: to ask twice is harmless. */
 static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
-	Bh__Envelope *body)
+	const Bh__Envelope *body)
 {
 	_cleanup_free_ char *path = NULL;
+	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 
 	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, guest) >= 0);
 	r = open_line(path);
-	if (r >= 0)
-		r = bus_client_call(line.client, body, timeout_ms, on_reply, query);
-	while (r >= 0 && !query->answered)
-		r = sd_event_run(line.event, UINT64_MAX);
-	return r < 0 ? r : query->error;
+	if (r < 0)
+		return r;
+	do
+		r = ask_once(query, timeout_ms, body);
+	while (r == -ECONNRESET && clock_ms() < end);
+	return r;
 }
 
 int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data)

@@ -41,6 +41,7 @@ struct peer {
 	bool standby;
 	uint64_t reports;   /* of its device: grows with what the worker reports */
 	uint64_t pause_us;  /* of its device */
+	uint64_t there_us;  /* for how long */
 };
 
 struct snapshot {
@@ -73,7 +74,8 @@ static void take_snapshot(const Bh__GetStatusReply *status, void *data)
 		const Bh__PeerStatus *from = status->peers[i];
 		struct peer *peer = &snapshot->peers[i];
 
-		*peer = (struct peer){ .pid = (pid_t)from->pid, .standby = from->standby };
+		*peer = (struct peer){ .pid = (pid_t)from->pid, .standby = from->standby,
+			.there_us = from->connected_ms * 1000 };
 		snprintf(peer->name, sizeof(peer->name), "%s", from->name);
 		snprintf(peer->role, sizeof(peer->role), "%s", from->role);
 		for (size_t j = 0; j < status->n_devices; j++) {
@@ -203,7 +205,7 @@ static int look_at(const char *runtime_dir, const char *guest, const char *name,
 static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
-	const struct peer *old;
+	const struct peer *old, *new;
 	uint64_t start;
 	int r = look_at(runtime_dir, guest, name, &before);
 
@@ -225,7 +227,9 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 	r = wait_replaced(runtime_dir, guest, old, &now);
 	if (r < 0)
 		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
-	say(guest, old, find(&now, old->name), clock_us() - start);
+	new = find(&now, old->name);
+	start += new->there_us; /* it was found some time after it had come */
+	say(guest, old, new, clock_us() - MIN(start, clock_us()));
 	return 0;
 }
 
