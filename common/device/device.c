@@ -209,14 +209,26 @@ static void on_memory_back(void *data)
 		start_anew(device, r);
 }
 
+/* A watch that was not answered in time may be one whose answer was lost. */
+static bool has_moved_on(struct device *device)
+{
+	Bh__Desired *desired = NULL;
+	bool moved;
+
+	if (record_read_desired(device->core->record, &desired) < 0)
+		return true;
+	moved = desired->generation != device->core->generation;
+	bh__desired__free_unpacked(desired, NULL);
+	return moved;
+}
+
 static void on_desired(void *data, int error, const Bh__Envelope *reply)
 {
 	struct device *device = data;
 	int r = 0;
 
 	device->core->watch_open = false;
-	/* what was not answered in time may have been an answer that was lost */
-	if (error == -ETIMEDOUT || (error == 0 && !reply->watch_desired_reply->unchanged))
+	if (error == -ETIMEDOUT ? has_moved_on(device) : error == 0 && !reply->watch_desired_reply->unchanged)
 		r = read_and_apply(device);
 	if (r < 0)
 		start_anew(device, r);
