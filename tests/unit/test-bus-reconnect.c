@@ -116,7 +116,8 @@ START_TEST(test_listener_that_is_killed_too_often_has_its_owner_start_anew)
 		close(fd);
 		nanosleep(&pace, NULL);
 	}
-	actor_end(&client);
+	/* in good order; how nng 1.5 bears to be taken down then is another matter, and no process of ours tries it */
+	ck_assert_int_eq(actor_result(&client).error, 0);
 }
 END_TEST
 
