@@ -206,7 +206,7 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
 	const struct peer *old, *new;
-	uint64_t start;
+	uint64_t start, took_us;
 	int r = look_at(runtime_dir, guest, name, &before);
 
 	if (r < 0)
@@ -227,9 +227,10 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 	r = wait_replaced(runtime_dir, guest, old, &now);
 	if (r < 0)
 		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
+	took_us = clock_us() - start;
 	new = find(&now, old->name);
-	start += new->there_us; /* it was found some time after it had come */
-	say(guest, old, new, clock_us() - MIN(start, clock_us()));
+	/* it was found some time after it had come */
+	say(guest, old, new, took_us - MIN(took_us, new->there_us));
 	return 0;
 }
 
