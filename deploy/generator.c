@@ -1,11 +1,14 @@
 /*
  * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's memory manager,
  * its frontend, and a worker for each device, or two where one stands by. The frontend wants a socket unit for
- * each device that VMMs connect to: systemd listens, whether the frontend runs or not. A file with errors is
- * reported, line by line, and is nobody else's trouble.
+ * each device that VMMs connect to: systemd listens, whether the frontend runs or not. A drop-in names the user,
+ * the groups and the runtime folder of each process, which the templates cannot compute; since systemd takes no
+ * number that has no user behind it, a record of each is laid where nss-systemd finds it (/run/userdb). A file with
+ * errors is reported, line by line, and is nobody else's trouble.
  */
 #include <errno.h>
 #include <glob.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +19,8 @@
 #include "base/cleanup.h"
 #include "build-config.h"
 #include "config/config.h"
+#include "config/groups.h"
+#include "config/user.h"
 
 static void complain(const char *text)
 {
@@ -24,6 +29,14 @@ static void complain(const char *text)
 	fprintf(f ?: stderr, "<3>bulkhead-generator: %s\n", text);
 	if (f)
 		fclose(f);
+}
+
+static void complain_of(const char *path, const char *what)
+{
+	_cleanup_free_ char *text = NULL;
+
+	check(asprintf(&text, "%s: %s", path, what) >= 0);
+	complain(text);
 }
 
 /* As systemd escapes instance names: what is no letter, digit, ':', '_' or '.' becomes \xNN. */
@@ -43,48 +56,144 @@ static char *escape(const char *name)
 	return text;
 }
 
-static void want(const char *dir, const char *role, const char *guest, const char *device)
+static void want(const char *dir, const char *role, const char *instance)
 {
-	_cleanup_free_ char *instance = NULL, *escaped = NULL, *link = NULL, *target = NULL;
+	_cleanup_free_ char *escaped = escape(instance), *link = NULL, *target = NULL;
 
-	check(asprintf(&instance, "%s%s%s", guest, device ? ":" : "", device ?: "") >= 0);
-	escaped = escape(instance);
 	check(asprintf(&link, "%s/bulkhead.target.wants/bulkhead-%s@%s.service", dir, role, escaped) >= 0);
 	check(asprintf(&target, "%s/bulkhead-%s@.service", BULKHEAD_UNITDIR, role) >= 0);
 	if (symlink(target, link) < 0 && errno != EEXIST)
 		complain(strerror(errno));
 }
 
-/* Of a pair one serves: that systemd builds the other's sandbox anew can wait until it has the guest's rings. */
-static void let_it_take_over(const char *dir, const char *role, const char *guest, const char *device)
+/* --- Records of users and groups: JSON User Records, one file by name and a link by number for each --- */
+
+static void write_record(const char *userdb, const char *kind, uid_t id, const char *text)
 {
-	_cleanup_free_ char *instance = NULL, *escaped = NULL, *parts = NULL, *path = NULL;
+	_cleanup_free_ char *path = NULL, *link = NULL;
 	FILE *f;
 
-	check(asprintf(&instance, "%s:%s", guest, device) >= 0);
-	escaped = escape(instance);
+	check(asprintf(&path, "%s/bh%u.%s", userdb, id, kind) >= 0);
+	check(asprintf(&link, "%s/%u.%s", userdb, id, kind) >= 0);
+	f = fopen(path, "we");
+	if (!f || fputs(text, f) < 0 || (symlink(strrchr(path, '/') + 1, link) < 0 && errno != EEXIST))
+		complain_of(path, strerror(errno));
+	if (f && fclose(f) != 0)
+		complain_of(path, strerror(errno));
+}
+
+static void make_user(const char *userdb, const char *guest, const char *peer)
+{
+	_cleanup_free_ char *user = NULL, *group = NULL;
+	uid_t id = user_of(guest, peer);
+
+	check(asprintf(&user, "{\"userName\":\"bh%u\",\"uid\":%u,\"gid\":%u,\"realName\":\"Bulkhead %s:%s\","
+			      "\"disposition\":\"system\",\"homeDirectory\":\"/\",\"shell\":\"/usr/sbin/nologin\","
+			      "\"locked\":true}\n", id, id, id, guest, peer) >= 0);
+	check(asprintf(&group, "{\"groupName\":\"bh%u\",\"gid\":%u,\"disposition\":\"system\"}\n", id, id) >= 0);
+	write_record(userdb, "user", id, user);
+	write_record(userdb, "group", id, group);
+}
+
+static void make_users(const struct config *config)
+{
+	const char *userdb = getenv("BULKHEAD_USERDB") ?: "/run/userdb";
+
+	(void)mkdir(userdb, 0755);
+	for (size_t i = 0; i < user_peers(config); i++)
+		make_user(userdb, config->guest, user_peer(config, i));
+}
+
+/* --- Drop-ins: what the template of a unit cannot know --- */
+
+static FILE *open_part(const char *dir, const char *role, const char *instance)
+{
+	_cleanup_free_ char *escaped = escape(instance), *parts = NULL, *path = NULL;
+	FILE *f;
+
 	check(asprintf(&parts, "%s/bulkhead-%s@%s.service.d", dir, role, escaped) >= 0);
-	check(asprintf(&path, "%s/50-standby.conf", parts) >= 0);
+	check(asprintf(&path, "%s/50-guest.conf", parts) >= 0);
 	(void)mkdir(parts, 0755);
 	f = fopen(path, "we");
-	if (!f || fprintf(f, "[Service]\nRestartSec=20ms\n") < 0)
+	if (!f)
 		complain(strerror(errno));
-	if (f && fclose(f) != 0)
+	return f;
+}
+
+static void close_part(FILE *f)
+{
+	if (fclose(f) != 0)
 		complain(strerror(errno));
+}
+
+static void write_user(FILE *f, const char *guest, const char *peer, const char *folder)
+{
+	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user_of(guest, peer),
+		user_of(guest, peer), guest, folder);
+}
+
+static void write_groups(FILE *f, const gid_t *groups, size_t n)
+{
+	if (n == 0)
+		return;
+	fputs("SupplementaryGroups=", f);
+	for (size_t i = 0; i < n; i++)
+		fprintf(f, "%s%u", i ? " " : "", groups[i]);
+	fputc('\n', f);
+}
+
+static void want_memory(const char *dir, const struct config *config)
+{
+	gid_t groups[PROC_GROUPS_MAX];
+	FILE *f = open_part(dir, "memory", config->guest);
+
+	want(dir, "memory", config->guest);
+	if (!f)
+		return;
+	write_user(f, config->guest, "memory", "link");
+	write_groups(f, groups, groups_of_memory(config, groups));
+	close_part(f);
+}
+
+static void want_frontend(const char *dir, const struct config *config)
+{
+	gid_t groups[PROC_GROUPS_MAX];
+	FILE *f = open_part(dir, "frontend", config->guest);
+
+	want(dir, "frontend", config->guest);
+	if (!f)
+		return;
+	write_user(f, config->guest, "frontend", "frontend");
+	write_groups(f, groups, groups_of_frontend(config, groups));
+	close_part(f);
+}
+
+/* Of a pair one serves: that systemd builds the other's sandbox anew can wait until it has the guest's rings. */
+static void want_instance(const char *dir, const struct config_device *device, const char *guest, bool second)
+{
+	_cleanup_free_ char *instance = NULL, *peer = NULL;
+	FILE *f;
+
+	check(asprintf(&instance, "%s:%s%s", guest, device->name, second ? ":standby" : "") >= 0);
+	check(asprintf(&peer, "%s%s", device->name, second ? "+standby" : "") >= 0);
+	want(dir, device->type, instance);
+	f = open_part(dir, device->type, instance);
+	if (!f)
+		return;
+	write_user(f, guest, peer, peer);
+	if (device->standby)
+		fputs("RestartSec=20ms\n", f);
+	close_part(f);
 }
 
 static void want_worker(const char *dir, const struct config_device *device, const char *guest)
 {
-	_cleanup_free_ char *second = NULL;
-
-	want(dir, device->type, guest, device->name);
-	if (!device->standby)
-		return;
-	check(asprintf(&second, "%s:standby", device->name) >= 0);
-	want(dir, device->type, guest, second);
-	let_it_take_over(dir, device->type, guest, device->name);
-	let_it_take_over(dir, device->type, guest, second);
+	want_instance(dir, device, guest, false);
+	if (device->standby)
+		want_instance(dir, device, guest, true);
 }
+
+/* --- Sockets --- */
 
 /* What stands behind a '=' in a unit file. */
 static void put_value(FILE *f, const char *key, const char *value)
@@ -101,8 +210,8 @@ static void write_socket(FILE *f, const struct config_device *device, const char
 	fprintf(f, "[Unit]\nDescription=Bulkhead: socket of %s:%s\nDocumentation=man:bulkhead-operations(7)\n"
 		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n", guest, device->name);
 	put_value(f, "ListenStream", device->socket);
-	fprintf(f, "SocketMode=0660\nSocketUser=bulkhead-frontend\n");
-	put_value(f, "SocketGroup", device->socket_group ?: "bulkhead");
+	fprintf(f, "SocketMode=0660\nSocketUser=%u\n", user_of(guest, "frontend"));
+	put_value(f, "SocketGroup", device->socket_group ?: PROC_SOCKET_GROUP);
 	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n", device->name);
 }
 
@@ -128,7 +237,22 @@ static void want_socket(const char *dir, const struct config_device *device, con
 		complain(strerror(errno));
 }
 
-static void generate(const char *dir, const char *path)
+/* --- Files --- */
+
+static bool is_free(struct users *users, const struct config *config)
+{
+	_cleanup_free_ char *text = NULL;
+	const char *own, *other;
+
+	if (users_add(users, config, &own, &other) == 0)
+		return true;
+	check(asprintf(&text, "%s: user %u, which its %s gets by its name, is that of %s already; rename this guest "
+		       "(or the device)", config->path, user_of(config->guest, own), own, other) >= 0);
+	complain(text);
+	return false;
+}
+
+static void generate(const char *dir, const char *path, struct users *users)
 {
 	_cleanup_free_ char *error = NULL;
 	struct config *config = NULL;
@@ -139,14 +263,15 @@ static void generate(const char *dir, const char *path)
 			complain(line);
 		return;
 	}
-	want(dir, "memory", config->guest, NULL);
-	want(dir, "frontend", config->guest, NULL);
-	for (size_t i = 0; i < config->n_devices; i++) {
-		const struct config_device *device = &config->devices[i];
-
-		want_worker(dir, device, config->guest);
-		if (!device->client)
-			want_socket(dir, device, config->guest);
+	if (is_free(users, config)) {
+		make_users(config);
+		want_memory(dir, config);
+		want_frontend(dir, config);
+		for (size_t i = 0; i < config->n_devices; i++) {
+			want_worker(dir, &config->devices[i], config->guest);
+			if (!config->devices[i].client)
+				want_socket(dir, &config->devices[i], config->guest);
+		}
 	}
 	config_free(config);
 }
@@ -156,6 +281,7 @@ int main(int argc, char *argv[])
 	const char *dir = argc > 1 ? argv[1] : "/tmp";
 	const char *confdir = getenv("BULKHEAD_CONFDIR") ?: BULKHEAD_CONFDIR;
 	_cleanup_free_ char *pattern = NULL, *wants = NULL;
+	struct users users = { 0 };
 	glob_t found = { 0 };
 
 	check(asprintf(&pattern, "%s/*.conf", confdir) >= 0);
@@ -163,8 +289,9 @@ int main(int argc, char *argv[])
 	if (glob(pattern, 0, NULL, &found) == 0) {
 		(void)mkdir(wants, 0755);
 		for (size_t i = 0; i < found.gl_pathc; i++)
-			generate(dir, found.gl_pathv[i]);
+			generate(dir, found.gl_pathv[i], &users);
 	}
 	globfree(&found);
+	users_deinit(&users);
 	return EXIT_SUCCESS;
 }

@@ -15,6 +15,8 @@
  */
 
 #define BUS_MESSAGE_MAX (1024u * 1024)
+/* Where the permissions of the path alone decide who may connect; elsewhere one user, and root, may. */
+#define BUS_ANY_USER ((uid_t)-1)
 #define BUS_TIMEOUT_MS 3000
 #define BUS_WATCH_MS 2000 /* a watch that has nothing to say in this time says so: one that is lost is asked again */
 
@@ -26,9 +28,9 @@ struct bus_client;
  * -ECONNRESET, -ETIMEDOUT, -EBADMSG, or what Failure said (text logged by the library). */
 typedef void (*bus_reply_fn)(void *data, int error, const Bh__Envelope *reply);
 
-/** bus_client_listen() - open the endpoint at path; it is guarded (guard.c) while no
+/** bus_client_listen() - open the endpoint at path, for that user; it is guarded (guard.c) while no
  * peer is connected. */
-int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path);
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user);
 
 /** bus_client_dial() - for ctl: to an endpoint that memory listens on */
 int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path);
@@ -66,6 +68,7 @@ struct bus_row {
 struct bus_peer {
 	const char *name;   /* "frontend", "net0": the identity of whoever speaks on this endpoint */
 	unsigned int role;  /* one bit */
+	uid_t user;         /* whom a dialled endpoint must belong to; unused where we listen */
 	const struct bus_row *table; /* borrowed; ends with a row of request 0 */
 	void *context;      /* for the handlers */
 };

@@ -150,13 +150,14 @@ static int client_new(struct bus_client **ret_client, sd_event *event, const cha
 	return 0;
 }
 
-static int client_open(struct bus_client **ret_client, sd_event *event, const char *path, bool dials)
+static int client_open(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user, bool dials)
 {
 	struct bus_client *client;
 	int r = client_new(&client, event, path);
 
 	if (r < 0)
 		return r;
+	client->endpoint.user = user;
 	r = dials ? bus_endpoint_dial(&client->endpoint) : bus_endpoint_listen(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
@@ -166,14 +167,14 @@ static int client_open(struct bus_client **ret_client, sd_event *event, const ch
 	return 0;
 }
 
-int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path)
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user)
 {
-	return client_open(ret_client, event, path, false);
+	return client_open(ret_client, event, path, user, false);
 }
 
 int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path)
 {
-	return client_open(ret_client, event, path, true);
+	return client_open(ret_client, event, path, BUS_ANY_USER, true);
 }
 
 struct bus_client *bus_client_free(struct bus_client *client)

@@ -124,10 +124,10 @@ static bool peer_allowed(struct bus_endpoint *endpoint, nng_pipe pipe)
 		atomic_store(&endpoint->probe_seen, true);
 		return false;
 	}
-	if (endpoint->any_uid)
+	if (endpoint->user == BUS_ANY_USER)
 		return true;
 	return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
-		peer_uid_allowed((uid_t)uid);
+		peer_is(&(struct ucred){ .uid = (uid_t)uid }, endpoint->user);
 }
 
 /* --- Who is connected --- */
@@ -225,7 +225,6 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 
 	endpoint->probe_fd = -1;
 	pthread_mutex_init(&endpoint->pipes.lock, NULL);
-	(void)peer_uid_allowed(0); /* the list of users is read here, not in nng's threads */
 	limit_threads();
 	endpoint->path = strdup(path);
 	if (!endpoint->path || asprintf(&endpoint->url, "ipc://%s", path) < 0)

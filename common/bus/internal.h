@@ -54,7 +54,7 @@ struct bus_endpoint {
 	nng_socket socket;
 	char *path;
 	char *url;
-	bool any_uid;              /* the file permissions alone decide who may connect */
+	uid_t user;                /* who alone, beside root, may be the other side; or BUS_ANY_USER */
 	struct bus_loop *loop;
 	struct bus_pipes pipes;    /* our own probes are not among them */
 	/* diallers only */

@@ -255,6 +255,7 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
 
 	if (r < 0)
 		return r;
+	server->endpoint.user = peer->user;
 	r = bus_endpoint_dial(&server->endpoint);
 	if (r < 0) {
 		bus_server_free(server);
@@ -277,7 +278,7 @@ int bus_server_listen(struct bus_server **ret_server, sd_event *event, const cha
 
 	if (r < 0)
 		return r;
-	server->endpoint.any_uid = true;
+	server->endpoint.user = BUS_ANY_USER;
 	server->endpoint.always_guarded = true;
 	r = bus_endpoint_listen(&server->endpoint, mode);
 	if (r < 0) {

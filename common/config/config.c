@@ -227,6 +227,9 @@ bool config_check_name(const char *name)
 	return true;
 }
 
+/* Names in the guest's runtime folder, see proc/proc.h. */
+static const char *const taken_names[] = { "frontend", "memory", "link", "lock", "ctl" };
+
 static int on_section(struct parse *parse, unsigned int line, const char *section)
 {
 	struct config *config = parse->config;
@@ -240,8 +243,9 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 		return fail(parse, line,
 			"[device %s]: a name has 1 to %d letters, digits, '_', '-' or '.', beginning with a letter or digit",
 			name, CONFIG_NAME_MAX);
-	if (strcmp(name, "frontend") == 0 || strcmp(name, "memory") == 0)
-		return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
+	for (size_t i = 0; i < ARRAY_SIZE(taken_names); i++)
+		if (strcmp(name, taken_names[i]) == 0)
+			return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
 	if (config_device(config, name))
 		return fail(parse, line, "[device %s] is given twice; rename or remove one", name);
 	if (config->n_devices == CONFIG_DEVICES_MAX)

@@ -396,7 +396,7 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 
 static int open_link(struct device *device)
 {
-	_cleanup_free_ char *link = proc_path(device->proc, "link", device->proc->peer);
+	_cleanup_free_ char *link = proc_link_path(device->proc, device->proc->peer);
 	struct device_core *core = device->core;
 	int r;
 
@@ -411,9 +411,9 @@ static int open_link(struct device *device)
 
 static int open_bus(struct device *device)
 {
-	_cleanup_free_ char *path = proc_path(device->proc, "bus", device->proc->peer);
+	_cleanup_free_ char *path = proc_bus_path(device->proc, device->proc->peer);
 	struct device_core *core = device->core;
-	int r = bus_client_listen(&core->bus, device->event, path);
+	int r = bus_client_listen(&core->bus, device->event, path, proc_user(device->proc, "memory"));
 
 	if (r < 0)
 		return r;

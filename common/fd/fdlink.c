@@ -5,14 +5,13 @@
 #include "fd/fdlink.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/address.h"
 #include "base/bytes.h"
@@ -31,60 +30,51 @@ int fdset_steal(struct fdset *set, size_t i)
 	return i < set->n_fds ? fd_steal(&set->fds[i]) : -1;
 }
 
-int fdlink_listen(const char *path, mode_t mode)
+/* The mode goes with the socket, so that no path is followed. */
+static int bind_as(int fd, const char *path, mode_t mode, gid_t group)
 {
-	_cleanup_close_ int fd = -1;
 	struct sockaddr_un addr;
 	int r = address_fill(&addr, path);
+	mode_t former;
 
 	if (r < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fchmod(fd, mode) < 0 || (unlink(path) < 0 && errno != ENOENT))
+		return -errno;
+	former = umask(0);
+	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	(void)umask(former);
+	if (r == 0 && lchown(path, (uid_t)-1, group) < 0)
+		r = -errno;
+	return r;
+}
+
+/* It listens, for the right group, before it has its name: whoever connects a little early finds nothing there,
+ * and not something that refuses him. */
+int fdlink_listen(const char *path, mode_t mode, gid_t group)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_free_ char *beside = NULL;
+	int r;
+
 	if (fd < 0)
 		return -errno;
-	if (unlink(path) < 0 && errno != ENOENT)
-		return -errno;
-	/* the mode is set before anybody can connect: bind does not listen yet */
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, mode) < 0 ||
-		listen(fd, 16) < 0)
+	if (asprintf(&beside, "%s~", path) < 0)
+		return -ENOMEM;
+	r = bind_as(fd, beside, mode, group);
+	if (r < 0)
+		return r;
+	if (listen(fd, 16) < 0 || rename(beside, path) < 0)
 		return -errno;
 	return fd_steal(&fd);
 }
 
-/*
- * The suite's users are the host's own: its file is read, by whoever is first. To ask the name service may load
- * libraries and take longer than the rest of a process's start, and may ask the network.
- */
-static uid_t product_uids[3];
-static size_t n_product_uids;
-static pthread_once_t product_once = PTHREAD_ONCE_INIT;
-
-static void read_product_uids(void)
+bool peer_is(const struct ucred *cred, uid_t user)
 {
-	static const char *const users[] = { "bulkhead-frontend", "bulkhead-memory", "bulkhead-net" };
-	FILE *f = fopen("/etc/passwd", "re");
-	const struct passwd *pw;
-
-	while (f && n_product_uids < ARRAY_SIZE(product_uids) && (pw = fgetpwent(f)))
-		for (size_t i = 0; i < ARRAY_SIZE(users); i++)
-			if (strcmp(pw->pw_name, users[i]) == 0)
-				product_uids[n_product_uids++] = pw->pw_uid;
-	if (f)
-		fclose(f);
+	return cred->uid == user || cred->uid == 0;
 }
 
-bool peer_uid_allowed(uid_t uid)
-{
-	pthread_once(&product_once, read_product_uids);
-	if (uid == 0 || uid == geteuid())
-		return true;
-	for (size_t i = 0; i < n_product_uids; i++)
-		if (product_uids[i] == uid)
-			return true;
-	return false;
-}
-
-int fdlink_accept(int listen_fd, pid_t *ret_pid)
+int fdlink_accept(int listen_fd, uid_t user, pid_t *ret_pid)
 {
 	_cleanup_close_ int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct ucred cred;
@@ -94,7 +84,7 @@ int fdlink_accept(int listen_fd, pid_t *ret_pid)
 		return -errno;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
 		return -errno;
-	if (!peer_uid_allowed(cred.uid))
+	if (!peer_is(&cred, user))
 		return -EPERM;
 	*ret_pid = cred.pid;
 	return fd_steal(&fd);

@@ -29,12 +29,13 @@ void fdset_deinit(struct fdset *set);
 /** fdset_steal() - take the i-th out; -1 is left in its place */
 int fdset_steal(struct fdset *set, size_t i);
 
-/** fdlink_listen() - a non-blocking listening socket at a path, replacing a stale one
+/** fdlink_listen() - a non-blocking listening socket at a path in a folder of ours, replacing a stale one
+ * @group: [in] of the file, with mode; one of ours
  * Errors: the descriptor | negative errno; -ENAMETOOLONG when the path does not fit sun_path. */
-int fdlink_listen(const char *path, mode_t mode);
+int fdlink_listen(const char *path, mode_t mode, gid_t group);
 
-/** fdlink_accept() - the descriptor | -EAGAIN | -EPERM when the peer's uid is not one of ours (closed) */
-int fdlink_accept(int listen_fd, pid_t *ret_pid);
+/** fdlink_accept() - the descriptor | -EAGAIN | -EPERM when the peer is neither that user nor root (closed) */
+int fdlink_accept(int listen_fd, uid_t user, pid_t *ret_pid);
 
 /** fdlink_connect() - a blocking socket, with time-outs of a second on both directions */
 int fdlink_connect(const char *path);

@@ -1,8 +1,9 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
-/** peer_uid_allowed() - whether a process of that user may speak to us: our own, root, or a user of the
- * product's. Checked on every connection, beside the file permissions of the socket. */
-bool peer_uid_allowed(uid_t uid);
+/** peer_is() - whether whoever connected is that user; root, who may do all of it anyway, is everybody.
+ * Looked at on every connection, beside the permissions of the socket's file. */
+bool peer_is(const struct ucred *cred, uid_t user);

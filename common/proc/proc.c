@@ -26,6 +26,7 @@
 #include "build-config.h"
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
+#include "proc/identity.h"
 #include "proc/late-unmap.h"
 
 struct arguments {
@@ -106,27 +107,6 @@ static int load_config(struct proc *proc, const struct arguments *args, const ch
 	return -EINVAL;
 }
 
-/*
- * One directory for each guest; the sockets in it are reached by the suite's own users only. Whichever process
- * is first makes it, for the others too: each may add its sockets, and none can remove those of another user.
- */
-static int make_directories(struct proc *proc)
-{
-	static const char *const subs[] = { "", "/bus", "/link" };
-
-	(void)mkdir(BULKHEAD_RUNDIR, 0755);
-	for (size_t i = 0; i < 3; i++) {
-		_cleanup_free_ char *path = NULL;
-
-		check(asprintf(&path, "%s%s", proc->runtime_dir, subs[i]) >= 0);
-		if (mkdir(path, 01770) < 0 && errno != EEXIST) {
-			log_error("cannot make the directory %s: %s", path, strerror(errno));
-			return -errno;
-		}
-	}
-	return 0;
-}
-
 static int make_loop(struct proc *proc)
 {
 	sigset_t mask;
@@ -146,10 +126,13 @@ static int make_loop(struct proc *proc)
 }
 
 /* The second process for the memory comes after: what it runs lies in memory that we can write. */
-static int drop_rights(const struct proc_role *role)
+static int drop_rights(const struct proc *proc)
 {
-	int r;
+	const struct proc_role *role = proc->role;
+	int r = identity_take(proc);
 
+	if (r < 0)
+		return r;
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (const int *cap = role->keep_caps; cap && *cap >= 0; cap++)
 		if (capng_have_capability(CAPNG_PERMITTED, (unsigned int)*cap))
@@ -169,7 +152,7 @@ static int run(struct proc *proc)
 	const struct proc_role *role = proc->role;
 	int r = role->open ? role->open(proc) : 0;
 
-	if (r < 0 || (r = drop_rights(role)) < 0 || (r = role->start(proc)) < 0)
+	if (r < 0 || (r = drop_rights(proc)) < 0 || (r = role->start(proc)) < 0)
 		return r;
 	r = sd_event_loop(proc->event);
 	if (r < 0)
@@ -207,7 +190,7 @@ static int set_up(struct proc *proc, const struct arguments *args, char *guest)
 	if (r < 0)
 		return r;
 	check(asprintf((char **)&proc->runtime_dir, "%s/%s", args->runtime_dir, guest) >= 0);
-	if ((r = load_config(proc, args, guest, device)) < 0 || (r = make_directories(proc)) < 0)
+	if ((r = load_config(proc, args, guest, device)) < 0 || (r = identity_prepare(proc)) < 0)
 		return r;
 	return make_loop(proc);
 }
@@ -266,12 +249,4 @@ void proc_status(struct proc *proc, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	(void)sd_notifyf(0, "STATUS=%s", text);
-}
-
-char *proc_path(const struct proc *proc, const char *sub, const char *name)
-{
-	char *path;
-
-	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_dir, sub, name) >= 0);
-	return path;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
@@ -18,6 +19,7 @@ struct proc {
 	const char *guest;
 	const char *peer;                    /* the name of its endpoints: "net0", or "net0+standby" */
 	const char *runtime_dir;             /* of the guest: /run/bulkhead/GUEST */
+	bool separate;                       /* each process has a user of its own (config/user.h) */
 	void *data;                          /* the role's own */
 };
 
@@ -35,7 +37,8 @@ struct proc_role {
 	void (*leave)(struct proc *proc);
 	/** stop() - release; may be NULL. After a leave() only where leaks are looked for. */
 	void (*stop)(struct proc *proc);
-	/** drop_rights() is done by the skeleton between open() and start(): all capabilities but these */
+	/** drop_rights() is done by the skeleton between open() and start(): a process that root started becomes its
+	 * own user (config/user.h), and all capabilities go but these */
 	const int *keep_caps;  /* CAP_*, ends with -1; NULL = none */
 };
 
@@ -55,5 +58,20 @@ void proc_ready(struct proc *proc);
 /** proc_status() - one line for the service manager's status display */
 void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/** proc_path() - DIR/GUEST/sub/name.sock as malloc'ed text; never NULL (aborts without memory) */
-char *proc_path(const struct proc *proc, const char *sub, const char *name);
+/*
+ * The guest's runtime folder belongs to root (or to the ordinary user who runs everything). Each process has a
+ * folder of its own in it, which systemd (RuntimeDirectory=), or the process while it is root, has made. Where
+ * processes meet, the socket's group is the one peer's, and who connects is looked at besides (proc_user()).
+ *
+ *   GUEST/link/PEER.sock   memory listens; descriptors; of PEER's group
+ *   GUEST/link/ctl.sock    memory listens; bulkheadctl; of PROC_CTL_GROUP (config/groups.h), where that exists
+ *   GUEST/PEER/bus.sock    PEER listens; memory, a member of PEER's group, dials
+ */
+
+/** proc_user() - the user that a process of this guest must have; PEER as for user_of() */
+uid_t proc_user(const struct proc *proc, const char *peer);
+
+/** The paths above as malloc'ed text; never NULL (aborts without memory). */
+char *proc_link_path(const struct proc *proc, const char *peer);
+char *proc_bus_path(const struct proc *proc, const char *peer);
+char *proc_ctl_path(const struct proc *proc);

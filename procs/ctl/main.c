@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "build-config.h"
 #include "bus/bus.h"
+#include "config/user.h"
 #include "query.h"
 #include "show.h"
 #include "upgrade.h"
@@ -27,10 +28,12 @@ static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
+	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
-	"frontend, or launcher. release takes a device out of quarantine. See bulkheadctl(1).\n"
+	"frontend, or launcher. release takes a device out of quarantine. user prints the numbers of\n"
+	"the users that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
@@ -71,7 +74,7 @@ static bool is_guest(const char *runtime_dir, const char *name)
 	_cleanup_free_ char *path = NULL;
 	struct stat st;
 
-	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, name) >= 0);
+	check(asprintf(&path, "%s/%s/link/ctl.sock", runtime_dir, name) >= 0);
 	return *name != '.' && stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
@@ -148,6 +151,29 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	return r < 0 || !released ? -EIO : 0;
 }
 
+/* Nobody is asked: the names are enough. */
+static int user(const struct arguments *args, char *names[], size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char *device = strchr(names[i], ':');
+
+		if (device)
+			*device++ = '\0';
+		if (!config_check_name(names[i]) || (device && !config_check_name(device))) {
+			fprintf(stderr, "%s: names have 1 to %d letters, digits, '_', '-' or '.'\n",
+				device && config_check_name(names[i]) ? device : names[i], CONFIG_NAME_MAX);
+			return -EINVAL;
+		}
+		if (device)
+			printf("%u\n", user_of(names[i], device));
+		else
+			printf("memory %u\nfrontend %u\n", user_of(names[i], "memory"), user_of(names[i], "frontend"));
+	}
+	if (n == 0)
+		fputs("user needs GUEST:DEVICE, or GUEST\n", stderr);
+	return n ? 0 : -EINVAL;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
@@ -178,7 +204,8 @@ int main(int argc, char *argv[])
 	static const struct {
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
-	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release } };
+	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
+		{ "user", user } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;
@@ -195,7 +222,7 @@ int main(int argc, char *argv[])
 		if (strcmp(argv[optind], commands[i].name) != 0)
 			continue;
 		n = (size_t)(argc - optind - 1);
-		if (commands[i].run != release)
+		if (commands[i].run == status || commands[i].run == upgrade)
 			n = choose_guests(&args, &names, n, found);
 		r = commands[i].run(&args, names, n);
 		for (size_t j = 0; j < GUESTS_MAX; j++)

@@ -74,7 +74,7 @@ static int ask(struct query *query, const char *runtime_dir, const char *guest, 
 	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 
-	check(asprintf(&path, "%s/%s/ctl.sock", runtime_dir, guest) >= 0);
+	check(asprintf(&path, "%s/%s/link/ctl.sock", runtime_dir, guest) >= 0);
 	r = open_line(path);
 	if (r < 0)
 		return r;

@@ -180,9 +180,9 @@ static int open_sessions(struct frontend *frontend)
 static int open_bus(struct frontend *frontend)
 {
 	struct proc *proc = frontend->proc;
-	_cleanup_free_ char *bus = proc_path(proc, "bus", "frontend");
-	_cleanup_free_ char *link = proc_path(proc, "link", "frontend");
-	int r = bus_client_listen(&frontend->bus, proc->event, bus);
+	_cleanup_free_ char *bus = proc_bus_path(proc, "frontend");
+	_cleanup_free_ char *link = proc_link_path(proc, "frontend");
+	int r = bus_client_listen(&frontend->bus, proc->event, bus, proc_user(proc, "memory"));
 
 	if (r == 0)
 		r = vault_new(&frontend->vault, link, NULL);

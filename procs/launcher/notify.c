@@ -168,7 +168,7 @@ int notify_open(struct launcher *launcher)
 		return -errno;
 	(void)unlink(launcher->notify_path);
 	if (bind(launcher->notify_fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		chmod(launcher->notify_path, 0660) < 0 ||
+		chmod(launcher->notify_path, 0666) < 0 ||
 		setsockopt(launcher->notify_fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
 		return -errno;
 	return 0;

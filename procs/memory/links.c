@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -218,7 +219,7 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 {
 	struct peer *peer = data;
 	pid_t pid = 0;
-	int fd = fdlink_accept(listen_fd, &pid), r;
+	int fd = fdlink_accept(listen_fd, peer->user, &pid), r;
 
 	if (fd < 0) {
 		if (fd == -EPERM)
@@ -238,28 +239,34 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 	return 0;
 }
 
-/* A stored listener whose path was removed hears nobody. */
-static bool still_bound(const char *path)
+/* Where one user runs everything, his group is a process's own: he may have no other. */
+static gid_t group_of(const struct peer *peer)
+{
+	return peer->memory->proc->separate ? peer->user : getegid();
+}
+
+/* A stored listener whose path was removed hears nobody, nor one whose group is another's. */
+static bool still_bound(const struct peer *peer, const char *path)
 {
 	struct stat st;
 
-	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() && st.st_gid == group_of(peer);
 }
 
 int links_open(struct peer *peer)
 {
-	_cleanup_free_ char *path = proc_path(peer->memory->proc, "link", peer->name);
+	_cleanup_free_ char *path = proc_link_path(peer->memory->proc, peer->name);
 	char stored[128];
 
 	snprintf(stored, sizeof(stored), "link.%s", peer->name);
 	peer->link_fd = -1;
 	peer->listen_fd = fdstore_take(stored);
-	if (peer->listen_fd >= 0 && !still_bound(path)) {
+	if (peer->listen_fd >= 0 && !still_bound(peer, path)) {
 		(void)fdstore_remove(stored);
 		peer->listen_fd = fd_close(peer->listen_fd);
 	}
 	if (peer->listen_fd < 0) {
-		peer->listen_fd = fdlink_listen(path, 0660);
+		peer->listen_fd = fdlink_listen(path, 0660, group_of(peer));
 		if (peer->listen_fd < 0) {
 			log_error("cannot listen on %s: %s", path, strerror(-peer->listen_fd));
 			return peer->listen_fd;

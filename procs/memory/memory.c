@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "config/groups.h"
 #include "fd/fdstore.h"
 #include "files.h"
 
@@ -89,7 +90,8 @@ static int open_peer(struct memory *memory, struct device *device, bool second)
 	check(asprintf(&peer->name, "%s%s", device ? device->config->name : "frontend",
 		      second ? "+standby" : "") >= 0);
 	id.name = peer->name;
-	path = proc_path(memory->proc, "bus", peer->name);
+	id.user = peer->user = proc_user(memory->proc, peer->name);
+	path = proc_bus_path(memory->proc, peer->name);
 	r = links_open(peer);
 	if (r < 0)
 		return r;
@@ -114,16 +116,26 @@ static int open_peers(struct memory *memory)
 	return r;
 }
 
+/* Where the group does not exist, or we are not its member, only our user and root may. */
+static void let_admins_in(const char *path)
+{
+	gid_t group;
+
+	if (groups_find(PROC_CTL_GROUP, &group) && lchown(path, (uid_t)-1, group) < 0)
+		log_debug("%s is for root alone: %s", path, strerror(errno));
+}
+
 static int open_ctl(struct memory *memory)
 {
 	struct bus_peer id = { .name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory };
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = proc_ctl_path(memory->proc);
 	int r;
 
-	check(asprintf(&path, "%s/ctl.sock", memory->proc->runtime_dir) >= 0);
 	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0660, &id);
 	if (r < 0)
 		log_error("cannot listen on %s: %s", path, strerror(-r));
+	else
+		let_admins_in(path);
 	return r;
 }
 
@@ -147,9 +159,8 @@ int memory_start(struct proc *proc)
 /* Nobody is to wait for an answer where nobody is. */
 void memory_leave(struct proc *proc)
 {
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = proc_ctl_path(proc);
 
-	check(asprintf(&path, "%s/ctl.sock", proc->runtime_dir) >= 0);
 	(void)unlink(path);
 }
 

@@ -45,6 +45,7 @@ struct peer {
 	struct memory *memory;
 	char *name;                 /* "frontend", "net0", "net0+standby" */
 	enum role role;
+	uid_t user;                 /* who alone may be it, and root; see proc_user() */
 	struct device *device;      /* workers: theirs; frontend: NULL */
 	struct bus_request *watch;  /* a worker's, waiting for a newer generation; or NULL */
 	struct bus_server *bus;

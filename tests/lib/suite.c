@@ -187,7 +187,8 @@ int suite_start(struct suite *s, const struct suite_device *devices, size_t n)
 	if (e)
 		return e;
 	strcpy(s->dir, "/tmp/bh-test-XXXXXX");
-	if (!mkdtemp(s->dir))
+	/* the processes become users of their own, who must find their sockets */
+	if (!mkdtemp(s->dir) || chmod(s->dir, 0711) < 0)
 		return say(s, -errno, s->dir, strerror(errno));
 	e = write_config(s);
 	return e ? e : start_child(s);

@@ -15,7 +15,7 @@ ROLES = [path.name.split("@")[0][len("bulkhead-"):] for path in sorted((ROOT / "
 # How a process is started, watched and kept is no right.
 LIFE = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "FileDescriptorStoreMax",
         "FileDescriptorStorePreserve", "WatchdogSec", "WatchdogSignal", "TimeoutAbortSec", "TimeoutStopSec", "KillMode", "Slice",
-        "OOMScoreAdjust", "LimitNOFILE", "LimitMEMLOCK", "LimitCORE", "TasksMax"}
+        "OOMScoreAdjust", "LimitNOFILE", "LimitMEMLOCK", "LimitCORE"}
 
 
 def read(path):

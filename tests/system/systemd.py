@@ -33,8 +33,9 @@ def units(current):
     for role in UNITS:
         wait_until(lambda role=role: system.run('systemctl', 'is-active', UNITS[role], check=False) == 'active',
                    f'{role} is active', 20)
-        user = system.run('ps', '-o', 'user:32=', '-p', str(system.pid(role)))
-        assert user == f'bulkhead-{role}', f'{role} runs as {user}'
+        user = system.run('ps', '-o', 'uid=', '-p', str(system.pid(role)))
+        wanted = system.user(f'vm1:{"net0" if role == "net" else role}')
+        assert user == wanted, f'{role} runs as {user}, not {wanted}'
     path = f'/proc/{system.init}/root/run/vm1/net0.sock'
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(20)

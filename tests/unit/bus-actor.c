@@ -124,7 +124,7 @@ static const struct bus_row table[] = {
 	{ 0 },
 };
 
-static const struct bus_peer peer = { .name = "asker", .role = ROLE_ASKED, .table = table };
+static struct bus_peer peer = { .name = "asker", .role = ROLE_ASKED, .table = table };
 
 /* --- In the actor: asking --- */
 
@@ -201,9 +201,10 @@ enum kind { CLIENT, CTL, SERVER, LISTENING_SERVER };
 
 static int open_end(enum kind kind)
 {
+	peer.user = geteuid();
 	switch (kind) {
 	case CLIENT:
-		return bus_client_listen(&self.client, self.event, actor_sock);
+		return bus_client_listen(&self.client, self.event, actor_sock, geteuid());
 	case CTL:
 		return bus_client_dial(&self.client, self.event, actor_sock);
 	case SERVER:

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """The systemd generator, run as systemd runs it: which units the files of a folder make bulkhead.target want."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
@@ -13,6 +15,7 @@ from bulkhead_test.report import case, main
 
 DEVICE = '[device {name}]\ntype = net\nsocket = /run/x/{name}.sock\nbackend = echo\n'
 GENERATOR = env.BUILD / 'deploy/bulkhead-generator'
+CLASH = ('g00433', 'g14988') # their memory managers have the same user: found by trying names
 
 
 def section(name, more=''):
@@ -32,7 +35,8 @@ def generate(current, files):
         env.need_namespaces('mount')
         # the kernel's log is no place for a test
         argv = ['unshare', '--mount', 'sh', '-ec', 'mount --bind "$0" /dev/kmsg; exec "$@"', str(kmsg), *argv]
-    done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf)}, capture_output=True, text=True,
+    done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf),
+                                     'BULKHEAD_USERDB': str(current.dir / 'userdb')}, capture_output=True, text=True,
                           check=False, timeout=20 * env.TIME_FACTOR)
     assert done.returncode == 0, done.stderr
     for directory in out.glob('*.wants'):
@@ -100,8 +104,60 @@ def standby(current):
     assert not said, said
     # the pair waits with its next start, so that the one who is left takes over first; one without a second does not
     parts = {path.parent.name for path in (current.dir / 'out').glob('*.service.d/*.conf')
-             if path.read_text() == '[Service]\nRestartSec=20ms\n'}
+             if 'RestartSec=20ms' in path.read_text().splitlines()}
     assert parts == {f'{unit("net", name)}.d' for name in ('vm1:net0', 'vm1:net0:standby')}, parts
+
+
+def drop_in(current, role, instance):
+    path = current.dir / 'out' / f'{unit(role, instance)}.d/50-guest.conf'
+    return dict(line.split('=', 1) for line in path.read_text().splitlines() if '=' in line)
+
+
+@case('users')
+def users(current):
+    """Each process is a user of its own with a folder of its own; only memory is in its peers' groups."""
+    generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1'), 'vm2.conf': section('net0')})
+    names = [('memory', 'vm1', 'link'), ('frontend', 'vm1', 'frontend'), ('net', 'vm1:net0', 'net0'), ('net', 'vm1:net1', 'net1'),
+             ('memory', 'vm2', 'link'), ('frontend', 'vm2', 'frontend'), ('net', 'vm2:net0', 'net0')]
+    parts = {name[:2]: drop_in(current, *name[:2]) for name in names}
+    for name in names:
+        part, guest = parts[name[:2]], name[1].split(':')[0]
+        assert part['User'] == part['Group'] and 0x70000000 <= int(part['User']) < 0x80000000, part
+        assert part['RuntimeDirectory'] == f'bulkhead/{guest}/{name[2]}', part
+        peers = {other['Group'] for (_, instance), other in parts.items() if instance.split(':')[0] == guest}
+        groups = set(part.get('SupplementaryGroups', '').split())
+        assert peers <= groups if name[0] == 'memory' else not groups, f'{name}: {groups}'
+    assert len({part['User'] for part in parts.values()}) == len(names), 'two processes are one user'
+    for part in parts.values():
+        record, group = (json.loads((current.dir / 'userdb' / f'{part["User"]}.{kind}').read_text()) for kind in ('user', 'group'))
+        assert record['uid'] == record['gid'] == group['gid'] == int(part['User']) and record['locked'], record
+        assert record['userName'] == group['groupName'], 'systemd wants a user behind each number'
+    second = drop_in(current, 'net', 'vm1:net0:standby')
+    assert second['User'] == parts['net', 'vm1:net0']['User'], 'both instances of a pair are one user'
+    assert second['RuntimeDirectory'] == 'bulkhead/vm1/net0+standby', second
+
+
+@case('a-thousand-guests')
+def thousand(current):
+    """Units, users and folders of them all, within the time that a reload of systemd may take."""
+    files = {f'guest{i}.conf': section(f'a{i}') + section(f'b{i}') for i in range(1000)}
+    start = time.monotonic()
+    links, said = generate(current, files)
+    current.note(f'{time.monotonic() - start:.2f} s with the writing of the files')
+    assert not said, said
+    assert len(links) == 4000, len(links)
+    users = {line for path in (current.dir / 'out').glob('*.service.d/50-guest.conf')
+             for line in path.read_text().splitlines() if line.startswith('User=')}
+    assert len(users) == 4000, f'{4000 - len(users)} processes share a user'
+
+
+@case('two-guests-with-one-user')
+def clash(current):
+    """Names that were searched for: the second guest is refused, whichever of its processes it is."""
+    links, said = generate(current, {f'{CLASH[0]}.conf': section('net0'), f'{CLASH[1]}.conf': section('net0'),
+                                     'zz.conf': section('net0')})
+    assert {link.split('@')[1].split('.service')[0].split(':')[0] for link in links} == {CLASH[0], 'zz'}, links
+    assert said.count('\n') == 1 and f'/{CLASH[1]}.conf: user ' in said and f'is that of {CLASH[0]}:' in said, said
 
 
 @case('names-are-escaped')

@@ -54,6 +54,7 @@ static void serve(void)
 	peers[2] = (struct peer){ .name = configs[1].name, .role = ROLE_WORKER, .device = &devices[1] };
 	for (size_t i = 0; i < 3; i++) {
 		peers[i].memory = &memory;
+		peers[i].user = geteuid();
 		ck_assert_int_eq(links_open(&peers[i]), 0);
 	}
 	sd_event_loop(proc.event);

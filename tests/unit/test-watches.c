@@ -27,7 +27,8 @@ static void serve(const char *name, enum role role)
 	static Bh__Seen seen;
 	static struct memory memory = { .proc = &proc, .devices = &device, .n_devices = 1, .peers = &peer,
 		.n_peers = 1, .seen = &seen };
-	const struct bus_peer id = { .name = name, .role = role, .table = memory_table, .context = &memory };
+	const struct bus_peer id = { .name = name, .role = role, .user = geteuid(), .table = memory_table,
+		.context = &memory };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
@@ -55,7 +56,7 @@ static void start(const char *name, enum role role)
 	if (server == 0)
 		serve(name, role);
 	ck_assert_int_ge(sd_event_new(&event), 0);
-	ck_assert_int_eq(bus_client_listen(&client, event, path), 0);
+	ck_assert_int_eq(bus_client_listen(&client, event, path, geteuid()), 0);
 }
 
 static void tear_down(void)

@@ -47,10 +47,17 @@ class Systemd:
         self.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
         self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
         for tap in taps:
-            self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', 'bulkhead-net')
+            self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', self.user('vm1:net0'))
             self.netns().set_up(tap)
         self.run('systemctl', 'daemon-reload')
         self.run('systemctl', 'start', 'bulkhead.target')
+
+    def user(self, name):
+        """The number of the user that GUEST:DEVICE, or GUEST:memory and GUEST:frontend, runs as."""
+        guest, _, peer = name.partition(':')
+        if peer not in ('memory', 'frontend'):
+            return self.run('bulkheadctl', 'user', name)
+        return dict(line.split() for line in self.run('bulkheadctl', 'user', guest).splitlines())[peer]
 
     def _find_init(self):
         """PID 1 of the namespaces: the only child of unshare, once it is systemd."""

@@ -1,0 +1,57 @@
+/*
+ * The product's own groups stand in the host's own file, which is read directly: to ask the name service may
+ * load libraries, take longer than the rest of a process's start, and ask the network.
+ */
+#include "config/groups.h"
+
+#include <grp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "config/user.h"
+
+bool groups_find(const char *name, gid_t *ret_group)
+{
+	FILE *f = fopen("/etc/group", "re");
+	const struct group *group = NULL;
+
+	while (f && (group = fgetgrent(f)) && strcmp(group->gr_name, name) != 0)
+		;
+	if (group)
+		*ret_group = group->gr_gid;
+	if (f)
+		fclose(f);
+	return group;
+}
+
+size_t groups_of_memory(const struct config *config, gid_t *groups)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < user_peers(config); i++)
+		groups[n++] = user_of(config->guest, user_peer(config, i));
+	return n + groups_find(PROC_CTL_GROUP, &groups[n]);
+}
+
+/* The operator's group may be one that only the name service knows. */
+static bool find_socket_group(const struct config_device *device, gid_t *ret_group)
+{
+	const struct group *group;
+
+	if (!device->socket_group)
+		return groups_find(PROC_SOCKET_GROUP, ret_group);
+	group = getgrnam(device->socket_group);
+	if (group)
+		*ret_group = group->gr_gid;
+	return group;
+}
+
+size_t groups_of_frontend(const struct config *config, gid_t *groups)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		if (config->devices[i].client)
+			n += find_socket_group(&config->devices[i], &groups[n]);
+	return n;
+}

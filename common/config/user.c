@@ -1,0 +1,121 @@
+/*
+ * FNV-1a over the two names, folded to the range. With 1,000 guests of three processes each the chance that
+ * any two meet is below two in a hundred; whoever sees all files (the generator, the launcher) looks for it,
+ * and does not serve the second of the two.
+ */
+#include "config/user.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+
+#define FNV_START UINT64_C(0xcbf29ce484222325)
+#define FNV_PRIME UINT64_C(0x100000001b3)
+
+static uint64_t add(uint64_t hash, const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		hash = (hash ^ (uint8_t)text[i]) * FNV_PRIME;
+	return hash;
+}
+
+/* The low bits of the last character alone would leave two names that differ in it close together. */
+static uint64_t mix(uint64_t hash)
+{
+	hash = (hash ^ (hash >> 33)) * UINT64_C(0xff51afd7ed558ccd);
+	hash = (hash ^ (hash >> 33)) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return hash ^ (hash >> 33);
+}
+
+uid_t user_of(const char *guest, const char *peer)
+{
+	uint64_t hash = add(FNV_START, guest, strlen(guest) + 1);
+
+	hash = mix(add(hash, peer, strcspn(peer, "+")));
+	return USER_FIRST + (uid_t)(hash >> (64 - USER_BITS));
+}
+
+size_t user_peers(const struct config *config)
+{
+	return 2 + config->n_devices;
+}
+
+const char *user_peer(const struct config *config, size_t i)
+{
+	if (i < 2)
+		return i == 0 ? "memory" : "frontend";
+	return config->devices[i - 2].name;
+}
+
+/* --- Whether two are one --- */
+
+/* The entry of that user, or the free one where it would stand. */
+static struct user *look_up(const struct users *users, uid_t id)
+{
+	size_t i = id & (users->n_room - 1);
+
+	while (users->list[i].id && users->list[i].id != id)
+		i = (i + 1) & (users->n_room - 1);
+	return &users->list[i];
+}
+
+static void make_room(struct users *users, size_t n)
+{
+	struct users larger = { .n = users->n, .n_room = users->n_room ?: 256 };
+
+	if (2 * (users->n + n) <= users->n_room)
+		return;
+	while (larger.n_room < 4 * (users->n + n))
+		larger.n_room *= 2;
+	larger.list = calloc(larger.n_room, sizeof(*larger.list));
+	check(larger.list);
+	for (size_t i = 0; i < users->n_room; i++)
+		if (users->list[i].id)
+			*look_up(&larger, users->list[i].id) = users->list[i];
+	free(users->list);
+	*users = larger;
+}
+
+/* The process before the i-th that would be the same user; NULL: there is none. */
+static const char *same_in_guest(const struct config *config, size_t i)
+{
+	for (size_t j = 0; j < i; j++)
+		if (user_of(config->guest, user_peer(config, j)) ==
+			user_of(config->guest, user_peer(config, i)))
+			return user_peer(config, j);
+	return NULL;
+}
+
+int users_add(struct users *users, const struct config *config, const char **ret_own, const char **ret_other)
+{
+	size_t n = user_peers(config);
+
+	make_room(users, n);
+	for (size_t i = 0; i < n; i++) {
+		const char *peer = user_peer(config, i);
+		const struct user *other = look_up(users, user_of(config->guest, peer));
+
+		*ret_own = peer;
+		*ret_other = other->id ? other->name : same_in_guest(config, i);
+		if (*ret_other)
+			return -EEXIST;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const char *peer = user_peer(config, i);
+		struct user *user = look_up(users, user_of(config->guest, peer));
+
+		user->id = user_of(config->guest, peer);
+		snprintf(user->name, sizeof(user->name), "%s:%s", config->guest, peer);
+		users->n++;
+	}
+	return 0;
+}
+
+void users_deinit(struct users *users)
+{
+	free(users->list);
+	*users = (struct users){ 0 };
+}

@@ -1,0 +1,165 @@
+/*
+ * Under systemd the generator's drop-ins have named user, groups and folder before this program runs. Under a
+ * launcher that root started the program does the same for itself: it opens what root may (a TAP, a socket in
+ * a VMM's directory), and then becomes its own user before it reads its first hostile byte. Under an ordinary
+ * user's launcher there is one user for all, and what remains is the peer's process being ours.
+ */
+#include "proc/identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "build-config.h"
+#include "config/groups.h"
+#include "config/user.h"
+
+static bool is_memory(const struct proc *proc)
+{
+	return strcmp(proc->role->name, "memory") == 0;
+}
+
+/* --- Folders --- */
+
+static int fail_directory(const char *path, int r)
+{
+	log_error("cannot use the directory %s: %s", path, strerror(-r));
+	return r;
+}
+
+/* By descriptor: whoever may write above must not be able to have another file given away. */
+static int own_directory(const char *path, uid_t user, mode_t mode)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return fail_directory(path, -errno);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fchown(fd, user, user) < 0 || fchmod(fd, mode) < 0)
+		return fail_directory(path, -errno);
+	return 0;
+}
+
+/* Memory's peers pass through its folder, it is a member of their groups and passes through theirs. */
+static int make_own(const struct proc *proc)
+{
+	_cleanup_free_ char *path = NULL;
+
+	check(asprintf(&path, "%s/%s", proc->runtime_dir, is_memory(proc) ? "link" : proc->peer) >= 0);
+	if (geteuid() == 0)
+		return own_directory(path, user_of(proc->guest, proc->peer), is_memory(proc) ? 0711 : 0710);
+	if (mkdir(path, is_memory(proc) ? 0711 : 0710) < 0 && errno != EEXIST)
+		return fail_directory(path, -errno);
+	return 0;
+}
+
+static int make_directories(const struct proc *proc)
+{
+	(void)mkdir(BULKHEAD_RUNDIR, 0755);
+	if (geteuid() == 0) {
+		int r = own_directory(proc->runtime_dir, 0, 0755);
+
+		return r < 0 ? r : make_own(proc);
+	}
+	if (mkdir(proc->runtime_dir, 0755) < 0 && errno != EEXIST)
+		return fail_directory(proc->runtime_dir, -errno);
+	return make_own(proc);
+}
+
+int identity_prepare(struct proc *proc)
+{
+	mode_t former = umask(0022); /* the folders let others pass */
+	uid_t user = user_of(proc->guest, proc->peer);
+	int r;
+
+	proc->separate = geteuid() == 0 || geteuid() == user;
+	r = make_directories(proc);
+	(void)umask(former);
+	return r;
+}
+
+uid_t proc_user(const struct proc *proc, const char *peer)
+{
+	return proc->separate ? user_of(proc->guest, peer) : geteuid();
+}
+
+/* --- The change --- */
+
+static size_t choose_groups(const struct proc *proc, gid_t *groups)
+{
+	if (is_memory(proc))
+		return groups_of_memory(proc->config, groups);
+	return strcmp(proc->role->name, "frontend") == 0 ? groups_of_frontend(proc->config, groups) : 0;
+}
+
+/* The kernel forgets on a change of user with whom we die, and that our memory may be dumped when we do. */
+static int keep_death(int signal, pid_t parent)
+{
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0)
+		return -errno;
+	if (signal && getppid() != parent)
+		(void)raise(signal);
+	return 0;
+}
+
+static int become(const struct proc *proc, uid_t user)
+{
+	gid_t groups[PROC_GROUPS_MAX];
+	size_t n = choose_groups(proc, groups);
+	pid_t parent = getppid();
+	int signal = 0;
+
+	(void)prctl(PR_GET_PDEATHSIG, &signal, 0, 0, 0);
+	if (setgroups(n, groups) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+		return -errno;
+	return keep_death(signal, parent);
+}
+
+int identity_take(const struct proc *proc)
+{
+	uid_t user = user_of(proc->guest, proc->peer);
+	int r;
+
+	if (geteuid() != 0)
+		return 0;
+	r = become(proc, user);
+	if (r < 0)
+		log_error("cannot become user %u, which is this process's own: %s; where root may not become "
+			  "every user (a container), start the launcher as an ordinary user", user, strerror(-r));
+	return r;
+}
+
+/* --- Paths --- */
+
+static char *path_of(const struct proc *proc, const char *folder, const char *name)
+{
+	char *path;
+
+	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_dir, folder, name) >= 0);
+	return path;
+}
+
+char *proc_link_path(const struct proc *proc, const char *peer)
+{
+	return path_of(proc, "link", peer);
+}
+
+char *proc_bus_path(const struct proc *proc, const char *peer)
+{
+	return path_of(proc, peer, "bus");
+}
+
+char *proc_ctl_path(const struct proc *proc)
+{
+	return path_of(proc, "link", "ctl");
+}
