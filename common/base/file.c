@@ -26,3 +26,19 @@ bool file_same(int a, int b)
 
 	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
 }
+
+int file_compare(int a, int b)
+{
+	pid_t self = getpid();
+
+	switch (syscall(SYS_kcmp, self, self, KCMP_FILE, a, b)) {
+	case 0:
+		return 0;
+	case 1:
+		return -1;
+	case 2:
+		return 1;
+	default:
+		return a < b ? -1 : a > b;
+	}
+}

@@ -228,7 +228,7 @@ bool config_check_name(const char *name)
 }
 
 /* Names in the guest's runtime folder, see proc/proc.h. */
-static const char *const taken_names[] = { "frontend", "memory", "link", "lock", "ctl" };
+static const char *const taken_names[] = { "frontend", "memory", "keeper", "link", "notify", "lock", "ctl" };
 
 static int on_section(struct parse *parse, unsigned int line, const char *section)
 {

@@ -111,12 +111,17 @@ int fdlink_connect(const char *path)
 
 int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds)
 {
+	return fdlink_send_any(fd, &msg->base, fds, n_fds, 0);
+}
+
+int fdlink_send_any(int fd, const ProtobufCMessage *msg, const int *fds, size_t n_fds, int flags)
+{
 	union {
 		char buf[CMSG_SPACE(sizeof(int) * FDLINK_FDS_MAX)];
 		struct cmsghdr align;
 	} control;
 	struct msghdr hdr = { 0 };
-	struct iovec iov = { .iov_len = bh__link__get_packed_size(msg) };
+	struct iovec iov = { .iov_len = protobuf_c_message_get_packed_size(msg) };
 	_cleanup_free_ void *buf = NULL;
 	ssize_t n;
 
@@ -125,7 +130,7 @@ int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds)
 	buf = malloc(iov.iov_len + 1);
 	if (!buf)
 		return -ENOMEM;
-	bh__link__pack(msg, buf);
+	protobuf_c_message_pack(msg, buf);
 	iov.iov_base = buf;
 	hdr.msg_iov = &iov;
 	hdr.msg_iovlen = 1;
@@ -142,7 +147,7 @@ int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds)
 		memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * n_fds);
 	}
 	do
-		n = sendmsg(fd, &hdr, MSG_NOSIGNAL);
+		n = sendmsg(fd, &hdr, MSG_NOSIGNAL | flags);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
 }
@@ -164,6 +169,12 @@ static void take_fds(struct msghdr *hdr, struct fdset *ret)
 
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds)
 {
+	return fdlink_recv_any(fd, &bh__link__descriptor, (ProtobufCMessage **)(void *)ret_msg, ret_fds);
+}
+
+int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret_msg,
+	struct fdset *ret_fds)
+{
 	union {
 		char buf[CMSG_SPACE(sizeof(int) * FDLINK_FDS_MAX)];
 		struct cmsghdr align;
@@ -173,7 +184,7 @@ int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds)
 	struct iovec iov = { .iov_base = buf, .iov_len = FDLINK_BYTES_MAX };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
-	Bh__Link *msg;
+	ProtobufCMessage *msg;
 	ssize_t n;
 
 	if (!buf)
@@ -188,7 +199,7 @@ int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds)
 		return -ECONNRESET;
 	if (hdr.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
 		return -EBADMSG;
-	msg = bh__link__unpack(NULL, (size_t)n, buf);
+	msg = protobuf_c_message_unpack(type, NULL, (size_t)n, buf);
 	if (!msg)
 		return -EBADMSG;
 	*ret_msg = msg;

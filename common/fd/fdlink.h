@@ -40,8 +40,10 @@ int fdlink_accept(int listen_fd, uid_t user, pid_t *ret_pid);
 /** fdlink_connect() - a blocking socket, with time-outs of a second on both directions */
 int fdlink_connect(const char *path);
 
-/** fdlink_send() - one packet; fds are borrowed */
+/** fdlink_send() - one packet; fds are borrowed. fdlink_send_any() is for other messages than those of the link.
+ * @flags: MSG_DONTWAIT, or 0 */
 int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds);
+int fdlink_send_any(int fd, const ProtobufCMessage *msg, const int *fds, size_t n_fds, int flags);
 
 /**
  * fdlink_recv() - one packet
@@ -52,6 +54,10 @@ int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds);
  *         descriptors (they are closed) | other negative errno.
  */
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds);
+
+/** fdlink_recv_any() - the same for a message of that type; free with protobuf_c_message_free_unpacked() */
+int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret_msg,
+	struct fdset *ret_fds);
 
 /*
  * The client: what frontend and workers use. Calls block for the time of a local round trip (some 10 us);

@@ -8,17 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "config/user.h"
+#include "launcher.pb-c.h"
+#include "notify.h"
 
 #define LISTEN_FDS_START 3
 #define START_USEC 90000000ULL /* from its start to its first sign of life */
 #define ABORT_USEC 1000000 /* to come from SIGABRT to an end */
+#define STORE_SEC 10       /* for the keeper to hand over what was stored */
 
 static int pidfd_open_(pid_t pid)
 {
@@ -27,21 +33,67 @@ static int pidfd_open_(pid_t pid)
 
 /* --- Start --- */
 
-/* Descriptors 3 to 3 + n are those of the store, in order. First all are lifted out of the way, so that
- * none is overwritten before it was put in its place. */
-static void place_stored(const struct store *store)
-{
-	int base = LISTEN_FDS_START + (int)store->n_items;
+/* In the process that is about to run the program. */
 
-	for (size_t i = 0; i < store->n_items; i++) {
-		int fd = fcntl(store->items[i]->fd, F_DUPFD_CLOEXEC, base);
+/** struct handed - what its keeper has for it */
+struct handed {
+	char *names;    /* as LISTEN_FDNAMES wants them */
+	int *fds;
+	size_t n;
+};
+
+static void take_part(struct handed *handed, const Bh__KeeperStore *part, struct fdset *fds)
+{
+	for (size_t i = 0; i < fds->n_fds; i++) {
+		char *names;
+
+		check(asprintf(&names, "%s%s%s", handed->names ?: "", handed->n ? ":" : "", part->names[i]) >= 0);
+		free(handed->names);
+		handed->names = names;
+		handed->fds = reallocarray(handed->fds, handed->n + 1, sizeof(*handed->fds));
+		check(handed->fds);
+		handed->fds[handed->n++] = fdset_steal(fds, i);
+	}
+}
+
+/* Without all of it the program must not run: what it does not find again it gives up. */
+static void take_store(int fd, struct handed *handed)
+{
+	const struct timeval limit = { .tv_sec = STORE_SEC };
+	bool last = false;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	while (!last) {
+		_cleanup_fdset_ struct fdset fds = FDSET_INIT;
+		ProtobufCMessage *msg;
+		const Bh__KeeperStore *part;
+
+		if (fdlink_recv_any(fd, &bh__keeper_store__descriptor, &msg, &fds) < 0)
+			_exit(EXIT_FAILURE);
+		part = (Bh__KeeperStore *)(void *)msg;
+		if (part->n_names != fds.n_fds)
+			_exit(EXIT_FAILURE);
+		take_part(handed, part, &fds);
+		last = part->last;
+		protobuf_c_message_free_unpacked(msg, NULL);
+	}
+}
+
+/* Descriptors 3 to 3 + n, in order. First all are lifted out of the way, so that none is overwritten before it
+ * was put in its place. */
+static void place(const struct handed *handed)
+{
+	int base = LISTEN_FDS_START + (int)handed->n;
+
+	for (size_t i = 0; i < handed->n; i++) {
+		int fd = fcntl(handed->fds[i], F_DUPFD_CLOEXEC, base);
 
 		if (fd < 0)
 			_exit(EXIT_FAILURE);
-		store->items[i]->fd = fd; /* in the child's own memory */
+		handed->fds[i] = fd;
 	}
-	for (size_t i = 0; i < store->n_items; i++)
-		if (dup2(store->items[i]->fd, LISTEN_FDS_START + (int)i) < 0)
+	for (size_t i = 0; i < handed->n; i++)
+		if (dup2(handed->fds[i], LISTEN_FDS_START + (int)i) < 0)
 			_exit(EXIT_FAILURE);
 }
 
@@ -56,6 +108,14 @@ static char *program_path(const struct child *child)
 	return path;
 }
 
+static char *notify_path(const struct child *child)
+{
+	char *path;
+
+	check(asprintf(&path, "%s/notify/%s.sock", child->guest->runtime_dir, child->peer) >= 0);
+	return path;
+}
+
 static void set_number(const char *name, unsigned long n)
 {
 	char text[32];
@@ -64,30 +124,31 @@ static void set_number(const char *name, unsigned long n)
 	(void)setenv(name, text, 1);
 }
 
-static void set_environment(const struct child *child)
+static void set_environment(const struct child *child, const struct handed *handed)
 {
 	static const char *const ours[] = { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC",
 		"WATCHDOG_PID" };
-	_cleanup_free_ char *names = store_names(&child->store);
+	_cleanup_free_ char *notify = notify_path(child);
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(*ours); i++)
 		(void)unsetenv(ours[i]);
-	(void)setenv("NOTIFY_SOCKET", child->launcher->notify_path, 1);
+	(void)setenv("NOTIFY_SOCKET", notify, 1);
 	if (child->launcher->watchdog_usec) {
 		set_number("WATCHDOG_USEC", child->launcher->watchdog_usec);
 		set_number("WATCHDOG_PID", (unsigned long)getpid());
 	}
-	if (child->store.n_items == 0)
+	if (handed->n == 0)
 		return;
-	set_number("LISTEN_FDS", child->store.n_items);
+	set_number("LISTEN_FDS", handed->n);
 	set_number("LISTEN_PID", (unsigned long)getpid());
-	(void)setenv("LISTEN_FDNAMES", names, 1);
+	(void)setenv("LISTEN_FDNAMES", handed->names, 1);
 }
 
 /* It dies with us; and if we died before that was arranged, its parent is another one by now. */
-__attribute__((noreturn)) static void run(const struct child *child, const char *path, pid_t parent)
+__attribute__((noreturn)) static void run(const struct child *child, const char *path, pid_t parent, int store_fd)
 {
 	_cleanup_free_ char *instance = NULL, *config = NULL, *dir = NULL;
+	struct handed handed = { 0 };
 	sigset_t none;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -98,8 +159,9 @@ __attribute__((noreturn)) static void run(const struct child *child, const char 
 	check(asprintf(&instance, "--instance=%s", child->instance) >= 0);
 	check(asprintf(&config, "--config=%s", child->guest->config_path) >= 0);
 	check(asprintf(&dir, "--runtime-dir=%s", child->launcher->runtime_dir) >= 0);
-	set_environment(child);
-	place_stored(&child->store);
+	take_store(store_fd, &handed);
+	set_environment(child, &handed);
+	place(&handed);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	execl(path, path, instance, config, dir, (char *)NULL);
@@ -115,9 +177,10 @@ static int on_end(sd_event_source *source, int fd, uint32_t revents, void *data)
 	if (waitpid(child->pid, &status, WNOHANG) != child->pid)
 		return 0;
 	child->source = sd_event_source_disable_unref(child->source);
-	child->watchdog = sd_event_source_disable_unref(child->watchdog);
+	child->abort = sd_event_source_disable_unref(child->abort);
 	child->pid_fd = fd_close(child->pid_fd);
 	child->pid = 0;
+	(void)keeper_end(child->guest->keeper, child->title);
 	launcher_child_ended(child, status);
 	return 0;
 }
@@ -131,7 +194,7 @@ int child_adopt(struct child *child)
 		child);
 }
 
-int child_start(struct child *child)
+static int fork_it(struct child *child, int store_fd)
 {
 	_cleanup_free_ char *path = program_path(child);
 	pid_t parent = getpid(), pid;
@@ -141,44 +204,43 @@ int child_start(struct child *child)
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		run(child, path, parent);
+		run(child, path, parent, store_fd);
 	child->pid = pid;
-	child_heard(child, START_USEC);
 	return child_adopt(child);
+}
+
+/* What it stored comes to it from the keeper, straight. */
+int child_start(struct child *child)
+{
+	int fds[2], r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	r = keeper_start(child->guest->keeper, child->title, fds[1], START_USEC, child->launcher->watchdog_usec);
+	fd_close(fds[1]);
+	if (r == 0)
+		r = fork_it(child, fds[0]);
+	fd_close(fds[0]);
+	return r;
 }
 
 /* --- Whether it is alive --- */
 
-static int on_watchdog(sd_event_source *source, uint64_t usec, void *data)
+static int on_abort_timeout(sd_event_source *source, uint64_t usec, void *data)
 {
-	struct child *child = data;
-
-	if (child->aborted) {
-		child_kill(child, SIGKILL);
-		return 0;
-	}
-	log_error("%s (pid %d) gives no sign of life: it is killed, and started again", child->title, child->pid);
-	/* it may still say what it hangs in */
-	child_kill(child, SIGABRT);
-	child->aborted = true;
-	(void)sd_event_source_set_time_relative(child->watchdog, ABORT_USEC);
-	(void)sd_event_source_set_enabled(child->watchdog, SD_EVENT_ONESHOT);
+	child_kill(data, SIGKILL);
 	return 0;
 }
 
-void child_heard(struct child *child, uint64_t usec)
+void child_silent(struct child *child)
 {
-	sd_event *event = child->launcher->event;
-
-	if (usec == 0 || child->pid == 0)
+	if (child->pid == 0 || child->abort)
 		return;
-	child->aborted = false;
-	if (!child->watchdog &&
-		sd_event_add_time_relative(event, &child->watchdog, CLOCK_MONOTONIC, usec, 0, on_watchdog,
-			child) < 0)
-		return;
-	(void)sd_event_source_set_time_relative(child->watchdog, usec);
-	(void)sd_event_source_set_enabled(child->watchdog, SD_EVENT_ONESHOT);
+	log_error("%s (pid %d) gives no sign of life: it is killed, and started again", child->title, child->pid);
+	/* it may still say what it hangs in */
+	child_kill(child, SIGABRT);
+	(void)sd_event_add_time_relative(child->launcher->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,
+		on_abort_timeout, child);
 }
 
 void child_kill(struct child *child, int signal)
@@ -189,23 +251,44 @@ void child_kill(struct child *child, int signal)
 
 /* --- Life --- */
 
+/* GUEST, GUEST:DEVICE or GUEST:DEVICE:standby */
+static char *peer_of(const char *role, const char *instance)
+{
+	_cleanup_free_ char *copy = strdup(instance);
+	char *device = strchr(copy, ':'), *second = device ? strchr(device + 1, ':') : NULL, *peer;
+
+	if (second)
+		*second = '\0';
+	check(asprintf(&peer, "%s%s", device ? device + 1 : role, second ? "+standby" : "") >= 0);
+	return peer;
+}
+
 void child_init(struct child *child, struct guest *guest, const char *role, const char *instance)
 {
 	*child = (struct child){ .launcher = guest->launcher, .guest = guest, .role = strdup(role),
 		.instance = strdup(instance), .pid_fd = -1 };
 	check(child->role && child->instance);
 	check(asprintf(&child->title, "%s %s", role, instance) >= 0);
-	child->store.owner = child->title;
+	child->peer = peer_of(role, instance);
+}
+
+int child_open(struct child *child)
+{
+	_cleanup_free_ char *path = notify_path(child);
+	uid_t user = geteuid() == 0 ? user_of(child->guest->name, child->peer) : geteuid();
+	_cleanup_close_ int fd = notify_bind(path, user);
+
+	return fd < 0 ? fd : keeper_open(child->guest->keeper, child->title, fd);
 }
 
 void child_free(struct child *child)
 {
-	store_deinit(&child->store);
 	child->source = sd_event_source_disable_unref(child->source);
 	child->timer = sd_event_source_disable_unref(child->timer);
-	child->watchdog = sd_event_source_disable_unref(child->watchdog);
+	child->abort = sd_event_source_disable_unref(child->abort);
 	fd_close(child->pid_fd);
 	free(child->role);
 	free(child->instance);
 	free(child->title);
+	free(child->peer);
 }

@@ -5,12 +5,12 @@
 #include <systemd/sd-event.h>
 
 #include "config/config.h"
-#include "store.h"
+#include "keeper.h"
 
 /*
  * What the files of this process share. A process under the launcher has the contract that systemd gives: a
- * notification socket, a store of descriptors that come back by name at each start, a watchdog, and a
- * restart whatever it died of.
+ * notification socket, a store of descriptors that come back by name at each start, a watchdog (all these are
+ * its guest's keeper's), and a restart whatever it died of.
  */
 
 struct launcher;
@@ -20,14 +20,13 @@ struct child {
 	struct guest *guest;
 	char *role;                /* "memory", "frontend", or a device's type */
 	char *instance;            /* GUEST or GUEST:DEVICE */
-	char *title;               /* role and instance, for the log */
+	char *title;               /* role and instance: for the log, and its name at the keeper */
+	char *peer;                /* as its endpoints are called: "memory", "net0", "net0+standby" */
 	pid_t pid;                 /* 0 = not running */
 	int pid_fd;
 	sd_event_source *source;   /* its end */
 	sd_event_source *timer;    /* its next start */
-	sd_event_source *watchdog; /* its next sign of life is due */
-	bool aborted;              /* it was told to abort, since none came */
-	struct store store;
+	sd_event_source *abort;    /* it was told to abort, since it gave no sign of life, and must have by then */
 	bool was_ready;            /* once, in any life: from then on its end is followed by a restart */
 	bool unwanted;             /* the guest's file does not name its device any more: its end is the end */
 	bool ready;                /* in this life */
@@ -41,6 +40,7 @@ struct guest {
 	char *config_path;
 	char *runtime_dir;         /* of the guest */
 	int lock_fd;
+	struct keeper *keeper;
 	size_t n_devices;
 	struct child *children;    /* memory, frontend, then the workers; GUEST_CHILDREN_MAX */
 	size_t n_children;
@@ -56,7 +56,7 @@ struct launcher {
 	bool build_tree;           /* programs lie in ROLE/bulkhead-ROLE */
 	struct guest *guests;
 	size_t n_guests;
-	char *notify_path;
+	char *notify_path;         /* where the children of a former release speak; NULL = there are none */
 	int notify_fd;
 	sd_event_source *notify_source;
 	uint64_t watchdog_usec;    /* of each child; 0 = none */
@@ -71,14 +71,16 @@ struct launcher {
 /* child.c */
 /** child_init() - in place, in an array that does not move any more; role and instance are copied */
 void child_init(struct child *child, struct guest *guest, const char *role, const char *instance);
+/** child_open() - make its notification socket, and have the keeper listen; 0 | negative errno */
+int child_open(struct child *child);
 /** child_start() - run its program; 0 | negative errno */
 int child_start(struct child *child);
 /** child_adopt() - watch a process that runs already under child->pid; 0 | negative errno */
 int child_adopt(struct child *child);
 /** child_kill() - send a signal, if it runs */
 void child_kill(struct child *child, int signal);
-/** child_heard() - it is alive, and has usec from now to say so again before it is killed; 0 = for ever */
-void child_heard(struct child *child, uint64_t usec);
+/** child_silent() - it has given no sign of life in time: it is killed */
+void child_silent(struct child *child);
 void child_free(struct child *child);
 
 /* guest.c */
@@ -101,21 +103,24 @@ void guest_note(const struct guest *guest, size_t slot, unsigned long number);
 #define SLOT_CHILDREN 2            /* pids, from here on */
 #define SLOT_BYTES 11
 
+/** guest_keep() - start its keeper; 0 | negative errno, logged */
+int guest_keep(struct guest *guest);
+/** guest_adopt_keeper() - the one that a former launcher started; fd is consumed. As guest_keep() */
+int guest_adopt_keeper(struct guest *guest, pid_t pid, int fd);
+
 /* launcher.c */
 /** launcher_child_ended() - it is gone; decides what follows */
 void launcher_child_ended(struct child *child, int wait_status);
 /** launcher_child_ready() - it said so */
 void launcher_child_ready(struct child *child);
 
-/** launcher_child_dropped() - it no longer wants the descriptor of that name kept */
-void launcher_child_dropped(struct child *child, const char *name);
+/** launcher_events - what keepers say; their data is the guest */
+extern const struct keeper_events launcher_events;
 
-/* notify.c */
-/** notify_open() - make the socket and set launcher->notify_path; 0 | negative errno */
-int notify_open(struct launcher *launcher);
-/** notify_watch() - obey what comes in from launcher->notify_fd; 0 | negative errno */
-int notify_watch(struct launcher *launcher);
-void notify_close(struct launcher *launcher);
+/* former.c */
+/** former_watch() - obey what the children of a former release say at launcher->notify_fd; 0 | negative errno */
+int former_watch(struct launcher *launcher);
+void former_close(struct launcher *launcher);
 
 /* state.c */
 /** state_hand_over() - run the program at our path in our place; returns only when that failed (logged) */

@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "config/config.h"
+#include "config/user.h"
 
 #define WAIT_MS 10000
 #define STEP_MS 5
@@ -128,6 +129,56 @@ static int lock_guest(struct guest *guest)
 	return 0;
 }
 
+/* --- Its keeper --- */
+
+/* Notification sockets are their owners' alone by their modes; nobody else makes anything here. */
+static int make_notify_folder(const struct guest *guest)
+{
+	_cleanup_free_ char *path = NULL;
+
+	check(asprintf(&path, "%s/notify", guest->runtime_dir) >= 0);
+	if (mkdir(path, 0711) < 0 && errno != EEXIST) {
+		log_error("cannot make the directory %s: %s", path, strerror(errno));
+		return -errno;
+	}
+	return chmod(path, 0711) < 0 ? -errno : 0;
+}
+
+static int judge_keeper(const struct guest *guest, int r)
+{
+	if (r < 0)
+		log_error("guest %s: cannot start its keeper: %s", guest->name, strerror(-r));
+	return r;
+}
+
+int guest_adopt_keeper(struct guest *guest, pid_t pid, int fd)
+{
+	return judge_keeper(guest, keeper_adopt(&guest->keeper, guest->launcher->event, guest->name, pid, fd,
+		&launcher_events, guest));
+}
+
+static void open_child(struct child *child)
+{
+	int r = child_open(child);
+
+	if (r < 0)
+		log_error("%s: cannot make its notification socket: %s", child->title, strerror(-r));
+}
+
+int guest_keep(struct guest *guest)
+{
+	uid_t user = geteuid() == 0 ? user_of(guest->name, "keeper") : 0;
+	int r = make_notify_folder(guest);
+
+	if (r < 0)
+		return r;
+	r = judge_keeper(guest, keeper_new(&guest->keeper, guest->launcher->event, guest->name, user,
+		&launcher_events, guest));
+	for (size_t i = 0; r == 0 && i < guest->n_children; i++)
+		open_child(&guest->children[i]);
+	return r;
+}
+
 /* --- Its processes --- */
 
 static struct child *find_child(const struct guest *guest, const char *role, const char *instance)
@@ -154,6 +205,7 @@ static void add_child(struct guest *guest, const char *role, const char *device)
 		child = &guest->children[guest->n_children++];
 		child_init(child, guest, role, instance);
 		child->was_ready = guest->launcher->announced;
+		open_child(child);
 	}
 	child->unwanted = false;
 }
@@ -221,6 +273,8 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 	if (r < 0)
 		guest->lock_fd = fd_close(guest->lock_fd);
 	else
+		r = guest_keep(guest);
+	if (r == 0)
 		add_children(guest, config);
 	config_free(config);
 	return r;
@@ -242,6 +296,7 @@ void guest_close(struct guest *guest)
 {
 	for (size_t i = 0; i < guest->n_children; i++)
 		child_free(&guest->children[i]);
+	keeper_free(guest->keeper);
 	free(guest->children);
 	if (guest->lock_fd >= 0 && ftruncate(guest->lock_fd, 0) < 0)
 		log_warning("cannot empty the lock file of guest %s: %s", guest->name, strerror(errno));

@@ -178,7 +178,7 @@ void launcher_child_ended(struct child *child, int wait_status)
 		return;
 	}
 	if (child->unwanted) {
-		store_deinit(&child->store);
+		(void)keeper_forget(child->guest->keeper, child->title);
 		return;
 	}
 	if (!child->was_ready && gave_up) {
@@ -225,15 +225,62 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
 	return 0;
 }
 
-/* A connection that was passed to us is the only one there will ever be. */
-void launcher_child_dropped(struct child *child, const char *name)
-{
-	struct launcher *launcher = child->launcher;
+/* --- What keepers say --- */
 
-	if (launcher->fd_passed && strcmp(name, LAUNCH_CONNECTION) == 0 &&
-		!store_has(&child->store, LAUNCH_LISTENER))
-		stop(launcher);
+static struct child *find_child(const struct guest *guest, const char *title)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		if (strcmp(guest->children[i].title, title) == 0)
+			return &guest->children[i];
+	return NULL;
 }
+
+static void on_ready(void *data, const char *title)
+{
+	struct child *child = find_child(data, title);
+
+	if (child && child->pid)
+		launcher_child_ready(child);
+}
+
+static void on_silent(void *data, const char *title)
+{
+	struct child *child = find_child(data, title);
+
+	if (child)
+		child_silent(child);
+}
+
+/* A connection that was passed to us is the only one there will ever be. */
+static void on_dropped(void *data, const char *title, const char *name, bool listener_left)
+{
+	const struct guest *guest = data;
+
+	if (guest->launcher->fd_passed && strcmp(name, LAUNCH_CONNECTION) == 0 && !listener_left)
+		stop(guest->launcher);
+}
+
+/* As when a launcher is killed, for one guest: what its processes had stored is gone, and they begin anew. */
+static void on_lost(void *data)
+{
+	struct guest *guest = data;
+
+	if (guest->launcher->stopping || guest->failed)
+		return;
+	log_error("guest %s: its keeper was killed, and what its processes had stored is lost: its VMMs have lost "
+		  "their devices and must connect again", guest->name);
+	guest->keeper = keeper_free(guest->keeper);
+	if (guest_keep(guest) < 0) {
+		guest->launcher->status = EXIT_FAILURE;
+		stop_guest(guest);
+		return;
+	}
+	for (size_t i = 0; i < guest->n_children; i++)
+		child_kill(&guest->children[i], SIGKILL);
+}
+
+const struct keeper_events launcher_events = { .ready = on_ready, .silent = on_silent, .dropped = on_dropped,
+	.lost = on_lost };
 
 /* --- Our own place --- */
 
@@ -257,7 +304,8 @@ static void hand_over(struct guest *guest, const struct launch *launch)
 		const struct launch_fd *passed = &launch->fds[i];
 		struct child *child = &guest->children[passed->for_frontend ? 1 : 2];
 
-		(void)store_add(&child->store, passed->name, passed->fd);
+		(void)keeper_add(guest->keeper, child->title, passed->name, passed->fd);
+		fd_close(passed->fd);
 	}
 }
 
@@ -315,6 +363,13 @@ static int make_loop(struct launcher *launcher)
 	return r;
 }
 
+static void say_who(const struct launcher *launcher)
+{
+	if (geteuid() != 0)
+		log_notice("started by user %u: the processes of all guests run as that user, and are not separated "
+			   "from each other or from what else it runs; start as root for a user each", geteuid());
+}
+
 static int open_all(struct launcher *launcher, const struct launch *launch)
 {
 	int r = make_loop(launcher);
@@ -323,19 +378,18 @@ static int open_all(struct launcher *launcher, const struct launch *launch)
 		return r;
 	if (launch->state_fd >= 0) {
 		r = state_take_over(launcher, launch->state_fd);
-		return r < 0 ? r : notify_watch(launcher);
+		return r < 0 || launcher->notify_fd < 0 ? r : former_watch(launcher);
 	}
-	if (mkdir(launcher->runtime_dir, 0755) < 0 && errno != EEXIST)
+	if (mkdir(launcher->runtime_dir, 0755) < 0 && errno != EEXIST) {
 		r = -errno;
-	if (r >= 0)
-		r = notify_open(launcher);
-	if (r < 0) {
 		log_error("cannot use the directory %s: %s; choose another with --runtime-dir=DIR",
-			launcher->runtime_dir, strerror(-r));
+			launcher->runtime_dir, strerror(errno));
 		return r;
 	}
 	open_guests(launcher, launch);
-	return notify_watch(launcher);
+	if (launcher->n_guests)
+		say_who(launcher);
+	return 0;
 }
 
 static void raise_limit(void)
@@ -374,7 +428,7 @@ int launcher_run(const struct launch *launch)
 	}
 	for (size_t i = 0; i < launcher.n_guests; i++)
 		guest_close(&launcher.guests[i]);
-	notify_close(&launcher);
+	former_close(&launcher);
 	sd_event_unref(launcher.event);
 	free(launcher.guests);
 	free(launcher.runtime_dir);

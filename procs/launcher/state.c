@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -24,7 +25,7 @@
 #include "launcher.h"
 #include "launcher.pb-c.h"
 
-#define SERVES 1              /* see LauncherState.needs */
+#define SERVES 2              /* see LauncherState.needs; 1: without keepers */
 #define STATE_BYTES_MAX (64u << 20)
 
 /* --- What is told --- */
@@ -32,7 +33,6 @@
 static Bh__LauncherChild *tell_child(const struct child *child)
 {
 	Bh__LauncherChild *told = calloc(1, sizeof(*told));
-	size_t n = child->store.n_items;
 
 	check(told);
 	bh__launcher_child__init(told);
@@ -42,17 +42,6 @@ static Bh__LauncherChild *tell_child(const struct child *child)
 	told->was_ready = child->was_ready;
 	told->ready = child->ready;
 	told->restarts = child->restarts;
-	told->stored = calloc(n + 1, sizeof(*told->stored));
-	check(told->stored);
-	for (size_t i = 0; i < n; i++) {
-		Bh__LauncherStored *stored = calloc(1, sizeof(*stored));
-
-		check(stored);
-		bh__launcher_stored__init(stored);
-		stored->name = child->store.items[i]->name;
-		stored->fd = child->store.items[i]->fd;
-		told->stored[told->n_stored++] = stored;
-	}
 	return told;
 }
 
@@ -68,6 +57,8 @@ static Bh__LauncherGuest *tell_guest(const struct guest *guest)
 	told->lock_fd = guest->lock_fd;
 	told->n_devices = (uint32_t)guest->n_devices;
 	told->failed = guest->failed;
+	told->keeper_pid = keeper_pid(guest->keeper);
+	told->keeper_fd = keeper_fd(guest->keeper);
 	told->children = calloc(guest->n_children + 1, sizeof(*told->children));
 	check(told->children);
 	for (size_t i = 0; i < guest->n_children; i++)
@@ -78,12 +69,8 @@ static Bh__LauncherGuest *tell_guest(const struct guest *guest)
 
 static void forget_guest(Bh__LauncherGuest *told)
 {
-	for (size_t i = 0; i < told->n_children; i++) {
-		for (size_t j = 0; j < told->children[i]->n_stored; j++)
-			free(told->children[i]->stored[j]);
-		free(told->children[i]->stored);
+	for (size_t i = 0; i < told->n_children; i++)
 		free(told->children[i]);
-	}
 	free(told->children);
 	free(told);
 }
@@ -110,7 +97,8 @@ static int tell(const struct launcher *launcher)
 	state.needs = SERVES;
 	state.runtime_dir = launcher->runtime_dir;
 	state.notify_fd = launcher->notify_fd;
-	state.notify_path = launcher->notify_path;
+	if (launcher->notify_path)
+		state.notify_path = launcher->notify_path;
 	state.announced = launcher->announced;
 	state.executions = launcher->executions + 1;
 	state.guests = calloc(launcher->n_guests + 1, sizeof(*state.guests));
@@ -139,9 +127,7 @@ static void set_all_inherited(const struct launcher *launcher, bool inherited)
 		const struct guest *guest = &launcher->guests[i];
 
 		set_inherited(guest->lock_fd, inherited);
-		for (size_t j = 0; j < guest->n_children; j++)
-			for (size_t k = 0; k < guest->children[j].store.n_items; k++)
-				set_inherited(guest->children[j].store.items[k]->fd, inherited);
+		set_inherited(keeper_fd(guest->keeper), inherited);
 	}
 }
 
@@ -192,19 +178,52 @@ static void take_child(struct guest *guest, const Bh__LauncherChild *told)
 	child->was_ready = told->was_ready;
 	child->ready = told->ready;
 	child->restarts = told->restarts;
-	for (size_t i = 0; i < told->n_stored; i++) {
-		const Bh__LauncherStored *stored = told->stored[i];
-
-		if (!is_open(stored->fd))
-			continue;
-		set_inherited(stored->fd, false);
-		(void)store_add(&child->store, stored->name, stored->fd);
-	}
 	child->pid = told->pid;
 	if (child->pid > 0 && child_adopt(child) < 0)
 		child->pid = 0;
-	if (child->pid && child->ready)
-		child_heard(child, guest->launcher->watchdog_usec);
+}
+
+/* It takes them as fast as they come: there are at most a few thousand. */
+static void give(struct keeper *keeper, const char *child, const Bh__LauncherStored *stored)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	int r;
+
+	while ((r = keeper_add(keeper, child, stored->name, stored->fd)) == -EAGAIN)
+		nanosleep(&pause, NULL);
+	if (r < 0)
+		log_error("%s: '%s', which it stored, is lost: %s", child, stored->name, strerror(-r));
+}
+
+/* Of a release whose launcher kept the stores itself: they go to the keeper, which listens at the child's next
+ * start. */
+static void give_stores(struct guest *guest, const Bh__LauncherGuest *told)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		for (size_t j = 0; j < told->children[i]->n_stored; j++) {
+			const Bh__LauncherStored *stored = told->children[i]->stored[j];
+
+			if (!is_open(stored->fd))
+				continue;
+			give(guest->keeper, guest->children[i].title, stored);
+			fd_close(stored->fd);
+		}
+}
+
+/* Without a keeper there is nothing that a child could be started again with. */
+static void take_keeper(struct guest *guest, const Bh__LauncherGuest *told)
+{
+	int r;
+
+	if (told->keeper_pid && is_open(told->keeper_fd)) {
+		set_inherited(told->keeper_fd, false);
+		r = guest_adopt_keeper(guest, told->keeper_pid, told->keeper_fd);
+	} else {
+		r = guest_keep(guest);
+		if (r == 0)
+			give_stores(guest, told);
+	}
+	guest->failed |= r < 0;
 }
 
 static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
@@ -219,6 +238,7 @@ static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
 	guest->children = guest_children();
 	for (size_t i = 0; i < MIN(told->n_children, (size_t)GUEST_CHILDREN_MAX); i++)
 		take_child(guest, told->children[i]);
+	take_keeper(guest, told);
 	guest_follow(guest);
 	guest_note(guest, SLOT_EXECUTIONS, launcher->executions);
 }
@@ -237,7 +257,7 @@ static int read_all(int fd, Bh__LauncherState **ret_state)
 	*ret_state = bh__launcher_state__unpack(NULL, (size_t)st.st_size, buf);
 	if (!*ret_state)
 		return -EBADMSG;
-	if ((*ret_state)->needs <= SERVES && is_open((*ret_state)->notify_fd))
+	if ((*ret_state)->needs <= SERVES)
 		return 0;
 	bh__launcher_state__free_unpacked(*ret_state, NULL);
 	return -EPROTO;
@@ -260,10 +280,12 @@ int state_take_over(struct launcher *launcher, int fd)
 		return r;
 	}
 	fd_close(fd);
-	launcher->notify_fd = state->notify_fd;
-	launcher->notify_path = strdup(state->notify_path);
-	check(launcher->notify_path);
-	set_inherited(launcher->notify_fd, false);
+	if (is_open(state->notify_fd)) {
+		launcher->notify_fd = state->notify_fd;
+		launcher->notify_path = strdup(state->notify_path);
+		check(launcher->notify_path);
+		set_inherited(launcher->notify_fd, false);
+	}
 	launcher->announced = state->announced;
 	launcher->executions = state->executions;
 	launcher->guests = calloc(state->n_guests + 1, sizeof(*launcher->guests));

@@ -12,10 +12,35 @@
 #include "base/log.h"
 #include "fd/fdstore.h"
 
+/* Where it stands among those ordered by file, or would stand; whether it is there. */
+static bool find_file(const struct store *store, int fd, size_t *ret_at)
+{
+	size_t from = 0, to = store->n_items;
+
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+		int order = file_compare(store->by_file[middle]->fd, fd);
+
+		if (order == 0) {
+			*ret_at = middle;
+			return true;
+		}
+		if (order < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	*ret_at = from;
+	return false;
+}
+
 static void drop(struct store *store, size_t i)
 {
 	struct stored *item = store->items[i];
+	size_t at;
 
+	check(find_file(store, item->fd, &at));
+	memmove(&store->by_file[at], &store->by_file[at + 1], (store->n_items - at - 1) * sizeof(*store->by_file));
 	store->names_bytes -= strlen(item->name) + 1;
 	fd_close(item->fd);
 	free(item->name);
@@ -23,14 +48,6 @@ static void drop(struct store *store, size_t i)
 	memmove(&store->items[i], &store->items[i + 1], (store->n_items - i - 1) * sizeof(*store->items));
 	store->n_items--;
 	store->full_said = false;
-}
-
-static bool has_file(const struct store *store, int fd)
-{
-	for (size_t i = 0; i < store->n_items; i++)
-		if (file_same(store->items[i]->fd, fd))
-			return true;
-	return false;
 }
 
 static bool has_room(struct store *store, const char *name)
@@ -48,8 +65,9 @@ static bool has_room(struct store *store, const char *name)
 int store_add(struct store *store, const char *name, int fd)
 {
 	struct stored *item;
+	size_t at;
 
-	if (has_file(store, fd)) {
+	if (find_file(store, fd, &at)) {
 		fd_close(fd);
 		return 0;
 	}
@@ -59,9 +77,12 @@ int store_add(struct store *store, const char *name, int fd)
 	}
 	item = calloc(1, sizeof(*item));
 	store->items = reallocarray(store->items, store->n_items + 1, sizeof(*store->items));
-	check(item && store->items);
+	store->by_file = reallocarray(store->by_file, store->n_items + 1, sizeof(*store->by_file));
+	check(item && store->items && store->by_file);
 	*item = (struct stored){ .name = strdup(name), .fd = fd };
 	check(item->name);
+	memmove(&store->by_file[at + 1], &store->by_file[at], (store->n_items - at) * sizeof(*store->by_file));
+	store->by_file[at] = item;
 	store->items[store->n_items++] = item;
 	store->names_bytes += strlen(name) + 1;
 	return 0;
@@ -87,16 +108,6 @@ void store_deinit(struct store *store)
 	while (store->n_items)
 		drop(store, store->n_items - 1);
 	free(store->items);
-	store->items = NULL;
-}
-
-char *store_names(const struct store *store)
-{
-	char *text = malloc(store->names_bytes + 1), *at = text;
-
-	check(text);
-	*at = '\0';
-	for (size_t i = 0; i < store->n_items; i++)
-		at += sprintf(at, "%s%s", i ? ":" : "", store->items[i]->name);
-	return text;
+	free(store->by_file);
+	store->items = store->by_file = NULL;
 }

@@ -17,6 +17,7 @@ struct stored {
 struct store {
 	const char *owner;         /* for the log; borrowed */
 	struct stored **items;     /* in the order in which they came */
+	struct stored **by_file;   /* the same in the kernel's order of open files: each is looked for at every addition */
 	size_t n_items;
 	size_t names_bytes;        /* as they will stand in LISTEN_FDNAMES */
 	bool full_said;            /* the limit was reached, and the log says so */
@@ -34,5 +35,3 @@ bool store_has(const struct store *store, const char *name);
 /** store_remove() - drop all of that name */
 void store_remove(struct store *store, const char *name);
 void store_deinit(struct store *store);
-/** store_names() - malloc'ed, as LISTEN_FDNAMES wants them; aborts without memory */
-char *store_names(const struct store *store);

@@ -243,7 +243,7 @@ def upgrade(current):
     line = Line(current, devices[0].socket)
     before = set(product.pids())
     said = product.ctl('upgrade')
-    assert set(product.pids()) & before == {product.pid}, f'{before} {product.pids()}'
+    assert set(product.pids()) & before == {product.pid, product.keeper()}, f'{before} {product.pids()}'
     line.check()
     words = ['vm:launcher pid', 'vm:memory pid', 'vm:frontend pid', 'vm:net0 pid', 'vm:net1 pid', 'vm:net1+standby pid']
     assert len(said.splitlines()) == len(words) and all(word in said for word in words), said
@@ -392,7 +392,7 @@ def store_limit(current):
     product.process.wait_output('is served', 60)
     output = product.process.output()
     assert output.count('the fd store is full') == 1, output
-    worker = [pid for pid in product.pids() if pid not in (product.pid, product.pid_of('memory'), product.pid_of('frontend'))]
+    worker = [pid for pid in product.pids() if pid not in (product.pid, product.keeper(), product.pid_of('memory'), product.pid_of('frontend'))]
     os.kill(worker[0], signal.SIGKILL)
     product.process.wait_output(f'HAS {STORE_MAX} n0 n{STORE_MAX - 1}')
 

@@ -101,6 +101,10 @@ class Bulkhead:
                 pass
         return found
 
+    def keeper(self):
+        """The process that holds what the guest's other processes store."""
+        return self.processes()['(keeper)'][0]
+
     def pid_of(self, role):
         """The process of one role; a name longer than 15 characters is cut by the kernel.
 
