@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -69,15 +68,6 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static bool is_guest(const char *runtime_dir, const char *name)
-{
-	_cleanup_free_ char *path = NULL;
-	struct stat st;
-
-	check(asprintf(&path, "%s/%s/link/ctl.sock", runtime_dir, name) >= 0);
-	return *name != '.' && stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
-}
-
 static size_t find_guests(const char *runtime_dir, char **names)
 {
 	DIR *dir = opendir(runtime_dir);
@@ -85,7 +75,7 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	size_t n = 0;
 
 	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (!is_guest(runtime_dir, entry->d_name))
+		if (*entry->d_name == '.' || query_served(runtime_dir, entry->d_name) == SERVED_NOT)
 			continue;
 		names[n] = strdup(entry->d_name);
 		check(names[n]);

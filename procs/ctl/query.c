@@ -2,6 +2,7 @@
 #include "query.h"
 
 #include <errno.h>
+#include <sys/stat.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,15 +67,39 @@ static int ask_once(struct query *query, unsigned int timeout_ms, const Bh__Enve
 	return r < 0 ? r : query->error;
 }
 
+/* Releases before 0.2 had it in the guest's own folder. */
+static char *path_in(const char *runtime_dir, const char *guest, const char *rest)
+{
+	char *path;
+
+	check(asprintf(&path, "%s/%s/%s", runtime_dir, guest, rest) >= 0);
+	return path;
+}
+
+static bool is_socket(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+enum served query_served(const char *runtime_dir, const char *guest)
+{
+	_cleanup_free_ char *path = path_in(runtime_dir, guest, "link/ctl.sock"),
+			    *former = path_in(runtime_dir, guest, "ctl.sock");
+
+	return is_socket(path) ? SERVED : is_socket(former) ? SERVED_BY_FORMER : SERVED_NOT;
+}
+
 /* A connection that ends (memory is being replaced, perhaps) is no answer: to ask twice is harmless. */
 static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
 	const Bh__Envelope *body)
 {
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = path_in(runtime_dir, guest,
+		query_served(runtime_dir, guest) == SERVED_BY_FORMER ? "ctl.sock" : "link/ctl.sock");
 	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 
-	check(asprintf(&path, "%s/%s/link/ctl.sock", runtime_dir, guest) >= 0);
 	r = open_line(path);
 	if (r < 0)
 		return r;

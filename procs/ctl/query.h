@@ -4,6 +4,15 @@
 
 #include "bus.pb-c.h"
 
+/** query_served() - whether a memory manager of that guest listens, and of which release it is */
+enum served {
+	SERVED_NOT,
+	SERVED,
+	SERVED_BY_FORMER, /* before 0.2, whose processes were three users for all guests */
+};
+
+enum served query_served(const char *runtime_dir, const char *guest);
+
 typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
 
 /** query_status() - ask a guest's memory manager, and wait for the answer; fn is called with it, borrowed.

@@ -234,6 +234,56 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 	return 0;
 }
 
+/* --- From a release whose processes were no users of their own --- */
+
+static bool all_replaced(const struct snapshot *now, const struct snapshot *before)
+{
+	for (size_t i = 0; i < before->n_peers; i++) {
+		const struct peer *peer = find(now, before->peers[i].name);
+
+		if (!peer || peer->pid == 0 || peer->pid == before->peers[i].pid)
+			return false;
+	}
+	return true;
+}
+
+static int end_all(const char *guest, const struct snapshot *before)
+{
+	for (size_t i = 0; i < before->n_peers; i++) {
+		const struct peer *peer = &before->peers[i];
+		int r = peer->pid ? check_program(guest, peer) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	for (size_t i = 0; i < before->n_peers; i++)
+		if (before->peers[i].pid && kill(before->peers[i].pid, SIGTERM) < 0 && errno != ESRCH)
+			return fail(guest, before->peers[i].name, -errno, strerror(errno));
+	return 0;
+}
+
+/* The old ones may not reach what the new ones make, so none of them can be left for later. */
+static int replace_all(const char *runtime_dir, const char *guest, const struct snapshot *before)
+{
+	uint64_t start = clock_us(), end = start + WAIT_MS * UINT64_C(1000);
+	int r = end_all(guest, before);
+
+	if (r < 0)
+		return r;
+	while (clock_us() < end) {
+		struct snapshot now = { .n_peers = 0 };
+
+		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, &now) == 0 && all_replaced(&now, before)) {
+			printf("%s: all %zu processes replaced at once, from a release whose guests shared their users, "
+			       "within %" PRIu64 " ms\n", guest, before->n_peers, (clock_us() - start) / 1000);
+			return 0;
+		}
+		nap();
+	}
+	return fail(guest, "memory", -ETIMEDOUT, "not all processes have come again within 30 s; their log says why "
+		"(under systemd: run systemctl daemon-reload first)");
+}
+
 /* --- The launcher --- */
 
 /* A number of the lock file, where the launcher says who it is and how often it took its own place. */
@@ -276,12 +326,17 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 
 static int replace_some(const char *runtime_dir, const char *guest, const char *process)
 {
-	bool known = false;
+	bool known = false, former = query_served(runtime_dir, guest) == SERVED_BY_FORMER;
 	struct snapshot at_first;
 	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 
 	if (r < 0)
 		return fail(guest, "memory", r, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+	if (former && process)
+		return fail(guest, process, -EBUSY, "the guest is served by a release whose processes can only be replaced "
+			"together; upgrade the whole guest");
+	if (former)
+		return replace_all(runtime_dir, guest, &at_first);
 	for (int standby = 1; r == 0 && standby >= 0; standby--)
 		for (size_t i = 0; r == 0 && i < at_first.n_peers; i++) {
 			const struct peer *peer = &at_first.peers[i];

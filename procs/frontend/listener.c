@@ -1,22 +1,27 @@
 /*
  * A path that somebody serves is never taken from him. The file of a socket that nobody serves any more is
- * replaced. Mode and group are set before the socket listens: nobody can connect earlier.
+ * replaced. Mode and group are set before the socket listens: nobody can connect earlier. Its directory may be
+ * the VMM's, who may put anything at the path at any moment: the mode goes with the socket, and the group is set
+ * through a descriptor of the socket's own file, so that no link of his is followed.
  */
 #include "listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/address.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 
+#define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0) /* linux/un.h, which defines again what sys/un.h does */
 #define BACKLOG 64
 #define PREFIX "listen."
 
@@ -69,26 +74,56 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 	return 0;
 }
 
-static int set_owner(const struct config_device *config)
+/* The file that the socket is bound to. Without the right to ask for it we are an ordinary user, and what the
+ * path shows must at least be a socket of ours. */
+static int open_file(int fd, const char *path)
+{
+	int file = ioctl(fd, SIOCUNIXFILE);
+	struct stat st;
+
+	if (file >= 0)
+		return file;
+	file = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (file < 0)
+		return -errno;
+	if (fstat(file, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid())
+		return file;
+	fd_close(file);
+	return -EPERM;
+}
+
+static int set_group(int fd, const struct config_device *config)
 {
 	const char *name = config->socket_group;
-	struct group *group = name ? getgrnam(name) : NULL;
+	const struct group *group = name ? getgrnam(name) : NULL;
+	_cleanup_close_ int file = -1;
 
-	if (chmod(config->socket, 0660) < 0)
-		return fail(config, -errno, "its mode cannot be set");
 	if (!name)
 		return 0;
 	if (!group)
 		return fail(config, -ENOENT, "the group named by socket-group does not exist; create it");
-	if (chown(config->socket, (uid_t)-1, group->gr_gid) < 0)
+	file = open_file(fd, config->socket);
+	if (file < 0)
+		return fail(config, file, "somebody else replaced its file while it was made");
+	if (fchownat(file, "", (uid_t)-1, group->gr_gid, AT_EMPTY_PATH) < 0)
 		return fail(config, -errno,
 			"it cannot be given to the group named by socket-group; make our user a member");
 	return 0;
 }
 
-static const char *bind_error(void)
+/* The mode of the socket, not narrowed, becomes the file's. */
+static int bind_with_mode(int fd, const struct sockaddr_un *addr)
 {
-	switch (errno) {
+	mode_t former = umask(0);
+	int r = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
+
+	(void)umask(former);
+	return r;
+}
+
+static const char *bind_error(int r)
+{
+	switch (-r) {
 	case ENOENT:
 	case ENOTDIR:
 		return "its directory does not exist; create it";
@@ -96,7 +131,7 @@ static const char *bind_error(void)
 	case EPERM:
 		return "its directory may not be written to; grant our user that, or choose another path";
 	default:
-		return strerror(errno);
+		return strerror(-r);
 	}
 }
 
@@ -113,9 +148,10 @@ static int make_listener(const struct config_device *config)
 	r = clear_path(config, &addr);
 	if (r < 0)
 		return r;
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return fail(config, -errno, bind_error());
-	r = set_owner(config);
+	r = bind_with_mode(fd, &addr);
+	if (r < 0)
+		return fail(config, r, bind_error(r));
+	r = set_group(fd, config);
 	if (r < 0) {
 		(void)unlink(config->socket);
 		return r;

@@ -213,8 +213,9 @@ static void try_connect(struct session *session)
 		return;
 	}
 	if (session->connect_tries++ == 0)
-		log_device(LOG_INFO, session->config->name, "waiting for a VMM to listen on %s (%s)",
-			session->config->socket, strerror(-fd));
+		log_device(LOG_INFO, session->config->name, "waiting for a VMM to listen on %s (%s%s)",
+			session->config->socket, strerror(-fd),
+			fd == -EACCES ? ": its file must be writable for the group that socket-group names" : "");
 	usec = CONNECT_MIN_USEC << MIN(session->connect_tries - 1, 4u);
 	session_set_timer(session, MIN(usec, CONNECT_MAX_USEC));
 }

@@ -100,7 +100,8 @@ void guest_note(const struct guest *guest, size_t slot, unsigned long number);
 
 #define SLOT_LAUNCHER 0            /* its pid; 0 = it has come to a good end */
 #define SLOT_EXECUTIONS 1          /* how often it took its own place */
-#define SLOT_CHILDREN 2            /* pids, from here on */
+#define SLOT_CHILDREN 2            /* pids, from here on; the keeper's comes last */
+#define SLOT_KEEPER (SLOT_CHILDREN + GUEST_CHILDREN_MAX)
 #define SLOT_BYTES 11
 
 /** guest_keep() - start its keeper; 0 | negative errno, logged */

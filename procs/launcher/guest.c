@@ -14,9 +14,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -99,6 +101,23 @@ static int take_lock(int fd)
 	return -EBUSY;
 }
 
+/* The longest path of a socket that the guest's processes make; a line is told before anything is begun. */
+static int judge_path(const struct guest *guest, const struct config *config)
+{
+	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+	size_t longest = strlen("frontend");
+
+	for (size_t i = 0; i < config->n_devices; i++)
+		longest = MAX(longest, strlen(config->devices[i].name) +
+				(config->devices[i].standby ? strlen("+standby") : 0));
+	longest += strlen("/notify/.sock");
+	if (strlen(guest->runtime_dir) + longest <= max)
+		return 0;
+	log_error("cannot use the directory %s: the paths of the sockets in it would have more than %zu characters; "
+		  "choose a shorter one with --runtime-dir=DIR", guest->runtime_dir, max);
+	return -ENAMETOOLONG;
+}
+
 static int lock_guest(struct guest *guest)
 {
 	_cleanup_free_ char *path = NULL;
@@ -174,6 +193,8 @@ int guest_keep(struct guest *guest)
 		return r;
 	r = judge_keeper(guest, keeper_new(&guest->keeper, guest->launcher->event, guest->name, user,
 		&launcher_events, guest));
+	if (r == 0)
+		guest_note(guest, SLOT_KEEPER, (unsigned long)keeper_pid(guest->keeper));
 	for (size_t i = 0; r == 0 && i < guest->n_children; i++)
 		open_child(&guest->children[i]);
 	return r;
@@ -269,7 +290,9 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 	check(guest->name && guest->config_path);
 	check(asprintf(&guest->runtime_dir, "%s/%s", launcher->runtime_dir, guest->name) >= 0);
 	guest->children = guest_children();
-	r = lock_guest(guest);
+	r = judge_path(guest, config);
+	if (r == 0)
+		r = lock_guest(guest);
 	if (r < 0)
 		guest->lock_fd = fd_close(guest->lock_fd);
 	else

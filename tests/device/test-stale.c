@@ -1,6 +1,6 @@
 /*
  * What a VMM handed over, and no session uses any more, is kept by nobody: not after 200 sessions of all kinds,
- * and not after kills at each step of one. What the launcher holds open is listed, kind by kind, and must be
+ * and not after kills at each step of one. What the keeper holds open is listed, kind by kind, and must be
  * the same as before.
  */
 #include <fcntl.h>
@@ -125,7 +125,7 @@ static void settle(const char *what)
 		free(now);
 		now = suite_held(&rig);
 	}
-	ck_assert_msg(!strcmp(now, held), "%s: the launcher holds\n%snot\n%s", what, now, held);
+	ck_assert_msg(!strcmp(now, held), "%s: the keeper holds\n%snot\n%s", what, now, held);
 	free(now);
 }
 
@@ -182,7 +182,7 @@ START_TEST(test_sessions_of_all_kinds_leave_nothing)
 		net_close(&n);
 	}
 	settle("after all sessions");
-	printf("# %d sessions, and the launcher holds what it held before\n", SESSIONS);
+	printf("# %d sessions, and the keeper holds what it held before\n", SESSIONS);
 	rig_check_witness();
 }
 END_TEST

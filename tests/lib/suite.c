@@ -336,17 +336,32 @@ static char *kind_of(const char *path)
 	return strdup(target);
 }
 
+static pid_t find(const struct suite *s, const char *role, const char *device)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+
+	for (size_t i = 0; i < n; i++) {
+		const char *of = strrchr(all[i].instance, ':');
+
+		if (!strcmp(all[i].role, role) && (!device || (of && !strcmp(of + 1, device))))
+			return all[i].pid;
+	}
+	return -1;
+}
+
 char *suite_held(const struct suite *s)
 {
 	char path[600], *kinds[4096], *text = calloc(1, 1 << 18);
 	struct dirent *entry;
+	pid_t keeper = find(s, "(keeper)", NULL);
 	size_t n = 0, at = 0;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", s->pid);
+	snprintf(path, sizeof(path), "/proc/%d/fd", keeper);
 	dir = opendir(path);
 	while (dir && (entry = readdir(dir)) && n < sizeof(kinds) / sizeof(kinds[0])) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", s->pid, entry->d_name);
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", keeper, entry->d_name);
 		if (entry->d_name[0] != '.')
 			kinds[n++] = kind_of(path);
 	}
@@ -394,20 +409,6 @@ int suite_same(struct suite *s)
 			return say(s, -ECHILD, "process ended", s->before[i].role);
 	}
 	return 0;
-}
-
-static pid_t find(const struct suite *s, const char *role, const char *device)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
-
-	for (size_t i = 0; i < n; i++) {
-		const char *of = strrchr(all[i].instance, ':');
-
-		if (!strcmp(all[i].role, role) && (!device || (of && !strcmp(of + 1, device))))
-			return all[i].pid;
-	}
-	return -1;
 }
 
 static int kill_one(struct suite *s, const char *role, const char *device)

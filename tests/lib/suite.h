@@ -64,7 +64,7 @@ int suite_same(struct suite *s);
 /* waits until no more descriptors are open than then: -EMFILE if they do not go */
 int suite_no_leak(struct suite *s);
 /*
- * What the launcher holds open, its store for the others included: each kind ("memfd:guest", "eventfd" ...) once a
+ * What the keeper holds open, the stores of the others included: each kind ("memfd:guest", "eventfd" ...) once a
  * line with its count, sorted; malloc'ed.
  */
 char *suite_held(const struct suite *s);
