@@ -10,7 +10,7 @@
 
 #include "config/user.h"
 
-bool groups_find(const char *name, gid_t *ret_group)
+static bool find(const char *name, gid_t *ret_group)
 {
 	FILE *f = fopen("/etc/group", "re");
 	const struct group *group = NULL;
@@ -30,7 +30,7 @@ size_t groups_of_memory(const struct config *config, gid_t *groups)
 
 	for (size_t i = 0; i < user_peers(config); i++)
 		groups[n++] = user_of(config->guest, user_peer(config, i));
-	return n + groups_find(PROC_CTL_GROUP, &groups[n]);
+	return n;
 }
 
 /* The operator's group may be one that only the name service knows. */
@@ -39,7 +39,7 @@ static bool find_socket_group(const struct config_device *device, gid_t *ret_gro
 	const struct group *group;
 
 	if (!device->socket_group)
-		return groups_find(PROC_SOCKET_GROUP, ret_group);
+		return find(PROC_SOCKET_GROUP, ret_group);
 	group = getgrnam(device->socket_group);
 	if (group)
 		*ret_group = group->gr_gid;

@@ -7,11 +7,10 @@
 /* The groups that a process has beside its own (config/user.h); for whoever starts it. */
 
 #define PROC_GROUPS_MAX (CONFIG_DEVICES_MAX + 4)
-#define PROC_SOCKET_GROUP "bulkhead"    /* who may connect to a device's socket where socket-group is not given */
-#define PROC_CTL_GROUP "bulkhead-admin" /* who, beside root, may use bulkheadctl */
+#define PROC_SOCKET_GROUP "bulkhead" /* who may connect to a device's socket where socket-group is not given */
 
 /**
- * groups_of_memory() - those of its peers, whose sockets it makes and reaches, and PROC_CTL_GROUP
+ * groups_of_memory() - those of its peers, whose sockets it makes and reaches
  * groups_of_frontend() - those of the sockets that it connects to (mode = client)
  * @groups: [out] room for PROC_GROUPS_MAX; a group that does not exist is left out
  *
@@ -20,6 +19,3 @@
  */
 size_t groups_of_memory(const struct config *config, gid_t *groups);
 size_t groups_of_frontend(const struct config *config, gid_t *groups);
-
-/** groups_find() - a group of this host's own file; false: there is none of that name */
-bool groups_find(const char *name, gid_t *ret_group);

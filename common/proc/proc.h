@@ -64,7 +64,7 @@ void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(
  * processes meet, the socket's group is the one peer's, and who connects is looked at besides (proc_user()).
  *
  *   GUEST/link/PEER.sock   memory listens; descriptors; of PEER's group
- *   GUEST/link/ctl.sock    memory listens; bulkheadctl; of PROC_CTL_GROUP (config/groups.h), where that exists
+ *   GUEST/link/ctl.sock    memory listens; bulkheadctl, which root runs
  *   GUEST/PEER/bus.sock    PEER listens; memory, a member of PEER's group, dials
  */
 

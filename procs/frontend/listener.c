@@ -66,6 +66,9 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 		return fail(config, probe, strerror(-probe));
 	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
 		return fail_held(config, probe);
+	if (errno == EACCES)
+		return fail(config, -EADDRINUSE,
+			"another user's socket is there; remove it or choose another path");
 	if (errno != ECONNREFUSED)
 		return fail(config, -EADDRINUSE,
 			"a live process holds it; stop that or choose another path");

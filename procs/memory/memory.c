@@ -13,7 +13,6 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "config/groups.h"
 #include "fd/fdstore.h"
 #include "files.h"
 
@@ -116,26 +115,15 @@ static int open_peers(struct memory *memory)
 	return r;
 }
 
-/* Where the group does not exist, or we are not its member, only our user and root may. */
-static void let_admins_in(const char *path)
-{
-	gid_t group;
-
-	if (groups_find(PROC_CTL_GROUP, &group) && lchown(path, (uid_t)-1, group) < 0)
-		log_debug("%s is for root alone: %s", path, strerror(errno));
-}
-
 static int open_ctl(struct memory *memory)
 {
 	struct bus_peer id = { .name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory };
 	_cleanup_free_ char *path = proc_ctl_path(memory->proc);
 	int r;
 
-	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0660, &id);
+	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0600, &id);
 	if (r < 0)
 		log_error("cannot listen on %s: %s", path, strerror(-r));
-	else
-		let_admins_in(path);
 	return r;
 }
 

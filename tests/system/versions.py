@@ -17,15 +17,18 @@ from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.netns import Netns
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main
+from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
 PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'net': 'bulkhead-net'}
+MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
 
 
-def previous_commit():
+def commits():
+    """The previous release, and the last one whose guests shared their users."""
     lines = (env.SOURCE / 'tests/system/previous').read_text().splitlines()
-    return next(line for line in lines if line and not line.startswith('#'))
+    return [line for line in lines if line and not line.startswith('#')]
 
 
 def build(directory, commit):
@@ -37,27 +40,29 @@ def build(directory, commit):
     if archive.returncode != 0:
         raise env.Skip(f'commit {commit[:12]} is not in this repository: {archive.stderr.decode().strip()}')
     subprocess.run(['tar', '-x', '-C', source], input=archive.stdout, check=True)
-    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items()]
+    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items()] + MORE
     for command in (['meson', 'setup', directory / 'build', source, '--buildtype=release'],
                     ['ninja', '-C', directory / 'build', *targets]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f'the previous release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
     for target in targets:
         shutil.copy2(directory / 'build' / target, directory / Path(target).name)
+    subprocess.run(['meson', 'install', '-C', directory / 'build', '--no-rebuild', '--quiet'], check=True,
+                   capture_output=True, env={**os.environ, 'DESTDIR': str(directory / 'install')})
     shutil.rmtree(directory / 'build')
 
 
-def previous():
-    """The directory of its programs; made once."""
-    commit = previous_commit()
+def previous(commit=None):
+    """The directory of a release's programs, and of what it installs; made once."""
+    commit = commit or commits()[0]
     env.CACHE.mkdir(parents=True, exist_ok=True)
-    made = env.CACHE / f'previous-{commit}'
+    made = env.CACHE / f'release-{commit}'
     with open(env.CACHE / 'previous.lock', 'w', encoding='ascii') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             with tempfile.TemporaryDirectory(dir=env.CACHE) as directory:
                 build(Path(directory), commit)
-                shutil.copytree(directory, made, ignore=shutil.ignore_patterns('source'))
+                shutil.copytree(directory, made, symlinks=True, ignore=shutil.ignore_patterns('source'))
     return made
 
 
@@ -132,6 +137,72 @@ def one_by_one(current):
 def back(current):
     """An upgrade that is taken back while the VM runs."""
     changed(current, ['memory', 'frontend', 'net'], back=True)
+
+
+def check_upgraded(current, vm, netns, before, carrier, upgrade):
+    """A transfer each way goes through it, and neither VMM nor guest is told of anything."""
+    upgraded = False
+    for direction in ('from-guest', 'to-guest'):
+        transfer = Transfer(netns, vm.guest, direction, 48 * MIB)
+        transfer.wait_progress(12 * MIB)
+        if not upgraded:
+            current.note(upgrade().strip().replace('\n', '; '))
+        upgraded = True
+        current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s')
+    vm.qemu_events = vm.qmp.event_names()
+    vm.check_connection(before)
+    assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
+@case('versions-shared-users', 600)
+def shared_users(current):
+    """From the last release whose guests shared their users: all processes at once, and nothing is lost."""
+    programs = current.dir / 'programs'
+    programs.mkdir()
+    for role in PROGRAMS:
+        put(programs, role, previous(commits()[1]))
+    netns = Netns(current)
+    netns.add_tap()
+    device = Device(socket=str(current.dir / 'net0.sock'))
+    product = Bulkhead(current, [device], netns, programs=programs)
+    vm = Qemu(current, [NetDevice(device.socket)])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+    for role in PROGRAMS:
+        put(programs, role, None)
+    check_upgraded(current, vm, netns, vm.sockets(), vm.guest.carrier_changes(), lambda: product.ctl('upgrade'))
+    for role in ('memory', 'frontend', 'net'):
+        assert os.stat(f'/proc/{product.pid_of(role)}').st_uid >= 0x70000000, f'{role} is a user of its own'
+        product.kill(role)
+        vm.guest.ping()
+
+
+@case('versions-shared-users-systemd', 600)
+def shared_users_systemd(current):
+    """The same under systemd, with the steps that the operations page names."""
+    system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = tap\ntap = vm1\n',
+                     taps=['vm1'], install=previous(commits()[1]) / 'install', tap_user='bulkhead-net')
+    system.all_there()
+    netns = system.netns()
+    vm = Qemu(current, [NetDevice(system.path('/run/vm1/net0.sock'))])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+
+    def upgrade():
+        system.install()
+        system.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
+        system.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
+        system.run('systemctl', 'daemon-reload')
+        return system.run('bulkheadctl', 'upgrade')
+    check_upgraded(current, vm, netns, vm.sockets(), vm.guest.carrier_changes(), upgrade)
+    system.all_there()
+    for role in UNITS:
+        assert os.stat(f'/proc/{system.host_pid(role)}').st_uid >= 0x70000000, f'{role} is a user of its own'
+    system.run('systemctl', 'kill', '--signal=KILL', *UNITS.values())
+    system.all_there()
+    vm.guest.ping()
 
 
 if __name__ == '__main__':

@@ -28,7 +28,8 @@ class Inside(Netns):
 class Systemd:
     """A systemd in namespaces of its own, with what `meson install` installs."""
 
-    def __init__(self, case, config, taps=()):
+    def __init__(self, case, config, taps=(), install=None, tap_user=None):
+        """install: what another release has installed; its TAPs belong to tap_user."""
         env.need_namespaces('pid', 'fork', 'mount', 'uts', 'ipc', 'cgroup', 'net')
         if not os.access('/sys/fs/cgroup', os.W_OK):
             raise env.Skip('/sys/fs/cgroup cannot be written: systemd could not make a group for each unit')
@@ -36,9 +37,9 @@ class Systemd:
             raise env.Skip('systemd is not installed')
         self.case = case
         (case.dir / 'vm1.conf').write_text(config)
-        install = case.dir / 'install'
-        subprocess.run(['meson', 'install', '-C', env.BUILD, '--no-rebuild', '--quiet'], check=True, capture_output=True,
-                       env={**os.environ, 'DESTDIR': str(install)})
+        if install is None:
+            install = case.dir / 'install'
+            self._install(install)
         self.process = Process(case, 'systemd', [env.SOURCE / 'tests/system/systemd-boot', case.dir, install])
         self.init = wait_until(self._find_init, 'systemd runs', 20)
         case.defer(self._end)
@@ -47,10 +48,36 @@ class Systemd:
         self.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
         self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
         for tap in taps:
-            self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', self.user('vm1:net0'))
+            self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', tap_user or self.user('vm1:net0'))
             self.netns().set_up(tap)
         self.run('systemctl', 'daemon-reload')
         self.run('systemctl', 'start', 'bulkhead.target')
+
+    def _install(self, directory):
+        subprocess.run(['meson', 'install', '-C', env.BUILD, '--no-rebuild', '--quiet'], check=True, capture_output=True,
+                       env={**os.environ, 'DESTDIR': str(directory)})
+
+    def install(self):
+        """This build in the place of what was installed, each file beside and renamed, as a package manager does."""
+        beside = self.case.dir / 'beside'
+        self._install(beside)
+        subprocess.run(['cp', '-a', '--remove-destination', f'{beside}/.', self.path('/')], check=True)
+
+    def host_pid(self, role):
+        """The same process as pid() names, by its number out here."""
+        return self.host_pid_of(UNITS[role])
+
+    def host_pid_of(self, unit):
+        inside = int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', unit))
+        for pid in below(self.process.pid):
+            try:
+                with open(f'/proc/{pid}/status', encoding='ascii', errors='replace') as status:
+                    numbers = [line.split()[1:] for line in status if line.startswith('NSpid:')]
+            except FileNotFoundError:
+                continue
+            if numbers and int(numbers[0][-1]) == inside:
+                return pid
+        raise AssertionError(f'{unit}, pid {inside} in there, is not below {self.process.pid}')
 
     def user(self, name):
         """The number of the user that GUEST:DEVICE, or GUEST:memory and GUEST:frontend, runs as."""
@@ -73,9 +100,9 @@ class Systemd:
         self.process.stop(signal.SIGKILL)
         shutil.rmtree(self.case.dir / 't', ignore_errors=True)
 
-    def run(self, *argv, check=True):
+    def run(self, *argv, check=True, text=None):
         done = subprocess.run(['nsenter', '-t', str(self.init), '-p', '-m', '-u', '-i', '-C', '-n', '-r', '-w', *argv],
-                              capture_output=True, text=True, timeout=60, check=False)
+                              capture_output=True, text=True, timeout=60, check=False, input=text)
         if check and done.returncode != 0:
             raise AssertionError(f'{" ".join(argv)}: {done.stdout}{done.stderr}')
         return done.stdout.strip()
