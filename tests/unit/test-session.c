@@ -284,6 +284,7 @@ START_TEST(test_refused_by_memory_fails_alone)
 }
 END_TEST
 
+/* covers: P3 */
 START_TEST(test_memory_that_died_is_asked_again)
 {
 	unsigned int n;
@@ -383,6 +384,7 @@ START_TEST(test_what_is_no_message_ends_the_connection)
 }
 END_TEST
 
+/* covers: M27 */
 START_TEST(test_vmm_that_goes_while_memory_works)
 {
 	say_u64(SET_STATUS, true, 7);
@@ -395,6 +397,7 @@ START_TEST(test_vmm_that_goes_while_memory_works)
 }
 END_TEST
 
+/* covers: M27 */
 START_TEST(test_second_vmm_is_sent_away)
 {
 	_cleanup_close_ int second = connect_vmm();
@@ -468,6 +471,7 @@ static void die_and_return(Bh__Desired *record)
 	turn();
 }
 
+/* covers: P6 */
 START_TEST(test_message_in_work_is_handled_again)
 {
 	Bh__Desired *record;
@@ -486,6 +490,7 @@ START_TEST(test_message_in_work_is_handled_again)
 }
 END_TEST
 
+/* covers: P6 */
 START_TEST(test_reply_that_was_laid_ready_goes_out_once)
 {
 	uint64_t value = 3;
