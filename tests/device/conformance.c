@@ -51,6 +51,7 @@ static void set_way(struct net_profile *p, int way)
 }
 
 /* the number of a combination taken apart: layout, event index, mergeable, in order, way */
+/* covers: G8 */
 START_TEST(test_every_combination)
 {
 	struct net_profile p = { .ring_size = 64 };

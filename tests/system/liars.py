@@ -5,6 +5,7 @@ import errno
 import os
 import struct
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
@@ -57,7 +58,8 @@ class Scene:
         one = self.vmms['net0']
         wait_until(lambda: self.pids().get('net0'), 'an honest worker is there')
         wait_until(lambda: one.get_features() == one.features, 'the device offers what it offered')
-        assert one.acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES))
+        wait_until(lambda: one.acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)),
+                   'what the VMM is promised comes true')
         assert one.stop() == [0, 0]
 
     def settle(self, name, generation, what):
@@ -211,6 +213,25 @@ def worker_asks(current):
             puppet.ask_link(UNKEEP, field(1, 'net0') + field(2, f'k.{i}'))
         talk_garbage(scene, puppet, lambda: applied_by(puppet))
         assert scene.vmms['witness'].ask(vmm.GET_FEATURES)
+    scene.check_net0()
+
+
+# covers: P1
+@case('liars-worker-that-says-nothing', 60)
+def worker_is_silent(current):
+    """What its VMM was promised is refused in the end; nobody else waits for it."""
+    scene = Scene(current, 'net')
+    features = struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)
+    for _ in scene.play(current, 'net0', 'vm:net0'):
+        answers, n_asked = [], 0
+        waiting = threading.Thread(target=lambda: answers.append(scene.vmms['net0'].acked(vmm.SET_FEATURES, features)))
+        waiting.start()
+        while waiting.is_alive():
+            assert scene.vmms['witness'].acked(vmm.SET_FEATURES, features)
+            n_asked += 1
+        waiting.join()
+        assert answers == [False] and n_asked > 1, f'{answers} after {n_asked} questions of the other VMM'
+        scene.check('silence')
     scene.check_net0()
 
 
