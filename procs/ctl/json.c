@@ -121,6 +121,7 @@ static void put_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 		boolean("running", state->running);
 		number("position", state->position);
 		text("error", state->error);
+		break; /* whoever reports a ring twice has its keys written once */
 	}
 	put_counters(device, ring->index);
 	close_('}');

@@ -51,6 +51,7 @@ static void set_way(struct net_profile *p, int way)
 }
 
 /* the number of a combination taken apart: layout, event index, mergeable, in order, way */
+/* covers: G8 */
 START_TEST(test_every_combination)
 {
 	struct net_profile p = { .ring_size = 64 };
@@ -82,6 +83,7 @@ START_TEST(test_frame_lengths)
 }
 END_TEST
 
+/* covers: G6 */
 START_TEST(test_header_and_frame_cut_into_many_descriptors)
 {
 	struct net_profile p = { .tx_segs = (uint16_t)(_i / 2), .rx_segs = (uint16_t)(_i / 2),
@@ -102,6 +104,7 @@ START_TEST(test_split_sizes)
 }
 END_TEST
 
+/* covers: G8 */
 START_TEST(test_packed_sizes)
 {
 	static const uint16_t sizes[] = { 2, 3, 4, 5, 7, 8, 16, 33, 64, 100, 255, 256, 512, 1000,
@@ -122,6 +125,7 @@ START_TEST(test_largest_ring_goes_round_twice)
 }
 END_TEST
 
+/* covers: M13 */
 START_TEST(test_base_near_the_end)
 {
 	struct net_profile p = { .base_set = true, .base = (uint16_t)(65530 + _i % 6) };
@@ -134,6 +138,7 @@ START_TEST(test_base_near_the_end)
 }
 END_TEST
 
+/* covers: G1 */
 START_TEST(test_index_goes_round_65536)
 {
 	struct net_profile p = { .ring_size = 1024, .base_set = true, .base = 60000 };

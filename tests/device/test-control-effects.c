@@ -90,6 +90,7 @@ START_TEST(test_offloads_can_be_taken_back_and_given_again)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_offloads_that_were_not_negotiated_are_refused)
 {
 	uint64_t all = VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4), none = 0;
@@ -237,6 +238,7 @@ END_TEST
 
 /* --- Malformed commands --- */
 
+/* covers: G12 */
 START_TEST(test_command_that_does_not_exist_is_refused)
 {
 	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(NET_F_CTRL_VLAN));
@@ -256,6 +258,7 @@ START_TEST(test_command_that_does_not_exist_is_refused)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_command_of_a_wrong_length_is_refused)
 {
 	struct net_profile p = control_layout(_i, FILTERS);
@@ -279,6 +282,7 @@ START_TEST(test_command_of_a_wrong_length_is_refused)
 END_TEST
 
 /* A command that cannot be answered is not obeyed either, and costs nothing but itself. */
+/* covers: G12 */
 START_TEST(test_command_without_a_place_for_the_answer_is_dropped)
 {
 	struct net_profile p = control_layout(_i, FILTERS);
@@ -296,6 +300,7 @@ START_TEST(test_command_without_a_place_for_the_answer_is_dropped)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_command_may_be_cut_anywhere)
 {
 	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(VU_F_INDIRECT));

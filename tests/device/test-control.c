@@ -85,6 +85,7 @@ START_TEST(test_driver_that_says_nothing_hears_everything)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_mode_that_was_not_negotiated_is_refused)
 {
 	struct net_profile p = control_layout(0, VU_BIT(NET_F_CTRL_RX));
@@ -149,6 +150,7 @@ START_TEST(test_address_table_lets_in_who_is_listed)
 END_TEST
 
 /* More than the device has room for: rather a frame too many than one too few, of that kind alone. */
+/* covers: G12 */
 START_TEST(test_long_table_lets_its_kind_in)
 {
 	struct net_profile p = control_layout(_i, FILTERS);
@@ -173,6 +175,7 @@ START_TEST(test_long_table_lets_its_kind_in)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_table_that_lies_changes_nothing)
 {
 	struct net_profile p = control_layout(_i, FILTERS);

@@ -177,6 +177,7 @@ static void go_on(struct ring *r)
 	net_close(&n);
 }
 
+/* covers: G2 G3 G4 G5 G6 G13 */
 START_TEST(test_transmit_chain)
 {
 	const struct hostile_row *row = &hostile_tx[_i / 2];
@@ -210,6 +211,7 @@ START_TEST(test_transmit_chain)
 }
 END_TEST
 
+/* covers: G3 G4 G5 G6 G11 */
 START_TEST(test_receive_chain)
 {
 	const struct hostile_row *row = &hostile_rx[_i / 2];
@@ -272,6 +274,7 @@ static void structure_split(struct ring *r, int which)
 	}
 }
 
+/* covers: G1 G2 */
 START_TEST(test_broken_split_ring_stops_and_says_so)
 {
 	open_two_pairs(false, 0);
@@ -282,6 +285,7 @@ START_TEST(test_broken_split_ring_stops_and_says_so)
 }
 END_TEST
 
+/* covers: G8 */
 START_TEST(test_broken_packed_ring_stops_and_says_so)
 {
 	struct ring *r = &n.rings[1];
@@ -306,6 +310,7 @@ START_TEST(test_broken_packed_ring_stops_and_says_so)
 }
 END_TEST
 
+/* covers: G9 */
 START_TEST(test_kick_storm_starves_nobody)
 {
 	open_two_pairs(_i, 0);
@@ -318,6 +323,7 @@ START_TEST(test_kick_storm_starves_nobody)
 }
 END_TEST
 
+/* covers: G1 G8 */
 START_TEST(test_ring_memory_cleared_under_traffic)
 {
 	uint8_t frame[200];
@@ -367,6 +373,7 @@ static void *scribble(void *data)
 	return NULL;
 }
 
+/* covers: G7 */
 START_TEST(test_descriptors_change_while_they_are_read)
 {
 	struct ring *r = &n.rings[_i >> 1];
@@ -397,6 +404,7 @@ END_TEST
 
 /* --- two regions that meet in guest addresses --- */
 
+/* covers: G4 */
 START_TEST(test_frame_across_two_regions)
 {
 	struct vu_region second = { UINT64_C(1) << 30, 1 << 20, UINT64_C(0x7e0000000000), 0x2000 };

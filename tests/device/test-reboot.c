@@ -155,6 +155,7 @@ static void run_until_killed(long after_ns)
 }
 
 /* _i: bit 0 packed, bit 1 event index, bit 2 indirect */
+/* covers: G15 P2 */
 START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 {
 	struct suite_device device = { .name = "net0", .backend = "echo" };

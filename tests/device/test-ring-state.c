@@ -88,6 +88,7 @@ START_TEST(test_disabled_receive_gets_nothing)
 }
 END_TEST
 
+/* covers: M14 */
 START_TEST(test_stop_and_start_lose_and_repeat_nothing)
 {
 	struct net_profile p = layout(_i);
@@ -178,6 +179,7 @@ START_TEST(test_receive_needs_no_kick)
 }
 END_TEST
 
+/* covers: G15 */
 START_TEST(test_features_change_between_two_drivers)
 {
 	static const uint64_t features[] = {
@@ -209,6 +211,7 @@ START_TEST(test_features_change_between_two_drivers)
 }
 END_TEST
 
+/* covers: G15 */
 START_TEST(test_one_pair_may_start_before_the_other)
 {
 	struct net_profile p = { .n_pairs = 2 };
@@ -236,6 +239,7 @@ START_TEST(test_one_pair_may_start_before_the_other)
 }
 END_TEST
 
+/* covers: G11 */
 START_TEST(test_receive_ring_empty_for_long_and_goes_on)
 {
 	struct net_profile p = layout(_i);

@@ -169,6 +169,7 @@ static void tear_down(void)
 	free(held);
 }
 
+/* covers: M20 M27 */
 START_TEST(test_sessions_of_all_kinds_leave_nothing)
 {
 	srand48(5);

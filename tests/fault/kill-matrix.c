@@ -329,6 +329,7 @@ static bool wanted(int argc, char **argv, int at, const char *name)
 	return argc <= at || !strncmp(name, argv[at], strlen(argv[at]));
 }
 
+/* covers: P2 P3 P6 */
 int main(int argc, char **argv)
 {
 	static struct world w;

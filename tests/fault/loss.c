@@ -162,6 +162,7 @@ static bool count_backend(const struct suite_device *device, int *number)
 	return good;
 }
 
+/* covers: P2 */
 int main(int argc, char **argv)
 {
 	struct suite_device echo = { .backend = "echo" };

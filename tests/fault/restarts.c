@@ -200,6 +200,7 @@ static bool try_role(int number, struct world *w, const char *role, uint32_t tim
 	return good;
 }
 
+/* covers: P3 */
 int main(int argc, char **argv)
 {
 	static struct world w;

@@ -383,6 +383,7 @@ def idle(current):
         Line(current, devices[0].socket).socket.close()
 
 
+# covers: P4
 @case('launcher-store-limit', 120)
 def store_limit(current):
     """One line says that the store is full; what it holds it keeps."""

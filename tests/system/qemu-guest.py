@@ -178,6 +178,7 @@ def no_event_index(current, version):
     scene.check_short()
 
 
+# covers: G15
 def guest_reboot(current, version):
     scene = Scene(current, version)
     scene.check_short()

@@ -213,6 +213,7 @@ static bool raw_ended(int fd)
 	return poll(&poller, 1, 30000) == 1 && read(fd, &byte, 1) <= 0;
 }
 
+/* covers: P1 */
 START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
 {
 	/* the number of the question, with the bit that ends the way back; then what is no message */
@@ -244,6 +245,7 @@ START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
 }
 END_TEST
 
+/* covers: P1 */
 START_TEST(test_message_beyond_the_limit_ends_that_connection_alone)
 {
 	struct actor client = actor_client(), server;

@@ -62,6 +62,7 @@ static int push(int i)
 	return r;
 }
 
+/* covers: P4 */
 START_TEST(test_a_full_store_refuses_and_keeps_what_it_has)
 {
 	for (int i = 0; i < FDSTORE_MAX; i++)

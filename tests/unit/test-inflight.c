@@ -273,12 +273,14 @@ static void spoiled_region_costs_its_ring(bool is_packed, int how)
 	rig_deinit(&rig);
 }
 
+/* covers: M21 */
 START_TEST(test_spoiled_split_region_costs_its_ring)
 {
 	spoiled_region_costs_its_ring(false, _i);
 }
 END_TEST
 
+/* covers: M21 */
 START_TEST(test_spoiled_packed_region_costs_its_ring)
 {
 	spoiled_region_costs_its_ring(true, _i);
@@ -286,6 +288,7 @@ START_TEST(test_spoiled_packed_region_costs_its_ring)
 END_TEST
 
 /* What is wrong with the order alone is taken as it is, in a fixed one. */
+/* covers: M21 */
 START_TEST(test_equal_counters_are_an_order)
 {
 	set_up(_i);
@@ -301,6 +304,7 @@ START_TEST(test_equal_counters_are_an_order)
 END_TEST
 
 /* A batch list that runs in a circle ends where the batch does. */
+/* covers: M21 */
 START_TEST(test_circle_of_a_batch_ends)
 {
 	set_up(false);
@@ -340,6 +344,7 @@ static void add_noise(uint8_t *mem, size_t n_bytes)
 
 /* Whoever writes into region, ring and event areas while the device is dead or alive: it takes no more than
  * a ring has, and ends. The sanitizers watch what it touches. */
+/* covers: M21 */
 START_TEST(test_noise_is_survived)
 {
 	unsigned int n_started = 0, n_refused = 0;

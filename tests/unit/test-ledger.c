@@ -112,6 +112,7 @@ START_TEST(test_reader_takes_the_shape_from_the_file)
 END_TEST
 
 /* A worker that a guest took over can write the header; readers must not be led outside the file. */
+/* covers: P1 */
 START_TEST(test_reader_is_not_led_astray)
 {
 	static const struct {

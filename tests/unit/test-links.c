@@ -262,6 +262,7 @@ START_TEST(test_most_descriptors_that_fit_one_packet)
 }
 END_TEST
 
+/* covers: P5 */
 START_TEST(test_token_of_another_device_is_not_redeemed)
 {
 	_cleanup_close_ int fd = new_file();
@@ -276,6 +277,7 @@ START_TEST(test_token_of_another_device_is_not_redeemed)
 }
 END_TEST
 
+/* covers: P5 */
 START_TEST(test_deposit_for_no_device_leaves_nothing)
 {
 	_cleanup_close_ int fd = new_file();
@@ -386,6 +388,7 @@ END_TEST
 
 /* --- What the peer gets wrong --- */
 
+/* covers: P1 */
 START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 {
 	Bh__Deposit deposits = BH__DEPOSIT__INIT;
@@ -423,6 +426,7 @@ START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 }
 END_TEST
 
+/* covers: P1 */
 START_TEST(test_what_is_no_request_is_refused)
 {
 	Bh__KeepReply reply = BH__KEEP_REPLY__INIT;
@@ -434,6 +438,7 @@ START_TEST(test_what_is_no_request_is_refused)
 }
 END_TEST
 
+/* covers: P1 */
 START_TEST(test_garbage_ends_that_connection_alone)
 {
 	_cleanup_free_ char *path = NULL;
@@ -450,6 +455,7 @@ START_TEST(test_garbage_ends_that_connection_alone)
 }
 END_TEST
 
+/* covers: P3 */
 START_TEST(test_client_waits_for_memory_to_come_back)
 {
 	_cleanup_close_ int fd = new_file();

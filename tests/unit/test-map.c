@@ -146,6 +146,7 @@ START_TEST(test_hint_follows_and_never_lies)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_overlap_is_refused)
 {
 	ck_assert_int_eq(add(4 * PAGE, 4 * PAGE, 0), 0);
@@ -160,6 +161,7 @@ START_TEST(test_overlap_is_refused)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_senseless_numbers_are_refused)
 {
 	struct map_region r = region(0, PAGE, 0);
@@ -176,6 +178,7 @@ START_TEST(test_senseless_numbers_are_refused)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_file_that_is_too_short_is_refused)
 {
 	ck_assert_int_eq(add(0, (1 << 20) + 1, 0), -EFBIG);
@@ -184,6 +187,7 @@ START_TEST(test_file_that_is_too_short_is_refused)
 }
 END_TEST
 
+/* covers: G14 */
 START_TEST(test_read_only_file_is_refused)
 {
 	struct map_region r = region(0, PAGE, 0);
@@ -233,6 +237,7 @@ START_TEST(test_removal_matches_all_numbers)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_huge_pages_are_mapped_in_their_own_unit)
 {
 	struct map_region r = region(0x8000, (2 << 20) + 0x1000, 0x3b10);
@@ -270,6 +275,7 @@ static unsigned int n_maps(void)
 	return n;
 }
 
+/* covers: M18 */
 START_TEST(test_nothing_stays_mapped)
 {
 	for (int i = 0; i < 10000; i++) {
@@ -285,6 +291,7 @@ END_TEST
 
 /* --- Files that shrink --- */
 
+/* covers: M17 */
 START_TEST(test_memory_of_a_shrunken_file_becomes_zeros)
 {
 	volatile uint8_t *mem, *other;

@@ -80,6 +80,7 @@ START_TEST(test_command_is_done_however_it_is_cut)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_command_not_negotiated_is_refused)
 {
 	memcpy(command, rows[_i].good, rows[_i].n);
@@ -95,6 +96,7 @@ START_TEST(test_command_too_short_is_refused)
 }
 END_TEST
 
+/* covers: G12 */
 START_TEST(test_command_with_a_wrong_content_is_refused)
 {
 	if (!rows[_i].bad)

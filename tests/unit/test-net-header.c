@@ -64,6 +64,7 @@ static const struct tx_row {
 	{ ~UINT64_C(0), NET_HDR_NEEDS_CSUM, 0x41, 1460, TCP, HEADER_E_GSO },
 };
 
+/* covers: G10 */
 START_TEST(test_what_a_driver_may_send)
 {
 	const struct tx_row *row = &tx_rows[_i];
@@ -80,6 +81,7 @@ START_TEST(test_what_a_driver_may_send)
 }
 END_TEST
 
+/* covers: G10 */
 START_TEST(test_fields_without_meaning_become_zero)
 {
 	struct net_hdr none = { 0 }, h = hdr(0, NET_GSO_NONE, 1460, TCP);
@@ -98,6 +100,7 @@ START_TEST(test_fields_without_meaning_become_zero)
 }
 END_TEST
 
+/* covers: G10 */
 START_TEST(test_length_of_headers_is_a_hint)
 {
 	struct net_hdr h = hdr(NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4, 1460, TCP);

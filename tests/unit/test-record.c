@@ -179,6 +179,7 @@ static void check_successor(enum record_half half, uint64_t generation)
 	record_close(next);
 }
 
+/* covers: P2 */
 START_TEST(test_a_write_that_ends_at_any_step_leaves_the_old_or_the_new)
 {
 	pid_t pid;
@@ -291,6 +292,7 @@ START_TEST(test_a_file_of_another_size_or_kind_is_no_record)
 }
 END_TEST
 
+/* covers: P1 */
 START_TEST(test_bytes_that_are_no_message_are_refused)
 {
 	static const char text[] = "look for this";

@@ -303,6 +303,7 @@ static void run(bool packed, uint32_t size)
 }
 
 /* _i: kind x order */
+/* covers: P2 */
 START_TEST(test_split_ring_survives_death_at_every_step)
 {
 	kind = _i / 3;
@@ -311,6 +312,7 @@ START_TEST(test_split_ring_survives_death_at_every_step)
 }
 END_TEST
 
+/* covers: P2 */
 START_TEST(test_packed_ring_survives_death_at_every_step)
 {
 	kind = _i / 3;
@@ -319,6 +321,7 @@ START_TEST(test_packed_ring_survives_death_at_every_step)
 }
 END_TEST
 
+/* covers: P2 */
 START_TEST(test_packed_ring_of_odd_size_survives_death_at_every_step)
 {
 	kind = _i / 3;

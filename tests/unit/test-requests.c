@@ -174,6 +174,7 @@ START_TEST(test_row_is_consistent)
 }
 END_TEST
 
+/* covers: M1 M3 M7 M9 M19 M22 M24 M28 */
 START_TEST(test_wrong_form_is_refused_and_answered_in_form)
 {
 	const struct request_row *row = requests_find((uint32_t)_i);
@@ -203,6 +204,7 @@ START_TEST(test_wrong_form_is_refused_and_answered_in_form)
 }
 END_TEST
 
+/* covers: M16 */
 START_TEST(test_feature_that_is_not_acked_is_missed)
 {
 	const struct request_row *row = requests_find((uint32_t)_i);
@@ -214,6 +216,7 @@ START_TEST(test_feature_that_is_not_acked_is_missed)
 }
 END_TEST
 
+/* covers: M10 */
 START_TEST(test_index_is_not_cut)
 {
 	static const uint32_t bad[] = { N_QUEUES, 255, 256, 65536, UINT32_MAX };
@@ -242,6 +245,7 @@ END_TEST
 
 /* --- Features --- */
 
+/* covers: M15 M16 */
 START_TEST(test_features_are_those_offered)
 {
 	ck_assert_int_eq(say_u64(SET_FEATURES, BIT(33), 0), OUTCOME_REFUSED);
@@ -252,6 +256,7 @@ START_TEST(test_features_are_those_offered)
 }
 END_TEST
 
+/* covers: M15 */
 START_TEST(test_without_bit_30_all_rings_are_enabled)
 {
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 256), OUTCOME_CHANGED);
@@ -266,6 +271,7 @@ START_TEST(test_without_bit_30_all_rings_are_enabled)
 }
 END_TEST
 
+/* covers: M15 */
 START_TEST(test_ring_layout_does_not_change_under_a_ring)
 {
 	ck_assert_int_eq(say_u64(SET_FEATURES, BIT(30) | BIT(32), 0), OUTCOME_CHANGED);
@@ -277,6 +283,7 @@ END_TEST
 
 /* --- Rings --- */
 
+/* covers: M11 */
 START_TEST(test_ring_size)
 {
 	static const uint32_t bad[] = { 0, 3, 1025, 2048, 32769, 65536, 65536 + 256 };
@@ -289,6 +296,7 @@ START_TEST(test_ring_size)
 }
 END_TEST
 
+/* covers: M11 M14 */
 START_TEST(test_running_ring_keeps_size_base_and_place)
 {
 	start(1);
@@ -310,6 +318,7 @@ START_TEST(test_ring_that_lacks_something_may_still_change)
 }
 END_TEST
 
+/* covers: M14 */
 START_TEST(test_second_kick_only_brings_a_descriptor)
 {
 	uint64_t id, token;
@@ -326,6 +335,7 @@ START_TEST(test_second_kick_only_brings_a_descriptor)
 }
 END_TEST
 
+/* covers: M12 */
 START_TEST(test_addresses)
 {
 	static const uint64_t bad[][3] = { { UVA + 8, UVA, UVA }, { UVA, UVA + 1, UVA },
@@ -341,6 +351,7 @@ START_TEST(test_addresses)
 }
 END_TEST
 
+/* covers: M13 */
 START_TEST(test_base)
 {
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 0xffff), OUTCOME_CHANGED);
@@ -385,6 +396,7 @@ START_TEST(test_stop_takes_the_workers_word)
 }
 END_TEST
 
+/* covers: M8 */
 START_TEST(test_notifier_is_no_file)
 {
 	char path[] = "/tmp/bulkhead-test-XXXXXX";
@@ -400,6 +412,7 @@ END_TEST
 
 /* --- Memory --- */
 
+/* covers: M17 */
 START_TEST(test_table_counts_go_together)
 {
 	struct memory_table table = { .n = 2 };
@@ -446,6 +459,7 @@ START_TEST(test_region_said_twice_is_one)
 }
 END_TEST
 
+/* covers: M18 */
 START_TEST(test_part_of_a_region_is_not_removed)
 {
 	static const struct memory_region wrong[] = { { 0x10000, 0x800, UVA, 0 },
@@ -472,6 +486,7 @@ static int say_config(uint32_t request, struct config_header head, uint32_t n_by
 	return say(request, buf, (uint32_t)sizeof(head) + n_bytes, 0);
 }
 
+/* covers: M23 */
 START_TEST(test_config_is_written_where_it_may_be)
 {
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 6), OUTCOME_WAIT);
@@ -489,6 +504,7 @@ START_TEST(test_config_is_written_where_it_may_be)
 }
 END_TEST
 
+/* covers: M23 */
 START_TEST(test_config_read_outside_has_no_payload)
 {
 	struct config_header heads[] = { { 0, 12, 0 }, { 0, 13, 0 }, { 12, 1, 0 }, { UINT32_MAX, 2, 0 },

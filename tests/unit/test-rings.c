@@ -349,6 +349,7 @@ START_TEST(test_payload_is_read_and_written_over_any_spans)
 }
 END_TEST
 
+/* covers: G4 */
 START_TEST(test_zero_length_descriptor_with_a_bad_address_is_skipped)
 {
 	struct seg segs[4] = { { UINT64_MAX, 0, false }, { BUF(1), 5, false }, { 1ULL << 60, 0, true },
@@ -375,6 +376,7 @@ END_TEST
 
 /* --- Bad chains cost a request --- */
 
+/* covers: G4 */
 START_TEST(test_bad_address_costs_the_request)
 {
 	static const struct seg bad[] = { { RIG_BYTES, 1, false }, { RIG_BYTES - 1, 2, true },
@@ -401,6 +403,7 @@ START_TEST(test_bad_descriptor_late_in_a_chain_costs_the_request)
 }
 END_TEST
 
+/* covers: G5 */
 START_TEST(test_readable_after_writable_costs_the_request)
 {
 	struct seg segs[3] = { { BUF(1), 5, false }, { BUF(2), 5, true }, { BUF(3), 5, false } };
@@ -412,6 +415,7 @@ START_TEST(test_readable_after_writable_costs_the_request)
 }
 END_TEST
 
+/* covers: G4 */
 START_TEST(test_more_than_4_gib_costs_the_request)
 {
 	static struct seg segs[65];
@@ -436,6 +440,7 @@ START_TEST(test_more_than_4_gib_costs_the_request)
 }
 END_TEST
 
+/* covers: G2 */
 START_TEST(test_chain_may_have_1024_spans_and_no_more)
 {
 	static struct seg segs[1025];
@@ -482,6 +487,7 @@ END_TEST
 
 /* --- Indirect tables --- */
 
+/* covers: G3 */
 START_TEST(test_indirect_table_over_two_regions)
 {
 	struct seg segs[5];
@@ -537,6 +543,7 @@ static struct raw_desc *entry(unsigned int i)
 	return (struct raw_desc *)(void *)(rig.m.mem + RIG_TABLE) + i;
 }
 
+/* covers: G3 */
 START_TEST(test_indirect_length_must_be_a_multiple_of_16)
 {
 	static const uint32_t lens[] = { 0, 1, 15, 17, 33, UINT32_MAX };
@@ -548,6 +555,7 @@ START_TEST(test_indirect_length_must_be_a_multiple_of_16)
 }
 END_TEST
 
+/* covers: G3 */
 START_TEST(test_indirect_table_must_be_in_memory)
 {
 	static const uint64_t addrs[] = { RIG_BYTES - 8, RIG_BYTES, UINT64_MAX - 31, 1ULL << 63 };
@@ -559,6 +567,7 @@ START_TEST(test_indirect_table_must_be_in_memory)
 }
 END_TEST
 
+/* covers: G3 */
 START_TEST(test_indirect_in_indirect_costs_the_request)
 {
 	struct raw_desc *e;
@@ -572,6 +581,7 @@ START_TEST(test_indirect_in_indirect_costs_the_request)
 }
 END_TEST
 
+/* covers: G3 */
 START_TEST(test_indirect_with_next_costs_the_request)
 {
 	struct seg segs[2] = { { BUF(0), 48, false }, { BUF(1), 5, false } };
@@ -662,6 +672,7 @@ START_TEST(test_indirect_readable_after_writable_costs_the_request)
 }
 END_TEST
 
+/* covers: G3 */
 START_TEST(test_indirect_table_of_more_than_1024_entries_costs_the_request)
 {
 	begin(_i, 4);
@@ -683,6 +694,7 @@ static int start_with(struct virtq_setup setup)
 	return r;
 }
 
+/* covers: M12 */
 START_TEST(test_ring_addresses_must_be_aligned_and_in_memory)
 {
 	struct virtq_setup good, s;
@@ -706,6 +718,7 @@ START_TEST(test_ring_addresses_must_be_aligned_and_in_memory)
 }
 END_TEST
 
+/* covers: M11 */
 START_TEST(test_ring_sizes_that_are_refused)
 {
 	static const uint32_t bad[] = { 0, 32769, 65536, UINT32_MAX };
@@ -810,6 +823,7 @@ START_TEST(test_device_asks_for_kicks_as_it_wants)
 }
 END_TEST
 
+/* covers: G9 */
 START_TEST(test_nonsense_in_the_event_fields_does_no_harm)
 {
 	begin(_i, 8);
@@ -830,6 +844,7 @@ END_TEST
 
 /* --- Contents that change, regions that lie --- */
 
+/* covers: G7 */
 START_TEST(test_what_was_parsed_does_not_change)
 {
 	struct seg seg = { BUF(0), 64, false };
@@ -855,6 +870,7 @@ START_TEST(test_what_was_parsed_does_not_change)
 END_TEST
 
 /* While a ring runs, nothing that the VMM writes into the in-flight region has any effect. */
+/* covers: M21 */
 START_TEST(test_running_ring_does_not_read_the_region)
 {
 	uint32_t posted = 0, reaped = 0, seed = 7;
@@ -882,6 +898,7 @@ START_TEST(test_running_ring_does_not_read_the_region)
 END_TEST
 
 /* Whatever the region holds, a start ends: with a ring that serves or breaks, or refused. */
+/* covers: M21 */
 START_TEST(test_region_of_noise_is_survived)
 {
 	uint32_t seed = (uint32_t)_i + 99;

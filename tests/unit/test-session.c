@@ -284,6 +284,7 @@ START_TEST(test_refused_by_memory_fails_alone)
 }
 END_TEST
 
+/* covers: P3 */
 START_TEST(test_memory_that_died_is_asked_again)
 {
 	unsigned int n;
@@ -383,6 +384,7 @@ START_TEST(test_what_is_no_message_ends_the_connection)
 }
 END_TEST
 
+/* covers: M27 */
 START_TEST(test_vmm_that_goes_while_memory_works)
 {
 	say_u64(SET_STATUS, true, 7);
@@ -395,6 +397,7 @@ START_TEST(test_vmm_that_goes_while_memory_works)
 }
 END_TEST
 
+/* covers: M27 */
 START_TEST(test_second_vmm_is_sent_away)
 {
 	_cleanup_close_ int second = connect_vmm();
@@ -436,6 +439,55 @@ START_TEST(test_config_change_is_told_while_a_ring_is_started)
 }
 END_TEST
 
+/* The VMM's end of a channel, and what it hands over. */
+static void make_channel(int kind, int *ret_theirs, int *ret_ours)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int pair[2], small = 1;
+
+	if (kind < 2) { /* never read, or read by nobody any more */
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		ck_assert_int_eq(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+		*ret_ours = pair[1];
+		*ret_theirs = kind == 0 ? pair[0] : fd_close(pair[0]);
+		return;
+	}
+	*ret_theirs = -1;
+	*ret_ours = kind == 2 ? dup(vmm) : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (kind == 3) {
+		ck_assert_int_eq(bind(*ret_ours, (struct sockaddr *)&addr, sizeof(addr.sun_family)), 0);
+		ck_assert_int_eq(listen(*ret_ours, 1), 0);
+	}
+}
+
+#define N_CHANNELS 5 /* the last one is connected to nobody */
+
+/* covers: M25 */
+START_TEST(test_channel_that_leads_nowhere_holds_up_nobody)
+{
+	_cleanup_close_ int theirs = -1;
+	int given;
+
+	make_channel(_i, &theirs, &given);
+	say(SET_BACKEND_REQ_FD, false, NULL, 0, given);
+	turn();
+	close(given);
+	say_kick(false);
+	accept_commits();
+	for (uint64_t seq = 1; seq < 2000; seq++) {
+		Bh__Observed *observed = observe(0);
+
+		observed->config_seq = seq;
+		session_observed(&s, observed);
+	}
+	turn();
+	say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	ck_assert_uint_eq(hear(GET_STATUS), 0);
+	ck_assert(silent());
+}
+END_TEST
+
 START_TEST(test_memory_that_forgot_ends_the_session)
 {
 	char byte;
@@ -468,6 +520,7 @@ static void die_and_return(Bh__Desired *record)
 	turn();
 }
 
+/* covers: P6 */
 START_TEST(test_message_in_work_is_handled_again)
 {
 	Bh__Desired *record;
@@ -486,6 +539,7 @@ START_TEST(test_message_in_work_is_handled_again)
 }
 END_TEST
 
+/* covers: P6 */
 START_TEST(test_reply_that_was_laid_ready_goes_out_once)
 {
 	uint64_t value = 3;
@@ -597,6 +651,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_vmm_that_goes_while_memory_works);
 	tcase_add_test(tc, test_second_vmm_is_sent_away);
 	tcase_add_test(tc, test_config_change_is_told_while_a_ring_is_started);
+	tcase_add_loop_test(tc, test_channel_that_leads_nowhere_holds_up_nobody, 0, N_CHANNELS);
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
 	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);

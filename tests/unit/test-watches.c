@@ -173,6 +173,7 @@ static void report(uint64_t generation)
 }
 
 /* One that was given up may arrive after the one that was sent in its place. */
+/* covers: P3 */
 START_TEST(test_late_report_takes_nothing_back)
 {
 	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;

@@ -118,6 +118,7 @@ START_TEST(test_message_is_whole_and_stays_in_the_socket)
 }
 END_TEST
 
+/* covers: M5 */
 START_TEST(test_byte_by_byte_with_descriptors_on_the_first)
 {
 	uint8_t buf[64];
@@ -133,6 +134,7 @@ START_TEST(test_byte_by_byte_with_descriptors_on_the_first)
 }
 END_TEST
 
+/* covers: M6 */
 START_TEST(test_descriptors_of_a_later_message_are_doubtful)
 {
 	put_message(GET_FEATURES, 0, 0);
@@ -153,6 +155,7 @@ START_TEST(test_descriptors_of_a_later_message_are_doubtful)
 }
 END_TEST
 
+/* covers: M7 */
 START_TEST(test_too_many_descriptors_are_closed)
 {
 	static const size_t counts[] = { 9, 100, 253 };
@@ -167,6 +170,7 @@ START_TEST(test_too_many_descriptors_are_closed)
 }
 END_TEST
 
+/* covers: M1 M3 */
 START_TEST(test_what_is_no_message_is_told)
 {
 	struct header headers[] = { { 1, 0, 0 }, { 1, 2, 0 }, { 1, 3, 0 }, { 1, 1, SKIP_MAX + 1 },
@@ -222,6 +226,7 @@ static void expect_reply_once(void)
 	ck_assert_int_eq(replay_resume(&replay, ours), REPLAY_IDLE);
 }
 
+/* covers: P6 */
 START_TEST(test_death_at_each_step)
 {
 	uint64_t value = 77;
@@ -247,6 +252,7 @@ START_TEST(test_death_at_each_step)
 }
 END_TEST
 
+/* covers: P6 */
 START_TEST(test_message_half_taken_out_is_taken_out)
 {
 	uint8_t buf[64], byte;

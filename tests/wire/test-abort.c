@@ -159,6 +159,7 @@ static unsigned int n_mappings(void)
 	return count;
 }
 
+/* covers: M4 M27 */
 START_TEST(test_vmm_that_goes_away_leaves_nothing)
 {
 	unsigned int before = n_mappings(), after;

@@ -99,6 +99,7 @@ START_TEST(test_config_is_as_long_as_it_reads)
 }
 END_TEST
 
+/* covers: M26 */
 START_TEST(test_start_pause_resume_reset)
 {
 	uint8_t frame[100], back[NET_FRAME_MAX];

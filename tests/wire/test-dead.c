@@ -179,6 +179,7 @@ START_TEST(test_vmm_that_comes_without_memory_waits_for_it)
 END_TEST
 
 /* Frames need nobody but the worker; a message waits. */
+/* covers: P3 */
 START_TEST(test_vmm_that_runs_without_memory_goes_on)
 {
 	struct net_profile p = layout(_i);

@@ -170,6 +170,7 @@ START_TEST(test_region_of_somebody_else)
 }
 END_TEST
 
+/* covers: M20 */
 START_TEST(test_asked_for_many_times)
 {
 	open_stopped(0);
@@ -230,6 +231,7 @@ static const struct vu_inflight bad_shapes[] = {
 
 #define N_BAD_SHAPES ((int)(sizeof(bad_shapes) / sizeof(bad_shapes[0])))
 
+/* covers: M20 */
 START_TEST(test_impossible_shape_is_refused)
 {
 	struct vu_inflight area = bad_shapes[_i];
@@ -262,6 +264,7 @@ static const struct vu_inflight bad_places[] = {
 
 #define N_BAD_PLACES ((int)(sizeof(bad_places) / sizeof(bad_places[0])))
 
+/* covers: M20 */
 START_TEST(test_impossible_place_is_refused)
 {
 	int fd = make_file(1 << 17, MFD_ALLOW_SEALING, 0);
@@ -309,6 +312,7 @@ static int kind(int i)
 
 #define N_KINDS 12
 
+/* covers: M8 M20 */
 START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 {
 	struct vu_inflight area = { 2 * SPLIT_BYTES, 0, 2, RING, 0 };
@@ -325,6 +329,7 @@ START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 }
 END_TEST
 
+/* covers: M9 */
 START_TEST(test_another_number_of_descriptors_is_refused)
 {
 	struct vu_inflight area = { 2 * SPLIT_BYTES, 0, 2, RING, 0 };
@@ -345,6 +350,7 @@ END_TEST
 /* --- Nonsense in it --- */
 
 /* _i: 1 = packed; the transmit ring's region is spoiled, the receive ring's is new */
+/* covers: M21 */
 START_TEST(test_nonsense_in_a_region_stops_its_ring_alone)
 {
 	struct vu_inflight area = ours;
@@ -377,6 +383,7 @@ START_TEST(test_nonsense_in_a_region_stops_its_ring_alone)
 END_TEST
 
 /* Written over all the time that the rings run: the rings do not read it. */
+/* covers: M21 */
 START_TEST(test_nonsense_while_rings_run_changes_nothing)
 {
 	struct vu_inflight area = ours;

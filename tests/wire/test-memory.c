@@ -70,6 +70,7 @@ static const struct {
 
 #define N_BAD_TABLES ((int)(sizeof(bad_tables) / sizeof(bad_tables[0])))
 
+/* covers: M17 */
 START_TEST(test_bad_table_is_refused_and_the_old_one_stays)
 {
 	struct vu_region regions[2];
@@ -86,6 +87,7 @@ START_TEST(test_bad_table_is_refused_and_the_old_one_stays)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_bad_region_is_refused)
 {
 	int fd;
@@ -101,6 +103,7 @@ START_TEST(test_bad_region_is_refused)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_table_with_another_number_of_descriptors_is_refused)
 {
 	struct {
@@ -125,6 +128,7 @@ START_TEST(test_table_with_another_number_of_descriptors_is_refused)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_table_of_0_or_9_regions_does_no_harm)
 {
 	uint8_t body[8 + 9 * sizeof(struct vu_region)] = { 9 };
@@ -148,6 +152,7 @@ START_TEST(test_table_of_0_or_9_regions_does_no_harm)
 }
 END_TEST
 
+/* covers: M8 G14 */
 START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 {
 	struct vu_region region = { 4096 * MIB, MIB, UINT64_C(0x10000000000), 0 };
@@ -172,6 +177,7 @@ START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 }
 END_TEST
 
+/* covers: M9 */
 START_TEST(test_region_without_descriptor_is_refused)
 {
 	struct vu_region region = { 4096 * MIB, MIB, UINT64_C(0x10000000000), 0 };
@@ -184,6 +190,7 @@ START_TEST(test_region_without_descriptor_is_refused)
 }
 END_TEST
 
+/* covers: M18 */
 START_TEST(test_slots_are_509_and_the_510th_region_is_refused)
 {
 	uint64_t slots;
@@ -211,6 +218,7 @@ START_TEST(test_slots_are_509_and_the_510th_region_is_refused)
 }
 END_TEST
 
+/* covers: M18 */
 START_TEST(test_region_added_and_removed_many_times)
 {
 	struct vu_region region = { 4096 * MIB, MIB, UINT64_C(0x10000000000), 0 };
@@ -241,6 +249,7 @@ static void pump_from_second_region(uint32_t n_frames)
 	rig_ok(net_pump(&n, 0, n_frames, 500), n.why);
 }
 
+/* covers: M18 */
 START_TEST(test_removal_matches_all_but_the_offset)
 {
 	struct vu_region region = { 4096 * MIB, 4 * MIB, UINT64_C(0x10000000000), MIB };
@@ -278,6 +287,7 @@ START_TEST(test_buffers_in_a_region_added_while_rings_run)
 }
 END_TEST
 
+/* covers: M18 G14 */
 START_TEST(test_buffer_in_a_region_removed_fails_alone)
 {
 	struct vu_region region = { 4096 * MIB, 4 * MIB, UINT64_C(0x10000000000), 0 };
@@ -303,6 +313,7 @@ START_TEST(test_buffer_in_a_region_removed_fails_alone)
 }
 END_TEST
 
+/* covers: M18 */
 START_TEST(test_table_set_again_while_rings_run)
 {
 	struct vu_region region = { 4096 * MIB, 4 * MIB, UINT64_C(0x10000000000), 0 };
@@ -317,6 +328,7 @@ START_TEST(test_table_set_again_while_rings_run)
 }
 END_TEST
 
+/* covers: M17 */
 START_TEST(test_file_cut_short_after_mapping_kills_nothing)
 {
 	open_plain(0);
@@ -337,6 +349,7 @@ END_TEST
 
 /* A file that nobody can seal, cut short while a ring's thread reads frames from it: the device says that the
  * ring has failed, and its process lives on. */
+/* covers: M17 G14 */
 START_TEST(test_file_that_cannot_be_sealed_is_cut_short_under_a_ring)
 {
 	struct vu_region region = { 4096 * MIB, 4 * MIB, UINT64_C(0x10000000000), 0 };

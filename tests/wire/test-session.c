@@ -27,6 +27,7 @@ START_TEST(test_offer_has_what_every_front_end_needs)
 }
 END_TEST
 
+/* covers: M15 */
 START_TEST(test_features_not_offered_are_refused)
 {
 	uint64_t odd;
@@ -40,6 +41,7 @@ START_TEST(test_features_not_offered_are_refused)
 }
 END_TEST
 
+/* covers: M16 */
 START_TEST(test_protocol_features_not_offered_are_refused)
 {
 	rig_hello(&c, 0);
@@ -51,6 +53,7 @@ START_TEST(test_protocol_features_not_offered_are_refused)
 }
 END_TEST
 
+/* covers: M26 */
 START_TEST(test_no_acknowledgement_before_reply_ack)
 {
 	struct vu_header head = { VU_SET_OWNER, VU_VERSION | VU_NEED_REPLY, 0 };
@@ -77,6 +80,7 @@ START_TEST(test_protocol_features_before_features_and_alone)
 }
 END_TEST
 
+/* covers: M26 */
 START_TEST(test_need_reply_on_a_get_changes_nothing)
 {
 	static const uint32_t gets[] = { VU_GET_FEATURES, VU_GET_PROTOCOL_FEATURES,
@@ -140,6 +144,7 @@ START_TEST(test_status_is_what_was_set)
 }
 END_TEST
 
+/* covers: M25 */
 START_TEST(test_backend_channel_taken_twice)
 {
 	rig_hello(&c, VU_BIT(VU_PF_BACKEND_REQ) | VU_BIT(VU_PF_BACKEND_SEND_FD));
@@ -155,6 +160,7 @@ START_TEST(test_backend_channel_taken_twice)
 }
 END_TEST
 
+/* covers: M9 */
 START_TEST(test_backend_channel_without_descriptor_is_refused)
 {
 	rig_hello(&c, VU_BIT(VU_PF_BACKEND_REQ));
@@ -167,6 +173,7 @@ START_TEST(test_backend_channel_without_descriptor_is_refused)
 }
 END_TEST
 
+/* covers: M23 */
 START_TEST(test_config_reads_inside_and_refuses_outside)
 {
 	struct vu_config_head whole = { 0, 12, 0 };
@@ -196,6 +203,7 @@ START_TEST(test_config_reads_inside_and_refuses_outside)
 }
 END_TEST
 
+/* covers: M23 */
 START_TEST(test_config_write_of_what_is_read_only_is_refused)
 {
 	struct vu_config_head mtu = { 10, 2, 0 };
@@ -228,6 +236,7 @@ START_TEST(test_mtu_in_range_is_taken_and_others_are_refused)
 }
 END_TEST
 
+/* covers: M27 */
 START_TEST(test_session_after_session)
 {
 	struct net_profile p = { .features = VU_BIT(VU_NET_F_MRG_RXBUF) };

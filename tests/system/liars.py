@@ -1,0 +1,320 @@
+#!/usr/bin/env python3
+"""A process of ours that was taken over: what it says is judged, and costs its own device at most."""
+
+import errno
+import os
+import struct
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
+
+from bulkhead_test import vmm
+from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.process import kill_and_wait
+from bulkhead_test.protobuf import field, fields
+from bulkhead_test.puppet import (ATTACH, COMMIT_DESIRED, DEPOSIT, GET_STATUS, GREET, KEEP, REDEEM, RELEASE_DEVICE,
+                                  REPORT_OBSERVED, UNKEEP, WATCH_DESIRED, WATCH_OBSERVED, Ended, Puppet, Refused, install)
+from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.vmm import Vmm
+
+NAMES = ('net0', 'witness')
+U32, U64 = (1 << 32) - 1, (1 << 64) - 1
+SOME_TEXT = 'a\n\x1b[2J\x07\0b' * 2000
+
+
+class Scene:
+    """One guest of two devices, each with a VMM; the program of one role may be a puppet."""
+
+    def __init__(self, current, role):
+        self.programs = install(current, role)
+        devices = [Device(name, self.socket(name), backend='echo') for name in NAMES]
+        self.product = Bulkhead(current, devices, programs=self.programs)
+        self.vmms = {device.name: Vmm(current, device.socket) for device in devices}
+        for one in self.vmms.values():
+            one.start()
+        self.puppet = None
+
+    def pids(self):
+        """{name: pid} of all processes, as memory knows them."""
+        return {entry['name']: entry['pid'] for entry in self.product.status()['guests'][0]['processes']}
+
+    def play(self, current, name, instance):
+        """The process of that name is a puppet from now on; the others must stay who they are."""
+        pid = wait_until(lambda: self.pids().get(name), f'{name} is there')
+        self.puppet = Puppet(current, self.programs, instance)
+        with self.puppet:
+            kill_and_wait(pid)
+            self.puppet.wait()
+            self.others = {other: pid for other, pid in self.pids().items() if other != name}
+            yield self.puppet
+
+    def socket(self, name):
+        return str(self.programs.parent / f'{name}.sock')
+
+    def check_net0(self):
+        """Its next worker is an honest one, and the VMM of before is served by it."""
+        one = self.vmms['net0']
+        wait_until(lambda: self.pids().get('net0'), 'an honest worker is there')
+        wait_until(lambda: one.get_features() == one.features, 'the device offers what it offered')
+        wait_until(lambda: one.acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)),
+                   'what the VMM is promised comes true')
+        assert one.stop() == [0, 0]
+
+    def settle(self, name, generation, what):
+        """The worker has looked at this generation, and is still who it was."""
+        def applied():
+            self.check(what)
+            device = next(entry for entry in self.product.status()['guests'][0]['devices'] if entry['name'] == name)
+            return device['applied'] >= generation
+        wait_until(applied, f'{what}: the worker has looked at it')
+
+    def check(self, what):
+        now = self.pids()
+        assert all(now.get(name) == pid for name, pid in self.others.items()), f'{what}: {self.others} were there, now {now}'
+
+
+def answer_to(puppet, *question):
+    """What came of a question: 'answered', the error, or 'ended'."""
+    try:
+        puppet.ask_bus(*question)
+        return 'answered'
+    except Refused as refused:
+        return refused.error
+    except Ended:
+        return 'ended'
+
+
+def link_answer_to(puppet, *question):
+    try:
+        _, got = puppet.ask_link(*question)
+        for fd in got:
+            os.close(fd)
+        return 'answered'
+    except Refused as refused:
+        return refused.error
+    except Ended:
+        return 'ended'
+
+
+# --- The worker ---
+
+def observed(applied, *fields_):
+    """A report as an honest worker makes it, with these fields instead of its own."""
+    honest = {2: applied, 4: vmm.VERSION_1, 5: U32, 6: 3, 7: 2, 8: 32768, 9: 509, 10: bytes(24), 14: bytes(24)}
+    wrong = dict(fields_) if len({number for number, _ in fields_}) == len(fields_) else None
+    if wrong is not None:
+        honest.update(wrong)
+        fields_ = ()
+    return b''.join(field(number, value) for number, value in [*honest.items(), *fields_])
+
+
+def ring(**values):
+    numbers = {'index': 1, 'running': 2, 'position': 3, 'error': 4, 'error_start_id': 5, 'start_id': 6}
+    return 12, b''.join(field(numbers[name], value) for name, value in values.items())
+
+
+REPORTS = (
+    ('no queues', [(6, 0), (7, 0), (8, 0), (9, 0)]),
+    ('queues without end', [(6, U32), (7, U32), (8, U32), (9, U64)]),
+    ('all features', [(4, U64), (5, U64)]),
+    ('no configuration space', [(10, b''), (14, b'')]),
+    ('a configuration space of 40,000 bytes', [(10, bytes(40000)), (14, b'\1' * 40000)]),
+    ('a mask longer than the configuration space', [(14, b'\1' * 500)]),
+    ('one ring a thousand times', [ring(index=0, running=1, position=i) for i in range(1000)]),
+    ('rings that do not exist', [ring(index=U32, running=1, position=U32), ring(index=256), ring(index=3)]),
+    ('a position that no ring has', [ring(index=0, position=U32, start_id=U64)]),
+    ('texts that are none', [(3, SOME_TEXT), (13, SOME_TEXT), ring(index=0, error=SOME_TEXT)]),
+    ('bytes that are no text', [(3, b'\xff\xfe' * 500), (13, b'\xc0\x80' * 500)]),
+    ('configuration that changes each time', [(11, U64)]),
+)
+
+
+def provoke(one):
+    """A VMM that makes use of what the worker says of itself; it is answered all the same."""
+    for size in (12, 24, 256):
+        one.ask(vmm.GET_CONFIG, struct.pack('III', 0, size, 0) + bytes(size))
+    for index in (0, 2, 255, 256, 100000, U32):
+        one.say(vmm.SET_VRING_NUM, struct.pack('II', index, 128))
+        one.say(vmm.SET_VRING_ENABLE, struct.pack('II', index, 1))
+    one.say(vmm.SET_VRING_CALL, struct.pack('Q', 255), [one.event()])
+    one.say(vmm.SET_VRING_KICK, struct.pack('Q', 254), [one.event()])
+    one.ask(vmm.GET_VRING_BASE, struct.pack('II', U32, 0))
+    one.get_features()
+
+
+def applied_by(puppet):
+    return dict(puppet.ask_bus(WATCH_DESIRED, field(1, 'net0')))[1]
+
+
+# covers: P1
+@case('liars-worker-reports', 120)
+def worker_reports(current):
+    """Whatever it says of itself; the device is what it was when its next worker is an honest one."""
+    scene = Scene(current, 'net')
+    for puppet in scene.play(current, 'net0', 'vm:net0'):
+        for what, changed in REPORTS:
+            report = field(1, 'net0') + field(2, observed(applied_by(puppet), *changed))
+            answer_to(puppet, REPORT_OBSERVED, report)
+            provoke(scene.vmms['net0'])
+            scene.check(what)
+            assert scene.vmms['witness'].acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)), what
+    scene.check_net0()
+
+
+GARBAGE = (b'\xff' * 4, b'\0', b'\x0a\xff\xff\xff\x0f', field(99, b'x'), field(5, b''), field(GET_STATUS, b''), b'\x10' * 3000,
+           field(3, field(1, U64) + field(2, SOME_TEXT)))
+
+
+def talk_garbage(scene, puppet, good):
+    """Bytes that are no request, on both lines; a good question is answered after each."""
+    for data in GARBAGE:
+        for say in (puppet.link, puppet.bus):
+            try:
+                say(data)
+            except Ended:
+                pass
+        scene.check(f'{data[:8]!r}...')
+        good()
+    # below the protocol of the bus: a length that nobody has, a hello in the middle, half a message
+    for data in (b'\1' + b'\xff' * 8, b'\0SP\0\0\x30\0\0', b'\2' * 100, struct.pack('>BQ', 1, 100) + b'x'):
+        puppet.raw(data)
+        puppet.hang_up()
+        puppet.ask_link(GREET)
+        scene.check(f'{data[:9]!r} below the bus')
+        good()
+
+
+# covers: P1 P5
+@case('liars-worker-asks', 120)
+def worker_asks(current):
+    """What it may not ask, and what is no request at all."""
+    scene = Scene(current, 'net')
+    for puppet in scene.play(current, 'net0', 'vm:net0'):
+        for request, body in ((COMMIT_DESIRED, field(1, 'net0') + field(2, field(1, U64))), (GET_STATUS, b''),
+                              (RELEASE_DEVICE, field(1, 'net0')), (WATCH_OBSERVED, b'')):
+            assert answer_to(puppet, request, body) == errno.EPERM, f'request {request}'
+        for device in ('witness', '', 'net00', SOME_TEXT):
+            report = field(1, device) + field(2, observed(U64))
+            assert answer_to(puppet, REPORT_OBSERVED, report) == errno.ENOENT, f'a report for {device[:9]!r}'
+            assert answer_to(puppet, WATCH_DESIRED, field(1, device)) == errno.ENOENT, f'a watch for {device[:9]!r}'
+        assert link_answer_to(puppet, DEPOSIT, field(1, 'net0') + field(2, 1), 1) == errno.EPERM
+        for token in (0, 1, 2, 1 << 32, U64):
+            for device in NAMES:
+                assert link_answer_to(puppet, REDEEM, field(1, device) + field(2, token)) == errno.ENOENT, f'token {token}'
+        for n_bytes in (0, 1 << 31, 1 << 63, U64):
+            assert link_answer_to(puppet, ATTACH, field(1, 'net0') + field(2, n_bytes)) == errno.EINVAL, f'{n_bytes} bytes'
+        for name in ('', '../net0', 'a:b', SOME_TEXT):
+            assert link_answer_to(puppet, KEEP, field(1, 'net0') + field(2, name), 1) == errno.EINVAL, f'{name[:9]!r}'
+        kept = [link_answer_to(puppet, KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1) for i in range(300)]
+        assert set(kept) == {'answered', errno.ENOSPC}, f'{set(kept)} of 300 descriptors to keep'
+        for i in range(300):
+            puppet.ask_link(UNKEEP, field(1, 'net0') + field(2, f'k.{i}'))
+        talk_garbage(scene, puppet, lambda: applied_by(puppet))
+        assert scene.vmms['witness'].ask(vmm.GET_FEATURES)
+    scene.check_net0()
+
+
+# covers: P1
+@case('liars-worker-that-says-nothing', 60)
+def worker_is_silent(current):
+    """What its VMM was promised is refused in the end; nobody else waits for it."""
+    scene = Scene(current, 'net')
+    features = struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)
+    for _ in scene.play(current, 'net0', 'vm:net0'):
+        answers, n_asked = [], 0
+        waiting = threading.Thread(target=lambda: answers.append(scene.vmms['net0'].acked(vmm.SET_FEATURES, features)))
+        waiting.start()
+        while waiting.is_alive():
+            assert scene.vmms['witness'].acked(vmm.SET_FEATURES, features)
+            n_asked += 1
+        waiting.join()
+        assert answers == [False] and n_asked > 1, f'{answers} after {n_asked} questions of the other VMM'
+        scene.check('silence')
+    scene.check_net0()
+
+
+# --- The frontend ---
+
+def region(**values):
+    numbers = {'token': 1, 'gpa': 2, 'size': 3, 'uva': 4, 'offset': 5}
+    return 10, b''.join(field(numbers[name], value) for name, value in values.items())
+
+
+def queue(**values):
+    numbers = {'index': 1, 'size': 2, 'has_addresses': 3, 'desc': 4, 'avail': 5, 'used': 6, 'position': 9, 'started': 10,
+               'enabled': 11, 'start_id': 12, 'kick': 13, 'call': 14, 'err': 15, 'poll': 16}
+    return 11, b''.join(field(numbers[name], value) for name, value in values.items())
+
+
+REFUSED_RECORDS = (
+    ('memory that was not deposited', [region(token=77, gpa=0, size=1 << 20, uva=1 << 40)]),
+    ('memory of no size', [region(token=77)]),
+    ('memory that wraps', [region(token=77, gpa=U64 - 4095, size=1 << 20, uva=1 << 40)]),
+    ('more memory than there are slots', [region(token=77, gpa=i << 20, size=4096, uva=i << 20) for i in range(600)]),
+    ('a kick that was not deposited', [queue(index=0, kick=77)]),
+    ('a call that was not deposited', [queue(index=0, call=U64)]),
+    ('more rings than there are', [queue(index=i) for i in range(1000)]),
+    ('an in-flight region that was not deposited', [(17, field(1, 77) + field(2, 1 << 20) + field(4, 2) + field(5, 256))]),
+)
+
+NONSENSE_RECORDS = (
+    ('all features', [(5, U64), (6, 1), (7, U64), (8, U32), (12, U32)]),
+    ('rings without memory', [queue(index=i, size=U32, has_addresses=1, desc=U64, avail=U64, used=U64, started=1, enabled=1,
+                                    poll=1, start_id=U64, position=U32) for i in range(4)]),
+    ('one ring many times', [queue(index=0, size=256, has_addresses=1, desc=1 << 40, started=1, poll=1, start_id=i)
+                             for i in range(256)]),
+    ('rings that do not exist', [queue(index=U32, size=2, started=1, poll=1), queue(index=255, started=1, poll=1)]),
+    ('writes outside configuration space', [(15, field(1, i + 1) + field(2, U32 - 3) + field(3, bytes(4000)) + field(4, i & 1))
+                                            for i in range(8)]),
+    ('an announcement without an address', [(13, 1), (14, b'x')]),
+    ('an announcement with much of one', [(13, 2), (14, b'x' * 5000)]),
+    ('a channel, a session and a reset of any number', [(2, U64), (9, U64), (16, U64)]),
+    ('a reason that is none', [(18, '')]),
+    ('nothing at all', []),
+)
+
+
+def commit(puppet, device, *values):
+    """(generation in force, why it was refused)"""
+    desired = b''.join(field(number, value) for number, value in values)
+    found = dict(puppet.ask_bus(COMMIT_DESIRED, field(1, device) + field(2, desired)))
+    return found.get(1, 0), found.get(2, b'').decode(errors='replace')
+
+
+# covers: P1 P5
+@case('liars-frontend', 120)
+def frontend(current):
+    """Its records are judged like a VMM's messages; workers outlive those that are nonsense and right in form."""
+    scene = Scene(current, 'frontend')
+    for puppet in scene.play(current, 'frontend', 'vm'):
+        for request, body in ((REPORT_OBSERVED, field(1, 'net0') + field(2, observed(1))), (WATCH_DESIRED, field(1, 'net0')),
+                              (GET_STATUS, b''), (RELEASE_DEVICE, field(1, 'net0'))):
+            assert answer_to(puppet, request, body) == errno.EPERM, f'request {request}'
+        for request in (ATTACH, KEEP, UNKEEP):
+            assert link_answer_to(puppet, request, field(1, 'net0'), int(request == KEEP)) == errno.EPERM, f'request {request}'
+        assert link_answer_to(puppet, DEPOSIT, field(1, 'net7') + field(2, 1), 1) == errno.ENOENT
+        assert link_answer_to(puppet, DEPOSIT, field(1, 'net0') + field(2, 2), 1) == errno.EBADMSG
+        assert answer_to(puppet, COMMIT_DESIRED, field(1, 'net7') + field(2, field(1, 1))) == errno.ENOENT
+        assert answer_to(puppet, COMMIT_DESIRED, field(1, 'net0')) == errno.ENOENT
+        generation, _ = commit(puppet, 'net0', (1, 0))
+        for what, values in REFUSED_RECORDS:
+            in_force, why = commit(puppet, 'net0', (1, generation + 1), *values)
+            assert why and in_force == generation, f'{what} was accepted'
+            scene.check(what)
+        for what, values in NONSENSE_RECORDS:
+            generation += 1
+            commit(puppet, 'net0', (1, generation), (3, 1), *values)
+            scene.settle('net0', generation, what)
+        talk_garbage(scene, puppet, lambda: commit(puppet, 'net0', (1, 0)))
+    wait_until(lambda: scene.pids().get('frontend'), 'an honest frontend is there')
+    assert scene.vmms['witness'].stop() == [0, 0]
+    scene.vmms['net0'].line.close()
+    scene.vmms['net0'] = Vmm(current, scene.socket('net0'))
+    scene.vmms['net0'].start()
+    assert scene.vmms['net0'].stop() == [0, 0]
+
+
+if __name__ == '__main__':
+    main()
