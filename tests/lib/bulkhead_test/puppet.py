@@ -164,9 +164,16 @@ class _Place:
         guest, _, device = self.instance.partition(':')
         name = device or os.path.basename(argv[0]).rpartition('-')[2]
         runtime = Path(options['runtime-dir']) / guest
-        self.link, self.bus = runtime / 'link' / f'{name}.sock', runtime / 'bus' / f'{name}.sock'
-        if (runtime / name).is_dir():
-            self.link, self.bus = runtime / 'memory' / f'{name}.sock', runtime / name / 'bus.sock'
+        self.link, self.bus = runtime / 'link' / f'{name}.sock', runtime / name / 'bus.sock'
+
+    def become(self):
+        """The user whose folder it is: as a real process, which has been there before, it is no longer root."""
+        owner = self.bus.parent.stat()
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
+            os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+        os.umask(0o007)
 
 
 def _new_descriptor(number):
@@ -313,5 +320,6 @@ def main(program):
         line.connect(os.path.join(folder, 'puppets', place.instance))
     except OSError:
         os.execv(os.path.join(folder, 'real', name), [program] + sys.argv[1:])
+    place.become()
     threading.Thread(target=_keep_alive, daemon=True).start()
     _obey(_Actor(place), line)
