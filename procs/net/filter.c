@@ -50,9 +50,12 @@ static bool wants_unicast(const struct net_state *state, const uint8_t *mac)
 
 bool filter_wants(const struct net_state *state, const uint8_t *head, size_t n, bool macs, bool vlans)
 {
+	/* 5.1.6.5.1: promiscuous is all that comes in, whatever else is set; a VLAN's frames as well */
+	if (macs && has_mode(state, NET_RX_PROMISC))
+		return true;
 	if (vlans && !wants_vlan(state, head, n))
 		return false;
-	if (!macs || has_mode(state, NET_RX_PROMISC))
+	if (!macs)
 		return true;
 	if (n < 6)
 		return false;

@@ -1,7 +1,7 @@
 /*
  * The network device as a whole: what it offers, what is in force, and the table, last.
  *
- * Request path: pair.c (turns of a thread), tx.c, rx.c, then the back-end (tap.c, local.c). The control ring
+ * Request path: pair.c (turns of a thread), tx.c, rx.c, then the back-end (tap*.c, local.c). The control ring
  * is ctrl.c, what it sets is state.c, filter.c obeys it.
  */
 #include "net.h"
@@ -102,7 +102,9 @@ void net_apply(struct net *net)
 {
 	uint64_t features = net->device->features;
 	const struct net_state *state = net->state;
-	uint32_t mtu = net->mtu ? net->mtu : 1500;
+	const struct config_value *configured = config_value(net->device->config, "mtu");
+	/* that of an interface in another network namespace is not known: what the guest is told counts as well */
+	uint32_t mtu = MAX(net->mtu ? net->mtu : 1500, configured->text ? (uint32_t)configured->number : 0);
 
 	net->mergeable = has_bit(features, NET_F_MRG_RXBUF);
 	net->hdr_bytes = net->mergeable || has_bit(features, 32) ? NET_HDR_BYTES : NET_HDR_LEGACY_BYTES;

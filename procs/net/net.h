@@ -45,7 +45,7 @@ struct net_pair {
 	int wake_fd;
 	int tap_fd;                 /* owned by the tap back-end; -1 = none */
 	bool tap_armed;
-	bool tap_failed;            /* it vanished: no use until it is opened again */
+	bool tap_failed;            /* no use: it is detached, or the interface is gone */
 	struct net_rx rx;
 	struct device_queue *tx[NET_TX_MAX];
 	unsigned int n_tx;

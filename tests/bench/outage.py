@@ -248,6 +248,7 @@ class Run:
         self.case = Case(name, None, 0)
         self.case.dir = Path(tempfile.mkdtemp(prefix='bh-', dir='/tmp'))
         os.chmod(self.case.dir, 0o755)
+        os.chmod(self.case.dir, 0o755)
 
     def __enter__(self):
         return self.case

@@ -264,6 +264,27 @@ START_TEST(test_tagged_frames_pass_where_their_vlan_was_added)
 }
 END_TEST
 
+START_TEST(test_promiscuous_lets_every_vlan_in)
+{
+	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(NET_F_CTRL_VLAN));
+
+	control_open(&p);
+	ck_assert(control_passes(mac_own, 7, mac_broadcast)); /* a driver that has said nothing yet */
+	for (int round = 0; round < 2; round++) {
+		control_set_promisc(0);
+		ck_assert(!control_passes(mac_own, 7, mac_broadcast));
+		set_vlan(CTRL_OK, 0, 8);
+		ck_assert(control_passes(mac_own, 8, mac_broadcast));
+		ck_assert(!control_passes(mac_other, 8, mac_broadcast));
+		control_set_promisc(1);
+		ck_assert(control_passes(mac_own, 7, mac_broadcast));
+		ck_assert(control_passes(mac_other, 7, mac_broadcast));
+		set_vlan(CTRL_OK, 1, 8);
+	}
+	control_close();
+}
+END_TEST
+
 START_TEST(test_tags_are_the_drivers_where_vlans_were_not_negotiated)
 {
 	struct net_profile p = control_layout(0, FILTERS);
@@ -290,6 +311,7 @@ static void add_filters(Suite *suite)
 	tcase_add_loop_test(tc, test_table_that_lies_changes_nothing, 0, 2);
 	tcase_add_loop_test(tc, test_address_of_its_own_can_be_changed, 0, 2);
 	tcase_add_loop_test(tc, test_tagged_frames_pass_where_their_vlan_was_added, 0, 2);
+	tcase_add_loop_test(tc, test_promiscuous_lets_every_vlan_in, 0, 2);
 	tcase_add_test(tc, test_tags_are_the_drivers_where_vlans_were_not_negotiated);
 }
 

@@ -81,6 +81,7 @@ def show(case):
 def main():
     case = Case('demo', show, 120)
     case.dir = Path(tempfile.mkdtemp(prefix='bh-demo-', dir='/tmp'))
+    os.chmod(case.dir, 0o755)  # the processes become users of their own
     try:
         show(case)
         code = 0

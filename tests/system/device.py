@@ -1,12 +1,9 @@
 #!/usr/bin/env python3
 """`bulkhead device net`: a back-end program as management software starts it, with a real front-end on the other side."""
 
-import ctypes
-import fcntl
 import itertools
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -17,45 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
 from bulkhead_test import env
-from bulkhead_test.bulkhead import libexec_env
 from bulkhead_test.netns import Netns
-from bulkhead_test.process import Process, descendants, kill_and_wait
+from bulkhead_test.process import descendants, kill_and_wait
+from bulkhead_test.program import Program, child, children
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.testpmd import virtio_user
 
 FRAMES = 20_000
-TUNSETIFF = 0x400454ca
-IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
-
-
-class Program:
-    """One `bulkhead device net`, up when the constructor returns."""
-
-    def __init__(self, current, *options, netns=None, pass_fds=(), cwd=None, name='device'):
-        self.case = current
-        self.runtime = current.dir / 'run'
-        argv = [str(env.product('bulkhead')), 'device', 'net', f'--runtime-dir={self.runtime}', *options]
-        self.process = Process(current, name, netns.argv(*argv) if netns else argv, env=libexec_env(),
-                               pass_fds=pass_fds, cwd=cwd)
-        self.process.wait_output('is served')
-
-    def ctl(self, *args):
-        done = subprocess.run([env.product("bulkheadctl"), f"--runtime-dir={self.runtime}", *args], check=False,
-                              capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def ends_well(self):
-        """Status 0, with nobody and nothing left."""
-        pids = descendants(self.process.pid)
-        assert self.process.stop(signal.SIGTERM) == 0, self.process.output()
-        self.check_gone(pids)
-
-    def check_gone(self, pids):
-        # what unmaps a worker's memory goes a moment after the worker
-        wait_until(lambda: not [pid for pid in pids if os.path.exists(f'/proc/{pid}')], 'no process is left')
-        assert not list(self.runtime.iterdir()), f'left in its directory: {list(self.runtime.iterdir())}'
 
 
 def listener(path):
@@ -174,23 +140,6 @@ def fd_that_listens(current):
     assert path.exists(), 'the file is not ours to remove'
 
 
-def children(program, role):
-    return [pid for pid in descendants(program.process.pid) if comm(pid) == f'bulkhead-{role}'[:15]]
-
-
-def comm(pid):
-    try:
-        return Path(f'/proc/{pid}/comm').read_text(encoding='ascii').strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def child(program, role):
-    pids = children(program, role)
-    assert len(pids) == 1, f'{role}: {pids}'
-    return pids[0]
-
-
 @case('device-fd-that-is-connected', 60)
 def fd_that_is_connected(current):
     """It serves this one VMM, over kills of ours, and ends with it."""
@@ -232,30 +181,10 @@ def tap(current):
     program.ends_well()
 
 
-def open_tap(netns, name, queues):
-    """Descriptors of its queues. A thread has a network namespace of its own, if it wants."""
-    fds = []
-
-    def open_all():
-        with open(f'/run/netns/{netns.name}', 'rb') as other:
-            if ctypes.CDLL(None, use_errno=True).setns(other.fileno(), 0x40000000) != 0:
-                return
-        for _ in range(queues):
-            fd = os.open('/dev/net/tun', os.O_RDWR)
-            flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
-            fcntl.ioctl(fd, TUNSETIFF, struct.pack('16sH22x', name.encode(), flags))
-            fds.append(fd)
-    thread = threading.Thread(target=open_all)
-    thread.start()
-    thread.join()
-    assert len(fds) == queues
-    return fds
-
-
 def tap_fds(current, queues, inside):
     netns = Netns(current)
     netns.add_tap('vm-tap', queue_pairs=queues)
-    fds = open_tap(netns, 'vm-tap', queues)
+    fds = netns.open_tap('vm-tap', queues)
     try:
         program = Program(current, f'--socket-path={current.dir}/net.sock', *[f'--tap-fd={fd}' for fd in fds],
                           pass_fds=fds, netns=netns if inside else None)

@@ -38,6 +38,14 @@ static bool wants(const uint8_t *mac)
 	return filter_wants(&state, head, sizeof(head), true, false);
 }
 
+static bool wants_tagged_for(const uint8_t *mac, uint8_t vlan)
+{
+	uint8_t head[FILTER_HEAD_BYTES] = { [12] = 0x81, [15] = vlan };
+
+	memcpy(head, mac, 6);
+	return filter_wants(&state, head, sizeof(head), true, true);
+}
+
 #define B(kind) (1u << (kind))
 #define ALL (B(_KINDS) - 1)
 #define NORMAL (B(OWN) | B(LISTED) | B(GROUP) | B(BROADCAST))
@@ -71,7 +79,7 @@ START_TEST(test_driver_that_sets_nothing_receives_everything)
 {
 	state_reset(&state, own);
 	for (unsigned int kind = 0; kind < _KINDS; kind++)
-		ck_assert(wants(macs[kind]));
+		ck_assert(wants(macs[kind]) && wants_tagged_for(macs[kind], 7));
 }
 END_TEST
 
@@ -174,6 +182,36 @@ START_TEST(test_frame_too_short_for_an_address_is_nobodys)
 }
 END_TEST
 
+/* Promiscuous is a mode of what CTRL_RX brings: without it there is none to be on. */
+START_TEST(test_promiscuous_lets_every_vlan_in)
+{
+	uint8_t head[FILTER_HEAD_BYTES] = { [12] = 0x81, [15] = 7 };
+
+	memcpy(head, macs[OTHER], 6);
+	for (unsigned int others = 0; others < 1 << _NET_RX_MODE_N; others++) {
+		state.modes = (uint8_t)(others | B(NET_RX_PROMISC));
+		ck_assert(filter_wants(&state, head, sizeof(head), true, true));
+		ck_assert(!filter_wants(&state, head, sizeof(head), false, true));
+		state.modes = (uint8_t)(others & ~B(NET_RX_PROMISC));
+		ck_assert(!filter_wants(&state, head, sizeof(head), true, true));
+	}
+}
+END_TEST
+
+/* No other mode lets in a frame of a VLAN that was not asked for, and a VLAN lets in no other address. */
+START_TEST(test_address_and_vlan_both_count)
+{
+	filter_set_vlan(&state, 7, true);
+	for (unsigned int row = 0; row < ARRAY_SIZE(rows); row++) {
+		state.modes = (uint8_t)rows[row].modes;
+		for (unsigned int kind = 0; kind < _KINDS; kind++) {
+			ck_assert_int_eq(wants_tagged_for(macs[kind], 7), rows[row].wanted >> kind & 1);
+			ck_assert_int_eq(wants_tagged_for(macs[kind], 8), !!(rows[row].modes & B(NET_RX_PROMISC)));
+		}
+	}
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("net-filter");
@@ -188,6 +226,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_frame_without_vlan_passes);
 	tcase_add_test(tc, test_filters_not_negotiated_do_nothing);
 	tcase_add_test(tc, test_frame_too_short_for_an_address_is_nobodys);
+	tcase_add_test(tc, test_promiscuous_lets_every_vlan_in);
+	tcase_add_test(tc, test_address_and_vlan_both_count);
 	suite_add_tcase(suite, tc);
 }
 

@@ -1,11 +1,19 @@
 """Network namespaces with TAP devices; the machine's own network stays untouched."""
 
+import ctypes
+import fcntl
 import itertools
 import os
+import struct
 import subprocess
+import threading
 
 from . import env
 from .process import Process
+
+CLONE_NEWNET = 0x40000000
+TUNSETIFF = 0x400454ca
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 
 _numbers = itertools.count()
 
@@ -39,6 +47,31 @@ class Netns:
 
     def spawn(self, name, argv, **options):
         return Process(self.case, name, self.argv(*map(str, argv)), **options)
+
+    def inside(self, function):
+        """What function returns in here. A thread has a network namespace of its own, if it wants."""
+        found = []
+
+        def enter():
+            with open(f'/run/netns/{self.name}', 'rb') as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), CLONE_NEWNET) == 0:
+                    found.append(function())
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        if not found:
+            raise AssertionError(f'not done in {self.name}')
+        return found[0]
+
+    def open_tap(self, name, queues=1):
+        """Descriptors of its queues; the caller's."""
+        def open_all():
+            fds = [os.open('/dev/net/tun', os.O_RDWR) for _ in range(queues)]
+            for fd in fds:
+                flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (IFF_MULTI_QUEUE if queues > 1 else 0)
+                fcntl.ioctl(fd, TUNSETIFF, struct.pack('16sH22x', name.encode(), flags))
+            return fds
+        return self.inside(open_all)
 
     def ip(self, *args, check=True):
         return self.run('ip', *args, check=check)

@@ -1,0 +1,327 @@
+/*
+ * How the queues of a TAP are come by.
+ *
+ * They are kept in the vault, so that the interface does not notice when this process is replaced: its carrier stays,
+ * and frames wait in it. Beside them lies a note of what they were opened for: the interface may be called otherwise
+ * meanwhile, and is still the right one; or the operator has configured another, and it is the wrong one.
+ */
+#include "tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+
+#define NOTE_NAME "tap.note"
+#define NOTE_VERSION 1
+
+/** struct note - what a successor must know of the queues that it takes over */
+struct note {
+	uint32_t version;
+	uint32_t handed_over;       /* by whoever started us; configured means nothing then */
+	char configured[IFNAMSIZ];
+	uint64_t refused;           /* features that the host's kernel has not */
+};
+
+static void queue_name(unsigned int i, char *buf, size_t n)
+{
+	snprintf(buf, n, "tap.%u", i);
+}
+
+/* --- One queue --- */
+
+static int set_up(int fd)
+{
+	int hdr_bytes = NET_HDR_BYTES, one = 1;
+
+	if (ioctl(fd, TUNSETVNETHDRSZ, &hdr_bytes) < 0 || ioctl(fd, TUNSETVNETLE, &one) < 0)
+		return -errno;
+	return fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static int open_queue(const struct tap *tap, bool multi_queue)
+{
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+					 (multi_queue ? IFF_MULTI_QUEUE : 0)) };
+	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	memcpy(ifr.ifr_name, tap->configured, sizeof(ifr.ifr_name));
+	if (ioctl(fd, TUNSETIFF, &ifr) < 0)
+		return -errno;
+	r = set_up(fd);
+	return r < 0 ? r : fd_steal(&fd);
+}
+
+/* A queue that is detached is told from one whose interface is gone by attaching it. */
+static int adopt_queue(int fd, struct ifreq *ret_ifr)
+{
+	struct ifreq attach = { .ifr_flags = IFF_ATTACH_QUEUE };
+
+	if (ioctl(fd, TUNGETIFF, ret_ifr) < 0 &&
+		(ioctl(fd, TUNSETQUEUE, &attach) < 0 || ioctl(fd, TUNGETIFF, ret_ifr) < 0))
+		return -errno;
+	return set_up(fd);
+}
+
+/* --- All of them --- */
+
+/* One queue for each pair. A single queue may as well be one of a multi-queue interface. */
+static int open_queues(struct net *net, struct tap *tap)
+{
+	bool multi_queue = net->n_pairs > 1;
+
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		int fd = open_queue(tap, multi_queue);
+
+		if (fd == -EINVAL && i == 0 && !multi_queue) {
+			multi_queue = true;
+			fd = open_queue(tap, true);
+		}
+		if (fd < 0)
+			return fd;
+		net->pairs[i].tap_fd = fd;
+		net->pairs[i].tap_failed = false;
+	}
+	tap->multi_queue = multi_queue;
+	return 0;
+}
+
+void tap_queues_close(struct net *net)
+{
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		net->pairs[i].tap_fd = fd_close(net->pairs[i].tap_fd);
+		net->pairs[i].tap_failed = true;
+	}
+}
+
+static void keep(struct net *net, const char *name, int fd)
+{
+	int r = device_keep(net->device, name, fd);
+
+	if (r < 0)
+		log_warning("the TAP cannot be kept across a restart of this process: %s", strerror(-r));
+}
+
+static void keep_queues(struct net *net)
+{
+	char name[16];
+
+	for (unsigned int i = 0; i < net->n_pairs && net->pairs[i].tap_fd >= 0; i++) {
+		queue_name(i, name, sizeof(name));
+		keep(net, name, net->pairs[i].tap_fd);
+	}
+}
+
+static int take_queue(struct net *net, unsigned int i)
+{
+	char name[16];
+	int fd;
+
+	queue_name(i, name, sizeof(name));
+	fd = device_take_kept(net->device, name);
+	return fd < 0 && i == 0 ? device_take_kept(net->device, "tap") : fd;
+}
+
+/* All of them, alive, or none. */
+static bool take_queues(struct net *net, struct tap *tap)
+{
+	struct ifreq ifr = { 0 };
+
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		net->pairs[i].tap_fd = take_queue(net, i);
+		if (net->pairs[i].tap_fd < 0 || adopt_queue(net->pairs[i].tap_fd, &ifr) < 0)
+			return false;
+	}
+	memcpy(tap->name, ifr.ifr_name, sizeof(tap->name));
+	tap->multi_queue = ifr.ifr_flags & IFF_MULTI_QUEUE;
+	return true;
+}
+
+/* A queue in the vault is one that the kernel gives frames to, and that keeps a single-queue interface busy. */
+static void drop_kept_from(struct net *net, unsigned int first)
+{
+	char name[16];
+
+	for (unsigned int i = first; i < NET_PAIRS_MAX; i++) {
+		_cleanup_close_ int fd = take_queue(net, i);
+
+		if (fd < 0 && i >= net->n_pairs)
+			break;
+		queue_name(i, name, sizeof(name));
+		(void)device_unkeep(net->device, name);
+	}
+}
+
+/* --- The note --- */
+
+/* It was written by a former instance, which a guest may have taken over. */
+static bool read_note(int fd, struct note *note)
+{
+	return pread(fd, note, sizeof(*note), 0) == sizeof(*note) && note->version == NOTE_VERSION &&
+		memchr(note->configured, 0, sizeof(note->configured));
+}
+
+static void keep_note(struct net *net, const struct note *note)
+{
+	_cleanup_close_ int fd = memfd_create("tap-note", MFD_CLOEXEC);
+
+	if (fd < 0 || pwrite(fd, note, sizeof(*note), 0) != sizeof(*note))
+		log_warning("the TAP cannot be kept across a restart of this process: %s", strerror(errno));
+	else
+		keep(net, NOTE_NAME, fd);
+}
+
+/* Whoever started us passes it at each start, but not to one who stands by: the note tells it. */
+static bool was_passed(const struct net *net)
+{
+	const char *device = net->device->config->name, *name;
+	char one[128], first[128];
+	int at = 0;
+
+	snprintf(one, sizeof(one), "tap.%s", device);
+	snprintf(first, sizeof(first), "tap.0.%s", device);
+	while ((name = fdstore_next("tap.", &at)))
+		if (strcmp(name, one) == 0 || strcmp(name, first) == 0)
+			return true;
+	return false;
+}
+
+/* --- Opening by name --- */
+
+static const char *create_hint(const struct net *net)
+{
+	return net->n_pairs > 1 ? " multi_queue" : "";
+}
+
+void tap_queues_explain(const struct net *net, int r)
+{
+	const struct tap *tap = net->backend_data;
+	const char *name = tap->configured;
+
+	if (r == -ENODEV)
+		log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr%s", name,
+			name, create_hint(net));
+	else if (r == -EBUSY)
+		log_error("tap '%s' is in use by another process; stop it, or give this device another tap",
+			name);
+	else if (r == -EINVAL && net->n_pairs > 1)
+		log_error("tap '%s' has a single queue, and queue-pairs is %u; make it anew with multi_queue",
+			name, net->n_pairs);
+	else if (r == -EINVAL)
+		log_error("'%s' is not a tap interface", name);
+	else if (r == -EPERM)
+		log_error("tap '%s' belongs to another user; make it with 'user' set to ours, or start us with CAP_NET_ADMIN",
+			name);
+	else
+		log_error("tap '%s': /dev/net/tun cannot be used: %s", name, strerror(-r));
+}
+
+/* TUNSETIFF on a name that does not exist would make one. */
+static int open_by_name(struct net *net, struct tap *tap)
+{
+	unsigned int index = if_nametoindex(tap->configured);
+	int r = index ? open_queues(net, tap) : -ENODEV;
+
+	if (r < 0) {
+		tap_queues_close(net);
+		return r;
+	}
+	memcpy(tap->name, tap->configured, sizeof(tap->name));
+	tap->ifindex = index;
+	return 0;
+}
+
+int tap_queues_open(struct net *net)
+{
+	struct tap *tap = net->backend_data;
+	int r = open_by_name(net, tap);
+
+	if (r == 0)
+		keep_queues(net);
+	return r;
+}
+
+/* --- The start --- */
+
+/* What the host's kernel can do, tried out before frames flow. */
+static uint64_t probe(const struct net *net)
+{
+	unsigned int uso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6;
+
+	if (ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, uso) == 0)
+		return 0;
+	return BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) | BIT(NET_F_HOST_USO);
+}
+
+/* Whether the queues that were kept are those that are to be served now. */
+static bool is_meant(const struct tap *tap, const struct note *note)
+{
+	if (!*tap->configured)
+		return true;
+	/* a former release kept no note: what the interface is called is all there is */
+	return strcmp(note->version ? note->configured : tap->name, tap->configured) == 0;
+}
+
+static int begin_by_name(struct net *net, struct tap *tap, struct note *note)
+{
+	int r = open_by_name(net, tap);
+
+	if (r == 0) {
+		note->refused = probe(net);
+		return 0;
+	}
+	tap_queues_explain(net, r);
+	return tap->served_before ? 0 : r;
+}
+
+/* A guest that was served goes on without a network rather than with none of its device at all. */
+static int begin_anew(struct net *net, struct tap *tap, struct note *note)
+{
+	tap_queues_close(net);
+	drop_kept_from(net, 0);
+	if (*tap->configured)
+		return begin_by_name(net, tap, note);
+	log_error("the tap that was handed over is gone; the guest's link is down until this device is started anew with another");
+	return 0;
+}
+
+int tap_queues_start(struct net *net)
+{
+	struct tap *tap = net->backend_data;
+	struct note note = { 0 };
+	_cleanup_close_ int note_fd = device_take_kept(net->device, NOTE_NAME);
+	bool handed_over = was_passed(net);
+	int r = 0;
+
+	if (note_fd < 0 || !read_note(note_fd, &note))
+		note = (struct note){ 0 };
+	handed_over |= note.version && note.handed_over;
+	snprintf(tap->name, sizeof(tap->name), "%s", config_value(net->device->config, "tap")->text ?: "");
+	if (!handed_over)
+		memcpy(tap->configured, tap->name, sizeof(tap->configured));
+	tap->served_before = note.version;
+	if (take_queues(net, tap) && is_meant(tap, &note))
+		drop_kept_from(net, net->n_pairs);
+	else
+		r = begin_anew(net, tap, &note);
+	if (r < 0)
+		return r;
+	net->device->offer.features &= ~note.refused;
+	note = (struct note){ .version = NOTE_VERSION, .handed_over = handed_over, .refused = note.refused };
+	memcpy(note.configured, tap->configured, sizeof(note.configured));
+	keep_note(net, &note);
+	keep_queues(net);
+	return 0;
+}
