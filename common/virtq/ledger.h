@@ -41,7 +41,7 @@ struct ledger_header {
 };
 
 #define LEDGER_BLAME_RECORD UINT32_MAX /* which: the generation that was being put in force */
-#define LEDGER_BLAME_NO_HEAD UINT32_MAX /* which, of a ring: not known yet; else a head (packed: a buffer id) */
+#define LEDGER_BLAME_NO_HEAD BLAME_WHICH_ANY /* which, of a ring: not known yet; else a head (packed: a buffer id) */
 
 /** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by
  * virtq itself, the others by the device */

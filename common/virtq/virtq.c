@@ -160,8 +160,10 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 {
 	int r;
 
-	if (unlikely(vq->error))
+	if (unlikely(vq->error)) {
+		blame_unset();
 		return -VIRTQ_E_BROKEN;
+	}
 	if (unlikely(map_poisoned(vq->map))) {
 		forget_window(vq);
 		return ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
@@ -171,6 +173,7 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
 		if (unlikely(r < 0)) {
 			forget_window(vq);
+			blame_unset();
 			return r;
 		}
 	}
@@ -192,7 +195,7 @@ unsigned int virtq_window_len(const struct virtq *vq)
 
 bool virtq_all_posted(const struct virtq *vq)
 {
-	return vq->window_slots >= vq->size;
+	return vq->window_slots >= vq->size || vq->starved;
 }
 
 /* --- Take, complete, publish --- */
@@ -231,9 +234,14 @@ static void acquit(struct virtq *vq)
 
 	for (uint32_t i = 0; i < vq->n_staged; i++)
 		passed |= vq->staged[i].id == mark->which;
-	vq->suspects = passed ? 0 : vq->suspects - vq->n_staged;
-	if (passed)
+	if (!passed) {
+		vq->suspects -= vq->n_staged;
+	} else if (blame_may_acquit(mark)) {
+		vq->suspects = 0;
 		blame_acquit(mark, vq->setup.index, mark->which);
+	} else {
+		vq->suspects = 1; /* until the next ones are published, or the time is over */
+	}
 }
 
 void virtq_publish(struct virtq *vq)
@@ -278,7 +286,9 @@ bool virtq_kick_on(struct virtq *vq)
 	bool more = vq->packed ? packed_kick_on(vq) : split_kick_on(vq);
 
 	blame_unset();
-	return more || vq->again_parsed < vq->n_again || (unlikely(map_poisoned(vq->map)) && !vq->error);
+	if (unlikely(vq->error)) /* nothing more will be had of it */
+		return false;
+	return more || vq->again_parsed < vq->n_again || unlikely(map_poisoned(vq->map));
 }
 
 const char *virtq_error(const struct virtq *vq)

@@ -105,7 +105,8 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
-/** virtq_all_posted() - whether every descriptor of the ring is in the window: the driver can add no more */
+/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring is
+ * in it, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);
 
 /** virtq_take() - the first n chains of the window are in flight now */
