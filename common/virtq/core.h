@@ -38,6 +38,7 @@ static inline struct desc desc_of(uint64_t word0, uint64_t word1, bool packed)
 #define SLOT_SPANS 5         /* what a slot holds itself: two cache lines in all */
 #define SPAN_BLOCKS_MAX 512  /* longer chains that may be parsed and not completed at a time */
 #define FILL_BATCH 32
+#define VIRTQ_CHAIN_DESCS_MAX (2 * VIRTQ_CHAIN_SPANS_MAX) /* some may be empty */
 
 enum { SLOT_FREE, SLOT_IN_WINDOW, SLOT_TAKEN };
 
