@@ -22,10 +22,13 @@ struct ring_state {
 	uint64_t error_start_id;
 	bool broken;           /* the error came while it ran: it stays until the ring is started anew */
 	bool err_signalled;
-	bool call_may_block;   /* the call descriptor is a blocking eventfd: look before writing */
+	bool call_may_block;   /* the call descriptor was blocking when it came, or once blocked: look before writing */
 	bool call_is_socket;
 	bool shows;            /* its memory was seen to hold what a driver wrote; the serving thread's */
 	uint8_t n_blank_kicks; /* kicks since the start while it held nothing */
+	uint8_t n_empty_kicks; /* running, since the ring came to a chain; the serving thread's, as the next two */
+	bool kicks_told;       /* the log says that it is kicked for nothing */
+	uint64_t kicked_at;    /* chains that the ring had come to at the last kick */
 };
 
 /** struct mapped_region - one region that is in the map now */

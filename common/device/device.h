@@ -42,6 +42,7 @@ struct device_queue {
 	int kick_fd;           /* owned; -1 = none */
 	int call_fd;           /* owned; -1 = none */
 	int err_fd;            /* owned; -1 = none */
+	bool deaf;             /* the serving thread does not listen to kicks for a moment */
 	void *data;            /* the device's own */
 };
 
@@ -142,5 +143,9 @@ void device_queue_broken(struct device_queue *queue, const char *why);
 /** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
 void device_queue_call(struct device_queue *queue);
 
-/** device_queue_drain_kick() - reset the kick eventfd to 0; counts */
-void device_queue_drain_kick(struct device_queue *queue);
+#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
+
+/** device_queue_drain_kick() - reset the kick eventfd to 0; counts. The queue's serving thread.
+ * false: it was kicked many times for nothing, or its descriptor is ready for ever: the caller does not listen to
+ * it for DEVICE_DEAF_MS, and looks at the ring after that. */
+bool device_queue_drain_kick(struct device_queue *queue);

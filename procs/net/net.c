@@ -284,7 +284,7 @@ static void net_close(struct device *device)
 	if (!net->pairs)
 		return;
 	pairs_stop(net);
-	net->ctrl_kick = sd_event_source_disable_unref(net->ctrl_kick);
+	ctrl_assign(net, NULL);
 	net->backend->close(net);
 	for (unsigned int i = 0; i < net->n_pairs; i++) {
 		fd_close(net->pairs[i].epoll_fd);
