@@ -25,6 +25,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -77,6 +79,23 @@ static int sort_again(struct virtq *vq, uint64_t *counters)
 	return 0;
 }
 
+#define CLEAR_BY_PAGE 65536 /* smaller regions are written */
+
+/* The pages that lie in a large region whole are given back: it is as long as the ring, however little of that
+ * is used. Where the file has no holes (or is none) it is written. */
+static void clear_region(void *region, size_t n)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)region;
+	size_t first = align_up(at, page) - at, last = (at + n) % page;
+
+	if (n < CLEAR_BY_PAGE || madvise((uint8_t *)region + first, n - first - last, MADV_REMOVE) < 0) {
+		memset(region, 0, n);
+		return;
+	}
+	memset(region, 0, first);
+	memset((uint8_t *)region + n - last, 0, last);
+}
+
 /* --- Split --- */
 
 int split_begin(struct virtq *vq)
@@ -91,7 +110,7 @@ int split_begin(struct virtq *vq)
 	vq->ledger->skew = (uint16_t)(vq->taken - vq->used);
 	region->version = 0;
 	step();
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	clear_region(region, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	region->desc_num = (uint16_t)vq->size;
 	region->used_idx = vq->used;
 	step();
@@ -229,7 +248,7 @@ int packed_begin(struct virtq *vq)
 	vq->ledger->skew = (uint16_t)vq->ring.live_slots;
 	region->version = 0;
 	step();
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	clear_region(region, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	for (uint32_t i = 0; i < vq->size; i++)
 		vq->ring.next[i] = region->desc[i].next = (uint16_t)(i + 1);
 	region->desc_num = (uint16_t)vq->size;

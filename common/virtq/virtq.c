@@ -70,8 +70,8 @@ static struct virtq *allocate(const struct virtq_setup *setup)
 	vq->indirect = setup->indirect;
 	r = slots_new(vq);
 	if (vq->packed) {
-		vq->ring.copies = calloc(vq->size, DESC_BYTES);
-		vq->ring.next = calloc(vq->size, sizeof(*vq->ring.next));
+		vq->ring.copies = lazy_new(vq->size, DESC_BYTES);
+		vq->ring.next = lazy_new(vq->size, sizeof(*vq->ring.next));
 		if (!vq->ring.copies || !vq->ring.next)
 			r = -ENOMEM;
 	}
@@ -116,8 +116,8 @@ struct virtq *virtq_stop(struct virtq *vq)
 		return NULL;
 	slots_free(vq);
 	if (vq->packed) {
-		free(vq->ring.copies);
-		free(vq->ring.next);
+		lazy_free(vq->ring.copies, vq->size, DESC_BYTES);
+		lazy_free(vq->ring.next, vq->size, sizeof(*vq->ring.next));
 		free(vq->ring.again);
 		free(vq->ring.again_next);
 		free(vq->ring.again_num);
