@@ -76,6 +76,7 @@ struct device_core {
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
+	size_t state_mapping_bytes;    /* device->state is a mapping of its own; 0 = it is the ledger's */
 
 	uint64_t report_generation;    /* of the last report made */
 	bool report_open;              /* one is on its way */
@@ -135,6 +136,11 @@ void queue_signal_call(struct device_queue *queue);
 
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);
+
+/** device_state_open() - device->state, when the ledger is open; 0 | negative errno */
+int device_state_open(struct device *device);
+/** device_state_close() - before the ledger is closed */
+void device_state_close(struct device *device);
 
 /** turn_open() - the locks of this ledger file (borrowed); 0 | negative errno */
 int turn_open(struct turn *turn, int ledger_fd);

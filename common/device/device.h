@@ -52,7 +52,11 @@ struct device_ops {
 	const char *type;        /* as in the configuration */
 	uint32_t virtio_id;
 	size_t data_bytes;       /* of device->data, zeroed */
-	uint32_t state_bytes;    /* of device->state: lives in the ledger, survives the process */
+	/* device->state survives the process, and the release: it grows at its end alone, each part keeps its place and
+	 * meaning, and zeros are a part that no release has written yet. An earlier release leaves alone what it does not
+	 * know. */
+	uint32_t state_bytes;
+	uint32_t state_first_bytes; /* of the device's first release: its ledgers were laid out with it; never changed */
 
 	/* A start has four steps; one who stands by takes the first and third at once, the others when its turn has
 	 * come and the guest waits. Errors: negative errno, already logged. */
@@ -103,7 +107,7 @@ struct device {
 	struct map *map;             /* guest memory */
 	struct device_queue *queues; /* offer.n_queues */
 	struct ledger ledger;
-	void *state;                 /* ledger.state */
+	void *state;                 /* ops->state_bytes */
 	void *data;                  /* ops->data_bytes */
 	struct device_core *core;    /* device.c's own */
 };

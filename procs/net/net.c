@@ -314,6 +314,7 @@ const struct device_ops net_ops = {
 	.virtio_id = 1,
 	.data_bytes = sizeof(struct net),
 	.state_bytes = sizeof(struct net_saved),
+	.state_first_bytes = NET_SAVED_FIRST_BYTES,
 	.prepare = net_prepare,
 	.open = net_open,
 	.start = net_start,

@@ -15,12 +15,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.netns import Netns
+from bulkhead_test.process import kill_and_wait
 from bulkhead_test.qemu import NetDevice, Qemu
-from bulkhead_test.report import case, main
+from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.tcp import MIB, Transfer
 
 PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'net': 'bulkhead-net'}
 CHANGES = 4
+# bytes that a later release keeps more of: in the same page of the ledger, and beyond it
+GROWTHS = (1, 5000)
+FOREIGN = 20
+SEND_FOREIGN = f"""
+import socket
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+    wire.bind(('tap0', 0))
+    for _ in range({FOREIGN}):
+        wire.send(bytes.fromhex('525400999999 020000000001 88b5') + bytes(46))
+"""
 
 
 def previous_commit():
@@ -58,6 +69,22 @@ def previous():
             with tempfile.TemporaryDirectory(dir=env.CACHE) as directory:
                 build(Path(directory), commit)
                 shutil.copytree(directory, made, ignore=shutil.ignore_patterns('source'))
+    return made
+
+
+def later_releases(directory):
+    """This build's worker as one that keeps more; {bytes: directory}."""
+    made = {}
+    for growth in GROWTHS:
+        made[growth] = directory / f'grown-{growth}'
+        made[growth].mkdir()
+        command = ['meson', 'configure', directory / 'build', f'-Dstate-growth={growth}']
+        if not (directory / 'build').exists():
+            command = ['meson', 'setup', directory / 'build', env.SOURCE, '--buildtype=release', f'-Dstate-growth={growth}']
+        for step in (command, ['ninja', '-C', directory / 'build', 'procs/net/bulkhead-net']):
+            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f'the later release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
+        shutil.copy2(directory / 'build/procs/net/bulkhead-net', made[growth])
     return made
 
 
@@ -103,6 +130,64 @@ def changed(current, roles, new=(), back=False, **properties):
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
 
 
+def foreign_frames(netns, guest):
+    """How many frames to somebody else's address the guest gets."""
+    def received():
+        return int(guest.run('cat /sys/class/net/eth0/statistics/rx_packets'))
+    before = received()
+    netns.run('python3', '-c', SEND_FOREIGN)
+    guest.ping()
+    return received() - before
+
+
+def replace_worker(product, number, standby):
+    """Each instance, of which the first to go is the one that serves."""
+    if not standby:
+        product.kill('net', number)
+        return
+    for _ in range(2):
+        serving, waiting = product.workers()
+        kill_and_wait(serving, number)
+        wait_until(lambda waiting=waiting: product.workers()[0] == waiting, 'the other instance serves', 10, 0.005)
+
+
+def grown(current, first, standby=False, **properties):
+    """A worker that keeps more than the one before it, and one that keeps less again, and so on, while traffic flows.
+    What the guest has set through the control ring is in force all the time."""
+    programs = current.dir / 'programs'
+    programs.mkdir()
+    later = later_releases(current.dir)
+    for role in PROGRAMS:
+        put(programs, role, first)
+    netns = Netns(current)
+    netns.add_tap()
+    device = Device(socket=str(current.dir / 'net0.sock'), standby=standby)
+    product = Bulkhead(current, [device], netns, programs=programs)
+    vm = Qemu(current, [NetDevice(device.socket, **properties)])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+    before, carrier = vm.sockets(), vm.guest.carrier_changes()
+    assert foreign_frames(netns, vm.guest) < FOREIGN / 2, 'the guest has not set what it hears'
+    for growth in GROWTHS:
+        for release in (later[growth], first, later[growth]):
+            put(programs, 'net', release)
+            transfer = Transfer(netns, vm.guest, 'from-guest', 64 * MIB)
+            for i, number in enumerate((signal.SIGTERM, signal.SIGKILL)):
+                transfer.wait_progress((i + 1) * 16 * MIB)
+                replace_worker(product, number, standby)
+            transfer.wait(180)
+            assert foreign_frames(netns, vm.guest) < FOREIGN / 2, 'what the guest had set was reset'
+    vm.guest.run('ip link set eth0 promisc on')
+    assert foreign_frames(netns, vm.guest) >= FOREIGN, 'no frame was sent that could have been heard'
+    output = product.process.output()
+    assert output.count('grown state has been opened 0 times before') == len(GROWTHS), 'what was added was not kept'
+    assert 'begun anew' not in output and 'stopped: ' not in output, output[-800:]
+    vm.qemu_events = vm.qmp.event_names()
+    vm.check_connection(before)
+    assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
 @case('versions-memory', 300)
 def memory(current):
     changed(current, ['memory'])
@@ -132,6 +217,16 @@ def one_by_one(current):
 def back(current):
     """An upgrade that is taken back while the VM runs."""
     changed(current, ['memory', 'frontend', 'net'], back=True)
+
+
+@case('versions-grown', 300)
+def state_grows(current):
+    grown(current, previous())
+
+
+@case('versions-grown-standby', 300)
+def state_grows_with_standby(current):
+    grown(current, None, standby=True, packed='on')
 
 
 if __name__ == '__main__':
