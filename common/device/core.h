@@ -137,6 +137,9 @@ void queue_signal_call(struct device_queue *queue);
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);
 
+/** queue_look_at_memory() - a ring was kicked that has shown nothing yet: is it that guest memory is not shared? */
+void queue_look_at_memory(struct device_queue *queue);
+
 /** device_state_open() - device->state, when the ledger is open; 0 | negative errno */
 int device_state_open(struct device *device);
 /** device_state_close() - before the ledger is closed */

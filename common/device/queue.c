@@ -68,35 +68,6 @@ void device_queue_call(struct device_queue *queue)
 		queue_signal_call(queue);
 }
 
-/* --- Memory that the guest does not share --- */
-
-#define BLANK_KICKS 2      /* a VMM may kick a ring as it starts it, before there is a driver */
-#define BLANK_KICKS_MAX 32 /* a look has its price, and the guest chooses how often it kicks */
-
-/* A driver that is at work has filled one ring at least. */
-static bool all_blank(const struct device *device)
-{
-	for (uint32_t i = 0; i < device->offer.n_queues; i++)
-		if (device->queues[i].vq && !virtq_is_blank(device->queues[i].vq))
-			return false;
-	return true;
-}
-
-/* A VMM that maps the guest's memory privately hands over files that are in order, and stay empty. */
-static void look_at_memory(struct device_queue *queue)
-{
-	struct device *device = queue->device;
-	struct ring_state *state = state_of(queue);
-	uint64_t session = device->ledger.header->session;
-
-	state->shows = state->n_blank_kicks == BLANK_KICKS_MAX || !virtq_is_blank(queue->vq);
-	if (state->shows || ++state->n_blank_kicks < BLANK_KICKS || !all_blank(device) ||
-		atomic_exchange(&device->core->blank_session, session) == session)
-		return;
-	log_warning("the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
-		    "(QEMU: -object memory-backend-memfd,...,share=on)?", queue->index);
-}
-
 /* A descriptor can be ready for ever, and a guest can kick for nothing. Chains that the ring has come to since the
  * last kick say that it was worth it. */
 static bool tells_something(struct device_queue *queue)
@@ -126,7 +97,7 @@ bool device_queue_drain_kick(struct device_queue *queue)
 		return true;
 	virtq_counters(queue->vq)->kicks++;
 	if (!state_of(queue)->shows)
-		look_at_memory(queue);
+		queue_look_at_memory(queue);
 	return tells_something(queue);
 }
 
