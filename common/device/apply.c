@@ -374,6 +374,21 @@ static const char *ring_refused(const struct device *device, const Bh__Ring *rin
 	return n <= DESCS_MAX ? NULL : "the device's rings together are longer than 1048576 descriptors";
 }
 
+/* A VMM whose former back-end died without a word can only guess where its rings stand. */
+static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
+{
+	static struct log_limit limit = { .burst = 10, .interval_ms = 60000 };
+
+	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD || !log_allowed(&limit))
+		return;
+	if (virtq_place(queue->vq) == VIRTQ_FOUND)
+		log_notice("ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
+			queue->index, ring->position, virtq_base(queue->vq));
+	else
+		log_warning("ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
+			    "still, the guest has to set the device up anew", queue->index, ring->position);
+}
+
 static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct device *device = queue->device;
@@ -409,6 +424,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		ring_failed(queue, ring->start_id, start_error(r), false);
 		return false;
 	}
+	tell_place(queue, ring);
 	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;

@@ -125,6 +125,7 @@ struct virtq {
 
 	uint16_t *again;          /* heads (packed: entries) to be parsed anew, oldest first */
 	uint32_t n_again, again_parsed;
+	enum virtq_place place;
 	uint32_t suspects;        /* chains to publish until the mark's, if it is about this ring, is among them */
 	struct virtq_setup setup;
 };
@@ -201,6 +202,10 @@ int packed_begin(struct virtq *vq);
 int packed_adopt(struct virtq *vq);
 int packed_recover(struct virtq *vq);
 
+/* place.c: whether the ring contradicts a base, and where the device stands then; vq->used is the ring's (split) */
+enum virtq_place split_find_place(const struct virtq *vq, uint16_t base);
+enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16_t *ret_pos);
+
 /* Who dies from here on has died of this head. */
 static inline void blame_head(const struct virtq *vq, uint32_t head)
 {
@@ -225,6 +230,14 @@ static inline uint16_t pos_advance(const struct virtq *vq, uint16_t pos, uint32_
 	if (next >= vq->size)
 		return (uint16_t)((next - vq->size) | (~pos & POS_WRAP));
 	return (uint16_t)(next | (pos & POS_WRAP));
+}
+
+/* slots from one to the other */
+static inline uint32_t packed_distance(const struct virtq *vq, uint16_t from, uint16_t to)
+{
+	uint32_t lap = (from ^ to) & POS_WRAP ? vq->size : 0;
+
+	return lap + (to & ~POS_WRAP) - (from & ~POS_WRAP);
 }
 
 static inline uint64_t *pos_words(const struct virtq *vq, uint16_t pos)

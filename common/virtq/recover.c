@@ -106,7 +106,8 @@ int split_begin(struct virtq *vq)
 		return VIRTQ_E_BASE;
 	ledger_begin(vq);
 	vq->used = guest_load_acquire(&vq->split.used[1]);
-	vq->taken = (uint16_t)vq->setup.base;
+	vq->place = split_find_place(vq, (uint16_t)vq->setup.base);
+	vq->taken = vq->place == VIRTQ_FOUND ? vq->used : (uint16_t)vq->setup.base;
 	vq->ledger->skew = (uint16_t)(vq->taken - vq->used);
 	region->version = 0;
 	step();
@@ -214,25 +215,22 @@ static bool is_virgin(const struct virtq *vq)
 	return true;
 }
 
-static uint32_t distance(const struct virtq *vq, uint16_t from, uint16_t to)
-{
-	uint32_t lap = (from ^ to) & POS_WRAP ? vq->size : 0;
-
-	return lap + (to & ~POS_WRAP) - (from & ~POS_WRAP);
-}
-
 /* Older front-ends give only the available half: then nothing is in flight. */
 static int packed_base(struct virtq *vq)
 {
 	uint32_t base = vq->setup.base;
+	uint16_t found = 0;
 
 	if (base == 0 && is_virgin(vq))
 		base = POS_WRAP;
 	vq->taken = (uint16_t)base;
 	vq->used = base >> 16 ? (uint16_t)(base >> 16) : vq->taken;
 	if ((vq->taken & ~POS_WRAP) >= vq->size || (vq->used & ~POS_WRAP) >= vq->size ||
-		distance(vq, vq->used, vq->taken) > vq->size)
+		packed_distance(vq, vq->used, vq->taken) > vq->size)
 		return VIRTQ_E_BASE;
+	vq->place = packed_find_place(vq, vq->used, &found);
+	if (vq->place == VIRTQ_FOUND)
+		vq->taken = vq->used = found;
 	return 0;
 }
 
@@ -244,7 +242,7 @@ int packed_begin(struct virtq *vq)
 	if (r != 0)
 		return r;
 	ledger_begin(vq);
-	vq->ring.live_slots = distance(vq, vq->used, vq->taken);
+	vq->ring.live_slots = packed_distance(vq, vq->used, vq->taken);
 	vq->ledger->skew = (uint16_t)vq->ring.live_slots;
 	region->version = 0;
 	step();

@@ -131,6 +131,11 @@ uint32_t virtq_base(const struct virtq *vq)
 	return ledger_base(vq->ledger);
 }
 
+enum virtq_place virtq_place(const struct virtq *vq)
+{
+	return vq->place;
+}
+
 static void forget_window(struct virtq *vq)
 {
 	for (uint32_t i = 0; i < vq->window_len; i++) {

@@ -31,6 +31,13 @@ enum {
 	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
 };
 
+/** enum virtq_place - how it was found out where a ring begins */
+enum virtq_place {
+	VIRTQ_AS_TOLD, /* by the base, or by what is kept of it */
+	VIRTQ_FOUND,   /* the ring contradicts the base, and shows where it stands: it begins there */
+	VIRTQ_LOST,    /* the base may be wrong, and the ring does not show a better one: it begins there */
+};
+
 /** struct virtq_setup - how a ring starts */
 struct virtq_setup {
 	uint16_t index;
@@ -73,7 +80,8 @@ struct virtq;
  * State:   when the ledger knows start_id, the ring goes on where it was: chains that were taken and not
  *          published come first in the window again, oldest first. So it does when inflight_id is one that
  *          the ledger does not know, and the region is not new: who wrote it served this ring before.
- *          Otherwise it begins at base, and (split) the used index is read from the ring.
+ *          Otherwise it begins at base, and (split) the used index is read from the ring. A base that the ring
+ *          contradicts is not believed where the ring shows a better one: virtq_place() says so.
  * Errors:  0 | VIRTQ_E_ADDRESS, _SIZE, _BASE, _BROKEN: the peer's | -ENOMEM.
  * Spec:    virtio 1.2, 2.7 and 2.8; vhost-user, "Inflight I/O tracking".
  */
@@ -86,6 +94,9 @@ struct virtq *virtq_stop(struct virtq *vq);
 
 /** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */
 uint32_t virtq_base(const struct virtq *vq);
+
+/** virtq_place() - how virtq_start() found out where it begins */
+enum virtq_place virtq_place(const struct virtq *vq);
 
 /** virtq_remap() - guest memory changed: resolve the ring addresses again, forget the window.
  * Errors as virtq_start(). The device is paused. */
