@@ -1,6 +1,5 @@
 #pragma once
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -118,13 +117,6 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops);
 int device_proc_start(struct proc *proc);
 void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
-
-/** device_thread_start() - one that never runs a signal's handler but those of faults; 0 | negative errno */
-int device_thread_start(pthread_t *ret_thread, void *(*main)(void *data), void *data);
-/** device_thread_begin() - the i-th thread (i < 64), before it touches a ring: a later instance waits for its end */
-void device_thread_begin(struct device *device, unsigned int i);
-/** device_thread_end() - its last */
-void device_thread_end(struct device *device, unsigned int i);
 
 /** device_keep() - keep a descriptor (borrowed) across our death, under a name */
 int device_keep(struct device *device, const char *name, int fd);

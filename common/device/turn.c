@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "device/foreign.h"
+#include "device/thread.h"
 
 int turn_open(struct turn *turn, int ledger_fd)
 {

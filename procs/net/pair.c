@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "device/thread.h"
 
 #define POLL_MS DEVICE_DEAF_MS /* how often a ring without a kick descriptor is looked at when idle */
 
