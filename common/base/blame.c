@@ -3,6 +3,9 @@
  * back to whoever had it before, and lets it happen again. SIGKILL and SIGTERM leave no mark: who is killed by
  * others has not died of its input. A service manager whose watchdog has run out sends SIGABRT; it arrives in
  * some thread, most likely the idle one, so that the others are looked at for one that is busy.
+ *
+ * Who dies by a fault dies of the input in hand. Who hangs may do so over one input after the other, and the one
+ * that is in hand when the signal comes is any of them: what repeats is its kind.
  */
 #include "base/blame.h"
 
@@ -13,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 
@@ -39,7 +43,27 @@ static const struct blame_here *busy_thread(void)
 	return NULL;
 }
 
-static void speak(int sig)
+/* Somebody else's SIGABRT is a watchdog's. */
+static bool was_ended(int sig, const siginfo_t *info)
+{
+	return sig == SIGABRT && info->si_code <= 0 && info->si_pid != getpid();
+}
+
+static bool is_recent(const struct blame_mark *mark, const struct timespec *now)
+{
+	return (uint64_t)now->tv_sec - mark->when_usec / 1000000 < BLAME_HUNG_SEC;
+}
+
+/* Whether this death is one more of those that the mark counts. */
+static bool goes_on(const struct blame_mark *mark, const struct blame_here *here, bool hung,
+	const struct timespec *now)
+{
+	if (mark->what != here->what)
+		return false;
+	return mark->which == here->which || (hung && mark->signal & BLAME_HUNG && is_recent(mark, now));
+}
+
+static void speak(int sig, bool hung)
 {
 	const struct blame_here *here = busy_thread();
 	struct blame_mark *mark = here ? here->mark : NULL;
@@ -47,12 +71,15 @@ static void speak(int sig)
 
 	if (!mark || atomic_flag_test_and_set(&spoken))
 		return;
-	if (mark->what != here->what || mark->which != here->which)
-		mark->deaths = 0;
-	mark->what = here->what;
-	mark->which = here->which;
-	mark->signal = (uint32_t)sig;
 	clock_gettime(CLOCK_REALTIME, &now);
+	if (!goes_on(mark, here, hung, &now)) {
+		mark->deaths = 0;
+		mark->which = here->which;
+	} else if (mark->which != here->which) {
+		mark->which = BLAME_WHICH_ANY;
+	}
+	mark->what = here->what;
+	mark->signal = (uint32_t)sig | (hung ? BLAME_HUNG : 0);
 	mark->when_usec = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 	mark->deaths++;
 }
@@ -61,7 +88,7 @@ static void on_death(int sig, siginfo_t *info, void *context)
 {
 	size_t i = 0;
 
-	speak(sig);
+	speak(sig, was_ended(sig, info));
 	while (i + 1 < ARRAY_SIZE(signals) && signals[i] != sig)
 		i++;
 	(void)sigaction(sig, &former[i], NULL);
@@ -135,9 +162,17 @@ void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which)
 		*mark = (struct blame_mark){ 0 };
 }
 
+bool blame_may_acquit(const struct blame_mark *mark)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return !(mark->signal & BLAME_HUNG) || !is_recent(mark, &now);
+}
+
 const char *blame_describe(const struct blame_mark *mark, char *buf, unsigned int n)
 {
-	const char *name = sigabbrev_np((int)mark->signal);
+	const char *name = sigabbrev_np((int)(mark->signal & ~BLAME_HUNG));
 
 	snprintf(buf, n, "killed it %u times running, last by SIG%s", mark->deaths, name ?: "?");
 	return buf;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,6 +11,9 @@
  */
 
 #define BLAME_LIMIT 3
+#define BLAME_WHICH_ANY UINT32_MAX /* not one, but several of that kind */
+#define BLAME_HUNG (1u << 31)      /* in `signal`: it did not die by itself, it was ended because it hung */
+#define BLAME_HUNG_SEC 60          /* who has not hung for so long has got over it */
 
 /** struct blame_mark - shared memory that outlives the process; zeros = nobody died. Written by the dying */
 struct blame_mark {
@@ -17,7 +21,7 @@ struct blame_mark {
 	uint64_t which;
 	uint64_t when_usec; /* of the last death; CLOCK_REALTIME */
 	uint32_t deaths;    /* running, by this input */
-	uint32_t signal;    /* of the last one */
+	uint32_t signal;    /* of the last one; with BLAME_HUNG */
 };
 
 /** struct blame_here - what this thread handles; mark NULL = nothing that anybody else wrote */
@@ -53,6 +57,10 @@ void blame_finish(void);
 
 /** blame_acquit() - this input did no harm: if the mark is about it, and has not come to the limit, it is void */
 void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which);
+
+/** blame_may_acquit() - whether success of an input proves anything: who hangs does so over the next one, too,
+ * and what it has done before is no proof; time is */
+bool blame_may_acquit(const struct blame_mark *mark);
 
 /** blame_describe() - "killed it 3 times running, last by SIGSEGV" */
 const char *blame_describe(const struct blame_mark *mark, char *buf, unsigned int n);

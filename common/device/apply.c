@@ -22,6 +22,7 @@
 #define F_EVENT_IDX 29
 #define F_PACKED 34
 #define F_IN_ORDER 35
+#define DESCS_MAX (1u << 20) /* of all rings of a device: at most some 60 bytes of ours for each */
 #define RING_FEATURES (BIT(F_INDIRECT) | BIT(F_EVENT_IDX) | BIT(F_PACKED) | BIT(F_IN_ORDER))
 
 /* --- Finding things in the record --- */
@@ -223,9 +224,10 @@ static const char *start_error(int r)
 
 static void ring_failed(struct device_queue *queue, uint64_t start_id, const char *why, bool broken)
 {
+	static struct log_limit limit = { .burst = 10, .interval_ms = 60000 };
 	struct ring_state *state = &queue->device->core->rings[queue->index];
 
-	if (state->error != why || state->error_start_id != start_id)
+	if ((state->error != why || state->error_start_id != start_id) && log_allowed(&limit))
 		log_warning("ring %u stopped: %s", queue->index, why);
 	state->error = why;
 	state->error_start_id = start_id;
@@ -359,6 +361,34 @@ static void note_start(struct device_queue *queue, const Bh__Ring *ring)
 	}
 }
 
+/* What a ring needs grows with its size, and the guest chooses both sizes and number. NULL: it may be started */
+static const char *ring_refused(const struct device *device, const Bh__Ring *ring)
+{
+	uint64_t n = ring->size;
+
+	if (ring->size > device->offer.queue_size_max)
+		return start_error(VIRTQ_E_SIZE);
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (device->queues[i].vq)
+			n += device->ledger.queues[i].size;
+	return n <= DESCS_MAX ? NULL : "the device's rings together are longer than 1048576 descriptors";
+}
+
+/* A VMM whose former back-end died without a word can only guess where its rings stand. */
+static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
+{
+	static struct log_limit limit = { .burst = 10, .interval_ms = 60000 };
+
+	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD || !log_allowed(&limit))
+		return;
+	if (virtq_place(queue->vq) == VIRTQ_FOUND)
+		log_notice("ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
+			queue->index, ring->position, virtq_base(queue->vq));
+	else
+		log_warning("ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
+			    "still, the guest has to set the device up anew", queue->index, ring->position);
+}
+
 static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct device *device = queue->device;
@@ -379,12 +409,13 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.blame = &device->ledger.header->blame,
 	};
 	bool known = slot->start_id == ring->start_id;
+	const char *refused = ring_refused(device, ring);
 	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
 	int r;
 
 	note_start(queue, ring);
-	if (ring->size > device->offer.queue_size_max) {
-		ring_failed(queue, ring->start_id, start_error(VIRTQ_E_SIZE), false);
+	if (refused) {
+		ring_failed(queue, ring->start_id, refused, false);
 		return false;
 	}
 	r = virtq_start(&queue->vq, &setup, device->map, slot, inflight);
@@ -393,6 +424,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		ring_failed(queue, ring->start_id, start_error(r), false);
 		return false;
 	}
+	tell_place(queue, ring);
 	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;

@@ -1,14 +1,13 @@
 #pragma once
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "bus/bus.h"
 #include "device/device.h"
+#include "device/turn.h"
 #include "fd/fdlink.h"
 #include "record/record.h"
-#include "virtq/locks.h"
 
 /* What device.c, apply.c and queue.c share; not for devices. */
 
@@ -22,29 +21,19 @@ struct ring_state {
 	uint64_t error_start_id;
 	bool broken;           /* the error came while it ran: it stays until the ring is started anew */
 	bool err_signalled;
-	bool call_may_block;   /* the call descriptor is a blocking eventfd: look before writing */
+	bool call_may_block;   /* the call descriptor was blocking when it came, or once blocked: look before writing */
 	bool call_is_socket;
 	bool shows;            /* its memory was seen to hold what a driver wrote; the serving thread's */
 	uint8_t n_blank_kicks; /* kicks since the start while it held nothing */
+	uint8_t n_empty_kicks; /* running, since the ring came to a chain; the serving thread's, as the next two */
+	bool kicks_told;       /* the log says that it is kicked for nothing */
+	uint64_t kicked_at;    /* chains that the ring had come to at the last kick */
 };
 
 /** struct mapped_region - one region that is in the map now */
 struct mapped_region {
 	uint64_t token;
 	struct map_region region;
-};
-
-/** struct turn - whether this instance serves, or stands by */
-struct turn {
-	struct ledger_locks *locks;    /* NULL: the ledger has none, there is only one instance */
-	bool ours;                     /* the locks are held by this process */
-	bool waits;                    /* there is a thread that waits in line, or holds the turn */
-	pthread_t waiter;
-	sem_t give;                    /* tells it to give the turn up */
-	int wake_fd;
-	sd_event_source *wake_source;
-	void (*on_turn)(void *data);
-	void *data;
 };
 
 /** struct inflight_map - the in-flight region that the VMM shares; mapping NULL = there is none */
@@ -73,6 +62,7 @@ struct device_core {
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
+	size_t state_mapping_bytes;    /* device->state is a mapping of its own; 0 = it is the ledger's */
 
 	uint64_t report_generation;    /* of the last report made */
 	bool report_open;              /* one is on its way */
@@ -133,11 +123,10 @@ void queue_signal_call(struct device_queue *queue);
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);
 
-/** turn_open() - the locks of this ledger file (borrowed); 0 | negative errno */
-int turn_open(struct turn *turn, int ledger_fd);
-/** turn_take() - by the loop's thread: true: it is ours now; false: another instance serves */
-bool turn_take(struct turn *turn);
-/** turn_wait() - stand in line; on_turn is called from the loop when the turn is ours */
-int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data);
-/** turn_give() - let the next one serve; no thread of the device serves rings any more */
-void turn_give(struct turn *turn);
+/** queue_look_at_memory() - a ring was kicked that has shown nothing yet: is it that guest memory is not shared? */
+void queue_look_at_memory(struct device_queue *queue);
+
+/** device_state_open() - device->state, when the ledger is open; 0 | negative errno */
+int device_state_open(struct device *device);
+/** device_state_close() - before the ledger is closed */
+void device_state_close(struct device *device);

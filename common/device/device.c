@@ -183,7 +183,7 @@ static int attach_again(struct device *device)
 	int r;
 
 	r = vault_attach(device->core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX,
-		device->ops->state_bytes), &attachment);
+		device->ops->state_first_bytes), &attachment);
 	if (r < 0)
 		return r;
 	r = fstat(attachment.record_fd, &st) < 0 ? -errno : 0;
@@ -304,7 +304,8 @@ static int attach(struct device *device)
 
 	vault_attachment_deinit(&core->attachment);
 	return vault_attach(core->vault,
-		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_bytes), &core->attachment);
+		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		&core->attachment);
 }
 
 static int open_record(struct device *device)
@@ -330,7 +331,7 @@ static int open_record(struct device *device)
 	return 0;
 }
 
-/* A ledger of another shape was written by a worker with another configuration: its rings are gone. The
+/* A ledger of another version, or with other queues, cannot be gone on with: its rings are gone. The
  * locks stay: whoever stands by waits in them. */
 static int clear_ledger(int fd)
 {
@@ -348,7 +349,7 @@ static int clear_ledger(int fd)
 static int open_ledger(struct device *device)
 {
 	int fd = device->core->attachment.ledger_fd;
-	uint32_t state_bytes = device->ops->state_bytes;
+	uint32_t state_bytes = device->ops->state_first_bytes;
 	int r;
 
 	r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
@@ -356,8 +357,7 @@ static int open_ledger(struct device *device)
 		r = clear_ledger(fd);
 	if (r == 0 && !device->ledger.header)
 		r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
-	device->state = device->ledger.state;
-	return r;
+	return r < 0 ? r : device_state_open(device);
 }
 
 static int make_queues(struct device *device)
@@ -541,6 +541,7 @@ void device_proc_leave(struct proc *proc)
 	if (device->ops->close)
 		device->ops->close(device);
 	inflight_apply(device, NULL, -1);
+	device_state_close(device);
 	if (device->ledger.header)
 		ledger_close(&device->ledger);
 	/* before guest memory is unmapped, which takes its time */

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +41,7 @@ struct device_queue {
 	int kick_fd;           /* owned; -1 = none */
 	int call_fd;           /* owned; -1 = none */
 	int err_fd;            /* owned; -1 = none */
+	bool deaf;             /* the serving thread does not listen to kicks for a moment */
 	void *data;            /* the device's own */
 };
 
@@ -51,7 +51,11 @@ struct device_ops {
 	const char *type;        /* as in the configuration */
 	uint32_t virtio_id;
 	size_t data_bytes;       /* of device->data, zeroed */
-	uint32_t state_bytes;    /* of device->state: lives in the ledger, survives the process */
+	/* device->state survives the process, and the release: it grows at its end alone, each part keeps its place and
+	 * meaning, and zeros are a part that no release has written yet. An earlier release leaves alone what it does not
+	 * know. */
+	uint32_t state_bytes;
+	uint32_t state_first_bytes; /* of the device's first release: its ledgers were laid out with it; never changed */
 
 	/* A start has four steps; one who stands by takes the first and third at once, the others when its turn has
 	 * come and the guest waits. Errors: negative errno, already logged. */
@@ -102,7 +106,7 @@ struct device {
 	struct map *map;             /* guest memory */
 	struct device_queue *queues; /* offer.n_queues */
 	struct ledger ledger;
-	void *state;                 /* ledger.state */
+	void *state;                 /* ops->state_bytes */
 	void *data;                  /* ops->data_bytes */
 	struct device_core *core;    /* device.c's own */
 };
@@ -113,13 +117,6 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops);
 int device_proc_start(struct proc *proc);
 void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
-
-/** device_thread_start() - one that never runs a signal's handler but those of faults; 0 | negative errno */
-int device_thread_start(pthread_t *ret_thread, void *(*main)(void *data), void *data);
-/** device_thread_begin() - the i-th thread (i < 64), before it touches a ring: a later instance waits for its end */
-void device_thread_begin(struct device *device, unsigned int i);
-/** device_thread_end() - its last */
-void device_thread_end(struct device *device, unsigned int i);
 
 /** device_keep() - keep a descriptor (borrowed) across our death, under a name */
 int device_keep(struct device *device, const char *name, int fd);
@@ -142,5 +139,9 @@ void device_queue_broken(struct device_queue *queue, const char *why);
 /** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
 void device_queue_call(struct device_queue *queue);
 
-/** device_queue_drain_kick() - reset the kick eventfd to 0; counts */
-void device_queue_drain_kick(struct device_queue *queue);
+#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
+
+/** device_queue_drain_kick() - reset the kick eventfd to 0; counts. The queue's serving thread.
+ * false: it was kicked many times for nothing, or its descriptor is ready for ever: the caller does not listen to
+ * it for DEVICE_DEAF_MS, and looks at the ring after that. */
+bool device_queue_drain_kick(struct device_queue *queue);

@@ -1,19 +1,20 @@
 /*
  * The descriptors of a ring. Kick, call and err are handed over by the VMM and shared with it: whatever
- * flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it.
+ * flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it (foreign.c).
  */
 #include "device/core.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "device/foreign.h"
+
+#define EMPTY_KICKS_MAX 16 /* running, before it is not listened to for a moment */
 
 static const uint64_t one = 1;
 
@@ -22,8 +23,9 @@ static struct ring_state *state_of(struct device_queue *queue)
 	return &queue->device->core->rings[queue->index];
 }
 
-/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. */
-static void signal_fd(int fd, bool is_socket, bool may_block)
+/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. Whether it
+ * blocks is the VMM's to change at any time: where a write has waited once, a look goes before it. */
+static void signal_fd(int fd, bool is_socket, bool *may_block)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
@@ -31,10 +33,10 @@ static void signal_fd(int fd, bool is_socket, bool may_block)
 		(void)send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 		return;
 	}
-	if (may_block && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
+	if (*may_block && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
 		return;
-	if (write(fd, &one, sizeof(one)) < 0)
-		return;
+	if (!foreign_write(fd))
+		*may_block = true;
 }
 
 void queue_signal_call(struct device_queue *queue)
@@ -43,7 +45,7 @@ void queue_signal_call(struct device_queue *queue)
 
 	if (queue->call_fd < 0)
 		return;
-	signal_fd(queue->call_fd, state->call_is_socket, state->call_may_block);
+	signal_fd(queue->call_fd, state->call_is_socket, &state->call_may_block);
 	virtq_counters(queue->vq)->calls++;
 }
 
@@ -66,64 +68,48 @@ void device_queue_call(struct device_queue *queue)
 		queue_signal_call(queue);
 }
 
-/* --- Memory that the guest does not share --- */
-
-#define BLANK_KICKS 2      /* a VMM may kick a ring as it starts it, before there is a driver */
-#define BLANK_KICKS_MAX 32 /* a look has its price, and the guest chooses how often it kicks */
-
-/* A driver that is at work has filled one ring at least. */
-static bool all_blank(const struct device *device)
+/* A descriptor can be ready for ever, and a guest can kick for nothing. Chains that the ring has come to since the
+ * last kick say that it was worth it. */
+static bool tells_something(struct device_queue *queue)
 {
-	for (uint32_t i = 0; i < device->offer.n_queues; i++)
-		if (device->queues[i].vq && !virtq_is_blank(device->queues[i].vq))
-			return false;
-	return true;
-}
-
-/* A VMM that maps the guest's memory privately hands over files that are in order, and stay empty. */
-static void look_at_memory(struct device_queue *queue)
-{
-	struct device *device = queue->device;
 	struct ring_state *state = state_of(queue);
-	uint64_t session = device->ledger.header->session;
+	uint64_t chains = virtq_counters(queue->vq)->chains + virtq_window_len(queue->vq);
 
-	state->shows = state->n_blank_kicks == BLANK_KICKS_MAX || !virtq_is_blank(queue->vq);
-	if (state->shows || ++state->n_blank_kicks < BLANK_KICKS || !all_blank(device) ||
-		atomic_exchange(&device->core->blank_session, session) == session)
-		return;
-	log_warning("the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
-		    "(QEMU: -object memory-backend-memfd,...,share=on)?", queue->index);
+	if (chains != state->kicked_at)
+		state->n_empty_kicks = 0;
+	state->kicked_at = chains;
+	if (++state->n_empty_kicks <= EMPTY_KICKS_MAX)
+		return true;
+	state->n_empty_kicks = 0;
+	if (!state->kicks_told)
+		log_warning("ring %u is kicked again and again without a chain: its kicks are heard %u at a time",
+			queue->index, EMPTY_KICKS_MAX);
+	state->kicks_told = true;
+	return false;
 }
 
-void device_queue_drain_kick(struct device_queue *queue)
+bool device_queue_drain_kick(struct device_queue *queue)
 {
-	uint64_t n;
-	struct iovec iov = { .iov_base = &n, .iov_len = sizeof(n) };
-
 	if (queue->kick_fd < 0)
-		return;
-	if (preadv2(queue->kick_fd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP) {
-		struct pollfd p = { .fd = queue->kick_fd, .events = POLLIN };
-
-		if (poll(&p, 1, 0) == 1 && (p.revents & POLLIN) &&
-			read(queue->kick_fd, &n, sizeof(n)) < 0)
-			return;
-	}
+		return true;
+	(void)foreign_read(queue->kick_fd);
 	if (!queue->vq)
-		return;
+		return true;
 	virtq_counters(queue->vq)->kicks++;
 	if (!state_of(queue)->shows)
-		look_at_memory(queue);
+		queue_look_at_memory(queue);
+	return tells_something(queue);
 }
 
 void queue_signal_err(struct device_queue *queue)
 {
 	struct ring_state *state = state_of(queue);
+	bool may_block = true;
 
 	if (state->err_signalled || queue->err_fd < 0)
 		return;
 	state->err_signalled = true;
-	signal_fd(queue->err_fd, false, true);
+	signal_fd(queue->err_fd, false, &may_block);
 }
 
 void device_queue_broken(struct device_queue *queue, const char *why)

@@ -11,6 +11,8 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "device/foreign.h"
+#include "device/thread.h"
 
 int turn_open(struct turn *turn, int ledger_fd)
 {
@@ -134,6 +136,7 @@ void device_thread_end(struct device *device, unsigned int i)
 {
 	struct turn *turn = &device->core->turn;
 
+	foreign_end();
 	blame_thread_end();
 	if (turn->locks)
 		ledger_lock_drop(turn->locks, LOCK_THREAD + i);

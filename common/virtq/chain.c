@@ -5,7 +5,9 @@
  * that chain alone: it is completed unread, and the ring goes on. A descriptor of length 0 has no memory,
  * so its address is not looked at.
  *
- * Storage is made when the ring starts. A slot holds a few spans itself; a longer chain moves to a block,
+ * Storage is reserved when the ring starts, and touched as far as it is used: a driver may ask for the largest rings
+ * and post little. Slots are dealt from the beginning of their array, and the last one put back is the next one got,
+ * so that there are as many as were ever in use at a time. A slot holds a few spans itself; a longer chain moves to a block,
  * of which there are fewer than slots. When all are out, parsing waits until a chain is completed, which
  * must happen, since blocks are only held by chains that the device has before it.
  */
@@ -20,54 +22,74 @@
 
 /* --- Storage --- */
 
-static size_t blocks_bytes(const struct virtq *vq)
+#define LINE_BYTES 64    /* a slot fills two lines of the cache */
+#define LAZY_BYTES 65536 /* from here on an array has pages of its own, which the kernel gives when they are touched */
+
+void *lazy_new(size_t n, size_t size)
 {
-	return (size_t)vq->n_blocks * VIRTQ_CHAIN_SPANS_MAX * sizeof(struct iovec);
+	size_t n_bytes = n * size;
+	void *mem;
+
+	if (n_bytes < LAZY_BYTES) {
+		mem = aligned_alloc(LINE_BYTES, align_up(n_bytes, LINE_BYTES));
+		return mem ? memset(mem, 0, n_bytes) : NULL;
+	}
+	mem = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+void lazy_free(void *mem, size_t n, size_t size)
+{
+	if (n * size < LAZY_BYTES)
+		free(mem);
+	else if (mem)
+		(void)munmap(mem, n * size);
+}
+
+static uint32_t n_window(const struct virtq *vq)
+{
+	uint32_t n = 1;
+
+	while (n < vq->size)
+		n <<= 1;
+	return n;
 }
 
 int slots_new(struct virtq *vq)
 {
-	uint32_t n = vq->size, n_window = 1;
+	uint32_t n = vq->size;
 
-	while (n_window < n)
-		n_window <<= 1;
-	vq->size_max_mask = n_window - 1;
+	vq->size_max_mask = n_window(vq) - 1;
 	vq->n_blocks = MIN(n, (uint32_t)SPAN_BLOCKS_MAX);
-	vq->slots = aligned_alloc(64, n * sizeof(*vq->slots));
-	vq->free_slots = calloc(n, sizeof(*vq->free_slots));
-	vq->window = calloc(n_window, sizeof(*vq->window));
-	vq->busy = calloc(n, 1);
-	vq->staged = calloc(n, sizeof(*vq->staged));
-	vq->again = calloc(n, sizeof(*vq->again));
-	vq->free_blocks = calloc(vq->n_blocks, sizeof(*vq->free_blocks));
-	vq->blocks = mmap(NULL, blocks_bytes(vq), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (vq->blocks == MAP_FAILED)
-		vq->blocks = NULL;
+	vq->slots = lazy_new(n, sizeof(*vq->slots));
+	vq->free_slots = lazy_new(n, sizeof(*vq->free_slots));
+	vq->window = lazy_new(n_window(vq), sizeof(*vq->window));
+	vq->busy = lazy_new(n, sizeof(*vq->busy));
+	vq->staged = lazy_new(n, sizeof(*vq->staged));
+	vq->again = lazy_new(n, sizeof(*vq->again));
+	vq->free_blocks = lazy_new(vq->n_blocks, sizeof(*vq->free_blocks));
+	vq->blocks = lazy_new(vq->n_blocks, SPAN_BLOCK_BYTES);
 	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
 		!vq->free_blocks || !vq->blocks)
 		return -ENOMEM;
-	memset(vq->slots, 0, n * sizeof(*vq->slots));
-	for (uint32_t i = 0; i < n; i++)
-		vq->free_slots[i] = (uint16_t)(n - 1 - i);
 	for (uint32_t i = 0; i < vq->n_blocks; i++)
 		vq->free_blocks[i] = (uint16_t)(vq->n_blocks - 1 - i);
-	vq->n_free = n;
 	vq->n_free_blocks = vq->n_blocks;
 	return 0;
 }
 
 void slots_free(struct virtq *vq)
 {
-	if (vq->blocks)
-		(void)munmap(vq->blocks, blocks_bytes(vq));
-	free(vq->slots);
-	free(vq->free_slots);
-	free(vq->window);
-	free(vq->busy);
-	free(vq->staged);
-	free(vq->again);
-	free(vq->free_blocks);
+	uint32_t n = vq->size;
+
+	lazy_free(vq->slots, n, sizeof(*vq->slots));
+	lazy_free(vq->free_slots, n, sizeof(*vq->free_slots));
+	lazy_free(vq->window, n_window(vq), sizeof(*vq->window));
+	lazy_free(vq->busy, n, sizeof(*vq->busy));
+	lazy_free(vq->staged, n, sizeof(*vq->staged));
+	lazy_free(vq->again, n, sizeof(*vq->again));
+	lazy_free(vq->free_blocks, vq->n_blocks, sizeof(*vq->free_blocks));
+	lazy_free(vq->blocks, vq->n_blocks, SPAN_BLOCK_BYTES);
 }
 
 void block_put(struct virtq *vq, const struct iovec *block)

@@ -36,8 +36,10 @@ static inline struct desc desc_of(uint64_t word0, uint64_t word1, bool packed)
 }
 
 #define SLOT_SPANS 5         /* what a slot holds itself: two cache lines in all */
-#define SPAN_BLOCKS_MAX 512  /* longer chains that may be parsed and not completed at a time */
+#define SPAN_BLOCKS_MAX 128  /* longer chains that may be parsed and not completed at a time */
+#define SPAN_BLOCK_BYTES (VIRTQ_CHAIN_SPANS_MAX * sizeof(struct iovec))
 #define FILL_BATCH 32
+#define VIRTQ_CHAIN_DESCS_MAX (2 * VIRTQ_CHAIN_SPANS_MAX) /* some may be empty */
 
 enum { SLOT_FREE, SLOT_IN_WINDOW, SLOT_TAKEN };
 
@@ -104,7 +106,8 @@ struct virtq {
 	uint16_t n_staged;
 	uint32_t window_head, window_len;
 	uint32_t window_slots;    /* ring slots that the window holds */
-	uint32_t n_free;
+	uint32_t n_free;          /* slots that were put back */
+	uint32_t n_dealt;         /* slots that were ever got */
 	union {
 		struct split_ring split;
 		struct packed_ring ring;
@@ -122,6 +125,7 @@ struct virtq {
 
 	uint16_t *again;          /* heads (packed: entries) to be parsed anew, oldest first */
 	uint32_t n_again, again_parsed;
+	enum virtq_place place;
 	uint32_t suspects;        /* chains to publish until the mark's, if it is about this ring, is among them */
 	struct virtq_setup setup;
 };
@@ -157,6 +161,10 @@ static inline void full_fence(void)
 #define guest_store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 
 /* chain.c */
+/** lazy_new() - n zeroed items, whose memory is taken as they are touched; NULL: no room. lazy_free() with the same
+ * n and size */
+void *lazy_new(size_t n, size_t size);
+void lazy_free(void *mem, size_t n, size_t size);
 int slots_new(struct virtq *vq);
 void slots_free(struct virtq *vq);
 /** chain_add() - the memory of one descriptor; a broken rule makes the chain bad.
@@ -194,6 +202,10 @@ int packed_begin(struct virtq *vq);
 int packed_adopt(struct virtq *vq);
 int packed_recover(struct virtq *vq);
 
+/* place.c: whether the ring contradicts a base, and where the device stands then; vq->used is the ring's (split) */
+enum virtq_place split_find_place(const struct virtq *vq, uint16_t base);
+enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16_t *ret_pos);
+
 /* Who dies from here on has died of this head. */
 static inline void blame_head(const struct virtq *vq, uint32_t head)
 {
@@ -220,6 +232,14 @@ static inline uint16_t pos_advance(const struct virtq *vq, uint16_t pos, uint32_
 	return (uint16_t)(next | (pos & POS_WRAP));
 }
 
+/* slots from one to the other */
+static inline uint32_t packed_distance(const struct virtq *vq, uint16_t from, uint16_t to)
+{
+	uint32_t lap = (from ^ to) & POS_WRAP ? vq->size : 0;
+
+	return lap + (to & ~POS_WRAP) - (from & ~POS_WRAP);
+}
+
 static inline uint64_t *pos_words(const struct virtq *vq, uint16_t pos)
 {
 	return &vq->ring.desc[2 * (size_t)(pos & ~POS_WRAP)];
@@ -242,7 +262,7 @@ static inline void store_used(struct virtq *vq, uint16_t pos, uint16_t old_pos)
 
 static inline struct slot *slot_get(struct virtq *vq)
 {
-	struct slot *slot = &vq->slots[vq->free_slots[--vq->n_free]];
+	struct slot *slot = &vq->slots[likely(vq->n_free) ? vq->free_slots[--vq->n_free] : vq->n_dealt++];
 
 	slot->chain = (struct virtq_chain){ .iov = slot->few };
 	slot->again = false;

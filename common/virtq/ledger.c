@@ -98,37 +98,6 @@ static void lay_out(struct ledger *ledger)
 	header->magic = LEDGER_MAGIC;
 }
 
-int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t queue_size_max,
-	uint32_t state_bytes)
-{
-	size_t n_bytes = ledger_bytes(n_queues, queue_size_max, state_bytes), has_bytes = 0;
-	struct ledger ledger;
-	int r;
-
-	if (!shape_is_sane(n_queues, queue_size_max, state_bytes))
-		return -EINVAL;
-	r = file_bytes(fd, &has_bytes);
-	if (r < 0)
-		return r;
-	if (has_bytes < n_bytes)
-		return -EINVAL;
-	ledger = map_file(fd, n_bytes, PROT_READ | PROT_WRITE);
-	if (!ledger.header)
-		return -errno;
-	set_shape(&ledger, n_queues, queue_size_max, state_bytes);
-	if (ledger.header->magic == 0)
-		lay_out(&ledger);
-	if (ledger.header->magic != LEDGER_MAGIC || ledger.header->version != LEDGER_VERSION ||
-		ledger.header->n_queues != n_queues ||
-		ledger.header->queue_size_max != queue_size_max ||
-		ledger.header->state_bytes != state_bytes) {
-		ledger_close(&ledger);
-		return -EPROTO;
-	}
-	*ret_ledger = ledger;
-	return 0;
-}
-
 /* The worker may have been taken over by its guest: the header is copied, and judged in the copy. */
 static int judge_header(struct ledger *ledger, size_t has_bytes)
 {
@@ -143,6 +112,37 @@ static int judge_header(struct ledger *ledger, size_t has_bytes)
 		ledger_bytes(copy.n_queues, copy.queue_size_max, copy.state_bytes) > has_bytes)
 		return -EPROTO;
 	set_shape(ledger, copy.n_queues, copy.queue_size_max, copy.state_bytes);
+	return 0;
+}
+
+int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t queue_size_max,
+	uint32_t state_bytes)
+{
+	size_t n_bytes = ledger_bytes(n_queues, queue_size_max, state_bytes), has_bytes = 0;
+	struct ledger ledger;
+	int r;
+
+	if (!shape_is_sane(n_queues, queue_size_max, state_bytes))
+		return -EINVAL;
+	r = file_bytes(fd, &has_bytes);
+	if (r < 0)
+		return r;
+	if (has_bytes < n_bytes)
+		return -EINVAL;
+	ledger = map_file(fd, has_bytes, PROT_READ | PROT_WRITE);
+	if (!ledger.header)
+		return -errno;
+	set_shape(&ledger, n_queues, queue_size_max, state_bytes);
+	if (ledger.header->magic == 0)
+		lay_out(&ledger);
+	r = judge_header(&ledger, has_bytes);
+	if (r == 0 && (ledger.n_queues != n_queues || ledger.queue_size_max != queue_size_max))
+		r = -EPROTO;
+	if (r < 0) {
+		ledger_close(&ledger);
+		return r;
+	}
+	*ret_ledger = ledger;
 	return 0;
 }
 
@@ -167,6 +167,11 @@ int ledger_open_existing(struct ledger *ret_ledger, int fd)
 	ledger.read_only = true;
 	*ret_ledger = ledger;
 	return 0;
+}
+
+size_t ledger_state_room(const struct ledger *ledger)
+{
+	return queues_at(ledger->state_bytes) - state_at();
 }
 
 void ledger_close(struct ledger *ledger)

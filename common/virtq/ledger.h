@@ -13,7 +13,11 @@
  *
  *   header, locks (locks.h) | device state | n_queues x struct ledger_queue | n_queues x in-flight region (sparse)
  *
- * Every part begins on a page. The worker is the only writer while it lives; whoever reads checks,
+ * Every part begins on a page, and where is said by the shape that the ledger was laid out with: a release that
+ * is upgraded to, or gone back to, finds the rings where they are. What a device's state has grown to since its first
+ * release goes into the rest of its page, and then into a file of its own (device/state.c).
+ *
+ * The worker is the only writer while it lives; whoever reads checks,
  * because a worker that a guest has taken over may have written anything.
  */
 
@@ -41,7 +45,7 @@ struct ledger_header {
 };
 
 #define LEDGER_BLAME_RECORD UINT32_MAX /* which: the generation that was being put in force */
-#define LEDGER_BLAME_NO_HEAD UINT32_MAX /* which, of a ring: not known yet; else a head (packed: a buffer id) */
+#define LEDGER_BLAME_NO_HEAD BLAME_WHICH_ANY /* which, of a ring: not known yet; else a head (packed: a buffer id) */
 
 /** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by
  * virtq itself, the others by the device */
@@ -74,7 +78,7 @@ _Static_assert(sizeof(struct ledger_queue) == 256, "a slot is 256 bytes");
 
 struct ledger {
 	struct ledger_header *header;
-	void *state;                  /* state_bytes, zero when new */
+	void *state;                  /* ledger_state_room() bytes, zero when new */
 	struct ledger_queue *queues;  /* n_queues */
 	size_t size_bytes;
 	uint32_t n_queues;            /* checked copies of what the header says */
@@ -92,8 +96,9 @@ size_t ledger_inflight_bytes(uint32_t queue_size);
 /**
  * ledger_open() - map a ledger, and lay it out when it is new (all zeros)
  * @fd: borrowed, at least ledger_bytes() long
+ * @state_bytes: for a new one; one that is not keeps the room that it has
  *
- * Errors: 0 | -EINVAL too short | -EPROTO: it is not new and has another shape or version | others of mmap.
+ * Errors: 0 | -EINVAL too short | -EPROTO: it is not new, and has other queues, or another version | others of mmap.
  */
 int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t queue_size_max,
 	uint32_t state_bytes);
@@ -101,6 +106,9 @@ int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t q
 /** ledger_open_existing() - map a ledger read-only with the shape that its (checked) header tells;
  * -ENODATA when nobody has laid it out yet */
 int ledger_open_existing(struct ledger *ret_ledger, int fd);
+
+/** ledger_state_room() - bytes of state that there is room for; what none has written is zero */
+size_t ledger_state_room(const struct ledger *ledger);
 
 void ledger_close(struct ledger *ledger);
 

@@ -25,6 +25,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 
@@ -77,6 +79,23 @@ static int sort_again(struct virtq *vq, uint64_t *counters)
 	return 0;
 }
 
+#define CLEAR_BY_PAGE 65536 /* smaller regions are written */
+
+/* The pages that lie in a large region whole are given back: it is as long as the ring, however little of that
+ * is used. Where the file has no holes (or is none) it is written. */
+static void clear_region(void *region, size_t n)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)region;
+	size_t first = align_up(at, page) - at, last = (at + n) % page;
+
+	if (n < CLEAR_BY_PAGE || madvise((uint8_t *)region + first, n - first - last, MADV_REMOVE) < 0) {
+		memset(region, 0, n);
+		return;
+	}
+	memset(region, 0, first);
+	memset((uint8_t *)region + n - last, 0, last);
+}
+
 /* --- Split --- */
 
 int split_begin(struct virtq *vq)
@@ -87,11 +106,12 @@ int split_begin(struct virtq *vq)
 		return VIRTQ_E_BASE;
 	ledger_begin(vq);
 	vq->used = guest_load_acquire(&vq->split.used[1]);
-	vq->taken = (uint16_t)vq->setup.base;
+	vq->place = split_find_place(vq, (uint16_t)vq->setup.base);
+	vq->taken = vq->place == VIRTQ_FOUND ? vq->used : (uint16_t)vq->setup.base;
 	vq->ledger->skew = (uint16_t)(vq->taken - vq->used);
 	region->version = 0;
 	step();
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	clear_region(region, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	region->desc_num = (uint16_t)vq->size;
 	region->used_idx = vq->used;
 	step();
@@ -195,25 +215,22 @@ static bool is_virgin(const struct virtq *vq)
 	return true;
 }
 
-static uint32_t distance(const struct virtq *vq, uint16_t from, uint16_t to)
-{
-	uint32_t lap = (from ^ to) & POS_WRAP ? vq->size : 0;
-
-	return lap + (to & ~POS_WRAP) - (from & ~POS_WRAP);
-}
-
 /* Older front-ends give only the available half: then nothing is in flight. */
 static int packed_base(struct virtq *vq)
 {
 	uint32_t base = vq->setup.base;
+	uint16_t found = 0;
 
 	if (base == 0 && is_virgin(vq))
 		base = POS_WRAP;
 	vq->taken = (uint16_t)base;
 	vq->used = base >> 16 ? (uint16_t)(base >> 16) : vq->taken;
 	if ((vq->taken & ~POS_WRAP) >= vq->size || (vq->used & ~POS_WRAP) >= vq->size ||
-		distance(vq, vq->used, vq->taken) > vq->size)
+		packed_distance(vq, vq->used, vq->taken) > vq->size)
 		return VIRTQ_E_BASE;
+	vq->place = packed_find_place(vq, vq->used, &found);
+	if (vq->place == VIRTQ_FOUND)
+		vq->taken = vq->used = found;
 	return 0;
 }
 
@@ -225,11 +242,11 @@ int packed_begin(struct virtq *vq)
 	if (r != 0)
 		return r;
 	ledger_begin(vq);
-	vq->ring.live_slots = distance(vq, vq->used, vq->taken);
+	vq->ring.live_slots = packed_distance(vq, vq->used, vq->taken);
 	vq->ledger->skew = (uint16_t)vq->ring.live_slots;
 	region->version = 0;
 	step();
-	memset(region, 0, sizeof(*region) + vq->size * sizeof(region->desc[0]));
+	clear_region(region, sizeof(*region) + vq->size * sizeof(region->desc[0]));
 	for (uint32_t i = 0; i < vq->size; i++)
 		vq->ring.next[i] = region->desc[i].next = (uint16_t)(i + 1);
 	region->desc_num = (uint16_t)vq->size;

@@ -60,12 +60,15 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 
 		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
 			return give_up(vq, slot, NULL);
-		if (indirect || !(desc.flags & DESC_F_NEXT))
+		/* a bad chain is known by its head alone; what hangs on it need not be walked */
+		if (indirect || !(desc.flags & DESC_F_NEXT) || slot->chain.bad)
 			break;
 		if (desc.link >= vq->size)
 			return give_up(vq, slot, "a descriptor's next is outside the ring");
-		if (n++ == vq->size)
+		if (n == vq->size)
 			return give_up(vq, slot, "a chain of descriptors runs in a circle");
+		if (n++ == VIRTQ_CHAIN_DESCS_MAX)
+			chain_bad(slot, "the chain has too many descriptors");
 		desc = load_desc(vq, desc.link);
 	}
 	window_push(vq, slot, head, n);

@@ -70,8 +70,8 @@ static struct virtq *allocate(const struct virtq_setup *setup)
 	vq->indirect = setup->indirect;
 	r = slots_new(vq);
 	if (vq->packed) {
-		vq->ring.copies = calloc(vq->size, DESC_BYTES);
-		vq->ring.next = calloc(vq->size, sizeof(*vq->ring.next));
+		vq->ring.copies = lazy_new(vq->size, DESC_BYTES);
+		vq->ring.next = lazy_new(vq->size, sizeof(*vq->ring.next));
 		if (!vq->ring.copies || !vq->ring.next)
 			r = -ENOMEM;
 	}
@@ -116,8 +116,8 @@ struct virtq *virtq_stop(struct virtq *vq)
 		return NULL;
 	slots_free(vq);
 	if (vq->packed) {
-		free(vq->ring.copies);
-		free(vq->ring.next);
+		lazy_free(vq->ring.copies, vq->size, DESC_BYTES);
+		lazy_free(vq->ring.next, vq->size, sizeof(*vq->ring.next));
 		free(vq->ring.again);
 		free(vq->ring.again_next);
 		free(vq->ring.again_num);
@@ -129,6 +129,11 @@ struct virtq *virtq_stop(struct virtq *vq)
 uint32_t virtq_base(const struct virtq *vq)
 {
 	return ledger_base(vq->ledger);
+}
+
+enum virtq_place virtq_place(const struct virtq *vq)
+{
+	return vq->place;
 }
 
 static void forget_window(struct virtq *vq)
@@ -160,8 +165,10 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 {
 	int r;
 
-	if (unlikely(vq->error))
+	if (unlikely(vq->error)) {
+		blame_unset();
 		return -VIRTQ_E_BROKEN;
+	}
 	if (unlikely(map_poisoned(vq->map))) {
 		forget_window(vq);
 		return ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
@@ -171,6 +178,7 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
 		if (unlikely(r < 0)) {
 			forget_window(vq);
+			blame_unset();
 			return r;
 		}
 	}
@@ -192,7 +200,7 @@ unsigned int virtq_window_len(const struct virtq *vq)
 
 bool virtq_all_posted(const struct virtq *vq)
 {
-	return vq->window_slots >= vq->size;
+	return vq->window_slots >= vq->size || vq->starved;
 }
 
 /* --- Take, complete, publish --- */
@@ -231,9 +239,14 @@ static void acquit(struct virtq *vq)
 
 	for (uint32_t i = 0; i < vq->n_staged; i++)
 		passed |= vq->staged[i].id == mark->which;
-	vq->suspects = passed ? 0 : vq->suspects - vq->n_staged;
-	if (passed)
+	if (!passed) {
+		vq->suspects -= vq->n_staged;
+	} else if (blame_may_acquit(mark)) {
+		vq->suspects = 0;
 		blame_acquit(mark, vq->setup.index, mark->which);
+	} else {
+		vq->suspects = 1; /* until the next ones are published, or the time is over */
+	}
 }
 
 void virtq_publish(struct virtq *vq)
@@ -278,7 +291,9 @@ bool virtq_kick_on(struct virtq *vq)
 	bool more = vq->packed ? packed_kick_on(vq) : split_kick_on(vq);
 
 	blame_unset();
-	return more || vq->again_parsed < vq->n_again || (unlikely(map_poisoned(vq->map)) && !vq->error);
+	if (unlikely(vq->error)) /* nothing more will be had of it */
+		return false;
+	return more || vq->again_parsed < vq->n_again || unlikely(map_poisoned(vq->map));
 }
 
 const char *virtq_error(const struct virtq *vq)

@@ -2,7 +2,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "guest/map.h"
 #include "virtq/ledger.h"
@@ -29,6 +28,13 @@ enum {
 	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
 	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
 	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
+};
+
+/** enum virtq_place - how it was found out where a ring begins */
+enum virtq_place {
+	VIRTQ_AS_TOLD, /* by the base, or by what is kept of it */
+	VIRTQ_FOUND,   /* the ring contradicts the base, and shows where it stands: it begins there */
+	VIRTQ_LOST,    /* the base may be wrong, and the ring does not show a better one: it begins there */
 };
 
 /** struct virtq_setup - how a ring starts */
@@ -73,7 +79,8 @@ struct virtq;
  * State:   when the ledger knows start_id, the ring goes on where it was: chains that were taken and not
  *          published come first in the window again, oldest first. So it does when inflight_id is one that
  *          the ledger does not know, and the region is not new: who wrote it served this ring before.
- *          Otherwise it begins at base, and (split) the used index is read from the ring.
+ *          Otherwise it begins at base, and (split) the used index is read from the ring. A base that the ring
+ *          contradicts is not believed where the ring shows a better one: virtq_place() says so.
  * Errors:  0 | VIRTQ_E_ADDRESS, _SIZE, _BASE, _BROKEN: the peer's | -ENOMEM.
  * Spec:    virtio 1.2, 2.7 and 2.8; vhost-user, "Inflight I/O tracking".
  */
@@ -86,6 +93,9 @@ struct virtq *virtq_stop(struct virtq *vq);
 
 /** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */
 uint32_t virtq_base(const struct virtq *vq);
+
+/** virtq_place() - how virtq_start() found out where it begins */
+enum virtq_place virtq_place(const struct virtq *vq);
 
 /** virtq_remap() - guest memory changed: resolve the ring addresses again, forget the window.
  * Errors as virtq_start(). The device is paused. */
@@ -105,7 +115,8 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
-/** virtq_all_posted() - whether every descriptor of the ring is in the window: the driver can add no more */
+/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring is
+ * in it, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);
 
 /** virtq_take() - the first n chains of the window are in flight now */
@@ -136,15 +147,4 @@ bool virtq_is_blank(const struct virtq *vq);
 /** virtq_counters() - of this ring, in the ledger */
 struct ledger_counters *virtq_counters(struct virtq *vq);
 
-/* Chain payload by copy, for devices that read headers or commands. Bounds are checked. */
-
-/** virtq_read() - copy n bytes at offset of the readable part; returns the bytes copied (less at its end) */
-size_t virtq_read(const struct virtq_chain *chain, size_t offset, void *buf, size_t n);
-
-/** virtq_write() - the same into the writable part */
-size_t virtq_write(const struct virtq_chain *chain, size_t offset, const void *buf, size_t n);
-
-/** virtq_slice() - the spans of iov behind the first `skip` bytes, at most max_bytes in all;
- * returns how many spans were put into ret (room for n_iov) */
-unsigned int virtq_slice(const struct iovec *iov, unsigned int n_iov, size_t skip, size_t max_bytes,
-	struct iovec *ret);
+#include "virtq/payload.h"

@@ -169,8 +169,8 @@ static enum rx_status null_receive(struct net_pair *pair)
 		if (status != RX_MORE)
 			break;
 		if (room < n) {
-			status = RX_STARVED;
-			break;
+			rx_give_back(rx);
+			continue;
 		}
 		rx->hdr = (struct net_hdr){ 0 };
 		make_frame(&rx->iov[rx->first], n);

@@ -286,7 +286,7 @@ static void net_close(struct device *device)
 	if (!net->pairs)
 		return;
 	pairs_stop(net);
-	net->ctrl_kick = sd_event_source_disable_unref(net->ctrl_kick);
+	ctrl_assign(net, NULL);
 	net->backend->close(net);
 	for (unsigned int i = 0; i < net->n_pairs; i++) {
 		fd_close(net->pairs[i].epoll_fd);
@@ -316,6 +316,7 @@ const struct device_ops net_ops = {
 	.virtio_id = 1,
 	.data_bytes = sizeof(struct net),
 	.state_bytes = sizeof(struct net_saved),
+	.state_first_bytes = NET_SAVED_FIRST_BYTES,
 	.prepare = net_prepare,
 	.open = net_open,
 	.start = net_start,

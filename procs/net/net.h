@@ -16,6 +16,7 @@
 
 #define NET_PAIRS_MAX 64
 #define NET_BATCH 64       /* chains or frames in hand at once, and the longest turn of a ring */
+#define NET_FRAME_ORDINARY 1514 /* bytes: what every driver has buffers for */
 #define NET_RX_SPANS 1022  /* with header and spill: what one readv() takes */
 #define NET_TX_MAX 128     /* transmit rings of one thread: its own, and those of pairs without one */
 
@@ -73,6 +74,7 @@ struct net {
 
 	struct device_queue *ctrl;  /* the control ring; NULL = not in use */
 	sd_event_source *ctrl_kick;
+	sd_event_source *ctrl_rest; /* behind a full turn of the control ring */
 
 	struct net_saved *saved;    /* in the ledger */
 	struct net_state *state;    /* the half of it that is in force */
@@ -120,6 +122,8 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 /** rx_deliver() - a frame of so many bytes lies in iov behind rx->hdr: stage it */
 void rx_deliver(struct net_pair *pair, size_t frame_bytes);
 void rx_drop(struct net_pair *pair);
+/** rx_give_back() - the loaded chains are of no use: all are returned unused, and count in n_frames */
+void rx_give_back(struct net_rx *rx);
 /** rx_flush() - the driver sees what was delivered */
 void rx_flush(struct net_rx *rx);
 

@@ -18,8 +18,9 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "device/thread.h"
 
-#define POLL_MS 1 /* how often a ring without a kick descriptor is looked at when idle */
+#define POLL_MS DEVICE_DEAF_MS /* how often a ring without a kick descriptor is looked at when idle */
 
 static const uint64_t one = 1;
 
@@ -132,6 +133,24 @@ static void watch_tap(struct net_pair *pair, bool want)
 		pair->tap_armed = want;
 }
 
+/* Edges alone wake us: a descriptor that is ready for ever does so once. */
+static void watch_kick(struct net_pair *pair, struct device_queue *queue)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.fd = queue->kick_fd };
+
+	queue->deaf = false;
+	if (queue->kick_fd >= 0)
+		(void)epoll_ctl(pair->epoll_fd, EPOLL_CTL_ADD, queue->kick_fd, &event);
+}
+
+static void drain_kick(struct net_pair *pair, struct device_queue *queue)
+{
+	if (device_queue_drain_kick(queue))
+		return;
+	(void)epoll_ctl(pair->epoll_fd, EPOLL_CTL_DEL, queue->kick_fd, NULL);
+	queue->deaf = true;
+}
+
 static void drain(struct net_pair *pair, int fd)
 {
 	uint64_t n;
@@ -142,18 +161,29 @@ static void drain(struct net_pair *pair, int fd)
 		return;
 	}
 	if (pair->rx.queue && pair->rx.queue->kick_fd == fd)
-		device_queue_drain_kick(pair->rx.queue);
+		drain_kick(pair, pair->rx.queue);
 	for (unsigned int i = 0; i < pair->n_tx; i++)
 		if (pair->tx[i]->kick_fd == fd)
-			device_queue_drain_kick(pair->tx[i]);
+			drain_kick(pair, pair->tx[i]);
 }
 
-static bool must_poll(const struct net_pair *pair)
+static int sleep_ms(const struct net_pair *pair)
 {
+	const struct device_queue *rx = pair->rx.queue;
+
 	for (unsigned int i = 0; i < pair->n_tx; i++)
-		if (pair->tx[i]->poll)
-			return true;
-	return pair->rx.queue && pair->rx.queue->poll;
+		if (pair->tx[i]->poll || pair->tx[i]->deaf)
+			return POLL_MS;
+	return rx && (rx->poll || rx->deaf) ? POLL_MS : -1;
+}
+
+static void listen_again(struct net_pair *pair)
+{
+	if (pair->rx.queue && pair->rx.queue->deaf)
+		watch_kick(pair, pair->rx.queue);
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->deaf)
+			watch_kick(pair, pair->tx[i]);
 }
 
 static void sleep_until_work(struct net_pair *pair, enum rx_status rx)
@@ -161,11 +191,14 @@ static void sleep_until_work(struct net_pair *pair, enum rx_status rx)
 	struct epoll_event events[8];
 	int n;
 
+	blame_unset();
 	watch_tap(pair, rx == RX_IDLE && !pair->tap_failed);
-	n = epoll_wait(pair->epoll_fd, events, 8, must_poll(pair) ? POLL_MS : -1);
+	n = epoll_wait(pair->epoll_fd, events, 8, sleep_ms(pair));
 	for (int i = 0; i < n; i++)
 		if (events[i].data.fd != pair->tap_fd)
 			drain(pair, events[i].data.fd);
+	if (n == 0)
+		listen_again(pair);
 	forbid_kicks(pair);
 }
 
@@ -205,26 +238,20 @@ static void *pair_main(void *data)
 
 /* --- What a thread serves --- */
 
-static void watch_fd(struct net_pair *pair, int fd)
-{
-	struct epoll_event event = { .events = EPOLLIN, .data.fd = fd };
-
-	if (fd >= 0)
-		(void)epoll_ctl(pair->epoll_fd, EPOLL_CTL_ADD, fd, &event);
-}
-
 /* The set is made anew: descriptors that are gone leave no trace in it. */
 static void make_set(struct net_pair *pair)
 {
+	struct epoll_event wake = { .events = EPOLLIN, .data.fd = pair->wake_fd };
+
 	fd_close(pair->epoll_fd);
 	pair->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	check(pair->epoll_fd >= 0);
 	pair->tap_armed = false;
-	watch_fd(pair, pair->wake_fd);
+	check(epoll_ctl(pair->epoll_fd, EPOLL_CTL_ADD, pair->wake_fd, &wake) == 0);
 	if (pair->rx.queue)
-		watch_fd(pair, pair->rx.queue->kick_fd);
+		watch_kick(pair, pair->rx.queue);
 	for (unsigned int i = 0; i < pair->n_tx; i++)
-		watch_fd(pair, pair->tx[i]->kick_fd);
+		watch_kick(pair, pair->tx[i]);
 }
 
 /* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM keeps that

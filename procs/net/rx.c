@@ -6,6 +6,10 @@
  * Nothing is taken before a frame is in it: who dies before 4 loses the frames of one turn and no buffer.
  * The spans of loaded chains stay loaded from frame to frame, so that small frames do not pay for the
  * room of a large one.
+ *
+ * A chain that can hold no frame is given back unused. It must be the first, for order's sake: where others
+ * are loaded before it, frames go into those, as far as they fit; and where an ordinary one does not, those are given
+ * back, too.
  */
 #include "net.h"
 
@@ -24,8 +28,7 @@ void rx_reset(struct net_rx *rx, struct device_queue *queue)
 	rx->n_frames = 0;
 }
 
-/* A chain that can hold no frame is given back unused; it must be the first, for order's sake. */
-static void give_back(struct net_rx *rx)
+static void give_back_first(struct net_rx *rx)
 {
 	struct virtq *vq = rx->queue->vq;
 	struct virtq_chain *chain = virtq_window(vq, 0);
@@ -34,6 +37,17 @@ static void give_back(struct net_rx *rx)
 	virtq_counters(vq)->errors++;
 	virtq_complete(vq, chain, 0);
 	rx->n_frames++;
+}
+
+void rx_give_back(struct net_rx *rx)
+{
+	while (rx->n_loaded) {
+		give_back_first(rx);
+		rx->n_loaded--;
+	}
+	rx->chain_at = rx->first = rx->end = 1;
+	rx->bytes = 0;
+	rx->headed = false;
 }
 
 static void make_space(struct net_rx *rx, unsigned int n)
@@ -48,29 +62,51 @@ static void make_space(struct net_rx *rx, unsigned int n)
 	rx->chain_at = 1;
 }
 
-/* One more chain of the window into iov; false: there is none, or no space for it. */
-static bool load_chain(struct net_pair *pair)
+enum load {
+	LOAD_MORE, /* one was loaded, or given back */
+	LOAD_NONE, /* the driver has no other there */
+	LOAD_FULL, /* none can be loaded behind those that are */
+	LOAD_OVER, /* this turn has given enough of them back */
+};
+
+static bool holds_frame(const struct net_pair *pair, const struct virtq_chain *chain)
+{
+	return !chain->bad && chain->in_bytes > pair->net->hdr_bytes && chain->n_in <= NET_RX_SPANS;
+}
+
+/* What is loaded does for ordinary frames, or makes place for what may. */
+static enum load blocked(const struct net_pair *pair, struct net_rx *rx)
+{
+	if (rx->bytes >= NET_FRAME_ORDINARY + pair->net->hdr_bytes)
+		return LOAD_FULL;
+	rx_give_back(rx);
+	return rx->n_frames < NET_BATCH ? LOAD_MORE : LOAD_OVER;
+}
+
+/* One more chain of the window into iov */
+static enum load load_chain(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
+	struct virtq *vq = rx->queue->vq;
 	struct virtq_chain *chain;
 
-	if (virtq_fill(rx->queue->vq, rx->n_loaded + 1) <= (int)rx->n_loaded)
-		return false;
-	chain = virtq_window(rx->queue->vq, rx->n_loaded);
-	if (chain->bad || chain->in_bytes <= pair->net->hdr_bytes) {
+	if (virtq_fill(vq, rx->n_loaded + 1) <= (int)rx->n_loaded)
+		return virtq_all_posted(vq) ? LOAD_FULL : LOAD_NONE;
+	chain = virtq_window(vq, rx->n_loaded);
+	if (!holds_frame(pair, chain)) {
 		if (rx->n_loaded)
-			return false;
-		give_back(rx);
-		return rx->n_frames < NET_BATCH;
+			return blocked(pair, rx);
+		give_back_first(rx);
+		return rx->n_frames < NET_BATCH ? LOAD_MORE : LOAD_OVER;
 	}
 	make_space(rx, chain->n_in);
 	if (rx->end + chain->n_in > 1 + NET_RX_SPANS)
-		return false;
+		return blocked(pair, rx);
 	memcpy(&rx->iov[rx->end], chain->iov + chain->n_out, chain->n_in * sizeof(rx->iov[0]));
 	rx->end += chain->n_in;
 	rx->bytes += chain->in_bytes;
 	rx->n_loaded++;
-	return true;
+	return LOAD_MORE;
 }
 
 /* The place of the guest's header, which may lie over several spans, is left out of what is read into. */
@@ -93,18 +129,18 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 	struct net_rx *rx = &pair->rx;
 	const struct net *net = pair->net;
 	size_t need = frame_bytes + net->hdr_bytes;
+	enum load load = LOAD_MORE;
 
 	if (!rx->queue || !rx->queue->vq || !rx->queue->enabled)
 		return RX_OFF;
-	while ((net->mergeable ? rx->bytes < need : rx->n_loaded == 0) && load_chain(pair))
-		;
+	while (load == LOAD_MORE && (net->mergeable ? rx->bytes < need : rx->n_loaded == 0))
+		load = load_chain(pair);
 	if (virtq_fill(rx->queue->vq, 1) < 0) {
 		device_queue_broken(rx->queue, virtq_error(rx->queue->vq));
 		rx_reset(rx, NULL);
 		return RX_OFF;
 	}
-	if (rx->n_loaded == 0 || (net->mergeable && rx->bytes < need && rx->n_loaded < NET_RX_SPANS &&
-					 !virtq_all_posted(rx->queue->vq)))
+	if (rx->n_loaded == 0 || (net->mergeable && rx->bytes < need && load != LOAD_FULL))
 		return RX_STARVED;
 	if (!rx->headed) {
 		skip_header(rx, net->hdr_bytes);

@@ -31,6 +31,7 @@ static struct suite suite;
 static struct net n;
 static struct vu_inflight area;
 static int inflight_fd;
+static uint32_t lost_base; /* what the front-end says of packed rings */
 static uint32_t n_sent, next_due, n_lost, n_repeated;
 
 /* --- The front-end --- */
@@ -51,7 +52,7 @@ static void start_ring(uint16_t index, uint32_t base)
 
 static uint32_t guess(uint16_t index)
 {
-	return n.p.features & VU_BIT(VU_F_PACKED) ? 0 : n.rings[index].next_used;
+	return n.p.features & VU_BIT(VU_F_PACKED) ? lost_base : n.rings[index].next_used;
 }
 
 static void connect_again(void)
@@ -61,7 +62,8 @@ static void connect_again(void)
 	ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
 	ok(net_negotiate(&n), n.why);
 	ok(net_set_memory(&n), n.why);
-	ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
+	if (inflight_fd >= 0)
+		ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
 	/* first of all: a transmit ring that runs and is not enabled is emptied, as the specification wants */
 	for (uint16_t i = 0; i < 2; i++)
 		ok(net_enable(&n, i, true), n.why);
@@ -189,12 +191,42 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 }
 END_TEST
 
+/* The front-end has kept nothing, not even where its rings stood, as QEMU with a network device: the rings show it.
+ * _i: bit 0 packed, bit 1 a base of both halves */
+START_TEST(test_whole_product_dies_and_rings_go_on_where_they_are)
+{
+	struct suite_device device = { .name = "net0", .backend = "echo" };
+
+	ok(suite_start(&suite, &device, 1), suite.why);
+	ok(suite_wait_ready(&suite), suite.why);
+	open_first(_i & 1 ? VU_BIT(VU_F_PACKED) : 0);
+	close(inflight_fd);
+	inflight_fd = -1;
+	lost_base = _i & 2 ? 0x80008000 : 0;
+	for (int i = 0; i < 6; i++) {
+		for (int k = 0; k < 40 + 30 * i; k++)
+			settle();
+		ok(suite_kill_all(&suite), suite.why);
+		ok(suite_start_again(&suite), suite.why);
+		connect_again();
+	}
+	settle();
+	ok(net_check(&n), n.why);
+	if (_i & 1)
+		ck_assert(suite_logged(&suite, "as the ring itself shows"));
+	ck_assert(!suite_logged(&suite, "memory shows nothing"));
+	net_close(&n);
+	ok(suite_stop(&suite), suite.why);
+}
+END_TEST
+
 static void add_tests(Suite *s)
 {
 	TCase *tc = tcase_create("reboot");
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_whole_product_dies_and_no_buffer_is_lost, 0, 8);
+	tcase_add_loop_test(tc, test_whole_product_dies_and_rings_go_on_where_they_are, 0, 4);
 	suite_add_tcase(s, tc);
 }
 

@@ -15,14 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.netns import Netns
+from bulkhead_test.process import kill_and_wait
 from bulkhead_test.qemu import NetDevice, Qemu
-from bulkhead_test.report import case, main
+from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
 PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'net': 'bulkhead-net'}
 MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
+# bytes that a later release keeps more of: in the same page of the ledger, and beyond it
+GROWTHS = (1, 5000)
 
 
 def commits():
@@ -66,6 +69,19 @@ def previous(commit=None):
     return made
 
 
+def later_releases(directory, made):
+    """This build's worker as one that keeps more; made: {bytes: directory}."""
+    for growth in GROWTHS:
+        made[growth].mkdir()
+        command = ['meson', 'configure', directory / 'build', f'-Dstate-growth={growth}']
+        if not (directory / 'build').exists():
+            command = ['meson', 'setup', directory / 'build', env.SOURCE, '--buildtype=release', f'-Dstate-growth={growth}']
+        for step in (command, ['ninja', '-C', directory / 'build', 'procs/net/bulkhead-net']):
+            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f'the later release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
+        shutil.copy2(directory / 'build/procs/net/bulkhead-net', made[growth])
+
+
 def put(programs, role, directory):
     """As a package manager does it: beside, then renamed."""
     name = PROGRAMS[role]
@@ -103,6 +119,51 @@ def changed(current, roles, new=(), back=False, **properties):
     for role in ('memory', 'frontend', 'net'):
         product.kill(role)
         vm.guest.ping()
+    vm.qemu_events = vm.qmp.event_names()
+    vm.check_connection(before)
+    assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
+def replace_worker(product, number, standby):
+    """Each instance, of which the first to go is the one that serves."""
+    if not standby:
+        product.kill('net', number)
+        return
+    for _ in range(2):
+        serving, waiting = product.workers()
+        kill_and_wait(serving, number)
+        wait_until(lambda waiting=waiting: product.workers()[0] == waiting, 'the other instance serves', 10, 0.005)
+
+
+def grown(current, first, standby=False, **properties):
+    """A worker that keeps more than the one before it, and one that keeps less again, and so on, while traffic flows."""
+    programs = current.dir / 'programs'
+    programs.mkdir()
+    later = {growth: current.dir / f'grown-{growth}' for growth in GROWTHS}
+    with tempfile.TemporaryDirectory(dir=env.CACHE) as directory:
+        later_releases(Path(directory), later)
+    for role in PROGRAMS:
+        put(programs, role, first)
+    netns = Netns(current)
+    netns.add_tap()
+    device = Device(socket=str(current.dir / 'net0.sock'), standby=standby)
+    product = Bulkhead(current, [device], netns, programs=programs)
+    vm = Qemu(current, [NetDevice(device.socket, **properties)])
+    vm.wait_boot()
+    vm.guest.net_up()
+    vm.guest.ping()
+    before, carrier = vm.sockets(), vm.guest.carrier_changes()
+    for growth in GROWTHS:
+        for release in (later[growth], first, later[growth]):
+            put(programs, 'net', release)
+            transfer = Transfer(netns, vm.guest, 'from-guest', 64 * MIB)
+            for i, number in enumerate((signal.SIGTERM, signal.SIGKILL)):
+                transfer.wait_progress((i + 1) * 16 * MIB)
+                replace_worker(product, number, standby)
+            transfer.wait(180)
+    output = product.process.output()
+    assert output.count('grown state has been opened 0 times before') == len(GROWTHS), 'what was added was not kept'
+    assert 'begun anew' not in output and 'stopped: ' not in output, output[-800:]
     vm.qemu_events = vm.qmp.event_names()
     vm.check_connection(before)
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
@@ -203,6 +264,16 @@ def shared_users_systemd(current):
     system.run('systemctl', 'kill', '--signal=KILL', *UNITS.values())
     system.all_there()
     vm.guest.ping()
+
+
+@case('versions-grown', 300)
+def state_grows(current):
+    grown(current, previous())
+
+
+@case('versions-grown-standby', 300)
+def state_grows_with_standby(current):
+    grown(current, None, standby=True, packed='on')
 
 
 if __name__ == '__main__':

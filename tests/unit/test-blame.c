@@ -161,7 +161,7 @@ START_TEST(test_death_is_marked_and_happens)
 		ck_assert_int_eq(child(raise_in_work), sig);
 		ck_assert_uint_eq(mark->deaths, n);
 	}
-	ck_assert_uint_eq(mark->signal, sig);
+	ck_assert_uint_eq(mark->signal, (unsigned int)sig);
 	ck_assert_uint_eq(mark->what, 7);
 	ck_assert_uint_eq(mark->which, 8);
 	ck_assert_uint_gt(mark->when_usec, UINT64_C(1500000000) * 1000000);
@@ -232,6 +232,60 @@ START_TEST(test_success_of_the_input_is_an_acquittal)
 }
 END_TEST
 
+/* Told to end by somebody else, as a watchdog does it. */
+static void hang_at(uint64_t which)
+{
+	blame_set(mark, 7, which);
+	if (fork() == 0) {
+		kill(getppid(), SIGABRT);
+		_exit(0);
+	}
+	for (;;)
+		pause();
+}
+
+static void hang_at_8(void) { hang_at(8); }
+static void hang_at_9(void) { hang_at(9); }
+static void hang_at_10(void) { hang_at(10); }
+
+START_TEST(test_who_hangs_over_one_input_after_the_other_is_counted)
+{
+	char how[64];
+
+	child(hang_at_8);
+	child(finish_other_work);
+	child(hang_at_9);
+	ck_assert_uint_eq(mark->deaths, 2);
+	ck_assert_uint_eq(mark->which, BLAME_WHICH_ANY);
+	ck_assert(!blame_may_acquit(mark)); /* what it has done in between proves nothing */
+	child(hang_at_10);
+	ck_assert_uint_eq(mark->deaths, BLAME_LIMIT);
+	ck_assert_str_eq(blame_describe(mark, how, sizeof(how)), "killed it 3 times running, last by SIGABRT");
+}
+END_TEST
+
+START_TEST(test_hangs_a_long_time_apart_are_not_counted_together)
+{
+	child(hang_at_8);
+	mark->when_usec -= UINT64_C(2000000) * BLAME_HUNG_SEC;
+	ck_assert(blame_may_acquit(mark));
+	child(hang_at_9);
+	ck_assert_uint_eq(mark->deaths, 1);
+	ck_assert_uint_eq(mark->which, 9);
+}
+END_TEST
+
+START_TEST(test_a_fault_is_not_counted_with_hangs_of_others)
+{
+	child(hang_at_9);
+	sig = _i ? SIGABRT : SIGSEGV; /* its own abort() is a fault, too */
+	child(raise_in_work);
+	ck_assert_uint_eq(mark->deaths, 1);
+	ck_assert_uint_eq(mark->which, 8);
+	ck_assert(blame_may_acquit(mark));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("blame");
@@ -244,6 +298,9 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_death_with_nothing_in_work_is_not_marked);
 	tcase_add_test(tc, test_another_input_starts_the_count_anew);
 	tcase_add_test(tc, test_success_of_the_input_is_an_acquittal);
+	tcase_add_test(tc, test_who_hangs_over_one_input_after_the_other_is_counted);
+	tcase_add_test(tc, test_hangs_a_long_time_apart_are_not_counted_together);
+	tcase_add_loop_test(tc, test_a_fault_is_not_counted_with_hangs_of_others, 0, 2);
 	suite_add_tcase(suite, tc);
 }
 

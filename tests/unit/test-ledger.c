@@ -71,12 +71,34 @@ START_TEST(test_other_shape_or_version_is_refused)
 	ledger_close(&a);
 	ck_assert_int_eq(ledger_open(&a, fd, 2, 256, 1000), -EPROTO);
 	ck_assert_int_eq(ledger_open(&a, fd, 3, 128, 1000), -EPROTO);
-	ck_assert_int_eq(ledger_open(&a, fd, 3, 256, 999), -EPROTO);
 	ck_assert_int_eq(ledger_open(&a, fd, 3, 256, 1000), 0);
 	a.header->version++;
 	ledger_close(&a);
 	ck_assert_int_eq(ledger_open(&a, fd, 3, 256, 1000), -EPROTO);
 	ck_assert_int_eq(ledger_open_existing(&a, fd), -EPROTO);
+}
+END_TEST
+
+/* Another release may keep more state, or less: what is there stays where it is. */
+START_TEST(test_state_of_another_length_moves_nothing)
+{
+	static const uint32_t others[] = { 1, 999, 1001, 4096, 4097, 100000 };
+	struct ledger a, b;
+
+	ck_assert_int_eq(ftruncate(fd, (off_t)ledger_bytes(3, 256, 100000)), 0);
+	ck_assert_int_eq(ledger_open(&a, fd, 3, 256, 1000), 0);
+	ck_assert_uint_eq(ledger_state_room(&a), 4096);
+	((uint8_t *)a.state)[999] = 0x55;
+	a.queues[2].start_id = 99;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		ck_assert_int_eq(ledger_open(&b, fd, 3, 256, others[i]), 0);
+		ck_assert_uint_eq(ledger_state_room(&b), 4096);
+		ck_assert_uint_eq(((uint8_t *)b.state)[999], 0x55);
+		ck_assert_uint_eq(b.queues[2].start_id, 99);
+		ck_assert_uint_eq(b.state_bytes, 1000);
+		ledger_close(&b);
+	}
+	ledger_close(&a);
 }
 END_TEST
 
@@ -165,6 +187,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_new_ledger_is_laid_out_and_found_again);
 	tcase_add_test(tc, test_parts_do_not_touch);
 	tcase_add_test(tc, test_other_shape_or_version_is_refused);
+	tcase_add_test(tc, test_state_of_another_length_moves_nothing);
 	tcase_add_test(tc, test_short_file_is_refused);
 	tcase_add_test(tc, test_reader_takes_the_shape_from_the_file);
 	tcase_add_test(tc, test_reader_is_not_led_astray);

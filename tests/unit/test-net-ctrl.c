@@ -232,6 +232,25 @@ START_TEST(test_damaged_state_is_begun_anew)
 }
 END_TEST
 
+/* What the guest has set is in force over releases: a later one has left its number. */
+START_TEST(test_state_of_another_release_is_read)
+{
+	static struct net_saved saved;
+	struct net_state *opened = state_open(&saved, own), changed = *opened;
+
+	ck_assert_uint_eq(saved.version, NET_STATE_VERSION);
+	changed.modes = 0;
+	changed.pairs = 3;
+	(void)state_commit(&saved, &changed);
+	saved.version = NET_STATE_VERSION + 1;
+	opened = state_open(&saved, own);
+	ck_assert_mem_eq(opened, &changed, sizeof(changed));
+	ck_assert_uint_eq(saved.version, NET_STATE_VERSION + 1);
+	opened->pairs = 0; /* damaged */
+	ck_assert_uint_eq(state_open(&saved, own)->pairs, 1);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("net-ctrl");
@@ -248,6 +267,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_what_the_others_set);
 	tcase_add_test(tc, test_saved_state_is_found_again);
 	tcase_add_test(tc, test_damaged_state_is_begun_anew);
+	tcase_add_test(tc, test_state_of_another_release_is_read);
 	suite_add_tcase(suite, tc);
 }
 

@@ -1,0 +1,163 @@
+/*
+ * Where a ring stands, when whoever should know does not: a VMM whose back-end has died without a word has no base
+ * to give, and gives one that it remembers, or none. The ring shows it.
+ *
+ * Split: the used index is in the ring. A base is ahead of it by what is in flight, and never more than the ring
+ * is long.
+ *
+ * Packed: whoever writes a descriptor's flags in a lap gives AVAIL the value of that lap, driver and device alike.
+ * So where AVAIL changes is where the driver stands, and in which lap; and before that place lies what is available,
+ * back to where the device stands. The device leaves the later descriptors of a chain as they were, which
+ * makes those of the last chain that was used look available. They have its buffer id; so may a chain that the
+ * driver posted next, but where chains of several descriptors are used they have left others behind, too.
+ * A device that completes in order, as ours, is what this needs.
+ *
+ * A base that the ring does not contradict is taken, whatever else it may show. One at slot 0 is likely to be
+ * a guess, and must be where the ring shows it.
+ */
+#include "virtq/core.h"
+
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+
+/** struct picture - one look at a packed ring; the guest may write meanwhile */
+struct picture {
+	uint16_t *flags, *ids;  /* of each slot; one allocation with the next */
+	uint16_t *written;      /* whether it ever had a buffer */
+	uint16_t driver;        /* where the driver stands */
+	uint32_t n_avail;       /* slots before that that look available, one behind the other */
+};
+
+static bool looks_available(const struct picture *picture, uint32_t slot)
+{
+	uint16_t flags = picture->flags[slot];
+
+	return !(flags & DESC_F_AVAIL) != !(flags & DESC_F_USED);
+}
+
+static uint16_t back(const struct virtq *vq, uint16_t pos, uint32_t n)
+{
+	uint32_t slot = pos & ~POS_WRAP;
+
+	if (slot >= n)
+		return (uint16_t)(pos - n);
+	return (uint16_t)((slot + vq->size - n) | (~pos & POS_WRAP));
+}
+
+/* false: AVAIL changes in more than one place, so that the driver is at work on a chain */
+static bool find_driver(const struct virtq *vq, struct picture *picture)
+{
+	uint16_t first = picture->flags[0] & DESC_F_AVAIL;
+	uint32_t at = 1;
+
+	while (at < vq->size && (picture->flags[at] & DESC_F_AVAIL) == first)
+		at++;
+	for (uint32_t i = at; i < vq->size; i++)
+		if ((picture->flags[i] & DESC_F_AVAIL) == first)
+			return false;
+	if (at == vq->size)
+		picture->driver = first ? 0 : POS_WRAP;
+	else
+		picture->driver = (uint16_t)(at | (first ? POS_WRAP : 0));
+	return true;
+}
+
+static bool take_picture(const struct virtq *vq, struct picture *picture)
+{
+	for (uint32_t i = 0; i < vq->size; i++) {
+		uint64_t word = guest_load_acquire(pos_words(vq, (uint16_t)i) + 1);
+
+		picture->ids[i] = (uint16_t)(word >> 32);
+		picture->flags[i] = (uint16_t)(word >> 48);
+		picture->written[i] = guest_load(pos_words(vq, (uint16_t)i)) != 0;
+	}
+	if (!find_driver(vq, picture))
+		return false;
+	for (picture->n_avail = 0; picture->n_avail < vq->size; picture->n_avail++)
+		if (!looks_available(picture, back(vq, picture->driver, picture->n_avail + 1) & ~POS_WRAP))
+			break;
+	return true;
+}
+
+#define SINGLES_MIN 16 /* used slots that show it; in a small ring half of all */
+
+/* Whether chains are of one descriptor each, since none that was used has left anything behind. */
+static bool are_singles(const struct virtq *vq, const struct picture *picture)
+{
+	uint32_t n_used = 0;
+
+	for (uint32_t n = picture->n_avail + 1; n <= vq->size; n++) {
+		uint16_t slot = back(vq, picture->driver, n) & (uint16_t)~POS_WRAP;
+
+		if (looks_available(picture, slot))
+			return false;
+		n_used += picture->written[slot];
+	}
+	return n_used >= MIN((uint32_t)SINGLES_MIN, (vq->size + 1) / 2);
+}
+
+/* What lies between there and the driver are whole chains, each with a buffer of its own; the first chain's id. */
+static bool are_chains(const struct virtq *vq, const struct picture *picture, uint16_t pos, uint16_t *ret_id)
+{
+	_cleanup_free_ uint8_t *seen = calloc(vq->size, 1);
+	bool whole = true, first = true;
+
+	for (uint32_t n = picture->n_avail; seen && n; n--, pos = pos_advance(vq, pos, 1)) {
+		uint16_t slot = pos & (uint16_t)~POS_WRAP, id = picture->ids[slot];
+
+		whole = !(picture->flags[slot] & DESC_F_NEXT);
+		if (!whole)
+			continue;
+		if (id >= vq->size || seen[id])
+			return false;
+		seen[id] = 1;
+		if (first)
+			*ret_id = id;
+		first = false;
+	}
+	return seen && whole;
+}
+
+/* Where the device stands; false: it cannot be said. */
+static bool find_device(const struct virtq *vq, const struct picture *picture, uint16_t *ret_pos)
+{
+	uint16_t pos = back(vq, picture->driver, picture->n_avail), id = 0, before;
+
+	*ret_pos = pos;
+	if (picture->n_avail == 0)
+		return true;
+	if (!are_chains(vq, picture, pos, &id))
+		return false;
+	if (picture->n_avail == vq->size)
+		return true;
+	before = back(vq, pos, 1) & (uint16_t)~POS_WRAP;
+	return id != picture->ids[before] || !picture->written[before] || are_singles(vq, picture);
+}
+
+enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16_t *ret_pos)
+{
+	_cleanup_free_ uint16_t *all = calloc(3 * (size_t)vq->size, sizeof(*all));
+	struct picture picture = { .flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size };
+
+	/* a driver that is at work on a chain now has moved on by the next look */
+	for (int i = 0; all && i < 3; i++) {
+		if (!take_picture(vq, &picture))
+			continue;
+		if ((base & ~POS_WRAP) && packed_distance(vq, base, picture.driver) <= picture.n_avail)
+			return VIRTQ_AS_TOLD;
+		if (!find_device(vq, &picture, ret_pos))
+			return VIRTQ_LOST;
+		return *ret_pos == base ? VIRTQ_AS_TOLD : VIRTQ_FOUND;
+	}
+	return VIRTQ_AS_TOLD;
+}
+
+enum virtq_place split_find_place(const struct virtq *vq, uint16_t base)
+{
+	uint16_t avail = guest_load_acquire(&vq->split.avail[1]);
+
+	if ((uint16_t)(base - vq->used) <= vq->size || (uint16_t)(avail - vq->used) > vq->size)
+		return VIRTQ_AS_TOLD;
+	return VIRTQ_FOUND;
+}
