@@ -218,17 +218,18 @@ size_t reply_vring_base(struct session *session, const struct message *msg, uint
 /* --- Descriptors --- */
 
 /* What cannot be waited for or signalled is no notifier: eventfds, pipes and sockets are. */
-static int deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
+static enum outcome deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
 {
+	enum outcome outcome;
 	uint64_t token = 0;
 	struct stat st;
 
 	if (msg->n_fds && (fstat(msg->fds[0], &st) < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return session_refuse(session, "its descriptor is no eventfd");
-	if (session_deposit(session, &token))
-		return OUTCOME_REFUSED;
-	*ret_token = token;
-	return 0;
+	outcome = session_deposit(session, &token);
+	if (outcome == OUTCOME_DONE)
+		*ret_token = token;
+	return outcome;
 }
 
 static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh__Desired *next)
@@ -253,9 +254,10 @@ static void look_for_memory(struct session *session)
 enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(session, msg, next);
+	enum outcome outcome = deposit_notifier(session, msg, &ring->kick_token);
 
-	if (deposit_notifier(session, msg, &ring->kick_token))
-		return OUTCOME_REFUSED;
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	look_for_memory(session);
 	ring->poll = msg->n_fds == 0;
 	if (!ring->started || failed(session, ring))
@@ -266,16 +268,16 @@ enum outcome handle_set_vring_kick(struct session *session, const struct message
 
 enum outcome handle_set_vring_call(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token))
-		return OUTCOME_REFUSED;
-	return OUTCOME_CHANGED;
+	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token);
+
+	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 enum outcome handle_set_vring_err(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token))
-		return OUTCOME_REFUSED;
-	return OUTCOME_CHANGED;
+	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token);
+
+	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 /* Remembered whatever the ring's state, and before any feature is set. */

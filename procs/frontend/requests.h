@@ -15,6 +15,7 @@ enum outcome {
 	OUTCOME_CHANGED,      /* commit `next`; an acknowledgement waits until it is applied */
 	OUTCOME_WAIT,         /* commit `next`, and go on when the worker has applied it */
 	OUTCOME_SETTLE,       /* nothing to commit, but go on when all that was committed is applied */
+	OUTCOME_LATER,        /* session_deposit() has asked memory: call the handler again when that has answered */
 };
 
 /** struct request_row - a row of the table; a test walks it */
@@ -66,8 +67,14 @@ size_t requests_reply(struct session *session, uint8_t *buf);
 int session_refuse(struct session *session, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/** session_deposit() - the message's descriptors into the vault; fills n_fds tokens; 0 | refused */
-int session_deposit(struct session *session, uint64_t *ret_tokens);
+/**
+ * session_deposit() - the message's descriptors into the vault
+ * @ret_tokens: [out] set only on OUTCOME_DONE; as many as the message has descriptors
+ *
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to the caller, and what
+ *         the handler has done to `next` is forgotten.
+ */
+enum outcome session_deposit(struct session *session, uint64_t *ret_tokens);
 
 /** session_log() - what a peer did, rate-limited */
 void session_log(struct session *session, const char *fmt, ...)
@@ -112,7 +119,8 @@ handle_fn handle_set_vring_enable;
 /* handle-inflight.c */
 reply_fn reply_inflight;
 handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
-/** inflight_send() - send a reply that carries the region's descriptor; as replay_send() */
+/** inflight_send() - send a reply that carries the region's descriptor; as replay_send(), and -EAGAIN also as long as
+ * memory has not given it out */
 int inflight_send(struct session *session);
 
 /* handle-device.c */

@@ -118,7 +118,7 @@ static void end_session(struct session *session)
 	accept_others(session, false);
 	close_connection(session);
 	session_stop_timer(session);
-	work_drop(session);
+	work_forget(session);
 	session->hung_up = session->lost = false;
 }
 
@@ -407,7 +407,7 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 
 	session->event = event;
 	session->config = config;
-	session->listen_fd = session->conn_fd = session->backend_req_fd = -1;
+	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = -1;
 	session->replay = (struct replay)REPLAY_NULL;
 	session->limit = session->comings = (struct log_limit)LOG_LIMIT_DEFAULT;
 	if ((r = open_sources(session)) < 0 || (r = replay_open(&session->replay, config->name)) < 0 ||
@@ -424,7 +424,7 @@ void session_close(struct session *session)
 	sd_event_source_disable_unref(session->conn_source);
 	sd_event_source_disable_unref(session->timer);
 	sd_event_source_disable_unref(session->defer);
-	work_drop(session);
+	work_forget(session);
 	replay_close(&session->replay);
 	fd_close(session->listen_fd);
 	fd_close(session->conn_fd);

@@ -24,24 +24,28 @@ struct session_ops {
 	/** commit() - ask for `next` to be put in force; the answer comes by session_committed(), later
 	 * Errors: 0 | negative errno: not sent, ask again in a while. */
 	int (*commit)(struct session *session, const Bh__Desired *next);
-	/** deposit() - descriptors (borrowed) into the vault; fills n tokens. 0 | negative errno */
-	int (*deposit)(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens);
-	/** redeem() - a copy of what lies under a token, now the caller's; negative errno */
+	/** deposit() - ask for descriptors (borrowed) to be put into the vault; the answer comes by session_deposited(), later
+	 * Errors: 0 | negative errno: not asked. */
+	int (*deposit)(struct session *session, const int *fds, size_t n);
+	/** redeem() - ask for a copy of what lies under a token; the answer comes by session_redeemed(), later; as above */
 	int (*redeem)(struct session *session, uint64_t token);
+	/** forget() - neither answer is waited for any more */
+	void (*forget)(struct session *session);
 };
 
 enum phase {
 	PHASE_LOADING, /* the record is not known yet: nothing is read, nothing accepted */
 	PHASE_IDLE,
+	PHASE_DEPOSIT, /* the descriptors of the message in work are on their way to memory */
 	PHASE_COMMIT,  /* a change is on its way to memory */
 	PHASE_WAIT,    /* committed; the answer is due when the worker has applied it */
-	PHASE_SEND,    /* the VMM has no room for the answer yet */
+	PHASE_SEND,    /* the VMM has no room for the answer yet, or the descriptor that goes with it is still to come */
 };
 
 /** enum purpose - what a commit is for */
 enum purpose {
 	FOR_MESSAGE,   /* the message in work */
-	FOR_ANSWER,    /* the message in work is to be answered without the worker */
+	FOR_PROBE,     /* the message in work waits for the worker: is it memory that is away? */
 	FOR_UNDO,      /* the message in work was committed, and could not be put in force */
 	FOR_VMM,       /* a VMM came or went */
 };
@@ -75,9 +79,15 @@ struct session {
 
 	struct message msg;         /* in work */
 	const struct request_row *row; /* its row; NULL: it has none */
-	bool deposited;             /* descriptors of msg went into the vault ... */
-	bool deposited_again;       /* ... a second time: memory may have died in between */
+	uint64_t tokens[FDS_MAX];   /* under which msg's descriptors lie in the vault ... */
+	size_t n_tokens;            /* ... if they do */
+	int deposit_error;          /* why they do not; 0 = it is not known that they cannot */
+	unsigned int n_deposits;    /* of msg: memory may die after it took them */
+	int reply_fd;               /* goes with the answer; -1 = not redeemed yet, or none does */
+	bool redeeming;             /* reply_fd is on its way */
 	bool wait;                  /* answer when applied */
+	bool probed;                /* waited for the worker, and memory has answered since */
+	uint64_t probe_usec;        /* when memory was asked */
 	char why[256];              /* why msg is refused; empty = it is not */
 	enum purpose purpose;
 	Bh__Desired *next;          /* what is being committed */
@@ -120,6 +130,14 @@ void session_heard_positions(struct session *session, bool worker_gone, Bh__Ring
  * @refused: the rule that was broken; empty = it is in force */
 void session_committed(struct session *session, int error, const char *refused);
 
+/** session_deposited() - the answer to deposit()
+ * @error:  0 | negative errno: memory does not take them
+ * @tokens: as many as there were descriptors; borrowed */
+void session_deposited(struct session *session, int error, const uint64_t *tokens);
+
+/** session_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
+void session_redeemed(struct session *session, int fd);
+
 /** session_attach() - a VMM is connected (fd consumed always) */
 void session_attach(struct session *session, int fd);
 
@@ -143,3 +161,5 @@ void work_observed(struct session *session);
 void work_timeout(struct session *session);
 /** work_drop() - forget the message in work */
 void work_drop(struct session *session);
+/** work_forget() - that, and what was asked of memory for it */
+void work_forget(struct session *session);

@@ -21,11 +21,17 @@ static Bh__Observed *observed;
 static uint64_t n_deposits;
 static int deposit_error;
 
-static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+static int deposit(struct session *session, const int *fds, size_t n)
 {
-	for (size_t i = 0; i < n && !deposit_error; i++)
-		ret_tokens[i] = ++n_deposits;
-	return deposit_error;
+	return 0;
+}
+
+/* What memory says to that. */
+static void answer_deposit(void)
+{
+	s.deposit_error = deposit_error;
+	for (s.n_tokens = 0; s.n_tokens < s.msg.n_fds && !deposit_error; s.n_tokens++)
+		s.tokens[s.n_tokens] = ++n_deposits;
 }
 
 static int commit(struct session *session, const Bh__Desired *next)
@@ -82,6 +88,8 @@ static void prepare(uint32_t request, const void *payload, uint32_t size, size_t
 	for (size_t i = 0; i < n_fds; i++)
 		s.msg.fds[s.msg.n_fds++] = eventfd(0, EFD_CLOEXEC);
 	s.row = requests_find(request);
+	s.n_tokens = 0;
+	s.deposit_error = 0;
 	*s.why = '\0';
 }
 
@@ -90,7 +98,14 @@ static int form(void)
 	return requests_check(&s, s.row, &s.msg);
 }
 
-/* The whole way: form, handler, and the change put in force. */
+static enum outcome call_handler(void)
+{
+	s.next = desired_free(s.next);
+	s.next = desired_next(s.desired);
+	return s.row->handle(&s, &s.msg, s.next);
+}
+
+/* The whole way: form, handler, descriptors, and the change put in force. */
 static int say(uint32_t request, const void *payload, uint32_t size, size_t n_fds)
 {
 	enum outcome outcome;
@@ -98,9 +113,11 @@ static int say(uint32_t request, const void *payload, uint32_t size, size_t n_fd
 	prepare(request, payload, size, n_fds);
 	if (form())
 		return OUTCOME_REFUSED;
-	s.next = desired_free(s.next);
-	s.next = desired_next(s.desired);
-	outcome = s.row->handle(&s, &s.msg, s.next);
+	outcome = call_handler();
+	if (outcome == OUTCOME_LATER) {
+		answer_deposit();
+		outcome = call_handler();
+	}
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT) {
 		desired_free(s.desired);
 		s.desired = s.next;
