@@ -204,8 +204,10 @@ static int check_state(struct session *session, const struct request_row *row, c
 	ring = row->legal == LEGAL_ALL_STOPPED
 		? vring_any_runs(session)
 		: desired_find_ring(session->desired, vring_index(row, msg));
-	if (ring && vring_runs(session, ring))
-		return session_refuse(session, "ring %u runs; it must be stopped first", ring->index);
+	/* one that is disabled may be set up anew: its handler holds it */
+	if (ring && vring_runs(session, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
+		return session_refuse(session, "ring %u runs; it must be %s first", ring->index,
+			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");
 	return 0;
 }
 

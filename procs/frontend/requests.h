@@ -33,7 +33,7 @@ struct request_row {
 	} index;
 	enum legal {
 		LEGAL_ALWAYS,
-		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run */
+		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run, and is enabled */
 		LEGAL_ALL_STOPPED,   /* not while any ring does */
 		LEGAL_NEVER,         /* what it belongs to is not offered by any device */
 	} legal;
@@ -88,6 +88,13 @@ bool vring_runs(const struct session *session, const Bh__Ring *ring);
 
 /** vring_any_runs() - the first of those, or NULL */
 const Bh__Ring *vring_any_runs(const struct session *session);
+
+/** vring_enable() - enable or disable a ring of the next record */
+void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled);
+
+/** vring_hold_all() - what runs but is disabled is to be set up anew: it stops, and starts when it is enabled
+ * Errors: how many were stopped | -EBUSY: one that is enabled runs. */
+int vring_hold_all(struct session *session, Bh__Desired *next);
 
 /** vring_heard_position() - where a ring stands by the ledger, for as long as the worker does not say more */
 void vring_heard_position(struct session *session, const Bh__RingState *heard);

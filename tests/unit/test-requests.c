@@ -164,6 +164,7 @@ static void start(uint32_t index)
 	ck_assert_int_eq(say_state(SET_VRING_NUM, index, 256), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_addr(index, UVA, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, index, 1), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, index, 1), OUTCOME_CHANGED);
 	ck_assert(vring_runs(&s, ring(index)));
 }
 
@@ -313,6 +314,28 @@ START_TEST(test_running_ring_keeps_size_base_and_place)
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 1, 3), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_addr(1, UVA + 0x4000, UVA + 0x1000, UVA + 0x2000), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_addr(1, UVA, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
+}
+END_TEST
+
+/* It stops with the first message that changes it, and starts with all that came when it is enabled. */
+START_TEST(test_disabled_ring_is_held_until_it_is_enabled)
+{
+	uint64_t start_id;
+
+	start(1);
+	start_id = ring(1)->start_id;
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 0), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_NUM, 1, 100), OUTCOME_REFUSED);
+	ck_assert(ring(1)->started && !ring(1)->held);
+	ck_assert_int_eq(say_state(SET_VRING_NUM, 1, 128), OUTCOME_WAIT);
+	ck_assert(!ring(1)->started && ring(1)->held && ring(1)->start_id == start_id);
+	ck_assert_int_eq(say_u64(SET_VRING_KICK, 1, 1), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_BASE, 1, 3), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_addr(1, UVA + 0x4000, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
+	ck_assert(!ring(1)->started);
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 1), OUTCOME_CHANGED);
+	ck_assert(ring(1)->started && !ring(1)->held && ring(1)->position == 3);
+	ck_assert(ring(1)->start_id == s.desired->generation && vring_runs(&s, ring(1)));
 }
 END_TEST
 
@@ -550,6 +573,7 @@ static void add_handlers(TCase *tc)
 	tcase_add_test(tc, test_ring_layout_does_not_change_under_a_ring);
 	tcase_add_test(tc, test_ring_size);
 	tcase_add_test(tc, test_running_ring_keeps_size_base_and_place);
+	tcase_add_test(tc, test_disabled_ring_is_held_until_it_is_enabled);
 	tcase_add_test(tc, test_ring_that_lacks_something_may_still_change);
 	tcase_add_test(tc, test_second_kick_only_brings_a_descriptor);
 	tcase_add_test(tc, test_addresses);
