@@ -258,8 +258,9 @@ static size_t left_of_begun(int fd)
 static bool is_untouched(int fd, size_t left)
 {
 	struct header header;
+	pid_t sender;
 
-	return left >= sizeof(header) && wire_peek_header(fd, &header) == 0 &&
+	return left >= sizeof(header) && wire_peek_header(fd, &header, &sender) == 0 &&
 		header.size == left - sizeof(header);
 }
 

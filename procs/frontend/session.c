@@ -20,6 +20,7 @@
 
 #define CONNECT_MIN_USEC 100000ULL
 #define CONNECT_MAX_USEC 1000000ULL
+#define LOOK_USEC        1000000ULL
 
 static void try_connect(struct session *session);
 
@@ -95,6 +96,9 @@ static void close_connection(struct session *session)
 	char name[64];
 
 	session->conn_source = sd_event_source_disable_unref(session->conn_source);
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	if (session->look)
+		sd_event_source_set_enabled(session->look, SD_EVENT_OFF);
 	store_name(name, sizeof(name), "conn", session);
 	(void)fdstore_remove(name);
 	session->conn_fd = fd_close(session->conn_fd);
@@ -104,6 +108,7 @@ static void close_connection(struct session *session)
 		session->backend_req_fd = fd_close(session->backend_req_fd);
 	}
 	replay_forget(&session->replay);
+	peer_forget(&session->peer, session->config->name);
 }
 
 static void accept_others(struct session *session, bool yes)
@@ -146,7 +151,8 @@ static void begin(struct session *session)
 static void attach(struct session *session, int fd)
 {
 	session->conn_fd = fd;
-	session->peer_pid = peer_of(fd);
+	peer_begin(&session->peer, fd);
+	session_watch_peer(session);
 	session->connect_tries = 0;
 	if (watch_connection(session) < 0) {
 		close_connection(session);
@@ -154,7 +160,7 @@ static void attach(struct session *session, int fd)
 	}
 	if (log_allowed(&session->comings))
 		log_device(LOG_INFO, session->config->name, "a VMM has connected (pid %d)",
-			(int)session->peer_pid);
+			(int)session->peer.pid);
 	begin(session);
 }
 
@@ -187,17 +193,80 @@ static void send_away(struct session *session)
 	if (fd >= 0)
 		session_log(session, "a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
 			"device of its own",
-			(int)peer_of(fd), (int)session->peer_pid);
+			(int)peer_of(fd), (int)session->peer.pid);
+}
+
+/* Why whoever is connected makes room for somebody else; NULL = he does not. */
+static const char *outlived(const struct session *session)
+{
+	if (wire_is_silent(session->conn_fd))
+		return "it has said nothing at all, and another VMM has come";
+	if (peer_is_gone(&session->peer))
+		return "its process is gone, and another VMM has come; somebody holds its end of the connection open";
+	return NULL;
+}
+
+static void make_room(struct session *session, const char *why)
+{
+	if (session->phase == PHASE_COMMIT) {
+		session->hung_up = true; /* until the answer is there */
+		accept_others(session, false);
+		return;
+	}
+	session_hang_up(session, why);
+}
+
+/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as long as that one's
+ * connection stays open; a listener that the dead one has left to somebody along with the connection is none. */
+static int on_look(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct session *session = data;
+	_cleanup_close_ int fd = -1;
+
+	if (session->conn_fd < 0 || !peer_is_gone(&session->peer))
+		return 0;
+	fd = listener_connect(session->config);
+	if (fd < 0 || peer_of(fd) == session->peer.pid || peer_of(fd) == peer_of(session->conn_fd)) {
+		sd_event_source_set_time_relative(source, LOOK_USEC);
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		return 0;
+	}
+	fd_close(session->next_fd);
+	session->next_fd = fd_steal(&fd);
+	make_room(session, outlived(session));
+	return 0;
+}
+
+static int on_peer_death(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct session *session = data;
+
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	sd_event_source_set_time_relative(session->look, LOOK_USEC);
+	sd_event_source_set_enabled(session->look, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+void session_watch_peer(struct session *session)
+{
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	if (!session->config->client || session->peer.pidfd < 0)
+		return;
+	(void)sd_event_add_io(session->event, &session->peer_source, session->peer.pidfd, EPOLLIN, on_peer_death,
+		session);
 }
 
 static int on_listen(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
 {
 	struct session *session = data;
+	const char *why;
 
 	if (session->conn_fd < 0)
 		accept_vmm(session);
 	else if (wire_hung_up(session->conn_fd))
 		accept_others(session, false); /* who goes is seen to first; who comes waits in the queue */
+	else if ((why = outlived(session)))
+		make_room(session, why);
 	else
 		send_away(session);
 	return 0;
@@ -205,7 +274,7 @@ static int on_listen(sd_event_source *source, int listen_fd, uint32_t revents, v
 
 static void try_connect(struct session *session)
 {
-	int fd = listener_connect(session->config);
+	int fd = session->next_fd >= 0 ? fd_steal(&session->next_fd) : listener_connect(session->config);
 	uint64_t usec;
 
 	if (fd >= 0) {
@@ -371,7 +440,8 @@ static int take_over(struct session *session)
 	session->backend_req_fd = fdstore_take(name);
 	if (session->conn_fd < 0)
 		return 0;
-	session->peer_pid = peer_of(session->conn_fd);
+	peer_resume(&session->peer, session->conn_fd, session->config->name);
+	session_watch_peer(session);
 	return watch_connection(session);
 }
 
@@ -394,6 +464,11 @@ static int open_sources(struct session *session)
 		on_timer, session);
 
 	if (r >= 0)
+		r = sd_event_add_time_relative(session->event, &session->look, CLOCK_MONOTONIC, 0, 1000, on_look,
+			session);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(session->look, SD_EVENT_OFF);
+	if (r >= 0)
 		r = sd_event_add_defer(session->event, &session->defer, on_defer, session);
 	if (r < 0)
 		return r;
@@ -407,7 +482,8 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 
 	session->event = event;
 	session->config = config;
-	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = -1;
+	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = session->next_fd = -1;
+	session->peer = (struct peer)PEER_NULL;
 	session->replay = (struct replay)REPLAY_NULL;
 	session->limit = session->comings = (struct log_limit)LOG_LIMIT_DEFAULT;
 	if ((r = open_sources(session)) < 0 || (r = replay_open(&session->replay, config->name)) < 0 ||
@@ -422,12 +498,16 @@ void session_close(struct session *session)
 {
 	sd_event_source_disable_unref(session->listen_source);
 	sd_event_source_disable_unref(session->conn_source);
+	sd_event_source_disable_unref(session->peer_source);
+	sd_event_source_disable_unref(session->look);
 	sd_event_source_disable_unref(session->timer);
 	sd_event_source_disable_unref(session->defer);
 	work_forget(session);
 	replay_close(&session->replay);
 	fd_close(session->listen_fd);
 	fd_close(session->conn_fd);
+	fd_close(session->peer.pidfd);
+	fd_close(session->next_fd);
 	fd_close(session->backend_req_fd);
 	desired_free(session->desired);
 	if (session->observed)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "desired.h"
+#include "peer.h"
 #include "replay.h"
 #include "wire.h"
 
@@ -65,10 +66,13 @@ struct session {
 	int listen_fd;              /* server mode */
 	int conn_fd;                /* the VMM; -1 = none */
 	int backend_req_fd;
-	pid_t peer_pid;
+	struct peer peer;           /* whose conn_fd is */
 	sd_event_source *listen_source;
 	sd_event_source *conn_source;
 	sd_event_source *timer;     /* see on_timer() */
+	sd_event_source *peer_source; /* client mode: the VMM's death */
+	sd_event_source *look;      /* client mode: for a VMM that listens while a dead one's connection stays open */
+	int next_fd;                /* client mode: is already connected; -1 = none */
 	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
 	unsigned int connect_tries;
 	bool hung_up;               /* the VMM went away while a change was on its way */
@@ -145,6 +149,8 @@ void session_attach(struct session *session, int fd);
 
 /** session_hang_up() - end the connection; why: what the VMM did wrong; NULL = it went by itself */
 void session_hang_up(struct session *session, const char *why);
+/** session_watch_peer() - session->peer is another */
+void session_watch_peer(struct session *session);
 /** session_expect_vmm() - nobody is connected, and the record says so */
 void session_expect_vmm(struct session *session);
 /** session_set_timer() - one purpose at a time: the phase says which */

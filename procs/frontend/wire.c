@@ -57,14 +57,62 @@ static ssize_t look(int fd, struct msghdr *hdr)
 	return n;
 }
 
-int wire_peek_header(int fd, struct header *ret)
+static void close_fds(const struct cmsghdr *cmsg)
 {
-	size_t have = 0;
-	int r = rewind_peek(fd);
+	for (size_t i = 0; i < (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+		int fd;
 
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+		fd_close(fd);
+	}
+}
+
+/* Where the kernel does not name the sender, the room for the name has been given to descriptors. */
+static pid_t sender_of(struct msghdr *hdr)
+{
+	struct ucred cred = { 0 };
+
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS)
+			close_fds(cmsg);
+		else if (cmsg->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+	}
+	return cred.pid;
+}
+
+static size_t bytes_there(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, FIONREAD, &n) < 0 ? 0 : (size_t)n;
+}
+
+/* The peek offset is set with the first look at a byte, and not before. */
+bool wire_is_silent(int fd)
+{
+	int offset = 0;
+	socklen_t len = sizeof(offset);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) == 0 && offset < 0 && bytes_there(fd) == 0;
+}
+
+int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors */
+		struct cmsghdr align;
+	} control;
+	size_t have = 0;
+	int r = bytes_there(fd) ? rewind_peek(fd) : wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
+
+	*ret_sender = 0;
 	while (r == 0 && have < sizeof(*ret)) {
 		struct iovec iov = { (uint8_t *)ret + have, sizeof(*ret) - have };
-		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+			.msg_controllen = sizeof(control.buf) };
 		ssize_t n = look(fd, &hdr);
 
 		if (n < 0 && errno == EAGAIN)
@@ -72,6 +120,7 @@ int wire_peek_header(int fd, struct header *ret)
 		if (n <= 0)
 			return WIRE_E_CLOSED;
 		have += (size_t)n;
+		*ret_sender = sender_of(&hdr);
 	}
 	return r;
 }
@@ -89,7 +138,7 @@ static const char *judge_header(const struct header *header)
 static ssize_t peek_piece(int fd, struct message *msg, void *buf, size_t n)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
+		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { buf, n };
@@ -128,16 +177,16 @@ static int peek_whole(int fd, struct message *msg, const char **ret_text)
 
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text)
 {
-	int r, there = 0;
+	int r;
 
 	memset(ret_msg, 0, sizeof(*ret_msg));
-	r = wire_peek_header(fd, &ret_msg->header);
+	r = wire_peek_header(fd, &ret_msg->header, &ret_msg->sender);
 	if (r)
 		return r;
 	*ret_text = judge_header(&ret_msg->header);
 	if (*ret_text)
 		return WIRE_E_FRAMING;
-	if (ioctl(fd, FIONREAD, &there) < 0 || (size_t)there < wire_bytes(ret_msg))
+	if (bytes_there(fd) < wire_bytes(ret_msg))
 		return wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
 	r = peek_whole(fd, ret_msg, ret_text);
 	if (r)

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "protocol.h"
 
@@ -29,6 +30,7 @@ struct message {
 	} payload;
 	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;
+	pid_t sender;         /* the process that sent it; 0 = the kernel does not say */
 	bool doubtful_fds;    /* they may belong to a message behind this one */
 	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
 	bool too_long;        /* the payload has more than PAYLOAD_MAX bytes */
@@ -57,8 +59,12 @@ static inline size_t wire_bytes(const struct message *msg)
  */
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
 
-/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are. */
-int wire_peek_header(int fd, struct header *ret);
+/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are.
+ * @ret_sender: [out] the process that sent its last piece; 0 = nothing came, or the kernel does not say */
+int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender);
+
+/** wire_is_silent() - whether the peer has not sent a single byte since it connected; over all our restarts */
+bool wire_is_silent(int fd);
 
 /** wire_drop() - close the descriptors that are still in it */
 void wire_drop(struct message *msg);

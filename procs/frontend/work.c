@@ -469,6 +469,8 @@ static bool take_message(struct session *session)
 
 	blame_set(session->mark, 0, 0);
 	r = wire_peek(session->conn_fd, &session->msg, &text);
+	if (peer_heard(&session->peer, session->msg.sender, session->config->name))
+		session_watch_peer(session);
 	blame_finish();
 	if (r == 0)
 		r = replay_begin(session->conn_fd, &session->msg) < 0 ? WIRE_E_CLOSED : 0;
