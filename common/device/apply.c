@@ -182,7 +182,7 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 		r = fd < 0 ? -EBADF : map_add(device->map, &region, fd);
 		if (r < 0) {
 			core->apply_error = "a memory region could not be mapped";
-			log_warning("the memory region at guest address 0x%llx of %llu bytes cannot be "
+			log_limited(LOG_WARNING, NULL, 0, "the memory region at guest address 0x%llx of %llu bytes cannot be "
 				    "mapped: %s",
 				(unsigned long long)region.gpa.val,
 				(unsigned long long)region.size_bytes, strerror(-r));
@@ -226,7 +226,7 @@ static void ring_failed(struct device_queue *queue, uint64_t start_id, const cha
 	struct ring_state *state = &queue->device->core->rings[queue->index];
 
 	if (state->error != why || state->error_start_id != start_id)
-		log_warning("ring %u stopped: %s", queue->index, why);
+		log_limited(LOG_WARNING, NULL, 0, "ring %u stopped: %s", queue->index, why);
 	state->error = why;
 	state->error_start_id = start_id;
 	state->broken = broken;
@@ -464,7 +464,7 @@ static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct w
 			newer->generation <= desired->generation) {
 			if (newer)
 				bh__desired__free_unpacked(newer, NULL);
-			log_warning("descriptors of the record cannot be had: %s", strerror(-r));
+			log_limited(LOG_WARNING, NULL, 0, "descriptors of the record cannot be had: %s", strerror(-r));
 			device->core->apply_error = "descriptors that the VMM handed over are gone";
 			return desired;
 		}

@@ -91,7 +91,7 @@ static void look_at_memory(struct device_queue *queue)
 	if (state->shows || ++state->n_blank_kicks < BLANK_KICKS || !all_blank(device) ||
 		atomic_exchange(&device->core->blank_session, session) == session)
 		return;
-	log_warning("the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
+	log_limited(LOG_WARNING, NULL, 0, "the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
 		    "(QEMU: -object memory-backend-memfd,...,share=on)?", queue->index);
 }
 

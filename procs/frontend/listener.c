@@ -22,7 +22,7 @@
 
 static int fail(const struct config_device *config, int r, const char *what)
 {
-	log_device(LOG_ERR, config->name, "cannot listen on %s: %s", config->socket, what);
+	log_limited(LOG_ERR, config->name, 0, "cannot listen on %s: %s", config->socket, what);
 	return r;
 }
 

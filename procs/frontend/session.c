@@ -131,8 +131,8 @@ void session_hang_up(struct session *session, const char *why)
 {
 	if (why)
 		session_log(session, "the VMM's connection is ended: %s", why);
-	else if (log_allowed(&session->comings))
-		log_device(LOG_INFO, session->config->name, "the VMM has disconnected");
+	else
+		log_limited(LOG_INFO, session->config->name, 0, "the VMM has disconnected");
 	end_session(session);
 	session->next = desired_empty(session->desired, false);
 	work_commit(session, FOR_VMM);
@@ -158,9 +158,7 @@ static void attach(struct session *session, int fd)
 		close_connection(session);
 		return;
 	}
-	if (log_allowed(&session->comings))
-		log_device(LOG_INFO, session->config->name, "a VMM has connected (pid %d)",
-			(int)session->peer.pid);
+	log_limited(LOG_INFO, session->config->name, 0, "a VMM has connected (pid %d)", (int)session->peer.pid);
 	begin(session);
 }
 
@@ -282,7 +280,7 @@ static void try_connect(struct session *session)
 		return;
 	}
 	if (session->connect_tries++ == 0)
-		log_device(LOG_INFO, session->config->name, "waiting for a VMM to listen on %s (%s)",
+		log_limited(LOG_INFO, session->config->name, 0, "waiting for a VMM to listen on %s (%s)",
 			session->config->socket, strerror(-fd));
 	usec = CONNECT_MIN_USEC << MIN(session->connect_tries - 1, 4u);
 	session_set_timer(session, MIN(usec, CONNECT_MAX_USEC));
@@ -485,7 +483,6 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = session->next_fd = -1;
 	session->peer = (struct peer)PEER_NULL;
 	session->replay = (struct replay)REPLAY_NULL;
-	session->limit = session->comings = (struct log_limit)LOG_LIMIT_DEFAULT;
 	if ((r = open_sources(session)) < 0 || (r = replay_open(&session->replay, config->name)) < 0 ||
 		(r = take_over(session)) < 0) {
 		log_device(LOG_ERR, config->name, "cannot be served: %s", strerror(-r));

@@ -99,8 +99,6 @@ struct session {
 	bool worker_gone;           /* there was none at the last commit */
 	bool waited_in_vain;        /* for one that was gone, and has not come back since */
 	bool commit_late;           /* memory does not answer; said once */
-	struct log_limit limit;     /* of what the VMM does wrong */
-	struct log_limit comings;   /* of VMMs that come and go */
 };
 
 /** session_open() - take over what a former process had, or listen; errors are logged */

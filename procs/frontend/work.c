@@ -47,15 +47,12 @@ static bool in_work(const struct session *session)
 
 void session_log(struct session *session, const char *fmt, ...)
 {
-	char text[512];
+	unsigned int kind = session->row ? session->row->request : 0; /* unknown ones have no kind of their own */
 	va_list ap;
 
-	if (!log_allowed(&session->limit))
-		return;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	log_limited_v(LOG_WARNING, session->config->name, kind, fmt, ap);
 	va_end(ap);
-	log_device(LOG_WARNING, session->config->name, "%s", text);
 }
 
 int session_refuse(struct session *session, const char *fmt, ...)
@@ -192,7 +189,7 @@ static void refused(struct session *session, const char *why)
 {
 	if (session->purpose == FOR_VMM) {
 		if (!session->commit_late)
-			log_device(LOG_ERR, session->config->name, "the memory manager refuses the record: %s",
+			log_limited(LOG_ERR, session->config->name, 0, "the memory manager refuses the record: %s",
 				why);
 		session->commit_late = true;
 		session_set_timer(session, 50 * COMMIT_RETRY_USEC);
@@ -227,7 +224,7 @@ void session_committed(struct session *session, int error, const char *why)
 	check(session->phase == PHASE_COMMIT && session->next);
 	if (error == -ECONNRESET || error == -ETIMEDOUT) {
 		if (error == -ETIMEDOUT && !session->commit_late)
-			log_device(LOG_WARNING, session->config->name,
+			log_limited(LOG_WARNING, session->config->name, 0,
 				"the memory manager does not answer; the VMM waits until it does");
 		session->commit_late = true;
 		session_set_timer(session, COMMIT_RETRY_USEC); /* to say it twice is harmless */

@@ -80,7 +80,7 @@ static void tap_negotiated(struct net *net)
 	unsigned int flags = offload_flags(net->offloads);
 
 	if (net->pairs[0].tap_fd >= 0 && ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, flags) < 0)
-		log_warning("the TAP refuses offloads 0x%x: %s", flags, strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the TAP refuses offloads 0x%x: %s", flags, strerror(errno));
 }
 
 /* --- Opening --- */
@@ -243,7 +243,7 @@ static void read_interface(struct net *net, const struct tap *tap)
 
 static void vanished(struct net *net, struct tap *tap)
 {
-	log_warning("tap '%s' is gone; the guest's link is down until it is there again", tap->name);
+	log_limited(LOG_WARNING, NULL, 0, "tap '%s' is gone; the guest's link is down until it is there again", tap->name);
 	net_pause(net);
 	close_queues(net);
 	for (unsigned int i = 0; i < net->n_pairs; i++)
@@ -263,7 +263,7 @@ static int on_reopen(sd_event_source *source, uint64_t usec, void *data)
 	tap->ifindex = if_nametoindex(tap->name);
 	net_pause(net);
 	if (tap->ifindex && open_queues(net, tap) == 0) {
-		log_notice("tap '%s' is there again", tap->name);
+		log_limited(LOG_NOTICE, NULL, 0, "tap '%s' is there again", tap->name);
 		for (unsigned int i = 0; i < net->n_pairs; i++)
 			net->pairs[i].tap_failed = false;
 		keep_queues(net);
@@ -472,7 +472,7 @@ static void tap_announce(struct net *net, const uint8_t *frame, size_t n)
 	struct iovec iov[2] = { { &hdr, sizeof(hdr) }, { (void *)frame, n } };
 
 	if (net->pairs[0].tap_fd >= 0 && writev(net->pairs[0].tap_fd, iov, 2) < 0)
-		log_warning("the guest's address cannot be announced: %s", strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the guest's address cannot be announced: %s", strerror(errno));
 }
 
 static void tap_describe(struct net *net, char *buf, size_t n)

@@ -198,8 +198,6 @@ static int open_session(void)
 	committing = redeeming = false;
 	depositing = 0;
 	check(sd_event_new(&event) >= 0 && session_open(&s, event, &device) >= 0);
-	s.limit.burst = s.comings.burst = 0;
-	s.limit.interval_ms = s.comings.interval_ms = UINT32_MAX;
 	session_loaded(&s, desired_next(&empty), observe(0, 0));
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
 	session_attach(&s, pair[0]);
