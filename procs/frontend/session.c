@@ -443,17 +443,55 @@ static int take_over(struct session *session)
 	return watch_connection(session);
 }
 
+static void watch_file(struct session *session);
+
+static int watch_listener(struct session *session, int enabled)
+{
+	int r = sd_event_add_io(session->event, &session->listen_source, session->listen_fd, EPOLLIN,
+		on_listen, session);
+
+	return r < 0 ? r : sd_event_source_set_enabled(session->listen_source, enabled);
+}
+
+static int on_file_lost(void *data)
+{
+	struct session *session = data;
+	int enabled = SD_EVENT_OFF, fd;
+
+	if (session->listener_passed) {
+		log_limited(LOG_ERR, session->config->name, 0, "the socket file %s was removed, and no VMM can connect: "
+			"whoever passed the socket must make it again", session->config->socket);
+		return 0;
+	}
+	fd = listener_renew(session->config);
+	if (fd < 0)
+		return fd;
+	(void)sd_event_source_get_enabled(session->listen_source, &enabled);
+	session->listen_source = sd_event_source_disable_unref(session->listen_source);
+	fd_close(session->listen_fd);
+	session->listen_fd = fd;
+	log_limited(LOG_NOTICE, session->config->name, 0, "the socket file %s was removed, and is made again",
+		session->config->socket);
+	watch_file(session);
+	return watch_listener(session, enabled);
+}
+
+static void watch_file(struct session *session)
+{
+	int r = socket_file_watch(&session->file, session->event, session->config->socket, on_file_lost, session);
+
+	if (r < 0 && !session->listener_passed)
+		log_limited(LOG_WARNING, session->config->name, 0, "the socket file %s cannot be watched: %s",
+			session->config->socket, strerror(-r));
+}
+
 static int listen_for_vmm(struct session *session)
 {
-	int r;
-
-	session->listen_fd = listener_open(session->config);
+	session->listen_fd = listener_open(session->config, &session->listener_passed);
 	if (session->listen_fd < 0)
 		return session->listen_fd;
-	r = sd_event_add_io(session->event, &session->listen_source, session->listen_fd, EPOLLIN,
-		on_listen, session);
-	accept_others(session, false);
-	return r;
+	watch_file(session);
+	return watch_listener(session, SD_EVENT_OFF);
 }
 
 static int open_sources(struct session *session)
@@ -493,6 +531,7 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 
 void session_close(struct session *session)
 {
+	socket_file_forget(&session->file);
 	sd_event_source_disable_unref(session->listen_source);
 	sd_event_source_disable_unref(session->conn_source);
 	sd_event_source_disable_unref(session->peer_source);

@@ -10,6 +10,7 @@
 #include "desired.h"
 #include "peer.h"
 #include "replay.h"
+#include "socket-file.h"
 #include "wire.h"
 
 /*
@@ -64,6 +65,8 @@ struct session {
 	struct replay replay;
 
 	int listen_fd;              /* server mode */
+	bool listener_passed;       /* by whoever started us */
+	struct socket_file file;    /* listen_fd's */
 	int conn_fd;                /* the VMM; -1 = none */
 	int backend_req_fd;
 	struct peer peer;           /* whose conn_fd is */
