@@ -107,7 +107,7 @@ static void close_connection(struct session *session)
 		(void)fdstore_remove(name);
 		session->backend_req_fd = fd_close(session->backend_req_fd);
 	}
-	replay_forget(&session->replay);
+	replay_drop(&session->replay, session->config->name);
 	peer_forget(&session->peer, session->config->name);
 }
 
@@ -434,6 +434,7 @@ static int take_over(struct session *session)
 
 	store_name(name, sizeof(name), "conn", session);
 	session->conn_fd = fdstore_take(name);
+	parts_resume(&session->replay.parts, session->conn_fd, session->config->name);
 	store_name(name, sizeof(name), "breq", session);
 	session->backend_req_fd = fdstore_take(name);
 	if (session->conn_fd < 0)

@@ -380,7 +380,7 @@ static void finish(struct session *session)
 			session->row ? session->row->name : "without a name", session->msg.header.request,
 			session->why);
 	if ((r = stage_answer(session)) == 0 &&
-		(r = replay_consume(session->conn_fd, &session->msg)) == 0)
+		(r = replay_consume(&session->replay, session->conn_fd, &session->msg)) == 0)
 		r = send_answer(session);
 	work_drop(session);
 	blame_acquit(session->mark, request, size);
@@ -465,7 +465,7 @@ static bool take_message(struct session *session)
 	int r;
 
 	blame_set(session->mark, 0, 0);
-	r = wire_peek(session->conn_fd, &session->msg, &text);
+	r = replay_look(&session->replay, session->conn_fd, session->config->name, &session->msg, &text);
 	if (peer_heard(&session->peer, session->msg.sender, session->config->name))
 		session_watch_peer(session);
 	blame_finish();
