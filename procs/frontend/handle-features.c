@@ -89,6 +89,7 @@ enum outcome handle_set_protocol_features(struct session *session, const struct 
 
 size_t reply_queue_num(struct session *session, const struct message *msg, uint8_t *buf)
 {
+	session->asked_queues = true;
 	return put_u64(buf, session->observed->queue_num);
 }
 

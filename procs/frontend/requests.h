@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/bytes.h"
-#include "session.h"
+#include "work.h"
 
 /*
  * The request table, and what its handlers are given. A handler gets a message that is right in form, and
@@ -79,6 +79,9 @@ enum outcome session_deposit(struct session *session, uint64_t *ret_tokens);
 /** session_log() - what a peer did, rate-limited */
 void session_log(struct session *session, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/** requests_queue_pairs() - what the device's section says of them; 0 = nothing, since its type has none */
+unsigned int requests_queue_pairs(const struct session *session);
 
 /** vring_index() - the ring a message is about */
 uint32_t vring_index(const struct request_row *row, const struct message *msg);

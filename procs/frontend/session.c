@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "fd/fdstore.h"
 #include "listener.h"
 #include "requests.h"
@@ -21,6 +22,7 @@
 #define CONNECT_MIN_USEC 100000ULL
 #define CONNECT_MAX_USEC 1000000ULL
 #define LOOK_USEC        1000000ULL
+#define SHORT_USEC       2000000ULL
 
 static void try_connect(struct session *session);
 
@@ -127,8 +129,22 @@ static void end_session(struct session *session)
 	session->hung_up = session->lost = false;
 }
 
+/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes again, for ever. */
+static void look_at_queues(struct session *session)
+{
+	unsigned int pairs = requests_queue_pairs(session);
+
+	if (session->asked_queues && pairs && !session->desired->features_set && session->begun_usec &&
+		clock_us() - session->begun_usec < SHORT_USEC)
+		log_limited(LOG_WARNING, session->config->name, 0, "the VMM asked how many queues there are, and left at "
+			"once: if it is set up for more (QEMU: queues=) than queue-pairs = %u, raise that, or give it fewer",
+			pairs);
+}
+
 void session_hang_up(struct session *session, const char *why)
 {
+	if (!why)
+		look_at_queues(session);
 	if (why)
 		session_log(session, "the VMM's connection is ended: %s", why);
 	else
@@ -144,6 +160,8 @@ static void begin(struct session *session)
 	accept_others(session, true);
 	session->next = desired_empty(session->desired, true);
 	session->told_config_seq = session->observed->config_seq;
+	session->begun_usec = clock_us();
+	session->asked_queues = false;
 	work_commit(session, FOR_VMM);
 }
 
