@@ -52,6 +52,16 @@ static inline void blame_unset(void)
 	blame_here.mark = NULL;
 }
 
+/** BLAME_SCOPE() - blame_set() until the block ends, whichever way it is left; then what was named before is again */
+#define BLAME_SCOPE(mark, what, which)                                                             \
+	struct blame_here _blame_before __attribute__((cleanup(blame_leave), unused)) = blame_here;        \
+	blame_set(mark, what, which)
+
+static inline void blame_leave(const struct blame_here *before)
+{
+	blame_here = *before;
+}
+
 /** blame_finish() - what this thread handled is done, and did no harm: blame_acquit() and blame_unset() */
 void blame_finish(void);
 

@@ -1,11 +1,13 @@
 /*
  * Logging. One line for each event, to the journal with fields where stderr is the journal, else to
- * stderr as text. The process whose road an error ends on is the one that logs it.
+ * stderr as text. The process whose road an error ends on is the one that logs it. What others can cause is
+ * limited by place, kind and device, over all threads.
  */
 #include "base/log.h"
 
 #include <errno.h>
-#include <stdarg.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,8 @@
 #include <systemd/sd-journal.h>
 
 #include "base/clock.h"
+#include "base/limit.h"
+#include "base/text.h"
 
 #define LINE_MAX_BYTES 1024
 
@@ -51,11 +55,6 @@ void log_open(const char *role, const char *guest, const char *device)
 		state.debug = true;
 }
 
-void log_set_debug(int on)
-{
-	state.debug = on;
-}
-
 static void to_journal(int level, const char *device, const char *text)
 {
 	if (sd_journal_send("MESSAGE=%s", text, "PRIORITY=%d", level, "SYSLOG_IDENTIFIER=bulkhead-%s",
@@ -79,21 +78,135 @@ static void to_stderr(const char *device, const char *text)
 		return;
 }
 
-__attribute__((format(printf, 3, 0))) static void log_line(
-	int level, const char *device, const char *fmt, va_list ap)
+static void write_line(int level, const char *device, char *text)
 {
-	int saved = errno;
-	char text[LINE_MAX_BYTES];
-
-	if (level == LOG_DEBUG && !state.debug)
-		return;
-	errno = saved;
-	vsnprintf(text, sizeof(text), fmt, ap);
+	text_clean(text);
 	if (state.journal)
 		to_journal(level, device, text);
 	else
 		to_stderr(device, text);
+}
+
+/* --- What others can cause --- */
+
+#define KINDS_MAX 256
+
+/** struct kind - lines of one place about one device */
+struct kind {
+	const char *fmt;   /* the place; NULL = free */
+	unsigned int kind;
+	int level;
+	char device[64];
+	uint64_t used_ms;
+	struct limit limit;
+};
+
+static struct kind kinds[KINDS_MAX];
+static pthread_mutex_t kinds_lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool any_untold; /* something was left out */
+
+static void tell_alone(const struct kind *kind, struct limit_told told)
+{
+	char text[LINE_MAX_BYTES];
+
+	snprintf(text, sizeof(text), "%u more like this were left out in %u s: %.200s", told.more, told.seconds,
+		kind->fmt);
+	write_line(kind->level, kind->device, text);
+}
+
+/* A flood that has ended is told with whatever is logged next. */
+static void tell_untold(uint64_t now_ms)
+{
+	struct limit_told told;
+	bool more = false;
+
+	if (!atomic_load(&any_untold))
+		return;
+	pthread_mutex_lock(&kinds_lock);
+	for (size_t i = 0; i < KINDS_MAX; i++) {
+		if (kinds[i].fmt && limit_due(&kinds[i].limit, now_ms, &told))
+			tell_alone(&kinds[i], told);
+		more |= kinds[i].limit.more > 0;
+	}
+	atomic_store(&any_untold, more);
+	pthread_mutex_unlock(&kinds_lock);
+}
+
+/* The one that was used longest ago makes room. */
+static struct kind *find_kind(const char *fmt, unsigned int number, const char *device)
+{
+	struct kind *oldest = &kinds[0];
+
+	for (size_t i = 0; i < KINDS_MAX; i++) {
+		struct kind *kind = &kinds[i];
+
+		if (kind->fmt == fmt && kind->kind == number && strncmp(kind->device, device, sizeof(kind->device) - 1) == 0)
+			return kind;
+		if (!kind->fmt || (oldest->fmt && kind->used_ms < oldest->used_ms))
+			oldest = kind;
+	}
+	if (oldest->limit.more)
+		tell_alone(oldest, limit_tell(&oldest->limit, clock_ms()));
+	*oldest = (struct kind){ .fmt = fmt, .kind = number };
+	snprintf(oldest->device, sizeof(oldest->device), "%s", device);
+	return oldest;
+}
+
+static bool may_pass(int level, const char *device, unsigned int number, const char *fmt, struct limit_told *ret)
+{
+	uint64_t now_ms = clock_ms();
+	struct kind *kind;
+	bool pass;
+
+	pthread_mutex_lock(&kinds_lock);
+	kind = find_kind(fmt, number, device);
+	kind->level = level;
+	kind->used_ms = now_ms;
+	pass = limit_pass(&kind->limit, now_ms, ret);
+	if (!pass)
+		atomic_store(&any_untold, true);
+	pthread_mutex_unlock(&kinds_lock);
+	return pass;
+}
+
+__attribute__((format(printf, 4, 0))) static void log_line(int level, const char *device, struct limit_told told,
+	const char *fmt, va_list ap)
+{
+	int saved = errno;
+	char text[LINE_MAX_BYTES];
+	size_t n;
+
+	if (level == LOG_DEBUG && !state.debug)
+		return;
+	tell_untold(clock_ms());
 	errno = saved;
+	vsnprintf(text, sizeof(text), fmt, ap);
+	n = strlen(text);
+	if (told.more)
+		snprintf(text + n, sizeof(text) - n, " (and %u more like this in the last %u s)", told.more,
+			told.seconds);
+	write_line(level, device, text);
+	errno = saved;
+}
+
+void log_limited_v(int level, const char *device, unsigned int kind, const char *fmt, va_list ap)
+{
+	int saved = errno;
+	struct limit_told told;
+	bool pass = may_pass(level, device ?: state.device, kind, fmt, &told);
+
+	errno = saved;
+	if (pass)
+		log_line(level, device ?: state.device, told, fmt, ap);
+}
+
+void log_limited(int level, const char *device, unsigned int kind, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_limited_v(level, device, kind, fmt, ap);
+	va_end(ap);
 }
 
 void log_device(int level, const char *device, const char *fmt, ...)
@@ -101,7 +214,7 @@ void log_device(int level, const char *device, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(level, device ?: "", fmt, ap);
+	log_line(level, device ?: "", (struct limit_told){ 0 }, fmt, ap);
 	va_end(ap);
 }
 
@@ -110,24 +223,6 @@ void log_at(int level, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	log_line(level, state.device, fmt, ap);
+	log_line(level, state.device, (struct limit_told){ 0 }, fmt, ap);
 	va_end(ap);
-}
-
-int log_allowed(struct log_limit *limit)
-{
-	unsigned long long now = clock_ms();
-
-	if (now - limit->last_ms >= limit->interval_ms) {
-		if (limit->suppressed)
-			log_at(LOG_WARNING, "%u similar lines left out", limit->suppressed);
-		*limit = (struct log_limit){ .burst = limit->burst, .interval_ms = limit->interval_ms,
-			.last_ms = now };
-	}
-	if (limit->used >= limit->burst) {
-		limit->suppressed++;
-		return 0;
-	}
-	limit->used++;
-	return 1;
 }

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <stdarg.h>
 #include <syslog.h>
+
+/* Whatever stands in a text: what is written is one line of printable characters (text.h). */
 
 /**
  * log_open() - name this process in what it logs
@@ -9,12 +12,10 @@
  * @device:  may be NULL; copied (64 bytes at most)
  *
  * Where stderr is the journal, entries carry BULKHEAD_ROLE, BULKHEAD_GUEST and BULKHEAD_DEVICE as
- * fields; elsewhere a line on stderr reads "bulkhead-net[vm1:net0]: text".
+ * fields; elsewhere a line on stderr reads "bulkhead-net[vm1:net0]: text". BULKHEAD_DEBUG=1 in the environment
+ * shows LOG_DEBUG, too.
  */
 void log_open(const char *role, const char *guest, const char *device);
-
-/** log_set_debug() - also show LOG_DEBUG; off by default; BULKHEAD_DEBUG=1 in the environment turns it on */
-void log_set_debug(int on);
 
 /** log_device() - like log_at(), about a device other than the process's own (NULL: none) */
 void log_device(int level, const char *device, const char *fmt, ...)
@@ -29,16 +30,18 @@ void log_at(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 #define log_warning(...) log_at(LOG_WARNING, __VA_ARGS__)
 #define log_error(...) log_at(LOG_ERR, __VA_ARGS__)
 
-/** struct log_limit - how often a peer may make us log: burst lines, then one for each interval */
-struct log_limit {
-	unsigned int burst;
-	unsigned int interval_ms;
-	unsigned long long last_ms;  /* written by log_allowed() */
-	unsigned int used;           /* written by log_allowed() */
-	unsigned int suppressed;     /* written by log_allowed() */
-};
+/**
+ * log_limited() - a line that a guest, a VMM, a peer or a file can cause
+ * @device: whom it is about, as in log_device(); NULL: the process's own
+ * @kind:   tells lines of one place apart that are different things; 0 where they are not
+ * @fmt:    the place: a literal
+ *
+ * Of each place, device and kind the first lines are written (limit.h); then they are counted, and the count is told.
+ * A flood of one kind or about one device hides no other.
+ */
+void log_limited(int level, const char *device, unsigned int kind, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
 
-#define LOG_LIMIT_DEFAULT { .burst = 10, .interval_ms = 1000 }
-
-/** log_allowed() - whether a line about what a peer did may be written now; one thread at a time */
-int log_allowed(struct log_limit *limit);
+/** log_limited_v() - the same, its arguments in a list */
+void log_limited_v(int level, const char *device, unsigned int kind, const char *fmt, va_list ap)
+	__attribute__((format(printf, 4, 0)));

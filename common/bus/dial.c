@@ -50,7 +50,7 @@ static void try(struct bus_endpoint *endpoint)
 
 	endpoint->told_usec = 0;
 	if (r < 0)
-		log_warning("cannot dial %s: %s", endpoint->path, strerror(-r));
+		log_limited(LOG_WARNING, NULL, 0, "cannot dial %s: %s", endpoint->path, strerror(-r));
 	look_later(endpoint);
 }
 

@@ -78,9 +78,9 @@ static void listen_anew(struct bus_endpoint *endpoint)
 	if (r == 0)
 		r = nng_listener_start(endpoint->listener, 0);
 	if (r != 0)
-		log_warning("cannot listen anew on %s: %s", endpoint->path, nng_strerror(r));
+		log_limited(LOG_WARNING, NULL, 0, "cannot listen anew on %s: %s", endpoint->path, nng_strerror(r));
 	if (may_grow_deaf() && ++endpoint->n_deaf == DEAF_MAX) {
-		log_notice("connections to %s were broken off %d times: starting anew", endpoint->path, DEAF_MAX);
+		log_limited(LOG_NOTICE, NULL, 0, "connections to %s were broken off %d times: starting anew", endpoint->path, DEAF_MAX);
 		(void)sd_event_exit(endpoint->loop->event, 0);
 	}
 }

@@ -87,7 +87,7 @@ static void dispatch(struct bus_request *request, const Bh__Envelope *msg)
 		return;
 	}
 	if (!(request->row->roles & server->peer.role)) {
-		log_warning("%s asked for what its role may not (request %d)", server->name,
+		log_limited(LOG_WARNING, NULL, 0, "%s asked for what its role may not (request %d)", server->name,
 			(int)msg->body_case);
 		bus_request_fail(request, EPERM, "not allowed for this role");
 		return;
@@ -124,7 +124,7 @@ static void on_question(struct bus_note *note)
 	msg = bus_unpack(request->question);
 	nng_msg_free(ptr_steal(&request->question));
 	if (!msg) {
-		log_warning("%s sent a malformed message", request->server->name);
+		log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed message", request->server->name);
 		bus_request_fail(request, EBADMSG, "malformed");
 		return;
 	}

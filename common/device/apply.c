@@ -183,7 +183,7 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 		r = fd < 0 ? -EBADF : map_add(device->map, &region, fd);
 		if (r < 0) {
 			core->apply_error = "a memory region could not be mapped";
-			log_warning("the memory region at guest address 0x%llx of %llu bytes cannot be "
+			log_limited(LOG_WARNING, NULL, 0, "the memory region at guest address 0x%llx of %llu bytes cannot be "
 				    "mapped: %s",
 				(unsigned long long)region.gpa.val,
 				(unsigned long long)region.size_bytes, strerror(-r));
@@ -224,11 +224,10 @@ static const char *start_error(int r)
 
 static void ring_failed(struct device_queue *queue, uint64_t start_id, const char *why, bool broken)
 {
-	static struct log_limit limit = { .burst = 10, .interval_ms = 60000 };
 	struct ring_state *state = &queue->device->core->rings[queue->index];
 
-	if ((state->error != why || state->error_start_id != start_id) && log_allowed(&limit))
-		log_warning("ring %u stopped: %s", queue->index, why);
+	if (state->error != why || state->error_start_id != start_id)
+		log_limited(LOG_WARNING, NULL, 0, "ring %u stopped: %s", queue->index, why);
 	state->error = why;
 	state->error_start_id = start_id;
 	state->broken = broken;
@@ -377,15 +376,13 @@ static const char *ring_refused(const struct device *device, const Bh__Ring *rin
 /* A VMM whose former back-end died without a word can only guess where its rings stand. */
 static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
 {
-	static struct log_limit limit = { .burst = 10, .interval_ms = 60000 };
-
-	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD || !log_allowed(&limit))
+	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD)
 		return;
 	if (virtq_place(queue->vq) == VIRTQ_FOUND)
-		log_notice("ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
+		log_limited(LOG_NOTICE, NULL, 0, "ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
 			queue->index, ring->position, virtq_base(queue->vq));
 	else
-		log_warning("ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
+		log_limited(LOG_WARNING, NULL, 0, "ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
 			    "still, the guest has to set the device up anew", queue->index, ring->position);
 }
 
@@ -496,7 +493,7 @@ static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct w
 			newer->generation <= desired->generation) {
 			if (newer)
 				bh__desired__free_unpacked(newer, NULL);
-			log_warning("descriptors of the record cannot be had: %s", strerror(-r));
+			log_limited(LOG_WARNING, NULL, 0, "descriptors of the record cannot be had: %s", strerror(-r));
 			device->core->apply_error = "descriptors that the VMM handed over are gone";
 			return desired;
 		}

@@ -58,7 +58,7 @@ void inflight_apply(struct device *device, const Bh__Inflight *inflight, int fd)
 	map->token = inflight->token;
 	if (r < 0) {
 		device->core->apply_error = "the in-flight region could not be mapped";
-		log_warning("the in-flight region of the VMM cannot be mapped: %s", strerror(-r));
+		log_limited(LOG_WARNING, NULL, 0, "the in-flight region of the VMM cannot be mapped: %s", strerror(-r));
 	}
 }
 

@@ -82,7 +82,7 @@ static bool tells_something(struct device_queue *queue)
 		return true;
 	state->n_empty_kicks = 0;
 	if (!state->kicks_told)
-		log_warning("ring %u is kicked again and again without a chain: its kicks are heard %u at a time",
+		log_limited(LOG_WARNING, NULL, 0, "ring %u is kicked again and again without a chain: its kicks are heard %u at a time",
 			queue->index, EMPTY_KICKS_MAX);
 	state->kicks_told = true;
 	return false;

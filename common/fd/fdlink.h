@@ -60,7 +60,8 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
 	struct fdset *ret_fds);
 
 /*
- * The client: what frontend and workers use. Calls block for the time of a local round trip (some 10 us);
+ * The client: what frontend and workers use. Calls are for workers, questions (vault_ask_...) for the frontend; one
+ * vault is used for either. Calls block for the time of a local round trip (some 10 us);
  * when memory is away they connect again for up to 5 s, then fail with -ETIMEDOUT. A call that broke off
  * is sent again: every request of the link may be repeated.
  */
@@ -72,7 +73,8 @@ struct vault *vault_free(struct vault *vault);
 /** vault_greet() - let memory know that we are there, and that our endpoint of the bus listens */
 int vault_greet(struct vault *vault);
 /** vault_watch() - from now on connect again whenever memory was away, and call on_back (may be NULL) each time:
- * what it had forgotten of us, it must be told again. Connected already. */
+ * what it had forgotten of us, it must be told again. One that is not connected yet is connected from the loop, and
+ * on_back is called then, too. */
 int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data), void *data);
 /** vault_deposit() - n descriptors (borrowed) for a device; fills n tokens */
 int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
@@ -95,3 +97,23 @@ void vault_attachment_deinit(struct vault_attachment *attachment);
 /** vault_keep() - keep fd (borrowed) under a name across our death; replaces what the name held */
 int vault_keep(struct vault *vault, const char *name, int fd);
 int vault_unkeep(struct vault *vault, const char *name);
+
+/**
+ * vault_answer_fn - the answer to a question; called from the loop
+ * @error:  0 | negative errno: memory refuses it, for good. A memory that is away is waited for, without limit
+ * @tokens: of a deposit, as many as there were descriptors; borrowed
+ * @fds:    of what was redeemed, one; what is not stolen is closed
+ */
+typedef void vault_answer_fn(void *data, int error, const uint64_t *tokens, struct fdset *fds);
+
+/** vault_ask_deposit() - as vault_deposit(), without waiting; fds are borrowed until the answer or vault_forget(), the
+ * device's name until then, too. 0 | negative errno: not asked. Of a vault that is watched (vault_watch()) */
+int vault_ask_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+	vault_answer_fn *on_answer, void *data);
+/** vault_ask_redeem() - as vault_redeem() of one token, without waiting; the device's name is borrowed likewise */
+int vault_ask_redeem(struct vault *vault, const char *device, uint64_t token, vault_answer_fn *on_answer,
+	void *data);
+/** vault_ask_greet() - as vault_greet(), without waiting; an earlier memory's answer is -EOPNOTSUPP */
+int vault_ask_greet(struct vault *vault, vault_answer_fn *on_answer, void *data);
+/** vault_forget() - no question that was asked with this data is answered any more */
+void vault_forget(struct vault *vault, const void *data);

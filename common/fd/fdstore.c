@@ -33,7 +33,7 @@ static bool has_room(const char *name)
 	if (store.n_kept < FDSTORE_MAX && store.kept_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
 	if (!store.full_said)
-		log_error("the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and what "
+		log_limited(LOG_ERR, NULL, 0, "the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and what "
 			  "follows is refused, until others are given back",
 			FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	store.full_said = true;
@@ -136,7 +136,7 @@ int fdstore_push(const char *name, int fd)
 	if (r >= 0)
 		return 0;
 	note_dropped(name);
-	log_warning("cannot store the descriptor '%s': %s", name, strerror(-r));
+	log_limited(LOG_WARNING, NULL, 0, "cannot store the descriptor '%s': %s", name, strerror(-r));
 	return r;
 }
 

@@ -1,13 +1,18 @@
 /*
- * The asking end of the side link. A call blocks: it is a local round trip, made at start-up or in a
+ * The asking end of the side link. A worker's call blocks: it is a local round trip, made at start-up or in a
  * handshake, never while frames flow. When memory is away the call connects again and asks again, since
  * every request may be repeated.
+ *
+ * The frontend serves several devices out of one loop and blocks for none of them. Its questions are queued,
+ * sent one at a time, and answered from the loop. A question has no time limit: a memory manager that is
+ * stopped answers when it goes on, and one that has died is asked anew when its successor is there.
  */
 #include "fd/fdlink.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/queue.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -18,6 +23,24 @@
 #define RETRY_MS 2
 #define AGAIN_MS 5
 
+/** struct question - one that waits for its answer */
+struct question {
+	STAILQ_ENTRY(question) link;
+	Bh__Link msg;
+	union {
+		Bh__Deposit deposit;
+		Bh__Redeem redeem;
+		Bh__Greet greet;
+	} body;
+	uint64_t token;             /* the one that is redeemed */
+	int fds[FDLINK_FDS_MAX];    /* deposited; borrowed from whoever asks */
+	size_t n_fds;
+	Bh__Link__BodyCase expected;
+	vault_answer_fn *on_answer; /* NULL: nobody waits for it any more */
+	void *data;
+	bool sent;                  /* on the connection that is open now */
+};
+
 struct vault {
 	char *path;
 	char *device; /* NULL for the frontend, which speaks for all */
@@ -27,6 +50,7 @@ struct vault {
 	sd_event_source *again;
 	void (*on_back)(void *data);
 	void *data;
+	STAILQ_HEAD(, question) questions; /* the first is the one that is being answered */
 };
 
 int vault_new(struct vault **ret_vault, const char *path, const char *device)
@@ -36,6 +60,7 @@ int vault_new(struct vault **ret_vault, const char *path, const char *device)
 	if (!vault)
 		return -ENOMEM;
 	vault->fd = -1;
+	STAILQ_INIT(&vault->questions);
 	vault->path = strdup(path);
 	vault->device = device ? strdup(device) : NULL;
 	if (!vault->path || (device && !vault->device)) {
@@ -46,12 +71,20 @@ int vault_new(struct vault **ret_vault, const char *path, const char *device)
 	return 0;
 }
 
+static void drop_question(struct vault *vault, struct question *question)
+{
+	STAILQ_REMOVE(&vault->questions, question, question, link);
+	free(question);
+}
+
 struct vault *vault_free(struct vault *vault)
 {
 	if (!vault)
 		return NULL;
 	sd_event_source_disable_unref(vault->hangup);
 	sd_event_source_disable_unref(vault->again);
+	while (!STAILQ_EMPTY(&vault->questions))
+		drop_question(vault, STAILQ_FIRST(&vault->questions));
 	fd_close(vault->fd);
 	free(vault->path);
 	free(vault->device);
@@ -62,8 +95,12 @@ struct vault *vault_free(struct vault *vault)
 /* The connection is of no use any more; if somebody waits for the next one, it is made from the loop. */
 static void drop_connection(struct vault *vault)
 {
+	struct question *first = STAILQ_FIRST(&vault->questions);
+
 	vault->hangup = sd_event_source_disable_unref(vault->hangup);
 	vault->fd = fd_close(vault->fd);
+	if (first)
+		first->sent = false;
 	if (!vault->event)
 		return;
 	(void)sd_event_source_set_time_relative(vault->again, AGAIN_MS * UINT64_C(1000));
@@ -126,12 +163,169 @@ static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fd
 	return r;
 }
 
+/* --- Questions --- */
+
+/* With the first one only: it fills no buffer, so sending it never blocks. */
+static void send_first(struct vault *vault)
+{
+	struct question *first;
+
+	while ((first = STAILQ_FIRST(&vault->questions)) && !first->on_answer)
+		drop_question(vault, first);
+	if (!first || first->sent || !vault->hangup)
+		return;
+	if (fdlink_send(vault->fd, &first->msg, first->fds, first->n_fds) < 0) {
+		drop_connection(vault);
+		return;
+	}
+	first->sent = true;
+}
+
+static int judge_answer(const struct question *question, Bh__Link *reply, const struct fdset *fds)
+{
+	int r = failure_of(reply, question->expected);
+
+	if (r < 0)
+		return r;
+	if (question->expected == BH__LINK__BODY_DEPOSIT_REPLY)
+		return reply->deposit_reply->n_tokens == question->n_fds ? 0 : -EBADMSG;
+	if (question->expected == BH__LINK__BODY_REDEEM_REPLY)
+		return fds->n_fds == 1 ? 0 : -EBADMSG;
+	return 0;
+}
+
+/* The question is off the list before its answer is told: whoever hears it may ask the next one. */
+static void tell_answer(struct vault *vault, struct question *question, Bh__Link *reply, struct fdset *fds)
+{
+	vault_answer_fn *on_answer = question->on_answer;
+	int r = judge_answer(question, reply, fds);
+	void *data = question->data;
+	uint64_t *tokens = reply->body_case == BH__LINK__BODY_DEPOSIT_REPLY ? reply->deposit_reply->tokens : NULL;
+
+	drop_question(vault, question);
+	if (on_answer)
+		on_answer(data, r, tokens, fds);
+}
+
+/* An answer that nobody has asked for ends the connection, as everything does that is no answer. */
+static int hear_answer(struct vault *vault)
+{
+	struct question *first = STAILQ_FIRST(&vault->questions);
+	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
+	Bh__Link *reply;
+	int r = first && first->sent ? fdlink_recv(vault->fd, &reply, &fds) : -ECONNRESET;
+
+	if (r < 0)
+		return r;
+	tell_answer(vault, first, reply, &fds);
+	bh__link__free_unpacked(reply, NULL);
+	send_first(vault);
+	return 0;
+}
+
+static struct question *new_question(vault_answer_fn *on_answer, void *data)
+{
+	struct question *question = calloc(1, sizeof(*question));
+
+	if (!question)
+		return NULL;
+	bh__link__init(&question->msg);
+	question->on_answer = on_answer;
+	question->data = data;
+	return question;
+}
+
+static void ask(struct vault *vault, struct question *question)
+{
+	STAILQ_INSERT_TAIL(&vault->questions, question, link);
+	send_first(vault);
+}
+
+int vault_ask_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+	vault_answer_fn *on_answer, void *data)
+{
+	struct question *question;
+
+	if (n > FDLINK_FDS_MAX)
+		return -EMSGSIZE;
+	question = new_question(on_answer, data);
+	if (!question)
+		return -ENOMEM;
+	bh__deposit__init(&question->body.deposit);
+	question->body.deposit.device = (char *)device;
+	question->body.deposit.n_fds = (uint32_t)n;
+	question->msg.body_case = BH__LINK__BODY_DEPOSIT;
+	question->msg.deposit = &question->body.deposit;
+	question->expected = BH__LINK__BODY_DEPOSIT_REPLY;
+	memcpy(question->fds, fds, n * sizeof(*fds));
+	question->n_fds = n;
+	ask(vault, question);
+	return 0;
+}
+
+int vault_ask_redeem(struct vault *vault, const char *device, uint64_t token, vault_answer_fn *on_answer,
+	void *data)
+{
+	struct question *question = new_question(on_answer, data);
+
+	if (!question)
+		return -ENOMEM;
+	question->token = token;
+	bh__redeem__init(&question->body.redeem);
+	question->body.redeem.device = (char *)device;
+	question->body.redeem.tokens = &question->token;
+	question->body.redeem.n_tokens = 1;
+	question->msg.body_case = BH__LINK__BODY_REDEEM;
+	question->msg.redeem = &question->body.redeem;
+	question->expected = BH__LINK__BODY_REDEEM_REPLY;
+	ask(vault, question);
+	return 0;
+}
+
+int vault_ask_greet(struct vault *vault, vault_answer_fn *on_answer, void *data)
+{
+	struct question *question = new_question(on_answer, data);
+
+	if (!question)
+		return -ENOMEM;
+	bh__greet__init(&question->body.greet);
+	question->msg.body_case = BH__LINK__BODY_GREET;
+	question->msg.greet = &question->body.greet;
+	question->expected = BH__LINK__BODY_GREET_REPLY;
+	ask(vault, question);
+	return 0;
+}
+
+/* What is being answered stays until its answer is there: the one behind it must not be given that. */
+void vault_forget(struct vault *vault, const void *data)
+{
+	struct question *question, *next;
+
+	for (question = STAILQ_FIRST(&vault->questions); question; question = next) {
+		next = STAILQ_NEXT(question, link);
+		if (question->data != data)
+			continue;
+		question->on_answer = NULL;
+		question->n_fds = 0;
+		if (!question->sent)
+			drop_question(vault, question);
+	}
+}
+
 /* --- A memory that is started again --- */
 
-static int on_hangup(sd_event_source *source, int fd, uint32_t revents, void *data)
+static int on_link(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
-	drop_connection(data);
+	struct vault *vault = data;
+
+	if (!(revents & EPOLLIN) || hear_answer(vault) < 0)
+		drop_connection(vault);
 	return 0;
+}
+
+static int watch_link(struct vault *vault)
+{
+	return sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLIN | EPOLLRDHUP, on_link, vault);
 }
 
 /* A call may have connected in the meantime: that is as good. */
@@ -141,10 +335,12 @@ static int on_again(sd_event_source *source, uint64_t usec, void *data)
 
 	if (vault->fd < 0)
 		vault->fd = fdlink_connect(vault->path);
-	if (vault->fd < 0 ||
-		sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLRDHUP, on_hangup, vault) < 0)
+	if (vault->fd < 0 || watch_link(vault) < 0) {
 		drop_connection(vault);
-	else if (vault->on_back)
+		return 0;
+	}
+	send_first(vault);
+	if (vault->on_back)
 		vault->on_back(vault->data);
 	return 0;
 }
@@ -153,16 +349,15 @@ int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data
 {
 	int r = sd_event_add_time(event, &vault->again, CLOCK_MONOTONIC, 0, 1000, on_again, vault);
 
-	if (r >= 0)
-		r = sd_event_source_set_enabled(vault->again, SD_EVENT_OFF);
-	if (r >= 0)
-		r = sd_event_add_io(event, &vault->hangup, vault->fd, EPOLLRDHUP, on_hangup, vault);
 	if (r < 0)
 		return r;
 	vault->event = event;
 	vault->on_back = on_back;
 	vault->data = data;
-	return 0;
+	if (vault->fd < 0) /* on_again() connects */
+		return sd_event_source_set_enabled(vault->again, SD_EVENT_ONESHOT);
+	r = sd_event_source_set_enabled(vault->again, SD_EVENT_OFF);
+	return r < 0 ? r : watch_link(vault);
 }
 
 /* --- Calls --- */

@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "bus/bus.h"
-#include "clean.h"
+#include "bus/texts.h"
 
 struct query {
 	query_fn fn;          /* for a status */
@@ -27,10 +27,10 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 	struct query *query = data;
 
 	query->error = error;
-	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY) {
-		clean_texts(&reply->get_status_reply->base);
+	if (!error)
+		texts_clean((ProtobufCMessage *)&reply->base); /* shown on a terminal */
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY)
 		query->fn(reply->get_status_reply, query->data);
-	}
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY)
 		query->released = reply->release_device_reply->released;
 	query->answered = true;

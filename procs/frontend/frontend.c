@@ -47,23 +47,40 @@ static int commit(struct session *session, const Bh__Desired *next)
 	return bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_committed, session);
 }
 
-static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+static void on_deposited(void *data, int error, const uint64_t *tokens, struct fdset *fds)
+{
+	session_deposited(data, error, tokens);
+}
+
+static int deposit(struct session *session, const int *fds, size_t n)
 {
 	struct frontend *frontend = session->context;
 
-	return vault_deposit(frontend->vault, session->config->name, fds, n, ret_tokens);
+	return vault_ask_deposit(frontend->vault, session->config->name, fds, n, on_deposited, session);
+}
+
+static void on_redeemed(void *data, int error, const uint64_t *tokens, struct fdset *fds)
+{
+	session_redeemed(data, error ? error : fdset_steal(fds, 0));
 }
 
 static int redeem(struct session *session, uint64_t token)
 {
 	struct frontend *frontend = session->context;
-	_cleanup_fdset_ struct fdset set = FDSET_INIT;
-	int r = vault_redeem(frontend->vault, session->config->name, &token, 1, &set);
 
-	return r < 0 ? r : fdset_steal(&set, 0);
+	return vault_ask_redeem(frontend->vault, session->config->name, token, on_redeemed, session);
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit, .redeem = redeem };
+static void forget(struct session *session)
+{
+	struct frontend *frontend = session->context;
+
+	if (frontend->vault)
+		vault_forget(frontend->vault, session);
+}
+
+static const struct session_ops ops = {
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 /* --- What the workers report --- */
 
@@ -153,6 +170,11 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 
 /* --- Life --- */
 
+/* A memory of an earlier release does not know the question; it dials in its own time. */
+static void on_greeted(void *data, int error, const uint64_t *tokens, struct fdset *fds)
+{
+}
+
 static int open_sessions(struct frontend *frontend)
 {
 	const struct config *config = frontend->proc->config;
@@ -187,9 +209,9 @@ static int open_bus(struct frontend *frontend)
 	if (r == 0)
 		r = vault_new(&frontend->vault, link, NULL);
 	if (r == 0)
-		r = vault_greet(frontend->vault);
-	if (r == 0)
 		r = vault_watch(frontend->vault, proc->event, NULL, NULL);
+	if (r == 0)
+		r = vault_ask_greet(frontend->vault, on_greeted, NULL);
 	if (r == 0)
 		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0, 1000,
 			on_retry, frontend);

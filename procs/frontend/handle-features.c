@@ -41,17 +41,20 @@ enum outcome handle_set_features(struct session *session, const struct message *
 {
 	uint64_t features = msg->payload.u64;
 	uint64_t unknown = features & ~offered_features(session);
+	int held = 0;
 
 	if (unknown)
 		return session_refuse(session, "feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
-	if (((next->features ^ features) & RING_FEATURES) && vring_any_runs(session))
+	if ((next->features ^ features) & RING_FEATURES)
+		held = vring_hold_all(session, next);
+	if (held < 0)
 		return session_refuse(session, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;
 	for (size_t i = 0; i < next->n_rings && !has_bit(features, F_PROTOCOL_FEATURES); i++)
-		next->rings[i]->enabled = true;
-	return OUTCOME_CHANGED;
+		vring_enable(next, next->rings[i], true);
+	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
 enum outcome handle_set_owner(struct session *session, const struct message *msg, Bh__Desired *next)
@@ -86,6 +89,7 @@ enum outcome handle_set_protocol_features(struct session *session, const struct 
 
 size_t reply_queue_num(struct session *session, const struct message *msg, uint8_t *buf)
 {
+	session->asked_queues = true;
 	return put_u64(buf, session->observed->queue_num);
 }
 

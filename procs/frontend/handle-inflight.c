@@ -10,10 +10,7 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/file.h"
 #include "requests.h"
 #include "virtq/inflight.h"
@@ -38,23 +35,34 @@ static void fill(Bh__Inflight *inflight, const struct inflight_area *area, uint6
 	inflight->queue_size = area->queue_size;
 }
 
+/* The file is deposited as if it had come with the message, which itself brings none. */
+static int make_file(struct session *session, uint64_t n_bytes)
+{
+	int fd = session->msg.n_fds ? 0 : file_sealed("bulkhead-inflight", n_bytes);
+
+	if (fd < 0)
+		return session_refuse(session, "no memory can be had for it: %s", strerror(-fd));
+	if (!session->msg.n_fds)
+		session->msg.fds[session->msg.n_fds++] = fd;
+	return 0;
+}
+
 enum outcome handle_get_inflight_fd(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	struct inflight_area area = msg->payload.inflight;
-	_cleanup_close_ int fd = -1;
+	enum outcome outcome;
 	uint64_t token;
-	int r;
 
 	if (check_shape(session, &area))
 		return OUTCOME_REFUSED;
 	/* room for either ring layout: which it will be may not have been said yet */
 	area.mmap_size = area.n_queues * inflight_bytes(area.queue_size, true);
 	area.mmap_offset = 0;
-	fd = file_sealed("bulkhead-inflight", area.mmap_size);
-	r = fd < 0 ? fd : session->ops->deposit(session, &fd, 1, &token);
-	if (r < 0)
-		return session_refuse(session, "no memory can be had for it: %s", strerror(-r));
-	session->deposited = true;
+	if (make_file(session, area.mmap_size))
+		return OUTCOME_REFUSED;
+	outcome = session_deposit(session, &token);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	fill(desired_new_inflight(next), &area, token);
 	return OUTCOME_CHANGED;
 }
@@ -70,24 +78,19 @@ size_t reply_inflight(struct session *session, const struct message *msg, uint8_
 	return sizeof(area);
 }
 
-/* Front-ends name what they were just given, and name it again when rings start again. */
-static bool is_the_same(struct session *session, const struct inflight_area *area, int fd)
+/* Front-ends name what they were just given, and name it again when rings start again. The vault has each file once. */
+static bool is_the_same(struct session *session, const struct inflight_area *area, uint64_t token)
 {
 	const Bh__Inflight *now = session->desired->inflight;
-	_cleanup_close_ int now_fd = -1;
-	struct stat a, b;
 
-	if (!now || now->mmap_size != area->mmap_size || now->mmap_offset != area->mmap_offset ||
-		now->n_queues != area->n_queues || now->queue_size != area->queue_size)
-		return false;
-	now_fd = session->ops->redeem(session, now->token);
-	return now_fd >= 0 && fstat(now_fd, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev &&
-		a.st_ino == b.st_ino;
+	return now && now->mmap_size == area->mmap_size && now->mmap_offset == area->mmap_offset &&
+		now->n_queues == area->n_queues && now->queue_size == area->queue_size && now->token == token;
 }
 
 enum outcome handle_set_inflight_fd(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	const struct inflight_area *area = &msg->payload.inflight;
+	enum outcome outcome;
 	uint64_t token, least;
 
 	if (check_shape(session, area))
@@ -97,10 +100,11 @@ enum outcome handle_set_inflight_fd(struct session *session, const struct messag
 		return session_refuse(session, "%llu bytes at offset %llu; %llu at a multiple of %u are needed",
 			(unsigned long long)area->mmap_size, (unsigned long long)area->mmap_offset,
 			(unsigned long long)least, INFLIGHT_ALIGN);
-	if (is_the_same(session, area, msg->fds[0]))
+	outcome = session_deposit(session, &token);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
+	if (is_the_same(session, area, token))
 		return OUTCOME_SETTLE;
-	if (session_deposit(session, &token))
-		return OUTCOME_REFUSED;
 	fill(desired_new_inflight(next), area, token);
 	return OUTCOME_CHANGED;
 }
@@ -108,7 +112,13 @@ enum outcome handle_set_inflight_fd(struct session *session, const struct messag
 int inflight_send(struct session *session)
 {
 	const Bh__Inflight *inflight = session->desired->inflight;
-	_cleanup_close_ int fd = inflight ? session->ops->redeem(session, inflight->token) : -ENOENT;
+	int r;
 
-	return fd < 0 ? fd : replay_send_fd(&session->replay, session->conn_fd, fd);
+	if (session->reply_fd >= 0)
+		return replay_send_fd(&session->replay, session->conn_fd, session->reply_fd);
+	if (session->redeeming)
+		return -EAGAIN;
+	r = inflight ? session->ops->redeem(session, inflight->token) : -ENOENT;
+	session->redeeming = r == 0;
+	return r < 0 ? r : -EAGAIN;
 }

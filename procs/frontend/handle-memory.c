@@ -20,9 +20,10 @@ enum outcome handle_set_mem_table(struct session *session, const struct message 
 {
 	const struct memory_table *table = &msg->payload.table;
 	uint64_t tokens[FDS_MAX];
+	enum outcome outcome = session_deposit(session, tokens);
 
-	if (session_deposit(session, tokens))
-		return OUTCOME_REFUSED;
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	desired_clear_regions(next);
 	for (uint32_t i = 0; i < table->n; i++)
 		add(next, &table->regions[i], tokens[i]);
@@ -51,6 +52,7 @@ enum outcome handle_add_mem_reg(struct session *session, const struct message *m
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);
+	enum outcome outcome;
 	uint64_t token;
 
 	if (i < next->n_regions && next->regions[i]->offset_bytes == region->offset)
@@ -58,8 +60,9 @@ enum outcome handle_add_mem_reg(struct session *session, const struct message *m
 	if (next->n_regions >= session->observed->max_mem_slots)
 		return session_refuse(session, "all %llu memory slots are taken",
 			NUM(session->observed->max_mem_slots));
-	if (session_deposit(session, &token))
-		return OUTCOME_REFUSED;
+	outcome = session_deposit(session, &token);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	add(next, region, token);
 	return OUTCOME_CHANGED;
 }

@@ -2,7 +2,13 @@
  * Rings. Front-ends send these in many orders, and all are taken: a ring that is started before it has
  * size, addresses or memory waits for them, and is as free to change as a stopped one until then. What is
  * wrong with addresses is said at once where memory and size are known, and by the worker in any case.
+ *
+ * A ring that runs is stopped by GET_VRING_BASE before it is set up anew. Linux' own front-end only disables it, and
+ * then sends the new set-up in its own order. Such a ring is held: with the first message that changes it the worker
+ * lets go of the old addresses, which is waited for; when it is enabled again, it starts with all that has come by
+ * then, at the new base, or without one where it had stopped.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,6 +73,37 @@ const Bh__Ring *vring_any_runs(const struct session *session)
 	return NULL;
 }
 
+static enum outcome hold(const struct session *session, Bh__Ring *ring)
+{
+	if (ring->enabled || !vring_runs(session, ring))
+		return OUTCOME_CHANGED;
+	ring->started = false;
+	ring->held = true;
+	return OUTCOME_WAIT;
+}
+
+int vring_hold_all(struct session *session, Bh__Desired *next)
+{
+	int n = 0;
+
+	for (size_t i = 0; i < next->n_rings; i++) {
+		if (next->rings[i]->enabled && vring_runs(session, next->rings[i]))
+			return -EBUSY;
+		n += hold(session, next->rings[i]) == OUTCOME_WAIT;
+	}
+	return n;
+}
+
+void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled)
+{
+	ring->enabled = enabled;
+	if (!enabled || !ring->held)
+		return;
+	ring->held = false;
+	ring->started = true;
+	ring->start_id = next->generation;
+}
+
 void vring_settle(struct session *session, bool late)
 {
 	if (session->observed->applied < session->desired->generation && !late)
@@ -84,6 +121,7 @@ void vring_settle(struct session *session, bool late)
 enum outcome handle_set_vring_num(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
+	enum outcome outcome;
 	uint32_t num = msg->payload.state.num, max = session->observed->queue_size_max;
 
 	if (num == 0 || num > MIN(VRING_SIZE_MAX, max))
@@ -92,8 +130,9 @@ enum outcome handle_set_vring_num(struct session *session, const struct message 
 	if (!packed(next) && !is_power_of_2(num))
 		return session_refuse(session,
 			"ring %u of %u descriptors; the size of a split ring is a power of 2", ring->index, num);
+	outcome = hold(session, ring);
 	ring->size = num;
-	return OUTCOME_CHANGED;
+	return outcome;
 }
 
 /* --- Addresses --- */
@@ -151,20 +190,24 @@ enum outcome handle_set_vring_addr(struct session *session, const struct message
 {
 	const struct vring_addr *addr = &msg->payload.addr;
 	Bh__Ring *ring = desired_ring(next, addr->index);
+	enum outcome outcome = OUTCOME_CHANGED;
 
 	if (addr->flags & ~VRING_ADDR_LOG)
 		return session_refuse(session, "reserved flags are set");
 	if (check_areas(session, next, ring, addr))
 		return OUTCOME_REFUSED;
-	if (vring_runs(session, ring) && moves(ring, addr))
-		return session_refuse(session, "ring %u runs; it must be stopped before it moves", ring->index);
+	if (vring_runs(session, ring) && ring->enabled && moves(ring, addr))
+		return session_refuse(session, "ring %u runs; it must be stopped or disabled before it moves",
+			ring->index);
+	if (moves(ring, addr))
+		outcome = hold(session, ring);
 	ring->has_addresses = true;
 	ring->desc_uva = addr->desc;
 	ring->avail_uva = addr->avail;
 	ring->used_uva = addr->used;
 	ring->log = addr->flags & VRING_ADDR_LOG;
 	ring->log_gpa = addr->log;
-	return OUTCOME_CHANGED;
+	return outcome;
 }
 
 /* --- Position --- */
@@ -181,13 +224,15 @@ enum outcome handle_set_vring_base(struct session *session, const struct message
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	uint32_t base = msg->payload.state.num;
+	enum outcome outcome;
 
 	if (!base_possible(next, ring, base))
 		return session_refuse(session, "base 0x%x is not in ring %u of %u descriptors", base,
 			ring->index, ring->size);
+	outcome = hold(session, ring);
 	ring->position = base;
 	ring->start_id = ring->started ? next->generation : 0;
-	return OUTCOME_CHANGED;
+	return outcome;
 }
 
 /* The ring stops; the answer is where it goes on, once the worker has let go of it. */
@@ -195,11 +240,11 @@ enum outcome handle_get_vring_base(struct session *session, const struct message
 {
 	Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
 
-	if (!ring || !ring->start_id)
+	if (!ring || (!ring->start_id && !ring->held))
 		return OUTCOME_DONE;
-	if (!ring->started)
+	if (!ring->started && !ring->held)
 		return OUTCOME_SETTLE;
-	ring->started = false;
+	ring->started = ring->held = false;
 	ring->kick_token = 0;
 	ring->poll = false;
 	return OUTCOME_WAIT;
@@ -218,17 +263,18 @@ size_t reply_vring_base(struct session *session, const struct message *msg, uint
 /* --- Descriptors --- */
 
 /* What cannot be waited for or signalled is no notifier: eventfds, pipes and sockets are. */
-static int deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
+static enum outcome deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
 {
+	enum outcome outcome;
 	uint64_t token = 0;
 	struct stat st;
 
 	if (msg->n_fds && (fstat(msg->fds[0], &st) < 0 || S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
 		return session_refuse(session, "its descriptor is no eventfd");
-	if (session_deposit(session, &token))
-		return OUTCOME_REFUSED;
-	*ret_token = token;
-	return 0;
+	outcome = session_deposit(session, &token);
+	if (outcome == OUTCOME_DONE)
+		*ret_token = token;
+	return outcome;
 }
 
 static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh__Desired *next)
@@ -253,11 +299,14 @@ static void look_for_memory(struct session *session)
 enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(session, msg, next);
+	enum outcome outcome = deposit_notifier(session, msg, &ring->kick_token);
 
-	if (deposit_notifier(session, msg, &ring->kick_token))
-		return OUTCOME_REFUSED;
+	if (outcome != OUTCOME_DONE)
+		return outcome;
 	look_for_memory(session);
 	ring->poll = msg->n_fds == 0;
+	if (ring->held)
+		return OUTCOME_CHANGED;
 	if (!ring->started || failed(session, ring))
 		ring->start_id = next->generation;
 	ring->started = true;
@@ -266,16 +315,16 @@ enum outcome handle_set_vring_kick(struct session *session, const struct message
 
 enum outcome handle_set_vring_call(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token))
-		return OUTCOME_REFUSED;
-	return OUTCOME_CHANGED;
+	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token);
+
+	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 enum outcome handle_set_vring_err(struct session *session, const struct message *msg, Bh__Desired *next)
 {
-	if (deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token))
-		return OUTCOME_REFUSED;
-	return OUTCOME_CHANGED;
+	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token);
+
+	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 /* Remembered whatever the ring's state, and before any feature is set. */
@@ -286,6 +335,6 @@ enum outcome handle_set_vring_enable(struct session *session, const struct messa
 	if (state->num > 1)
 		return session_refuse(session, "ring %u can be set to 0 or 1, not to %u", state->index,
 			state->num);
-	desired_ring(next, state->index)->enabled = state->num;
+	vring_enable(next, desired_ring(next, state->index), state->num);
 	return OUTCOME_CHANGED;
 }

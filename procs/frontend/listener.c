@@ -27,7 +27,7 @@
 
 static int fail(const struct config_device *config, int r, const char *what)
 {
-	log_device(LOG_ERR, config->name, "cannot listen on %s: %s", config->socket, what);
+	log_limited(LOG_ERR, config->name, 0, "cannot listen on %s: %s", config->socket, what);
 	return r;
 }
 
@@ -214,7 +214,25 @@ void listener_drop_others(const struct config *config)
 			drop(config, name);
 }
 
-int listener_open(const struct config_device *config)
+static int make_kept(const struct config_device *config, const char *name)
+{
+	int fd = make_listener(config);
+
+	if (fd >= 0)
+		(void)fdstore_push(name, fd);
+	return fd;
+}
+
+int listener_renew(const struct config_device *config)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), PREFIX "%s", config->name);
+	(void)fdstore_remove(name);
+	return make_kept(config, name);
+}
+
+int listener_open(const struct config_device *config, bool *ret_passed)
 {
 	char name[64];
 	int fd;
@@ -222,6 +240,7 @@ int listener_open(const struct config_device *config)
 	/* whoever started us chose it, wherever it lies */
 	snprintf(name, sizeof(name), "passed.%s", config->name);
 	fd = fdstore_take(name);
+	*ret_passed = fd >= 0;
 	if (fd >= 0)
 		return fd;
 	snprintf(name, sizeof(name), PREFIX "%s", config->name);
@@ -232,10 +251,7 @@ int listener_open(const struct config_device *config)
 		(void)fdstore_remove(name);
 		fd_close(fd);
 	}
-	fd = make_listener(config);
-	if (fd >= 0)
-		(void)fdstore_push(name, fd);
-	return fd;
+	return make_kept(config, name);
 }
 
 void listener_leave(const struct config_device *config)

@@ -5,8 +5,12 @@
 /* The sockets a VMM finds us at, and the one that we find a VMM at. */
 
 /** listener_open() - the device's listening socket: taken over, or made. Errors are logged, each in one
- * line that says what to do. Returns the descriptor | negative errno. */
-int listener_open(const struct config_device *config);
+ * line that says what to do. Returns the descriptor | negative errno.
+ * @ret_passed: [out] whoever started us made it, and its file is his to make */
+int listener_open(const struct config_device *config, bool *ret_passed);
+
+/** listener_renew() - another one at the device's path: the file of the former one is gone. As listener_open() */
+int listener_renew(const struct config_device *config);
 
 /** listener_drop_others() - the sockets of devices that the guest's file does not name any more, and their files; before
  * any is opened, since another device may have the path now */

@@ -20,6 +20,9 @@
  * mapped, it is still open, and so the lock is still held. Only a VMM that lets go of the memory between
  * our sending it and the next look would be sent it twice.
  *
+ * A message that came in parts (parts.h) is no longer in the socket when it is whole: it is consumed when what was
+ * gathered is dropped, and no mark is set for it.
+ *
  * A message that came in pieces with descriptors leaves the socket in as many steps; the offset then says
  * how many bytes of it are left, and these do not begin with a header of just that length.
  */
@@ -75,6 +78,7 @@ void replay_close(struct replay *replay)
 {
 	replay->read_fd = fd_close(replay->read_fd);
 	replay->write_fd = fd_close(replay->write_fd);
+	parts_close(&replay->parts);
 }
 
 static size_t staged(const struct replay *replay)
@@ -84,12 +88,18 @@ static size_t staged(const struct replay *replay)
 	return ioctl(replay->read_fd, FIONREAD, &n) < 0 ? 0 : (size_t)n;
 }
 
-void replay_forget(struct replay *replay)
+static void forget(const struct replay *replay)
 {
 	uint8_t buf[512];
 
 	while (read(replay->read_fd, buf, sizeof(buf)) > 0)
 		;
+}
+
+void replay_drop(struct replay *replay, const char *device)
+{
+	forget(replay);
+	parts_drop(&replay->parts, device);
 }
 
 /* --- Steps --- */
@@ -115,9 +125,16 @@ static int consume(int fd, size_t n)
 	return 0;
 }
 
+int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text)
+{
+	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, ret_msg, ret_text);
+
+	return r == WIRE_E_PARTIAL ? parts_take(&replay->parts, fd, device, ret_msg, ret_text) : r;
+}
+
 int replay_begin(int fd, const struct message *msg)
 {
-	return set_offset(fd, MARK + (int)wire_bytes(msg));
+	return msg->in_parts ? 0 : set_offset(fd, MARK + (int)wire_bytes(msg));
 }
 
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n)
@@ -135,8 +152,12 @@ int replay_stage(struct replay *replay, uint32_t request, const void *payload, s
 	return done < 0 ? -errno : 0;
 }
 
-int replay_consume(int fd, const struct message *msg)
+int replay_consume(struct replay *replay, int fd, const struct message *msg)
 {
+	if (msg->in_parts) {
+		parts_done(&replay->parts);
+		return 0;
+	}
 	return consume(fd, wire_bytes(msg));
 }
 
@@ -238,7 +259,7 @@ int replay_send_fd(struct replay *replay, int fd, int file)
 	} else if (errno != EAGAIN && errno != EACCES) {
 		return -errno;
 	}
-	replay_forget(replay);
+	forget(replay);
 	return 0;
 }
 
@@ -258,8 +279,9 @@ static size_t left_of_begun(int fd)
 static bool is_untouched(int fd, size_t left)
 {
 	struct header header;
+	pid_t sender;
 
-	return left >= sizeof(header) && wire_peek_header(fd, &header) == 0 &&
+	return left >= sizeof(header) && wire_peek_header(fd, &header, &sender) == 0 &&
 		header.size == left - sizeof(header);
 }
 
@@ -268,6 +290,8 @@ enum replay_step replay_resume(struct replay *replay, int fd)
 	size_t left = left_of_begun(fd);
 
 	if (staged(replay)) {
+		if (parts_whole(&replay->parts))
+			parts_done(&replay->parts);
 		(void)consume(fd, left);
 		return REPLAY_SEND;
 	}

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "parts.h"
 #include "wire.h"
 
 /*
@@ -16,9 +17,10 @@
 struct replay {
 	int read_fd;
 	int write_fd;
+	struct parts parts; /* of a message that comes bit by bit */
 };
 
-#define REPLAY_NULL { .read_fd = -1, .write_fd = -1 }
+#define REPLAY_NULL { .read_fd = -1, .write_fd = -1, .parts = PARTS_NULL }
 
 int replay_open(struct replay *replay, const char *device);
 void replay_close(struct replay *replay);
@@ -34,12 +36,14 @@ enum replay_step replay_resume(struct replay *replay, int fd);
 
 /* The steps of a message, in order. All return 0 | negative errno: the connection is of no use any more. */
 
+/** replay_look() - wire_peek(), or parts_take() where the message comes in parts */
+int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text);
 /** replay_begin() - it was peeked whole, and handling begins */
 int replay_begin(int fd, const struct message *msg);
 /** replay_stage() - it has been handled: lay the reply ready. Left out where there is none. */
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n);
 /** replay_consume() - take it out of the socket */
-int replay_consume(int fd, const struct message *msg);
+int replay_consume(struct replay *replay, int fd, const struct message *msg);
 /** replay_send() - send what is laid ready; -EAGAIN: the peer reads too slowly, call again later */
 int replay_send(struct replay *replay, int fd);
 
@@ -48,5 +52,5 @@ bool replay_carries_fd(const struct replay *replay);
 /** replay_send_fd() - replay_send() for such a reply; file (borrowed) has been sent to nobody before */
 int replay_send_fd(struct replay *replay, int fd, int file);
 
-/** replay_forget() - the connection is gone: so is what was laid ready for it */
-void replay_forget(struct replay *replay);
+/** replay_drop() - the connection is gone: so is what was laid ready for it, and what was gathered from it */
+void replay_drop(struct replay *replay, const char *device);

@@ -173,6 +173,25 @@ static int check_regions(struct session *session, const struct message *msg)
 	return 0;
 }
 
+unsigned int requests_queue_pairs(const struct session *session)
+{
+	for (size_t i = 0; i < session->config->n_values; i++)
+		if (strcmp(session->config->values[i].key, "queue-pairs") == 0)
+			return (unsigned int)session->config->values[i].number;
+	return 0;
+}
+
+static int refuse_index(struct session *session, uint32_t index)
+{
+	unsigned int pairs = requests_queue_pairs(session);
+
+	if (pairs)
+		return session_refuse(session, "ring %u does not exist; the device has %u, with queue-pairs = %u: "
+			"raise that, or give the VMM fewer queues", index, session->observed->n_queues, pairs);
+	return session_refuse(session, "ring %u does not exist; the device has %u", index,
+		session->observed->n_queues);
+}
+
 static int check_index(struct session *session, const struct request_row *row, const struct message *msg)
 {
 	uint64_t known = VRING_FD_INDEX_MASK | VRING_FD_NONE;
@@ -185,8 +204,7 @@ static int check_index(struct session *session, const struct request_row *row, c
 	if (row->index == INDEX_VRING_FD && (msg->payload.u64 & ~known))
 		return session_refuse(session, "reserved bits are set beside the ring's index");
 	if (index >= session->observed->n_queues)
-		return session_refuse(session, "ring %u does not exist; the device has %u", index,
-			session->observed->n_queues);
+		return refuse_index(session, index);
 	return 0;
 }
 
@@ -204,8 +222,10 @@ static int check_state(struct session *session, const struct request_row *row, c
 	ring = row->legal == LEGAL_ALL_STOPPED
 		? vring_any_runs(session)
 		: desired_find_ring(session->desired, vring_index(row, msg));
-	if (ring && vring_runs(session, ring))
-		return session_refuse(session, "ring %u runs; it must be stopped first", ring->index);
+	/* one that is disabled may be set up anew: its handler holds it */
+	if (ring && vring_runs(session, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
+		return session_refuse(session, "ring %u runs; it must be %s first", ring->index,
+			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");
 	return 0;
 }
 

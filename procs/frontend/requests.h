@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/bytes.h"
-#include "session.h"
+#include "work.h"
 
 /*
  * The request table, and what its handlers are given. A handler gets a message that is right in form, and
@@ -15,6 +15,7 @@ enum outcome {
 	OUTCOME_CHANGED,      /* commit `next`; an acknowledgement waits until it is applied */
 	OUTCOME_WAIT,         /* commit `next`, and go on when the worker has applied it */
 	OUTCOME_SETTLE,       /* nothing to commit, but go on when all that was committed is applied */
+	OUTCOME_LATER,        /* session_deposit() has asked memory: call the handler again when that has answered */
 };
 
 /** struct request_row - a row of the table; a test walks it */
@@ -32,7 +33,7 @@ struct request_row {
 	} index;
 	enum legal {
 		LEGAL_ALWAYS,
-		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run */
+		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run, and is enabled */
 		LEGAL_ALL_STOPPED,   /* not while any ring does */
 		LEGAL_NEVER,         /* what it belongs to is not offered by any device */
 	} legal;
@@ -66,12 +67,21 @@ size_t requests_reply(struct session *session, uint8_t *buf);
 int session_refuse(struct session *session, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/** session_deposit() - the message's descriptors into the vault; fills n_fds tokens; 0 | refused */
-int session_deposit(struct session *session, uint64_t *ret_tokens);
+/**
+ * session_deposit() - the message's descriptors into the vault
+ * @ret_tokens: [out] set only on OUTCOME_DONE; as many as the message has descriptors
+ *
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to the caller, and what
+ *         the handler has done to `next` is forgotten.
+ */
+enum outcome session_deposit(struct session *session, uint64_t *ret_tokens);
 
 /** session_log() - what a peer did, rate-limited */
 void session_log(struct session *session, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/** requests_queue_pairs() - what the device's section says of them; 0 = nothing, since its type has none */
+unsigned int requests_queue_pairs(const struct session *session);
 
 /** vring_index() - the ring a message is about */
 uint32_t vring_index(const struct request_row *row, const struct message *msg);
@@ -81,6 +91,13 @@ bool vring_runs(const struct session *session, const Bh__Ring *ring);
 
 /** vring_any_runs() - the first of those, or NULL */
 const Bh__Ring *vring_any_runs(const struct session *session);
+
+/** vring_enable() - enable or disable a ring of the next record */
+void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled);
+
+/** vring_hold_all() - what runs but is disabled is to be set up anew: it stops, and starts when it is enabled
+ * Errors: how many were stopped | -EBUSY: one that is enabled runs. */
+int vring_hold_all(struct session *session, Bh__Desired *next);
 
 /** vring_heard_position() - where a ring stands by the ledger, for as long as the worker does not say more */
 void vring_heard_position(struct session *session, const Bh__RingState *heard);
@@ -112,7 +129,8 @@ handle_fn handle_set_vring_enable;
 /* handle-inflight.c */
 reply_fn reply_inflight;
 handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
-/** inflight_send() - send a reply that carries the region's descriptor; as replay_send() */
+/** inflight_send() - send a reply that carries the region's descriptor; as replay_send(), and -EAGAIN also as long as
+ * memory has not given it out */
 int inflight_send(struct session *session);
 
 /* handle-device.c */

@@ -14,12 +14,15 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "fd/fdstore.h"
 #include "listener.h"
 #include "requests.h"
 
 #define CONNECT_MIN_USEC 100000ULL
 #define CONNECT_MAX_USEC 1000000ULL
+#define LOOK_USEC        1000000ULL
+#define SHORT_USEC       2000000ULL
 
 static void try_connect(struct session *session);
 
@@ -95,6 +98,9 @@ static void close_connection(struct session *session)
 	char name[64];
 
 	session->conn_source = sd_event_source_disable_unref(session->conn_source);
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	if (session->look)
+		sd_event_source_set_enabled(session->look, SD_EVENT_OFF);
 	store_name(name, sizeof(name), "conn", session);
 	(void)fdstore_remove(name);
 	session->conn_fd = fd_close(session->conn_fd);
@@ -103,7 +109,8 @@ static void close_connection(struct session *session)
 		(void)fdstore_remove(name);
 		session->backend_req_fd = fd_close(session->backend_req_fd);
 	}
-	replay_forget(&session->replay);
+	replay_drop(&session->replay, session->config->name);
+	peer_forget(&session->peer, session->config->name);
 }
 
 static void accept_others(struct session *session, bool yes)
@@ -118,16 +125,30 @@ static void end_session(struct session *session)
 	accept_others(session, false);
 	close_connection(session);
 	session_stop_timer(session);
-	work_drop(session);
+	work_forget(session);
 	session->hung_up = session->lost = false;
+}
+
+/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes again, for ever. */
+static void look_at_queues(struct session *session)
+{
+	unsigned int pairs = requests_queue_pairs(session);
+
+	if (session->asked_queues && pairs && !session->desired->features_set && session->begun_usec &&
+		clock_us() - session->begun_usec < SHORT_USEC)
+		log_limited(LOG_WARNING, session->config->name, 0, "the VMM asked how many queues there are, and left at "
+			"once: if it is set up for more (QEMU: queues=) than queue-pairs = %u, raise that, or give it fewer",
+			pairs);
 }
 
 void session_hang_up(struct session *session, const char *why)
 {
+	if (!why)
+		look_at_queues(session);
 	if (why)
 		session_log(session, "the VMM's connection is ended: %s", why);
-	else if (log_allowed(&session->comings))
-		log_device(LOG_INFO, session->config->name, "the VMM has disconnected");
+	else
+		log_limited(LOG_INFO, session->config->name, 0, "the VMM has disconnected");
 	end_session(session);
 	session->next = desired_empty(session->desired, false);
 	work_commit(session, FOR_VMM);
@@ -139,6 +160,8 @@ static void begin(struct session *session)
 	accept_others(session, true);
 	session->next = desired_empty(session->desired, true);
 	session->told_config_seq = session->observed->config_seq;
+	session->begun_usec = clock_us();
+	session->asked_queues = false;
 	work_commit(session, FOR_VMM);
 }
 
@@ -146,15 +169,14 @@ static void begin(struct session *session)
 static void attach(struct session *session, int fd)
 {
 	session->conn_fd = fd;
-	session->peer_pid = peer_of(fd);
+	peer_begin(&session->peer, fd);
+	session_watch_peer(session);
 	session->connect_tries = 0;
 	if (watch_connection(session) < 0) {
 		close_connection(session);
 		return;
 	}
-	if (log_allowed(&session->comings))
-		log_device(LOG_INFO, session->config->name, "a VMM has connected (pid %d)",
-			(int)session->peer_pid);
+	log_limited(LOG_INFO, session->config->name, 0, "a VMM has connected (pid %d)", (int)session->peer.pid);
 	begin(session);
 }
 
@@ -187,17 +209,80 @@ static void send_away(struct session *session)
 	if (fd >= 0)
 		session_log(session, "a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
 			"device of its own",
-			(int)peer_of(fd), (int)session->peer_pid);
+			(int)peer_of(fd), (int)session->peer.pid);
+}
+
+/* Why whoever is connected makes room for somebody else; NULL = he does not. */
+static const char *outlived(const struct session *session)
+{
+	if (wire_is_silent(session->conn_fd))
+		return "it has said nothing at all, and another VMM has come";
+	if (peer_is_gone(&session->peer))
+		return "its process is gone, and another VMM has come; somebody holds its end of the connection open";
+	return NULL;
+}
+
+static void make_room(struct session *session, const char *why)
+{
+	if (session->phase == PHASE_COMMIT) {
+		session->hung_up = true; /* until the answer is there */
+		accept_others(session, false);
+		return;
+	}
+	session_hang_up(session, why);
+}
+
+/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as long as that one's
+ * connection stays open; a listener that the dead one has left to somebody along with the connection is none. */
+static int on_look(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct session *session = data;
+	_cleanup_close_ int fd = -1;
+
+	if (session->conn_fd < 0 || !peer_is_gone(&session->peer))
+		return 0;
+	fd = listener_connect(session->config);
+	if (fd < 0 || peer_of(fd) == session->peer.pid || peer_of(fd) == peer_of(session->conn_fd)) {
+		sd_event_source_set_time_relative(source, LOOK_USEC);
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		return 0;
+	}
+	fd_close(session->next_fd);
+	session->next_fd = fd_steal(&fd);
+	make_room(session, outlived(session));
+	return 0;
+}
+
+static int on_peer_death(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct session *session = data;
+
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	sd_event_source_set_time_relative(session->look, LOOK_USEC);
+	sd_event_source_set_enabled(session->look, SD_EVENT_ONESHOT);
+	return 0;
+}
+
+void session_watch_peer(struct session *session)
+{
+	session->peer_source = sd_event_source_disable_unref(session->peer_source);
+	if (!session->config->client || session->peer.pidfd < 0)
+		return;
+	(void)sd_event_add_io(session->event, &session->peer_source, session->peer.pidfd, EPOLLIN, on_peer_death,
+		session);
 }
 
 static int on_listen(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
 {
 	struct session *session = data;
+	const char *why;
 
 	if (session->conn_fd < 0)
 		accept_vmm(session);
 	else if (wire_hung_up(session->conn_fd))
 		accept_others(session, false); /* who goes is seen to first; who comes waits in the queue */
+	else if ((why = outlived(session)))
+		make_room(session, why);
 	else
 		send_away(session);
 	return 0;
@@ -205,7 +290,7 @@ static int on_listen(sd_event_source *source, int listen_fd, uint32_t revents, v
 
 static void try_connect(struct session *session)
 {
-	int fd = listener_connect(session->config);
+	int fd = session->next_fd >= 0 ? fd_steal(&session->next_fd) : listener_connect(session->config);
 	uint64_t usec;
 
 	if (fd >= 0) {
@@ -213,7 +298,7 @@ static void try_connect(struct session *session)
 		return;
 	}
 	if (session->connect_tries++ == 0)
-		log_device(LOG_INFO, session->config->name, "waiting for a VMM to listen on %s (%s%s)",
+		log_limited(LOG_INFO, session->config->name, 0, "waiting for a VMM to listen on %s (%s%s)",
 			session->config->socket, strerror(-fd),
 			fd == -EACCES ? ": its file must be writable for the group that socket-group names" : "");
 	usec = CONNECT_MIN_USEC << MIN(session->connect_tries - 1, 4u);
@@ -368,25 +453,65 @@ static int take_over(struct session *session)
 
 	store_name(name, sizeof(name), "conn", session);
 	session->conn_fd = fdstore_take(name);
+	parts_resume(&session->replay.parts, session->conn_fd, session->config->name);
 	store_name(name, sizeof(name), "breq", session);
 	session->backend_req_fd = fdstore_take(name);
 	if (session->conn_fd < 0)
 		return 0;
-	session->peer_pid = peer_of(session->conn_fd);
+	peer_resume(&session->peer, session->conn_fd, session->config->name);
+	session_watch_peer(session);
 	return watch_connection(session);
+}
+
+static void watch_file(struct session *session);
+
+static int watch_listener(struct session *session, int enabled)
+{
+	int r = sd_event_add_io(session->event, &session->listen_source, session->listen_fd, EPOLLIN,
+		on_listen, session);
+
+	return r < 0 ? r : sd_event_source_set_enabled(session->listen_source, enabled);
+}
+
+static int on_file_lost(void *data)
+{
+	struct session *session = data;
+	int enabled = SD_EVENT_OFF, fd;
+
+	if (session->listener_passed) {
+		log_limited(LOG_ERR, session->config->name, 0, "the socket file %s was removed, and no VMM can connect: "
+			"whoever passed the socket must make it again", session->config->socket);
+		return 0;
+	}
+	fd = listener_renew(session->config);
+	if (fd < 0)
+		return fd;
+	(void)sd_event_source_get_enabled(session->listen_source, &enabled);
+	session->listen_source = sd_event_source_disable_unref(session->listen_source);
+	fd_close(session->listen_fd);
+	session->listen_fd = fd;
+	log_limited(LOG_NOTICE, session->config->name, 0, "the socket file %s was removed, and is made again",
+		session->config->socket);
+	watch_file(session);
+	return watch_listener(session, enabled);
+}
+
+static void watch_file(struct session *session)
+{
+	int r = socket_file_watch(&session->file, session->event, session->config->socket, on_file_lost, session);
+
+	if (r < 0 && !session->listener_passed)
+		log_limited(LOG_WARNING, session->config->name, 0, "the socket file %s cannot be watched: %s",
+			session->config->socket, strerror(-r));
 }
 
 static int listen_for_vmm(struct session *session)
 {
-	int r;
-
-	session->listen_fd = listener_open(session->config);
+	session->listen_fd = listener_open(session->config, &session->listener_passed);
 	if (session->listen_fd < 0)
 		return session->listen_fd;
-	r = sd_event_add_io(session->event, &session->listen_source, session->listen_fd, EPOLLIN,
-		on_listen, session);
-	accept_others(session, false);
-	return r;
+	watch_file(session);
+	return watch_listener(session, SD_EVENT_OFF);
 }
 
 static int open_sources(struct session *session)
@@ -394,6 +519,11 @@ static int open_sources(struct session *session)
 	int r = sd_event_add_time_relative(session->event, &session->timer, CLOCK_MONOTONIC, 0, 1000,
 		on_timer, session);
 
+	if (r >= 0)
+		r = sd_event_add_time_relative(session->event, &session->look, CLOCK_MONOTONIC, 0, 1000, on_look,
+			session);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(session->look, SD_EVENT_OFF);
 	if (r >= 0)
 		r = sd_event_add_defer(session->event, &session->defer, on_defer, session);
 	if (r < 0)
@@ -408,9 +538,9 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 
 	session->event = event;
 	session->config = config;
-	session->listen_fd = session->conn_fd = session->backend_req_fd = -1;
+	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = session->next_fd = -1;
+	session->peer = (struct peer)PEER_NULL;
 	session->replay = (struct replay)REPLAY_NULL;
-	session->limit = session->comings = (struct log_limit)LOG_LIMIT_DEFAULT;
 	if ((r = open_sources(session)) < 0 || (r = replay_open(&session->replay, config->name)) < 0 ||
 		(r = take_over(session)) < 0) {
 		log_device(LOG_ERR, config->name, "cannot be served: %s", strerror(-r));
@@ -421,14 +551,19 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 
 void session_close(struct session *session)
 {
+	socket_file_forget(&session->file);
 	sd_event_source_disable_unref(session->listen_source);
 	sd_event_source_disable_unref(session->conn_source);
+	sd_event_source_disable_unref(session->peer_source);
+	sd_event_source_disable_unref(session->look);
 	sd_event_source_disable_unref(session->timer);
 	sd_event_source_disable_unref(session->defer);
-	work_drop(session);
+	work_forget(session);
 	replay_close(&session->replay);
 	fd_close(session->listen_fd);
 	fd_close(session->conn_fd);
+	fd_close(session->peer.pidfd);
+	fd_close(session->next_fd);
 	fd_close(session->backend_req_fd);
 	desired_free(session->desired);
 	if (session->observed)

@@ -8,7 +8,9 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "desired.h"
+#include "peer.h"
 #include "replay.h"
+#include "socket-file.h"
 #include "wire.h"
 
 /*
@@ -24,24 +26,28 @@ struct session_ops {
 	/** commit() - ask for `next` to be put in force; the answer comes by session_committed(), later
 	 * Errors: 0 | negative errno: not sent, ask again in a while. */
 	int (*commit)(struct session *session, const Bh__Desired *next);
-	/** deposit() - descriptors (borrowed) into the vault; fills n tokens. 0 | negative errno */
-	int (*deposit)(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens);
-	/** redeem() - a copy of what lies under a token, now the caller's; negative errno */
+	/** deposit() - ask for descriptors (borrowed) to be put into the vault; the answer comes by session_deposited(), later
+	 * Errors: 0 | negative errno: not asked. */
+	int (*deposit)(struct session *session, const int *fds, size_t n);
+	/** redeem() - ask for a copy of what lies under a token; the answer comes by session_redeemed(), later; as above */
 	int (*redeem)(struct session *session, uint64_t token);
+	/** forget() - neither answer is waited for any more */
+	void (*forget)(struct session *session);
 };
 
 enum phase {
 	PHASE_LOADING, /* the record is not known yet: nothing is read, nothing accepted */
 	PHASE_IDLE,
+	PHASE_DEPOSIT, /* the descriptors of the message in work are on their way to memory */
 	PHASE_COMMIT,  /* a change is on its way to memory */
 	PHASE_WAIT,    /* committed; the answer is due when the worker has applied it */
-	PHASE_SEND,    /* the VMM has no room for the answer yet */
+	PHASE_SEND,    /* the VMM has no room for the answer yet, or the descriptor that goes with it is still to come */
 };
 
 /** enum purpose - what a commit is for */
 enum purpose {
 	FOR_MESSAGE,   /* the message in work */
-	FOR_ANSWER,    /* the message in work is to be answered without the worker */
+	FOR_PROBE,     /* the message in work waits for the worker: is it memory that is away? */
 	FOR_UNDO,      /* the message in work was committed, and could not be put in force */
 	FOR_VMM,       /* a VMM came or went */
 };
@@ -59,12 +65,17 @@ struct session {
 	struct replay replay;
 
 	int listen_fd;              /* server mode */
+	bool listener_passed;       /* by whoever started us */
+	struct socket_file file;    /* listen_fd's */
 	int conn_fd;                /* the VMM; -1 = none */
 	int backend_req_fd;
-	pid_t peer_pid;
+	struct peer peer;           /* whose conn_fd is */
 	sd_event_source *listen_source;
 	sd_event_source *conn_source;
 	sd_event_source *timer;     /* see on_timer() */
+	sd_event_source *peer_source; /* client mode: the VMM's death */
+	sd_event_source *look;      /* client mode: for a VMM that listens while a dead one's connection stays open */
+	int next_fd;                /* client mode: is already connected; -1 = none */
 	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
 	unsigned int connect_tries;
 	bool hung_up;               /* the VMM went away while a change was on its way */
@@ -72,12 +83,20 @@ struct session {
 	bool quarantined;           /* no VMM is served until the operator says so */
 	bool lost;                  /* memory has forgotten what the VMM handed over */
 	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
+	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
+	bool asked_queues;          /* how many there are */
 
 	struct message msg;         /* in work */
 	const struct request_row *row; /* its row; NULL: it has none */
-	bool deposited;             /* descriptors of msg went into the vault ... */
-	bool deposited_again;       /* ... a second time: memory may have died in between */
+	uint64_t tokens[FDS_MAX];   /* under which msg's descriptors lie in the vault ... */
+	size_t n_tokens;            /* ... if they do */
+	int deposit_error;          /* why they do not; 0 = it is not known that they cannot */
+	unsigned int n_deposits;    /* of msg: memory may die after it took them */
+	int reply_fd;               /* goes with the answer; -1 = not redeemed yet, or none does */
+	bool redeeming;             /* reply_fd is on its way */
 	bool wait;                  /* answer when applied */
+	bool probed;                /* waited for the worker, and memory has answered since */
+	uint64_t probe_usec;        /* when memory was asked */
 	char why[256];              /* why msg is refused; empty = it is not */
 	enum purpose purpose;
 	Bh__Desired *next;          /* what is being committed */
@@ -85,8 +104,6 @@ struct session {
 	bool worker_gone;           /* there was none at the last commit */
 	bool waited_in_vain;        /* for one that was gone, and has not come back since */
 	bool commit_late;           /* memory does not answer; said once */
-	struct log_limit limit;     /* of what the VMM does wrong */
-	struct log_limit comings;   /* of VMMs that come and go */
 };
 
 /** session_open() - take over what a former process had, or listen; errors are logged */
@@ -120,26 +137,13 @@ void session_heard_positions(struct session *session, bool worker_gone, Bh__Ring
  * @refused: the rule that was broken; empty = it is in force */
 void session_committed(struct session *session, int error, const char *refused);
 
+/** session_deposited() - the answer to deposit()
+ * @error:  0 | negative errno: memory does not take them
+ * @tokens: as many as there were descriptors; borrowed */
+void session_deposited(struct session *session, int error, const uint64_t *tokens);
+
+/** session_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
+void session_redeemed(struct session *session, int fd);
+
 /** session_attach() - a VMM is connected (fd consumed always) */
 void session_attach(struct session *session, int fd);
-
-/* --- Between session.c (VMMs that come and go) and work.c (messages) --- */
-
-/** session_hang_up() - end the connection; why: what the VMM did wrong; NULL = it went by itself */
-void session_hang_up(struct session *session, const char *why);
-/** session_expect_vmm() - nobody is connected, and the record says so */
-void session_expect_vmm(struct session *session);
-/** session_set_timer() - one purpose at a time: the phase says which */
-void session_set_timer(struct session *session, uint64_t usec);
-void session_stop_timer(struct session *session);
-
-/** work_run() - handle messages as long as there are any and nothing has to be waited for */
-void work_run(struct session *session);
-/** work_commit() - ask for session->next, for a purpose */
-void work_commit(struct session *session, enum purpose purpose);
-/** work_observed() - session->observed is new */
-void work_observed(struct session *session);
-/** work_timeout() - the time of the present phase is over */
-void work_timeout(struct session *session);
-/** work_drop() - forget the message in work */
-void work_drop(struct session *session);

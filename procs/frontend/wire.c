@@ -40,7 +40,15 @@ static void take_fds(struct message *msg, const struct cmsghdr *cmsg)
 	}
 }
 
-static int rewind_peek(int fd)
+static void take_sender(struct message *msg, const struct cmsghdr *cmsg)
+{
+	struct ucred cred;
+
+	memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+	msg->sender = cred.pid;
+}
+
+int wire_rewind(int fd)
 {
 	int zero = 0;
 
@@ -57,26 +65,80 @@ static ssize_t look(int fd, struct msghdr *hdr)
 	return n;
 }
 
-int wire_peek_header(int fd, struct header *ret)
+static void close_fds(const struct cmsghdr *cmsg)
 {
+	for (size_t i = 0; i < (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+		fd_close(fd);
+	}
+}
+
+/* Where the kernel does not name the sender, the room for the name has been given to descriptors. */
+static pid_t sender_of(struct msghdr *hdr)
+{
+	struct ucred cred = { 0 };
+
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS)
+			close_fds(cmsg);
+		else if (cmsg->cmsg_type == SCM_CREDENTIALS)
+			memcpy(&cred, CMSG_DATA(cmsg), sizeof(cred));
+	}
+	return cred.pid;
+}
+
+size_t wire_bytes_there(int fd)
+{
+	int n = 0;
+
+	return ioctl(fd, FIONREAD, &n) < 0 ? 0 : (size_t)n;
+}
+
+/* The peek offset is set with the first look at a byte, and not before. */
+bool wire_is_silent(int fd)
+{
+	int offset = 0;
+	socklen_t len = sizeof(offset);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) == 0 && offset < 0 && wire_bytes_there(fd) == 0;
+}
+
+int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors */
+		struct cmsghdr align;
+	} control;
 	size_t have = 0;
-	int r = rewind_peek(fd);
+	int r = wire_bytes_there(fd) ? wire_rewind(fd) : wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
 
-	while (r == 0 && have < sizeof(*ret)) {
-		struct iovec iov = { (uint8_t *)ret + have, sizeof(*ret) - have };
-		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
-		ssize_t n = look(fd, &hdr);
+	*ret_sender = 0;
+	while (r == 0 && have < n) {
+		struct iovec iov = { (uint8_t *)buf + have, n - have };
+		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+			.msg_controllen = sizeof(control.buf) };
+		ssize_t got = look(fd, &hdr);
 
-		if (n < 0 && errno == EAGAIN)
+		if (got < 0 && errno == EAGAIN)
 			return WIRE_E_PARTIAL;
-		if (n <= 0)
+		if (got <= 0)
 			return WIRE_E_CLOSED;
-		have += (size_t)n;
+		have += (size_t)got;
+		*ret_sender = sender_of(&hdr);
 	}
 	return r;
 }
 
-static const char *judge_header(const struct header *header)
+int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender)
+{
+	return wire_peek_bytes(fd, ret, sizeof(*ret), ret_sender);
+}
+
+const char *wire_judge_header(const struct header *header)
 {
 	if ((header->flags & HEADER_VERSION_MASK) != HEADER_VERSION)
 		return "its header is of another version of the protocol";
@@ -86,10 +148,10 @@ static const char *judge_header(const struct header *header)
 }
 
 /* One look at the rest of a message, n bytes; returns how many came, or -1. */
-static ssize_t peek_piece(int fd, struct message *msg, void *buf, size_t n)
+ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
+		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { buf, n };
@@ -99,9 +161,14 @@ static ssize_t peek_piece(int fd, struct message *msg, void *buf, size_t n)
 
 	if (got < 0)
 		return -1;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr); cmsg; cmsg = CMSG_NXTHDR(&hdr, cmsg))
-		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr); cmsg; cmsg = CMSG_NXTHDR(&hdr, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS)
 			take_fds(msg, cmsg);
+		else if (cmsg->cmsg_type == SCM_CREDENTIALS)
+			take_sender(msg, cmsg);
+	}
 	return hdr.msg_flags & MSG_CTRUNC ? -1 : got;
 }
 
@@ -109,18 +176,22 @@ static int peek_whole(int fd, struct message *msg, const char **ret_text)
 {
 	static uint8_t buf[sizeof(struct header) + SKIP_MAX + 1];
 	size_t have = 0, want = wire_bytes(msg);
-	int r = rewind_peek(fd);
+	int r = wire_rewind(fd);
 
 	while (r == 0 && have < want) {
-		ssize_t n = peek_piece(fd, msg, buf + have, sizeof(buf) - have);
+		size_t n_own = msg->n_fds;
+		ssize_t n = wire_peek_piece(fd, msg, buf + have, sizeof(buf) - have);
 
 		if (n <= 0) {
 			*ret_text = "descriptors that came with it were lost";
 			return WIRE_E_FRAMING;
 		}
 		have += (size_t)n;
+		/* a message that has its own takes none that may be another's */
+		while (have > want && n_own && msg->n_fds > n_own)
+			fd_close(msg->fds[--msg->n_fds]);
+		msg->doubtful_fds = have > want && !n_own;
 	}
-	msg->doubtful_fds = have > want;
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
 	memcpy(msg->payload.bytes, buf + sizeof(msg->header), MIN(msg->header.size, PAYLOAD_MAX));
 	return r;
@@ -128,16 +199,16 @@ static int peek_whole(int fd, struct message *msg, const char **ret_text)
 
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text)
 {
-	int r, there = 0;
+	int r;
 
 	memset(ret_msg, 0, sizeof(*ret_msg));
-	r = wire_peek_header(fd, &ret_msg->header);
+	r = wire_peek_header(fd, &ret_msg->header, &ret_msg->sender);
 	if (r)
 		return r;
-	*ret_text = judge_header(&ret_msg->header);
+	*ret_text = wire_judge_header(&ret_msg->header);
 	if (*ret_text)
 		return WIRE_E_FRAMING;
-	if (ioctl(fd, FIONREAD, &there) < 0 || (size_t)there < wire_bytes(ret_msg))
+	if (wire_bytes_there(fd) < wire_bytes(ret_msg))
 		return wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
 	r = peek_whole(fd, ret_msg, ret_text);
 	if (r)

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "protocol.h"
 
@@ -29,8 +30,10 @@ struct message {
 	} payload;
 	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;
+	pid_t sender;         /* the process that sent it; 0 = the kernel does not say */
 	bool doubtful_fds;    /* they may belong to a message behind this one */
 	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
+	bool in_parts;        /* it came in parts, and is no longer in the socket (parts.h) */
 	bool too_long;        /* the payload has more than PAYLOAD_MAX bytes */
 };
 
@@ -57,8 +60,26 @@ static inline size_t wire_bytes(const struct message *msg)
  */
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
 
-/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are. */
-int wire_peek_header(int fd, struct header *ret);
+/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are.
+ * @ret_sender: [out] the process that sent its last piece; 0 = nothing came, or the kernel does not say */
+int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender);
+
+/* --- For parts.c --- */
+
+/** wire_rewind() - the next look begins at what is there first; 0 | WIRE_E_CLOSED */
+int wire_rewind(int fd);
+/** wire_bytes_there() - that can be read now */
+size_t wire_bytes_there(int fd);
+/** wire_peek_bytes() - the first n bytes of what is there, as wire_peek_header() */
+int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender);
+/** wire_peek_piece() - a look at up to n bytes, which ends behind the first piece with descriptors; these are added to
+ * the message's (with too_many_fds), the sender noted. Returns how many bytes came, or -1: descriptors may be lost */
+ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n);
+/** wire_judge_header() - what is wrong with it, so that nobody knows where the next message begins; NULL = nothing */
+const char *wire_judge_header(const struct header *header);
+
+/** wire_is_silent() - whether the peer has not sent a single byte since it connected; over all our restarts */
+bool wire_is_silent(int fd);
 
 /** wire_drop() - close the descriptors that are still in it */
 void wire_drop(struct message *msg);

@@ -1,11 +1,13 @@
 /*
  * One message is in work at a time. Between its steps the process serves its other devices.
  *
- *   IDLE --peeked, judged, changes the record--> COMMIT --its answer promises an effect--> WAIT
- *     ^                                             |                                        |
- *     '----------------- staged, consumed, sent <---+-------------- applied, or too late <---'
+ *   IDLE --peeked, its form judged--> DEPOSIT --judged, changes the record--> COMMIT --an effect is due--> WAIT
+ *     ^        (without descriptors: no DEPOSIT)                                 |                           |
+ *     '------------------------ staged, consumed, sent <-------------------------+-- applied, or too late <--'
  *
- * What is refused fails alone: the change was made in a copy, which is dropped.
+ * What is refused fails alone: the change was made in a copy, which is dropped. A handler whose message brings
+ * descriptors is called twice: it says first that it wants them kept, and goes on when it is called with their
+ * tokens. However long memory is away, the message stays in the socket, and the VMM waits.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -16,40 +18,41 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/fault.h"
 #include "requests.h"
 
 #define WAIT_USEC         (5 * 1000000ULL)
 #define COMMIT_RETRY_USEC 20000
+#define PROMPT_USEC       100000
 #define MESSAGES_A_TURN   32
+#define DEPOSITS_MAX      4 /* of one message: memory dies between two steps of it, again and again */
 
 static void finish(struct session *session);
 
 /* --- Blame --- */
 
-/* Who dies from here on has died of what this VMM said: of the message in work, or of the next one. */
-static void blame_message(struct session *session)
+static bool in_work(const struct session *session)
 {
-	bool in_work = session->phase == PHASE_WAIT ||
+	return session->phase == PHASE_WAIT || session->phase == PHASE_DEPOSIT ||
 		(session->phase == PHASE_COMMIT && session->purpose != FOR_VMM);
-
-	blame_set(session->mark, in_work ? session->msg.header.request : 0,
-		in_work ? session->msg.header.size : 0);
 }
+
+/* Who dies in this block has died of what this VMM said: of the message in work, or of the next one. */
+#define BLAME_MESSAGE(session)                                                                     \
+	BLAME_SCOPE((session)->mark, in_work(session) ? (session)->msg.header.request : 0,         \
+		in_work(session) ? (session)->msg.header.size : 0)
 
 /* --- Words --- */
 
 void session_log(struct session *session, const char *fmt, ...)
 {
-	char text[512];
+	unsigned int kind = session->row ? session->row->request : 0; /* unknown ones have no kind of their own */
 	va_list ap;
 
-	if (!log_allowed(&session->limit))
-		return;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	log_limited_v(LOG_WARNING, session->config->name, kind, fmt, ap);
 	va_end(ap);
-	log_device(LOG_WARNING, session->config->name, "%s", text);
 }
 
 int session_refuse(struct session *session, const char *fmt, ...)
@@ -62,17 +65,18 @@ int session_refuse(struct session *session, const char *fmt, ...)
 	return OUTCOME_REFUSED;
 }
 
-int session_deposit(struct session *session, uint64_t *ret_tokens)
+enum outcome session_deposit(struct session *session, uint64_t *ret_tokens)
 {
-	int r;
+	int r = session->deposit_error;
 
-	if (session->msg.n_fds == 0)
-		return 0;
-	r = session->ops->deposit(session, session->msg.fds, session->msg.n_fds, ret_tokens);
-	if (r < 0)
-		return session_refuse(session, "its descriptors cannot be kept: %s", strerror(-r));
-	session->deposited = true;
-	return 0;
+	if (r == 0 && session->n_tokens == session->msg.n_fds) {
+		memcpy(ret_tokens, session->tokens, session->n_tokens * sizeof(*ret_tokens));
+		return OUTCOME_DONE;
+	}
+	if (r == 0)
+		r = session->ops->deposit(session, session->msg.fds, session->msg.n_fds);
+	return r < 0 ? session_refuse(session, "its descriptors cannot be kept: %s", strerror(-r))
+		     : OUTCOME_LATER;
 }
 
 /* --- Commit --- */
@@ -99,17 +103,48 @@ static void put_in_force(struct session *session)
 
 static void look_at_worker(struct session *session);
 
-static void give_up_waiting(struct session *session);
+static void probe(struct session *session);
 
 /* A VMM asks for one ring after the other: that the worker is gone is found out only once. */
 static void await_worker(struct session *session)
 {
 	session->phase = PHASE_WAIT;
 	if (session->worker_gone && session->waited_in_vain && session->row->owes != REPLY_NONE) {
-		give_up_waiting(session);
+		probe(session);
 		return;
 	}
 	session_set_timer(session, WAIT_USEC);
+	look_at_worker(session);
+}
+
+/* Without the worker: by the ledger, or with the word that it came to nothing. */
+static void conclude(struct session *session)
+{
+	session->phase = PHASE_IDLE;
+	session_stop_timer(session);
+	if (session->row->owes == REPLY_NONE) {
+		session_refuse(session, "the worker has not put it in force within %llu s", WAIT_USEC / 1000000);
+	} else {
+		session_log(session, "message %s of the VMM is answered by the ledger: the worker is away",
+			session->row->name);
+		session->waited_in_vain = session->worker_gone;
+		vring_settle(session, true);
+	}
+	finish(session);
+}
+
+/* Memory has answered. If it was away, the worker has had no chance to hear of the record until now. */
+static void after_probe(struct session *session)
+{
+	bool prompt = clock_us() - session->probe_usec < PROMPT_USEC;
+
+	session->probed = true;
+	if (session->worker_gone && (prompt || session->row->owes != REPLY_NONE)) {
+		conclude(session);
+		return;
+	}
+	session->phase = PHASE_WAIT;
+	session_set_timer(session, prompt ? WAIT_USEC / 5 : WAIT_USEC);
 	look_at_worker(session);
 }
 
@@ -123,10 +158,8 @@ static void after_commit(struct session *session)
 		else
 			finish(session);
 		break;
-	case FOR_ANSWER:
-		session->waited_in_vain = session->worker_gone;
-		vring_settle(session, true);
-		finish(session);
+	case FOR_PROBE:
+		after_probe(session);
 		break;
 	case FOR_UNDO:
 		finish(session);
@@ -140,15 +173,15 @@ static void after_commit(struct session *session)
 	work_run(session);
 }
 
-static void handle(struct session *session);
+static void judge(struct session *session);
 
 /* memory may have died after it took the descriptors: what no record named then is gone from its vault. */
 static bool try_again(struct session *session)
 {
-	if (session->purpose != FOR_MESSAGE || !session->deposited || session->deposited_again)
+	if (session->purpose != FOR_MESSAGE || !session->n_tokens || session->n_deposits == DEPOSITS_MAX)
 		return false;
-	session->deposited_again = true;
-	handle(session);
+	session->n_tokens = 0;
+	judge(session);
 	return true;
 }
 
@@ -156,7 +189,7 @@ static void refused(struct session *session, const char *why)
 {
 	if (session->purpose == FOR_VMM) {
 		if (!session->commit_late)
-			log_device(LOG_ERR, session->config->name, "the memory manager refuses the record: %s",
+			log_limited(LOG_ERR, session->config->name, 0, "the memory manager refuses the record: %s",
 				why);
 		session->commit_late = true;
 		session_set_timer(session, 50 * COMMIT_RETRY_USEC);
@@ -187,11 +220,11 @@ void session_heard_positions(struct session *session, bool worker_gone, Bh__Ring
 
 void session_committed(struct session *session, int error, const char *why)
 {
+	BLAME_MESSAGE(session);
 	check(session->phase == PHASE_COMMIT && session->next);
-	blame_message(session);
 	if (error == -ECONNRESET || error == -ETIMEDOUT) {
 		if (error == -ETIMEDOUT && !session->commit_late)
-			log_device(LOG_WARNING, session->config->name,
+			log_limited(LOG_WARNING, session->config->name, 0,
 				"the memory manager does not answer; the VMM waits until it does");
 		session->commit_late = true;
 		session_set_timer(session, COMMIT_RETRY_USEC); /* to say it twice is harmless */
@@ -204,7 +237,6 @@ void session_committed(struct session *session, int error, const char *why)
 	session->commit_late = false;
 	put_in_force(session);
 	after_commit(session);
-	blame_unset();
 }
 
 /* --- A message: wait for the worker --- */
@@ -242,37 +274,31 @@ static void look_at_worker(struct session *session)
 
 void work_observed(struct session *session)
 {
-	blame_message(session);
+	BLAME_MESSAGE(session);
 	if (session->phase == PHASE_IDLE)
 		vring_settle(session, false);
 	look_at_worker(session);
 	work_run(session);
-	blame_unset();
 }
 
 /* The memory manager is asked once more: what it says now is newer than anything we know, and a worker that
- * comes after that begins with a ring that is stopped. */
-static void give_up_waiting(struct session *session)
+ * comes after that begins with a ring that is stopped. Where it is memory that was away, the worker gets its time. */
+static void probe(struct session *session)
 {
-	if (session->row->owes == REPLY_NONE) {
-		session->phase = PHASE_IDLE;
-		session_refuse(session, "the worker has not put it in force within %llu s", WAIT_USEC / 1000000);
-		finish(session);
-		return;
-	}
-	session_log(session, "message %s of the VMM is answered by the ledger: the worker is away",
-		session->row->name);
+	session->probe_usec = clock_us();
 	session->next = desired_next(session->desired);
-	work_commit(session, FOR_ANSWER);
+	work_commit(session, FOR_PROBE);
 }
 
 void work_timeout(struct session *session)
 {
-	blame_message(session);
+	BLAME_MESSAGE(session);
 	if (session->phase == PHASE_COMMIT)
 		send_commit(session);
+	else if (session->phase == PHASE_WAIT && session->probed)
+		conclude(session);
 	else if (session->phase == PHASE_WAIT)
-		give_up_waiting(session);
+		probe(session);
 	work_run(session);
 }
 
@@ -301,10 +327,21 @@ void work_drop(struct session *session)
 {
 	wire_drop(&session->msg);
 	session->row = NULL;
-	session->deposited = session->deposited_again = session->wait = false;
+	session->n_tokens = 0;
+	session->n_deposits = 0;
+	session->deposit_error = 0;
+	session->wait = session->probed = false;
 	*session->why = '\0';
 	session->before = desired_free(session->before);
 	session->next = desired_free(session->next);
+}
+
+void work_forget(struct session *session)
+{
+	session->ops->forget(session);
+	session->redeeming = false;
+	session->reply_fd = fd_close(session->reply_fd);
+	work_drop(session);
 }
 
 static int send_answer(struct session *session)
@@ -313,7 +350,20 @@ static int send_answer(struct session *session)
 						    : replay_send(&session->replay, session->conn_fd);
 
 	session->phase = r == -EAGAIN ? PHASE_SEND : PHASE_IDLE;
+	if (session->phase == PHASE_IDLE)
+		session->reply_fd = fd_close(session->reply_fd);
 	return r == -EAGAIN ? 0 : r;
+}
+
+void session_redeemed(struct session *session, int fd)
+{
+	BLAME_MESSAGE(session);
+	session->redeeming = false;
+	session->reply_fd = fd;
+	if (fd < 0)
+		session_hang_up(session, NULL);
+	else
+		work_run(session);
 }
 
 static void finish(struct session *session)
@@ -330,7 +380,7 @@ static void finish(struct session *session)
 			session->row ? session->row->name : "without a name", session->msg.header.request,
 			session->why);
 	if ((r = stage_answer(session)) == 0 &&
-		(r = replay_consume(session->conn_fd, &session->msg)) == 0)
+		(r = replay_consume(&session->replay, session->conn_fd, &session->msg)) == 0)
 		r = send_answer(session);
 	work_drop(session);
 	blame_acquit(session->mark, request, size);
@@ -340,26 +390,16 @@ static void finish(struct session *session)
 
 /* --- A message: take, and judge --- */
 
-static enum outcome decide(struct session *session)
+static int check_form(struct session *session)
 {
 	session->row = requests_find(session->msg.header.request);
 	if (!session->row)
 		return session_refuse(session, "there is no such message");
-	if (requests_check(session, session->row, &session->msg))
-		return OUTCOME_REFUSED;
-	if (!session->row->handle)
-		return OUTCOME_DONE;
-	session->next = desired_next(session->desired);
-	return session->row->handle(session, &session->msg, session->next);
+	return requests_check(session, session->row, &session->msg);
 }
 
-static void handle(struct session *session)
+static void act(struct session *session, enum outcome outcome)
 {
-	enum outcome outcome;
-
-	blame_set(session->mark, session->msg.header.request, session->msg.header.size);
-	fault_point("frontend", session->msg.header.request);
-	outcome = decide(session);
 	/* an acknowledgement promises the effect */
 	session->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(session));
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT) {
@@ -367,10 +407,50 @@ static void handle(struct session *session)
 		return;
 	}
 	session->next = desired_free(session->next);
-	if (outcome == OUTCOME_SETTLE && (session->row->owes != REPLY_NONE || acks(session)))
+	if (outcome == OUTCOME_LATER) {
+		session->n_deposits++;
+		session->phase = PHASE_DEPOSIT;
+	} else if (outcome == OUTCOME_SETTLE && (session->row->owes != REPLY_NONE || acks(session))) {
 		await_worker(session);
-	else
+	} else {
 		finish(session);
+	}
+}
+
+/* The meaning of a message that is right in form. */
+static void judge(struct session *session)
+{
+	enum outcome outcome = OUTCOME_DONE;
+
+	if (session->row->handle) {
+		session->next = desired_next(session->desired);
+		outcome = session->row->handle(session, &session->msg, session->next);
+	}
+	act(session, outcome);
+}
+
+static void handle(struct session *session)
+{
+	blame_set(session->mark, session->msg.header.request, session->msg.header.size);
+	fault_point("frontend", session->msg.header.request);
+	if (check_form(session))
+		act(session, OUTCOME_REFUSED);
+	else
+		judge(session);
+}
+
+void session_deposited(struct session *session, int error, const uint64_t *tokens)
+{
+	BLAME_MESSAGE(session);
+	check(session->phase == PHASE_DEPOSIT);
+	session->phase = PHASE_IDLE;
+	session->deposit_error = error;
+	if (error == 0) {
+		session->n_tokens = session->msg.n_fds;
+		memcpy(session->tokens, tokens, session->n_tokens * sizeof(*tokens));
+	}
+	judge(session);
+	work_run(session);
 }
 
 static bool may_work(const struct session *session)
@@ -385,7 +465,9 @@ static bool take_message(struct session *session)
 	int r;
 
 	blame_set(session->mark, 0, 0);
-	r = wire_peek(session->conn_fd, &session->msg, &text);
+	r = replay_look(&session->replay, session->conn_fd, session->config->name, &session->msg, &text);
+	if (peer_heard(&session->peer, session->msg.sender, session->config->name))
+		session_watch_peer(session);
 	blame_finish();
 	if (r == 0)
 		r = replay_begin(session->conn_fd, &session->msg) < 0 ? WIRE_E_CLOSED : 0;
@@ -434,7 +516,6 @@ static void run_messages(struct session *session)
 
 void work_run(struct session *session)
 {
-	blame_message(session);
+	BLAME_MESSAGE(session);
 	run_messages(session);
-	blame_unset();
 }

@@ -200,7 +200,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 		return 0;
 	if (r < 0) {
 		if (r != -ECONNRESET)
-			log_warning("%s sent a malformed request on its link: %s", peer->name,
+			log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed request on its link: %s", peer->name,
 				strerror(-r));
 		disconnect(peer);
 		return 0;
@@ -223,7 +223,7 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 
 	if (fd < 0) {
 		if (fd == -EPERM)
-			log_warning("somebody else's process tried to be '%s'", peer->name);
+			log_limited(LOG_WARNING, NULL, 0, "somebody else's process tried to be '%s'", peer->name);
 		return 0;
 	}
 	disconnect(peer);

@@ -129,14 +129,12 @@ static void watch_queue(struct net *net, struct tap *tap)
 
 static void say_gone(struct tap *tap)
 {
-	if (!log_allowed(&tap->lines))
-		return;
 	if (*tap->configured)
-		log_warning("tap '%s' is gone; the guest's link is down until there is one called '%s' again",
+		log_limited(LOG_WARNING, NULL, 0, "tap '%s' is gone; the guest's link is down until there is one called '%s' again",
 			tap->name, tap->configured);
 	else
-		log_warning("tap '%s', which was handed over, is gone; the guest's link is down until this device is started anew with another",
-			tap->name);
+		log_limited(LOG_WARNING, NULL, 0, "tap '%s', which was handed over, is gone; the guest's link is down "
+			"until this device is started anew with another", tap->name);
 }
 
 static void let_go(struct net *net, struct tap *tap)
@@ -188,8 +186,7 @@ static void open_again(struct net *net, struct tap *tap)
 	tap->n_retries = 0;
 	if (r < 0)
 		return;
-	if (log_allowed(&tap->lines))
-		log_notice("tap '%s' is there again", tap->name);
+	log_limited(LOG_NOTICE, NULL, 0, "tap '%s' is there again", tap->name);
 	watch_queue(net, tap);
 	read_interface(net, tap);
 	atomic_store(&tap->down_told, !net->link_up);

@@ -57,7 +57,7 @@ static void tap_negotiated(struct net *net)
 	unsigned int flags = offload_flags(net->offloads);
 
 	if (net->pairs[0].tap_fd >= 0 && ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, flags) < 0)
-		log_warning("the TAP refuses offloads 0x%x: %s", flags, strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the TAP refuses offloads 0x%x: %s", flags, strerror(errno));
 }
 
 /* --- Life --- */
@@ -70,7 +70,6 @@ static int tap_open(struct net *net)
 	if (!tap)
 		return -ENOMEM;
 	tap->trouble_fd = -1;
-	tap->lines = (struct log_limit){ .burst = 6, .interval_ms = 60000 };
 	net->backend_data = tap;
 	r = tap_queues_start(net);
 	return r < 0 ? r : tap_watch_start(net);
@@ -188,7 +187,7 @@ static void tap_announce(struct net *net, const uint8_t *frame, size_t n)
 	struct iovec iov[2] = { { &hdr, sizeof(hdr) }, { (void *)frame, n } };
 
 	if (net->pairs[0].tap_fd >= 0 && writev(net->pairs[0].tap_fd, iov, 2) < 0)
-		log_warning("the guest's address cannot be announced: %s", strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the guest's address cannot be announced: %s", strerror(errno));
 }
 
 static void tap_describe(struct net *net, char *buf, size_t n)

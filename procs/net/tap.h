@@ -28,7 +28,6 @@ struct tap {
 	bool multi_queue;
 	bool served_before;         /* by a former instance */
 	unsigned int n_retries;     /* since it was there and could not be opened */
-	struct log_limit lines;
 
 	struct mnl_socket *monitor;
 	sd_event_source *monitor_source;

@@ -24,6 +24,8 @@ static struct blame_mark mark;
 static struct config_device device = { .name = (char *)"net0", .type = (char *)"net", .client = true,
 	.socket = (char *)"/nowhere" };
 static bool committing;
+static size_t depositing;
+static bool redeeming;
 static uint64_t n_deposits;
 
 static int commit(struct session *session, const Bh__Desired *next)
@@ -32,14 +34,26 @@ static int commit(struct session *session, const Bh__Desired *next)
 	return 0;
 }
 
-static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+static int deposit(struct session *session, const int *fds, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		ret_tokens[i] = ++n_deposits;
-	return n_deposits % 17 ? 0 : -ETIMEDOUT;
+	depositing = n;
+	return 0;
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+static int redeem(struct session *session, uint64_t token)
+{
+	redeeming = true;
+	return 0;
+}
+
+static void forget(struct session *session)
+{
+	depositing = 0;
+	redeeming = false;
+}
+
+static const struct session_ops ops = {
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 static Bh__Observed *observe(uint64_t applied, uint8_t dice)
 {
@@ -114,8 +128,38 @@ static size_t send_message(int vmm, const uint8_t *data, size_t n)
 	return 3 + size;
 }
 
+static void answer_deposit(uint8_t how)
+{
+	uint64_t tokens[FDS_MAX];
+
+	for (size_t i = 0; i < depositing; i++)
+		tokens[i] = ++n_deposits;
+	depositing = 0;
+	session_deposited(&s, how % 7 == 3 ? -ENOSPC : 0, tokens);
+}
+
+static void answer_redeem(uint8_t how)
+{
+	redeeming = false;
+	session_redeemed(&s, how % 7 == 3 ? -ENOENT : memfd_create("inflight", MFD_CLOEXEC));
+}
+
+static bool is_asked(void)
+{
+	return depositing || redeeming || committing;
+}
+
+/* Whatever memory is asked: at most one of the three. */
 static void answer(uint8_t how)
 {
+	if (depositing) {
+		answer_deposit(how);
+		return;
+	}
+	if (redeeming) {
+		answer_redeem(how);
+		return;
+	}
 	if (!committing)
 		return;
 	committing = false;
@@ -151,10 +195,9 @@ static int open_session(void)
 	memset(&s, 0, sizeof(s));
 	s.ops = &ops;
 	s.mark = &mark;
-	committing = false;
+	committing = redeeming = false;
+	depositing = 0;
 	check(sd_event_new(&event) >= 0 && session_open(&s, event, &device) >= 0);
-	s.limit.burst = s.comings.burst = 0;
-	s.limit.interval_ms = s.comings.interval_ms = UINT32_MAX;
 	session_loaded(&s, desired_next(&empty), observe(0, 0));
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
 	session_attach(&s, pair[0]);
@@ -181,7 +224,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	close(vmm);
 	turn();
-	while (committing) {
+	while (is_asked()) {
 		answer(0);
 		turn();
 	}

@@ -4,7 +4,7 @@
 
 #include "bus.pb-c.h"
 #include "base/bytes.h"
-#include "ctl/clean.h"
+#include "bus/texts.h"
 #include "lib/run.h"
 
 static const struct {
@@ -40,7 +40,7 @@ START_TEST(test_text_is_fit_to_be_shown)
 	Bh__PeerStatus peer = BH__PEER_STATUS__INIT;
 
 	peer.name = strdup(rows[_i].said);
-	clean_texts(&peer.base);
+	texts_clean(&peer.base);
 	ck_assert_str_eq(peer.name, rows[_i].shown);
 	free(peer.name);
 }
@@ -67,7 +67,7 @@ START_TEST(test_texts_are_found_wherever_they_are)
 	observed.n_rings = ARRAY_SIZE(rings);
 	observed.rings = rings;
 	ring.error = error;
-	clean_texts(&status.base);
+	texts_clean(&status.base);
 	ck_assert_str_eq(guest, "a?");
 	ck_assert_str_eq(peer_name, "b?");
 	ck_assert_str_eq(error, "c?");
@@ -83,11 +83,11 @@ START_TEST(test_text_of_a_choice)
 	Bh__Failure failure = BH__FAILURE__INIT;
 	Bh__Envelope envelope = BH__ENVELOPE__INIT;
 
-	clean_texts(&envelope.base);
+	texts_clean(&envelope.base);
 	failure.text = text;
 	envelope.body_case = BH__ENVELOPE__BODY_FAILURE;
 	envelope.failure = &failure;
-	clean_texts(&envelope.base);
+	texts_clean(&envelope.base);
 	ck_assert_str_eq(text, "a?");
 }
 END_TEST

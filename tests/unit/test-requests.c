@@ -21,11 +21,17 @@ static Bh__Observed *observed;
 static uint64_t n_deposits;
 static int deposit_error;
 
-static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+static int deposit(struct session *session, const int *fds, size_t n)
 {
-	for (size_t i = 0; i < n && !deposit_error; i++)
-		ret_tokens[i] = ++n_deposits;
-	return deposit_error;
+	return 0;
+}
+
+/* What memory says to that. */
+static void answer_deposit(void)
+{
+	s.deposit_error = deposit_error;
+	for (s.n_tokens = 0; s.n_tokens < s.msg.n_fds && !deposit_error; s.n_tokens++)
+		s.tokens[s.n_tokens] = ++n_deposits;
 }
 
 static int commit(struct session *session, const Bh__Desired *next)
@@ -82,6 +88,8 @@ static void prepare(uint32_t request, const void *payload, uint32_t size, size_t
 	for (size_t i = 0; i < n_fds; i++)
 		s.msg.fds[s.msg.n_fds++] = eventfd(0, EFD_CLOEXEC);
 	s.row = requests_find(request);
+	s.n_tokens = 0;
+	s.deposit_error = 0;
 	*s.why = '\0';
 }
 
@@ -90,7 +98,14 @@ static int form(void)
 	return requests_check(&s, s.row, &s.msg);
 }
 
-/* The whole way: form, handler, and the change put in force. */
+static enum outcome call_handler(void)
+{
+	s.next = desired_free(s.next);
+	s.next = desired_next(s.desired);
+	return s.row->handle(&s, &s.msg, s.next);
+}
+
+/* The whole way: form, handler, descriptors, and the change put in force. */
 static int say(uint32_t request, const void *payload, uint32_t size, size_t n_fds)
 {
 	enum outcome outcome;
@@ -98,9 +113,11 @@ static int say(uint32_t request, const void *payload, uint32_t size, size_t n_fd
 	prepare(request, payload, size, n_fds);
 	if (form())
 		return OUTCOME_REFUSED;
-	s.next = desired_free(s.next);
-	s.next = desired_next(s.desired);
-	outcome = s.row->handle(&s, &s.msg, s.next);
+	outcome = call_handler();
+	if (outcome == OUTCOME_LATER) {
+		answer_deposit();
+		outcome = call_handler();
+	}
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT) {
 		desired_free(s.desired);
 		s.desired = s.next;
@@ -147,6 +164,7 @@ static void start(uint32_t index)
 	ck_assert_int_eq(say_state(SET_VRING_NUM, index, 256), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_addr(index, UVA, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, index, 1), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, index, 1), OUTCOME_CHANGED);
 	ck_assert(vring_runs(&s, ring(index)));
 }
 
@@ -304,6 +322,28 @@ START_TEST(test_running_ring_keeps_size_base_and_place)
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 1, 3), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_addr(1, UVA + 0x4000, UVA + 0x1000, UVA + 0x2000), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_addr(1, UVA, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
+}
+END_TEST
+
+/* It stops with the first message that changes it, and starts with all that came when it is enabled. */
+START_TEST(test_disabled_ring_is_held_until_it_is_enabled)
+{
+	uint64_t start_id;
+
+	start(1);
+	start_id = ring(1)->start_id;
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 0), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_NUM, 1, 100), OUTCOME_REFUSED);
+	ck_assert(ring(1)->started && !ring(1)->held);
+	ck_assert_int_eq(say_state(SET_VRING_NUM, 1, 128), OUTCOME_WAIT);
+	ck_assert(!ring(1)->started && ring(1)->held && ring(1)->start_id == start_id);
+	ck_assert_int_eq(say_u64(SET_VRING_KICK, 1, 1), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_state(SET_VRING_BASE, 1, 3), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_addr(1, UVA + 0x4000, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
+	ck_assert(!ring(1)->started);
+	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 1), OUTCOME_CHANGED);
+	ck_assert(ring(1)->started && !ring(1)->held && ring(1)->position == 3);
+	ck_assert(ring(1)->start_id == s.desired->generation && vring_runs(&s, ring(1)));
 }
 END_TEST
 
@@ -549,6 +589,7 @@ static void add_handlers(TCase *tc)
 	tcase_add_test(tc, test_ring_layout_does_not_change_under_a_ring);
 	tcase_add_test(tc, test_ring_size);
 	tcase_add_test(tc, test_running_ring_keeps_size_base_and_place);
+	tcase_add_test(tc, test_disabled_ring_is_held_until_it_is_enabled);
 	tcase_add_test(tc, test_ring_that_lacks_something_may_still_change);
 	tcase_add_test(tc, test_second_kick_only_brings_a_descriptor);
 	tcase_add_test(tc, test_addresses);

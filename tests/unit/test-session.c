@@ -37,28 +37,61 @@ static int commit(struct session *session, const Bh__Desired *next)
 	return 0;
 }
 
-static int deposit(struct session *session, const int *fds, size_t n, uint64_t *ret_tokens)
+static size_t depositing; /* descriptors that are on their way; 0 = none */
+static bool memory_away;  /* nothing is deposited, nothing redeemed */
+
+static int deposit(struct session *session, const int *fds, size_t n)
 {
-	for (size_t i = 0; i < n; i++)
-		ret_tokens[i] = ++n_deposits;
+	depositing = n;
 	return 0;
 }
 
 static int kept = -1; /* what every token stands for */
+static bool redeeming;
 
 static int redeem(struct session *session, uint64_t token)
 {
-	return fcntl(kept, F_DUPFD_CLOEXEC, 0);
+	redeeming = true;
+	return 0;
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit, .redeem = redeem };
+static void forget(struct session *session)
+{
+	depositing = 0;
+	redeeming = false;
+}
+
+static const struct session_ops ops = {
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 /* --- The loop, memory, the worker --- */
+
+/* The vault's answer to what it was asked; false: nothing was. */
+static bool answer_vault(void)
+{
+	uint64_t tokens[FDS_MAX];
+	size_t n = depositing;
+
+	if (memory_away)
+		return false;
+	if (n) {
+		depositing = 0;
+		for (size_t i = 0; i < n; i++)
+			tokens[i] = ++n_deposits;
+		session_deposited(&s, 0, tokens);
+		return true;
+	}
+	if (!redeeming)
+		return false;
+	redeeming = false;
+	session_redeemed(&s, fcntl(kept, F_DUPFD_CLOEXEC, 0));
+	return true;
+}
 
 /* Runs until nothing is left to do. */
 static void turn(void)
 {
-	while (sd_event_run(event, 2000) > 0)
+	while (sd_event_run(event, 2000) > 0 || answer_vault())
 		;
 }
 
@@ -219,6 +252,7 @@ static void tear_down(void)
 	vmm = fd_close(vmm);
 	session_close(&s);
 	committing = desired_free(committing);
+	memory_away = false;
 	event = sd_event_unref(event);
 	unlink(path);
 }
@@ -311,8 +345,79 @@ START_TEST(test_descriptors_that_died_with_memory_are_deposited_again)
 	ck_assert_uint_eq(n_deposits, n + 2);
 	ck_assert_uint_eq(committing->rings[0]->kick_token, n + 2);
 	answer(0, "once more");
-	ck_assert_ptr_null(committing);
-	ck_assert_uint_ne(hear(SET_VRING_KICK), 0);
+	answer(0, "and once more");
+	answer(0, "that is enough");
+	ck_assert(!committing && hear(SET_VRING_KICK) == 1);
+	ck_assert_uint_eq(n_deposits, n + 4);
+}
+END_TEST
+
+/* Nobody waits for it but the VMM, and it is nobody's fault. */
+START_TEST(test_message_waits_for_a_memory_that_is_away)
+{
+	memory_away = true;
+	say_kick(false);
+	say_u64(SET_STATUS, false, 7);
+	ck_assert(s.phase == PHASE_DEPOSIT && !committing && !blame_here.mark);
+	ck_assert_uint_gt(wire_bytes(&s.msg), 0);
+	memory_away = false;
+	turn();
+	ck_assert(committing && committing->rings[0]->kick_token && committing->status == 0);
+	accept_commits();
+	ck_assert_uint_eq(s.desired->status, 7);
+}
+END_TEST
+
+START_TEST(test_vmm_that_goes_meanwhile_is_not_waited_for)
+{
+	memory_away = true;
+	say_kick(true);
+	vmm = fd_close(vmm);
+	turn();
+	ck_assert(depositing == 0 && committing && !committing->connected);
+	memory_away = false;
+	accept_commits();
+	ck_assert_int_lt(s.conn_fd, 0);
+}
+END_TEST
+
+START_TEST(test_no_blame_is_left_while_memory_is_asked)
+{
+	say_u64(SET_STATUS, true, 7);
+	committing = desired_free(committing);
+	session_committed(&s, -ETIMEDOUT, "");
+	ck_assert_ptr_null(blame_here.mark);
+	committing = desired_next(s.next);
+	answer(-ECONNRESET, "");
+	ck_assert_ptr_null(blame_here.mark);
+}
+END_TEST
+
+/* A memory that was away tells the worker late; only then the worker's time begins. */
+START_TEST(test_worker_gets_its_time_after_memory_was_away)
+{
+	say_u64(SET_STATUS, true, 7);
+	answer(0, "");
+	ck_assert_int_eq(s.phase, PHASE_WAIT);
+	work_timeout(&s);
+	ck_assert(committing && silent());
+	s.probe_usec -= 60000000;
+	answer(0, "");
+	ck_assert(s.phase == PHASE_WAIT && silent());
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_STATUS), 0);
+}
+END_TEST
+
+START_TEST(test_worker_that_does_nothing_is_not_waited_for_for_ever)
+{
+	say_u64(SET_STATUS, true, 7);
+	answer(0, "");
+	work_timeout(&s);
+	answer(0, "");
+	ck_assert(s.phase == PHASE_WAIT && silent());
+	work_timeout(&s);
+	ck_assert_uint_eq(hear(SET_STATUS), 1);
 }
 END_TEST
 
@@ -643,6 +748,11 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_refused_by_memory_fails_alone);
 	tcase_add_test(tc, test_memory_that_died_is_asked_again);
 	tcase_add_test(tc, test_descriptors_that_died_with_memory_are_deposited_again);
+	tcase_add_test(tc, test_message_waits_for_a_memory_that_is_away);
+	tcase_add_test(tc, test_vmm_that_goes_meanwhile_is_not_waited_for);
+	tcase_add_test(tc, test_no_blame_is_left_while_memory_is_asked);
+	tcase_add_test(tc, test_worker_gets_its_time_after_memory_was_away);
+	tcase_add_test(tc, test_worker_that_does_nothing_is_not_waited_for_for_ever);
 	tcase_add_test(tc, test_what_the_worker_cannot_do_is_undone);
 	tcase_add_test(tc, test_ring_stops_where_the_worker_says);
 	tcase_add_test(tc, test_messages_wait_for_their_turn);

@@ -143,11 +143,11 @@ START_TEST(test_descriptors_of_a_later_message_are_doubtful)
 	ck_assert_int_eq(peek(), 0);
 	ck_assert(msg.n_fds == 0 || msg.doubtful_fds);
 	wire_drop(&msg);
-	ck_assert_int_eq(replay_consume(ours, &msg), 0);
+	ck_assert_int_eq(replay_consume(&replay, ours, &msg), 0);
 	ck_assert_int_eq(peek(), 0);
 	ck_assert(msg.n_fds == 0 || msg.doubtful_fds);
 	wire_drop(&msg);
-	ck_assert_int_eq(replay_consume(ours, &msg), 0);
+	ck_assert_int_eq(replay_consume(&replay, ours, &msg), 0);
 	ck_assert_int_eq(peek(), 0);
 	ck_assert_uint_eq(msg.header.request, SET_VRING_CALL);
 	ck_assert_uint_eq(msg.n_fds, 1);
@@ -191,7 +191,7 @@ START_TEST(test_peer_that_goes_is_told_after_its_last_whole_message)
 	put(buf, make(buf, SET_FEATURES, 8) - 1, 0);
 	shutdown(theirs, SHUT_RDWR);
 	ck_assert_int_eq(peek(), 0);
-	ck_assert_int_eq(replay_consume(ours, &msg), 0);
+	ck_assert_int_eq(replay_consume(&replay, ours, &msg), 0);
 	ck_assert_int_eq(peek(), WIRE_E_CLOSED);
 }
 END_TEST
@@ -204,7 +204,7 @@ START_TEST(test_long_payload_is_taken_out_whole)
 	put_message(GET_FEATURES, 0, 0);
 	ck_assert_int_eq(peek(), 0);
 	ck_assert(msg.too_long);
-	ck_assert_int_eq(replay_consume(ours, &msg), 0);
+	ck_assert_int_eq(replay_consume(&replay, ours, &msg), 0);
 	ck_assert_int_eq(peek(), 0);
 	ck_assert_uint_eq(msg.header.request, GET_FEATURES);
 }
@@ -244,7 +244,7 @@ START_TEST(test_death_at_each_step)
 	ck_assert_int_eq(replay_begin(ours, &msg), 0);
 	ck_assert_int_eq(replay_stage(&replay, GET_STATUS, &value, sizeof(value)), 0);
 	if (_i == 0)
-		ck_assert_int_eq(replay_consume(ours, &msg), 0);
+		ck_assert_int_eq(replay_consume(&replay, ours, &msg), 0);
 	ck_assert_int_eq(replay_resume(&replay, ours), REPLAY_SEND);
 	expect_reply_once();
 	ck_assert_int_eq(peek(), 0);

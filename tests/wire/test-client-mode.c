@@ -2,7 +2,9 @@
  * The product connects, the test listens: it keeps trying until somebody listens, serves the
  * session, and comes back after each loss.
  */
+#include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "rig.h"
@@ -69,6 +71,39 @@ START_TEST(test_listener_that_hangs_up_at_once)
 }
 END_TEST
 
+/* It listens, has a session, gives us its end of the connection, and dies. */
+static void die_as_listener(void)
+{
+	struct vu_client c = VU_CLIENT_NULL;
+	int listen_fd;
+
+	rig_ok(vu_listen(rig_socket(), &listen_fd), "listen");
+	rig_ok(vu_accept(&c, listen_fd), "the product does not connect");
+	rig_ok(vu_hello(&c, 0), c.why);
+	rig_ok(vu_set_vring_fd(&c, VU_SET_VRING_CALL, 0, c.fd), c.why);
+	rig_ok(vu_get_features(&c), c.why);
+	_exit(0);
+}
+
+START_TEST(test_dead_vmm_that_left_its_end_to_us_is_replaced)
+{
+	int listen_fd, status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0)
+		die_as_listener();
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	unlink(rig_socket());
+	rig_ok(vu_listen(rig_socket(), &listen_fd), "listen");
+	serve(listen_fd, 100);
+	close(listen_fd);
+	unlink(rig_socket());
+}
+END_TEST
+
 static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "client mode");
@@ -76,6 +111,7 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_connects_when_somebody_listens_and_again_after_each_loss);
 	tcase_add_test(tc, test_connects_to_a_listener_that_came_back);
 	tcase_add_test(tc, test_listener_that_hangs_up_at_once);
+	tcase_add_test(tc, test_dead_vmm_that_left_its_end_to_us_is_replaced);
 }
 
 int main(void)

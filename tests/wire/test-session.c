@@ -251,10 +251,43 @@ START_TEST(test_session_after_session)
 }
 END_TEST
 
+/* What does not fit stands in the log with the key that says so. */
+START_TEST(test_more_queues_than_there_are_is_said)
+{
+	uint64_t n_queues;
+
+	rig_hello(&c, VU_BIT(VU_PF_MQ));
+	rig_ok(vu_get_u64(&c, VU_GET_QUEUE_NUM, &n_queues), c.why);
+	vu_close(&c);
+	rig_hello(&c, VU_BIT(VU_PF_MQ));
+	c.ack = true;
+	ck_assert_int_eq(vu_set_state(&c, VU_SET_VRING_NUM, (uint32_t)n_queues * 2, 256), VU_E_REFUSED);
+	ck_assert(suite_logged(&rig, "than queue-pairs = "));
+	ck_assert(suite_logged(&rig, "with queue-pairs = "));
+	vu_close(&c);
+}
+END_TEST
+
+/* No device of ours serves a guest of the other byte order under the old rules: the bit is not offered. */
+START_TEST(test_byte_order_of_a_ring_is_refused)
+{
+	rig_hello(&c, ~UINT64_C(0));
+	ck_assert(!(c.protocol & VU_BIT(6)));
+	c.ack = true;
+	for (uint32_t big = 0; big < 2; big++)
+		ck_assert_int_eq(vu_set_state(&c, VU_SET_VRING_ENDIAN, 0, big), VU_E_REFUSED);
+	rig_ok(vu_get_features(&c), c.why);
+	vu_close(&c);
+	rig_check_net0();
+}
+END_TEST
+
 static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "session");
 
+	tcase_add_test(tc, test_more_queues_than_there_are_is_said);
+	tcase_add_test(tc, test_byte_order_of_a_ring_is_refused);
 	tcase_add_test(tc, test_offer_has_what_every_front_end_needs);
 	tcase_add_test(tc, test_features_not_offered_are_refused);
 	tcase_add_test(tc, test_protocol_features_not_offered_are_refused);
