@@ -235,6 +235,8 @@ static const char *describe_wanted(unsigned int wanted)
 		return "a memory file (memfd, tmpfs, hugetlbfs) or a file of a local file system is due";
 	case FD_NOTIFIER:
 		return "an eventfd or a pipe is due";
+	case FD_NOTIFIER | FD_CHANNEL:
+		return "an eventfd, a pipe or a connected AF_UNIX stream socket is due";
 	case FD_CHANNEL:
 		return "a connected AF_UNIX stream socket is due";
 	default:

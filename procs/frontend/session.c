@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "intake.h"
 #include "listener.h"
 #include "requests.h"
 
@@ -96,10 +97,12 @@ static void close_connection(struct session *session)
 
 	session->conn_source = sd_event_source_disable_unref(session->conn_source);
 	store_name(name, sizeof(name), "conn", session);
+	intake_drain(session->conn_fd);
 	(void)fdstore_remove(name);
 	session->conn_fd = fd_close(session->conn_fd);
 	if (session->backend_req_fd >= 0) {
 		store_name(name, sizeof(name), "breq", session);
+		intake_drain(session->backend_req_fd);
 		(void)fdstore_remove(name);
 		session->backend_req_fd = fd_close(session->backend_req_fd);
 	}
@@ -405,6 +408,7 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 {
 	int r;
 
+	intake_open(event);
 	session->event = event;
 	session->config = config;
 	session->listen_fd = session->conn_fd = session->backend_req_fd = -1;

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "fd/kind.h"
 #include "protocol.h"
 
 /*
@@ -29,6 +30,8 @@ struct message {
 	} payload;
 	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;
+	bool fds_in_sight;    /* some came with it, or with a message behind it: see wire_take_fds() */
+	char foreign[FD_KIND_TEXT_BYTES]; /* of those that are not taken: what the first is; empty = none is */
 	bool doubtful_fds;    /* they may belong to a message behind this one */
 	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
 	bool too_long;        /* the payload has more than PAYLOAD_MAX bytes */
@@ -50,12 +53,21 @@ static inline size_t wire_bytes(const struct message *msg)
 /**
  * wire_peek() - look at the next message
  * @fd:       non-blocking
- * @ret_msg:  [out] holds no descriptors before; owns its descriptors on 0
+ * @ret_msg:  [out] holds no descriptors before, and none afterwards: they are only told of
  * @ret_text: [out] for WIRE_E_FRAMING: what is wrong
  *
  * Errors: 0 | WIRE_E_*.
  */
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
+
+/**
+ * wire_take_fds() - have the descriptors of a message that was looked at
+ * @n_judged: of those that are in sight, as many from the first on may be in this process's table (intake.h); what
+ *            has arrived since is not touched
+ *
+ * Errors: 0 | WIRE_E_CLOSED | WIRE_E_FRAMING, with ret_text.
+ */
+int wire_take_fds(int fd, struct message *msg, size_t n_judged, const char **ret_text);
 
 /** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are. */
 int wire_peek_header(int fd, struct header *ret);

@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "intake.h"
 #include "requests.h"
 
 #define WAIT_USEC         (5 * 1000000ULL)
@@ -299,7 +300,10 @@ static int stage_answer(struct session *session)
 
 void work_drop(struct session *session)
 {
+	if (!session->deposited)
+		intake_empty(&session->msg);
 	wire_drop(&session->msg);
+	intake_forget();
 	session->row = NULL;
 	session->deposited = session->deposited_again = session->wait = false;
 	*session->why = '\0';
@@ -378,6 +382,20 @@ static bool may_work(const struct session *session)
 	return session->phase == PHASE_IDLE && session->conn_fd >= 0 && session->desired->connected;
 }
 
+/* Those that are not harmless stay where they are, and the message is refused. */
+static int take_descriptors(struct session *session, const char **ret_text)
+{
+	struct message *msg = &session->msg;
+	size_t n = 0;
+	int r = intake_look(session->conn_fd, wire_bytes(msg), &n, msg->foreign);
+
+	if (r == 0)
+		return wire_take_fds(session->conn_fd, msg, n, ret_text);
+	*ret_text = r == -EBUSY ? "what it handed over before is still being closed, and somebody else decides when"
+				: "nobody can be had to look at its descriptors";
+	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
+}
+
 /* Looks at the next message and handles it; false when there is none. */
 static bool take_message(struct session *session)
 {
@@ -386,6 +404,8 @@ static bool take_message(struct session *session)
 
 	blame_set(session->mark, 0, 0);
 	r = wire_peek(session->conn_fd, &session->msg, &text);
+	if (r == 0 && session->msg.fds_in_sight)
+		r = take_descriptors(session, &text);
 	blame_finish();
 	if (r == 0)
 		r = replay_begin(session->conn_fd, &session->msg) < 0 ? WIRE_E_CLOSED : 0;
