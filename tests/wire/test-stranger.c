@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/stranger.h"
@@ -48,6 +49,26 @@ static void end_lingering(void)
 	close(far_end[1]);
 }
 
+/* Should it be the last there is, then it is the end of a process that closes it: that does not wait for a peer. */
+static void let_go(int fd)
+{
+	int pair[2], status;
+	pid_t pid;
+	char byte;
+
+	ck_assert_int_eq(pipe(pair), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		close(pair[1]);
+		_exit(read(pair[0], &byte, 1) != 0);
+	}
+	close(fd);
+	close(pair[0]);
+	close(pair[1]);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+}
+
 static void put(int socket, int fd)
 {
 	union {
@@ -72,7 +93,7 @@ static int filled_socket(int *ret_other)
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	put(pair[1], fd);
-	close(fd);
+	let_go(fd);
 	if (ret_other)
 		*ret_other = pair[1];
 	else
@@ -93,7 +114,7 @@ static int say(int i, int fd, bool last)
 	int r = vu_send(&c, &head, memory ? (const void *)&body : (const void *)zero, &fd, 1);
 
 	if (last)
-		close(fd);
+		let_go(fd);
 	return r ? r : vu_recv_ack(&c, rows[i].request);
 }
 
@@ -153,7 +174,7 @@ START_TEST(test_messages_that_nobody_reads_any_more_hold_nobody)
 	rig_hello(&c, WANT);
 	rig_ok(vu_send_raw(&c, &bad, sizeof(bad), NULL, 0), c.why);
 	(void)vu_send(&c, &next, &zero, &fd, 1);
-	close(fd);
+	let_go(fd);
 	ck_assert_int_eq(vu_expect_close(&c), 0);
 	vu_close(&c);
 	rig_check_witness();
@@ -170,7 +191,7 @@ START_TEST(test_half_a_message_with_a_lingering_connection_holds_nobody)
 
 	rig_hello(&c, WANT);
 	rig_ok(vu_send_raw(&c, &head, sizeof(head), &fd, 1), c.why);
-	close(fd);
+	let_go(fd);
 	vu_close(&c);
 	rig_check_witness();
 	rig_check_net0();
@@ -186,7 +207,7 @@ START_TEST(test_what_lies_in_the_channel_holds_nobody)
 	rig_hello(&c, WANT);
 	/* its other end is closed, so that it is no connection any more, or it is one: either way nobody waits */
 	(void)vu_send(&c, &head, NULL, &fd, 1);
-	close(fd);
+	let_go(fd);
 	(void)vu_recv_ack(&c, VU_SET_BACKEND_REQ_FD);
 	rig_ok(vu_get_features(&c), c.why);
 	vu_close(&c);
@@ -206,7 +227,7 @@ START_TEST(test_channel_that_is_filled_later_holds_nobody)
 	rig_ok(vu_recv_ack(&c, VU_SET_BACKEND_REQ_FD), c.why);
 	close(pair[0]);
 	put(pair[1], fd);
-	close(fd);
+	let_go(fd);
 	close(pair[1]);
 	vu_close(&c);
 	rig_check_witness();
@@ -222,7 +243,7 @@ START_TEST(test_socket_with_something_in_it_is_refused)
 
 	rig_hello(&c, WANT);
 	ck_assert_int_eq(say(_i, fd, true), rows[_i].request == VU_SET_BACKEND_REQ_FD ? 0 : VU_E_REFUSED);
-	close(other);
+	let_go(other);
 	rig_ok(vu_get_features(&c), c.why);
 	vu_close(&c);
 	rig_check_witness();
