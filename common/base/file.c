@@ -10,14 +10,23 @@
 
 #include "base/cleanup.h"
 
-int file_sealed(const char *name, uint64_t n_bytes)
+static int make_file(const char *name, uint64_t n_bytes, int seals)
 {
 	_cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
 		return -errno;
 	return fd_steal(&fd);
+}
+
+int file_fixed(const char *name, uint64_t n_bytes)
+{
+	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
+}
+
+int file_sealed(const char *name, uint64_t n_bytes)
+{
+	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
 bool file_same(int a, int b)

@@ -3,6 +3,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/** file_fixed() - as file_sealed(), to which further seals can be added; negative errno */
+int file_fixed(const char *name, uint64_t n_bytes);
+
 /** file_sealed() - a new memfd of n_bytes zeros that nobody can make longer or shorter; negative errno */
 int file_sealed(const char *name, uint64_t n_bytes);
 

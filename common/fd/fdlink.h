@@ -77,6 +77,7 @@ int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens
 /** struct vault_attachment - what a worker begins with; owns everything in it */
 struct vault_attachment {
 	int record_fd;          /* read-only; see record.h */
+	uint64_t record_id;     /* the same after a restart of memory, whose file may be another one */
 	int ledger_fd;
 	char **kept_names;      /* n_kept */
 	struct fdset kept_fds;  /* the same order */

@@ -9,8 +9,6 @@
 #include "fd/fdstore.h"
 #include "virtq/locks.h"
 
-#define LEDGER_BYTES_MAX (UINT64_C(1) << 30)
-
 /* With another size comes another file, with locks of its own: it must not be had beside the old one. */
 static bool in_use(const struct device *device)
 {

@@ -91,12 +91,8 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 		return ledger;
 	bh__attach_reply__init(&body);
 	body.kept = names;
-	fd = record_readonly_fd(device->record_fd);
-	if (fd < 0)
-		return fd;
-	/* the only descriptor that is not borrowed: handed to `in`, which is closed after the reply */
-	in->fds[in->n_fds++] = fd;
-	out->fds[out->n_fds++] = fd;
+	body.record_id = copies_id(device->copies);
+	out->fds[out->n_fds++] = copies_fd(device->copies, msg->attach->by_record_id);
 	out->fds[out->n_fds++] = ledger;
 	for (size_t i = 0; (fd = vault_named(device->vault, i, &name)) >= 0; i++) {
 		out->fds[out->n_fds++] = fd;

@@ -65,6 +65,7 @@ static int open_devices(struct memory *memory)
 
 		device->memory = memory;
 		device->config = &config->devices[i];
+		device->limit = (struct log_limit)LOG_LIMIT_DEFAULT;
 		device->mark = marks_of(memory->marks, device->config->name);
 		r = records_open(device);
 		if (r < 0) {
