@@ -29,9 +29,22 @@ int file_sealed(const char *name, uint64_t n_bytes)
 	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
-bool file_same(int a, int b)
+/* The kernel's own order of open files: 0, 1 (less), 2 (greater), 3 (another), or an error. */
+static long compare(int a, int b)
 {
 	pid_t self = getpid();
 
-	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
+}
+
+int file_order(int a, int b)
+{
+	long order = compare(a, b);
+
+	return order == 0 ? 0 : order == 1 ? -1 : 1;
+}
+
+bool file_same(int a, int b)
+{
+	return compare(a, b) == 0;
 }

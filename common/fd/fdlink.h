@@ -45,10 +45,10 @@ int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds);
 /**
  * fdlink_recv() - one packet
  * @ret_msg: free with bh__link__free_unpacked(msg, NULL)
- * @ret_fds: initialised by the caller; owns what came
+ * @ret_fds: initialised by the caller; owns what came, also with a message that is refused
  *
  * Errors: 0 | -ECONNRESET the peer is gone | -EAGAIN | -EBADMSG malformed, truncated or too many
- *         descriptors (they are closed) | other negative errno.
+ *         descriptors | other negative errno.
  */
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds);
 

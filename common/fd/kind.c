@@ -148,7 +148,7 @@ static enum fd_kind kind_of_file(int fd, char *text)
 	}
 	if (!S_ISREG(st.stx_mode)) {
 		snprintf(text, FD_KIND_TEXT_BYTES, "%s", kind_of_mode(st.stx_mode));
-		return FD_FOREIGN;
+		return S_ISCHR(st.stx_mode) ? FD_DEVICE : FD_FOREIGN;
 	}
 	place = (struct place){ .major = st.stx_dev_major, .minor = st.stx_dev_minor, .mount_id = mount_of(fd) };
 	if (!find_mount(&place, true, type) && !find_mount(&place, false, type)) {

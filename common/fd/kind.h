@@ -13,9 +13,11 @@ enum fd_kind {
 	FD_EVENT = 1 << 1,    /* an eventfd */
 	FD_PIPE = 1 << 2,     /* either end of a pipe, or a FIFO */
 	FD_CHANNEL = 1 << 3,  /* a connected AF_UNIX stream socket */
+	FD_DEVICE = 1 << 4,   /* a character device; its driver decides what waits */
 };
 
 #define FD_NOTIFIER (FD_EVENT | FD_PIPE)
+#define FD_HARMLESS (FD_MEMORY | FD_NOTIFIER | FD_CHANNEL)
 #define FD_KIND_TEXT_BYTES 160
 
 /**

@@ -82,7 +82,11 @@ static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdse
 			return vault->fd;
 	}
 	r = fdlink_send(vault->fd, msg, fds ? fds->fds : NULL, fds ? fds->n_fds : 0);
-	return r < 0 ? r : fdlink_recv(vault->fd, ret_reply, ret_fds);
+	if (r == 0)
+		r = fdlink_recv(vault->fd, ret_reply, ret_fds);
+	if (r < 0)
+		fdset_deinit(ret_fds);
+	return r;
 }
 
 /* Only what a restart of memory explains is worth another try. */

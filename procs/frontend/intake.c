@@ -104,11 +104,10 @@ static char piece[PIECE_BYTES];
 
 static void judge(const int *fds, size_t n, bool lost, struct verdict *verdict)
 {
-	const unsigned int harmless = FD_MEMORY | FD_NOTIFIER | FD_CHANNEL;
 	static const char too_many[] = "one of more than there is room for";
 
 	for (size_t i = 0; i < n && !verdict->foreign; i++)
-		verdict->foreign = fd_kind_check(fds[i], harmless, verdict->text);
+		verdict->foreign = fd_kind_check(fds[i], FD_HARMLESS, verdict->text);
 	verdict->n_fds += n;
 	if (verdict->foreign || (!lost && verdict->n_fds <= LOOK_FDS_MAX))
 		return;
@@ -282,20 +281,24 @@ static void kill_looker(void)
 	let_go();
 }
 
-/* One that has gone by itself, being idle, is replaced; whose answer does not come is not asked again. */
+/* One that goes by itself, being idle, may go with the question: it is replaced. Whose answer does not come in time is
+ * not asked again. */
 static int have_answer(const struct question *question, int fd, struct verdict *ret)
 {
-	ssize_t n = 0;
-	int r;
+	int r = 0;
 
-	for (int i = 0; i < 2 && n == 0; i++) {
+	for (int i = 0; i < 3 && r != -EAGAIN; i++) {
+		ssize_t n = 0;
+
 		r = have_looker();
 		if (r < 0)
 			return r;
 		r = ask(intake.link_fd, question, fd);
-		n = r < 0 ? 0 : recv(intake.link_fd, ret, sizeof(*ret), 0);
+		if (r == 0)
+			n = recv(intake.link_fd, ret, sizeof(*ret), 0);
 		if (n == sizeof(*ret))
 			return 0;
+		r = n < 0 ? -errno : -EPIPE;
 		kill_looker();
 	}
 	return -ETIMEDOUT;

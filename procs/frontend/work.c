@@ -63,6 +63,20 @@ int session_refuse(struct session *session, const char *fmt, ...)
 	return OUTCOME_REFUSED;
 }
 
+static const char *why_not_kept(int r)
+{
+	switch (r) {
+	case -EDQUOT:
+		return "the device has as many as one may have";
+	case -EMFILE:
+		return "the guest has as many as its memory manager may have open (LimitNOFILE=)";
+	case -ENOSPC:
+		return "the guest's fd store is full (FileDescriptorStoreMax=)";
+	default:
+		return strerror(-r);
+	}
+}
+
 int session_deposit(struct session *session, uint64_t *ret_tokens)
 {
 	int r;
@@ -71,7 +85,7 @@ int session_deposit(struct session *session, uint64_t *ret_tokens)
 		return 0;
 	r = session->ops->deposit(session, session->msg.fds, session->msg.n_fds, ret_tokens);
 	if (r < 0)
-		return session_refuse(session, "its descriptors cannot be kept: %s", strerror(-r));
+		return session_refuse(session, "its descriptors cannot be kept: %s", why_not_kept(r));
 	session->deposited = true;
 	return 0;
 }

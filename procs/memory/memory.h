@@ -56,6 +56,8 @@ struct peer {
 	pid_t pid;
 	uint64_t connected_usec;
 	uint64_t connects;
+	size_t n_buried;            /* descriptors of it that nobody may close */
+	struct log_limit limit;     /* of what it does wrong */
 };
 
 struct memory {

@@ -422,6 +422,42 @@ START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 }
 END_TEST
 
+/* What the frontend lets nobody hand over comes from a process that was taken over, whatever it is said to be. */
+START_TEST(test_foreign_descriptor_ends_the_link_of_its_sender)
+{
+	_cleanup_close_ int foreign = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), file = new_file();
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	Bh__Link *reply;
+
+	for (int i = 0; i < 3; i++) {
+		_cleanup_fdset_ struct fdset in = FDSET_INIT;
+		_cleanup_free_ char *path = NULL;
+		_cleanup_close_ int fd = -1;
+		Bh__Deposit body = BH__DEPOSIT__INIT;
+		Bh__Greet greet = BH__GREET__INIT;
+		Bh__Link msg = BH__LINK__INIT;
+		int r;
+
+		msg.body_case = i == 2 ? BH__LINK__BODY_GREET : BH__LINK__BODY_DEPOSIT;
+		if (i == 2)
+			msg.greet = &greet;
+		else
+			msg.deposit = &body;
+		body.device = (char *)(i ? "net7" : "net0");
+		body.n_fds = 1;
+		ck_assert_int_gt(asprintf(&path, "%s/link/frontend.sock", dir), 0);
+		fd = fdlink_connect(path);
+		ck_assert_int_ge(fd, 0);
+		ck_assert_int_eq(fdlink_send(fd, &msg, &foreign, 1), 0);
+		while ((r = fdlink_recv(fd, &reply, &in)) == -EAGAIN)
+			nanosleep(&tick, NULL);
+		ck_assert_int_eq(r, -ECONNRESET);
+	}
+	ck_assert_int_eq(vault_keep(worker, "tap.0", file), 0);
+	ck_assert_uint_ne(deposit("net0", file), 0); /* it connects again by itself */
+}
+END_TEST
+
 START_TEST(test_what_is_no_request_is_refused)
 {
 	Bh__KeepReply reply = BH__KEEP_REPLY__INIT;
@@ -482,6 +518,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_as_many_are_kept_as_an_attachment_carries);
 	tcase_add_test(tc, test_names_that_are_none_are_refused);
 	tcase_add_test(tc, test_request_with_a_wrong_number_of_descriptors_is_refused);
+	tcase_add_test(tc, test_foreign_descriptor_ends_the_link_of_its_sender);
 	tcase_add_test(tc, test_what_is_no_request_is_refused);
 	tcase_add_test(tc, test_garbage_ends_that_connection_alone);
 	tcase_add_test(tc, test_client_waits_for_memory_to_come_back);

@@ -90,6 +90,8 @@ static int new_fd(enum fd_kind kind)
 	case FD_CHANNEL:
 		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 		break;
+	case FD_DEVICE:
+		return open("/dev/null", O_RDWR | O_CLOEXEC);
 	case FD_FOREIGN:
 		return open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	}
@@ -572,7 +574,7 @@ static void add_handlers(TCase *tc)
 /* _i: the row. Its own kinds are not refused for what they are, and each other one is. */
 START_TEST(test_each_message_takes_its_kinds_alone)
 {
-	static const enum fd_kind kinds[] = { FD_FOREIGN, FD_MEMORY, FD_EVENT, FD_PIPE, FD_CHANNEL };
+	static const enum fd_kind kinds[] = { FD_FOREIGN, FD_MEMORY, FD_EVENT, FD_PIPE, FD_CHANNEL, FD_DEVICE };
 	const struct request_row *row = &request_table[_i];
 
 	ck_assert_int_eq(row->fd_kinds != 0, row->fds_max > 0);
