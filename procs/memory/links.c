@@ -93,6 +93,7 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 
 	if (ledger < 0)
 		return ledger;
+	ledgers_attached(device, peer->pid);
 	bh__attach_reply__init(&body);
 	body.kept = names;
 	body.record_id = copies_id(device->copies);

@@ -24,6 +24,13 @@ enum role {
 	ROLE_CTL = 1 << 2,
 };
 
+/** struct holders - who may hold locks in a device's ledger: every process that was attached since they were made */
+struct holders {
+	pid_t pids[8];
+	size_t n;
+	bool complete;              /* there is nobody else */
+};
+
 /** struct device - what is remembered of one device */
 struct device {
 	struct memory *memory;
@@ -32,6 +39,7 @@ struct device {
 	struct copies *copies;
 	int ledger_fd;              /* -1 until a worker has attached */
 	uint64_t ledger_bytes;
+	struct holders holders;     /* of locks in the ledger */
 	Bh__Desired *desired;       /* never NULL */
 	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
 	struct blame_mark *mark;    /* of our own deaths by what is said about this device */
@@ -122,6 +130,8 @@ void links_close(struct peer *peer);
 #define LEDGER_BYTES_MAX (INT64_C(1) << 30)
 /** ledgers_get() - the device's ledger file of at least this size, made if need be; borrowed */
 int ledgers_get(struct device *device, uint64_t n_bytes);
+/** ledgers_attached() - a process is about to have the ledger: if all who had it are gone, its locks are free again */
+void ledgers_attached(struct device *device, pid_t pid);
 
 /* positions.c */
 /** positions_fill() - whether the worker is gone, and where the rings stand that the VMM has stopped; borrowed

@@ -20,6 +20,7 @@
 #include "fd/fdlink.h"
 #include "lib/run.h"
 #include "memory/memory.h"
+#include "virtq/locks.h"
 
 #define LEDGER_BYTES 8192
 
@@ -383,6 +384,87 @@ START_TEST(test_names_that_are_none_are_refused)
 }
 END_TEST
 
+/* --- Locks --- */
+
+/* A process that attaches and makes of the locks whatever it likes; with hold it stays, until it is killed. */
+static pid_t start_vandal(uint8_t byte, bool hold)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	ck_assert_int_eq(pipe(ready), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		_cleanup_free_ char *path = NULL;
+		struct vault_attachment attachment;
+		struct vault *vault;
+		uint8_t *page;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (asprintf(&path, "%s/link/net0.sock", dir) < 0 || vault_new(&vault, path, "net0") < 0 ||
+			vault_attach(vault, LEDGER_BYTES, &attachment) < 0)
+			_exit(1);
+		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.ledger_fd, 0);
+		memset(page + LEDGER_LOCKS_AT, byte, 4096 - LEDGER_LOCKS_AT);
+		(void)!write(ready[1], "x", 1);
+		while (hold)
+			pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	ck_assert_int_eq(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+/* Whether this process finds locks that it can take. */
+static bool locks_are_free(void)
+{
+	struct vault_attachment attachment;
+	struct ledger_locks *locks;
+	bool taken = false;
+
+	ck_assert_int_eq(vault_attach(worker, LEDGER_BYTES, &attachment), 0);
+	if (ledger_locks_open(&locks, attachment.ledger_fd) == 0) {
+		taken = ledger_lock_try(locks, LOCK_SERVE);
+		if (taken)
+			ledger_lock_drop(locks, LOCK_SERVE);
+		ledger_locks_close(locks);
+	}
+	vault_attachment_deinit(&attachment);
+	return taken;
+}
+
+#define N_SPOILT 4
+
+/* _i: what they are filled with */
+START_TEST(test_spoilt_locks_do_not_outlive_who_spoilt_them)
+{
+	static const uint8_t bytes[N_SPOILT] = { 0, 1, 0x80, 0xff };
+	pid_t pid = start_vandal(bytes[_i], false);
+
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(locks_are_free());
+	ck_assert(locks_are_free());
+}
+END_TEST
+
+START_TEST(test_locks_stay_as_they_are_while_anybody_may_hold_one)
+{
+	pid_t pid = start_vandal(0xff, true);
+
+	ck_assert(!locks_are_free());
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(!locks_are_free()); /* this process might hold one itself */
+	pid = start_vandal(0xff, false);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(!locks_are_free());
+}
+END_TEST
+
 /* --- What the peer gets wrong --- */
 
 START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
@@ -518,6 +600,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_as_many_are_kept_as_an_attachment_carries);
 	tcase_add_test(tc, test_names_that_are_none_are_refused);
 	tcase_add_test(tc, test_request_with_a_wrong_number_of_descriptors_is_refused);
+	tcase_add_loop_test(tc, test_spoilt_locks_do_not_outlive_who_spoilt_them, 0, N_SPOILT);
+	tcase_add_test(tc, test_locks_stay_as_they_are_while_anybody_may_hold_one);
 	tcase_add_test(tc, test_foreign_descriptor_ends_the_link_of_its_sender);
 	tcase_add_test(tc, test_what_is_no_request_is_refused);
 	tcase_add_test(tc, test_garbage_ends_that_connection_alone);
