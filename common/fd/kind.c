@@ -1,15 +1,17 @@
 /*
  * No call here leaves the kernel, whoever has opened the file:
- *  - F_GET_SEALS succeeds on files of shared memory and of huge pages alone, and looks at the inode in memory;
+ *  - F_GET_SEALS succeeds on files of shared memory and of huge pages alone, and looks at the inode;
  *  - SO_DOMAIN and F_GETPIPE_SZ are answered by sockets and by pipes alone;
  *  - an eventfd is told by the name that the kernel gives it: paths of files begin with a slash;
- *  - statx() with AT_STATX_DONT_SYNC takes what FUSE, NFS, Ceph, CIFS and AFS have in memory. 9p asks its server all
- *    the same; who opens a file there has an administrator who mounted it.
- * The device number from statx() names the file system by the mount table. Where it does not (btrfs gives each
- * subvolume a number of its own), the mount's number does, if it is a mount of our own namespace.
+ *  - statx() with AT_STATX_DONT_SYNC takes what FUSE, NFS, Ceph, CIFS and AFS have in memory. 9p
+ *    asks its server all the same; who opens a file there has an administrator who mounted it.
+ * The device number from statx() names the file system by the mount table. Where it does not (btrfs
+ * gives each subvolume a number of its own), the mount's number does, if it is a mount of our own
+ * namespace.
  *
- * Local means that no process answers for it and no network: overlay is missing from the list, since it
- * may lie on anything, and network file systems are. A block device is no file that guest memory is in.
+ * Local means that no process answers for it and no network: overlay is missing from the list, since
+ * it may lie on anything, and network file systems are. A block device is no file that guest memory
+ * is in.
  */
 #include "fd/kind.h"
 
@@ -29,8 +31,8 @@
 #define LINE_BYTES 4096
 #define TYPE_BYTES 32
 
-static const char *const local_types[] = { "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs", "tmpfs",
-	"ramfs", "devtmpfs", "hugetlbfs" };
+static const char *const local_types[] = { "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs",
+	"bcachefs", "tmpfs", "ramfs", "devtmpfs", "hugetlbfs" };
 
 /* --- Lines of files below /proc/self --- */
 
@@ -41,7 +43,8 @@ struct lines {
 	char bytes[LINE_BYTES + 1];
 };
 
-/* What is longer than the room for it comes in pieces: the fields that are looked for stand in the first. */
+/* What is longer than the room for it comes in pieces: the fields that are looked for stand in the
+ * first. */
 static char *next_line(struct lines *lines)
 {
 	char *line = lines->bytes + lines->at, *end = memchr(line, '\n', lines->n - lines->at);
@@ -92,8 +95,10 @@ static int mount_of(int fd)
 	return id;
 }
 
-/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw"; returns whether it is the place's */
-static bool parse_mount(const char *line, const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
+/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw"; returns whether it is
+ * the place's */
+static bool parse_mount(
+	const char *line, const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
 {
 	const char *type = strstr(line, " - ");
 	unsigned int major, minor;
@@ -132,8 +137,11 @@ static bool is_local(const char *type)
 
 static const char *kind_of_mode(mode_t mode)
 {
-	return S_ISDIR(mode) ? "a directory" : S_ISBLK(mode) ? "a block device" : S_ISCHR(mode) ? "a character device"
-		: S_ISLNK(mode) ? "a symbolic link" : "a special file";
+	return S_ISDIR(mode)   ? "a directory"
+	       : S_ISBLK(mode) ? "a block device"
+	       : S_ISCHR(mode) ? "a character device"
+	       : S_ISLNK(mode) ? "a symbolic link"
+			       : "a special file";
 }
 
 static enum fd_kind kind_of_file(int fd, char *text)
@@ -150,9 +158,12 @@ static enum fd_kind kind_of_file(int fd, char *text)
 		snprintf(text, FD_KIND_TEXT_BYTES, "%s", kind_of_mode(st.stx_mode));
 		return S_ISCHR(st.stx_mode) ? FD_DEVICE : FD_FOREIGN;
 	}
-	place = (struct place){ .major = st.stx_dev_major, .minor = st.stx_dev_minor, .mount_id = mount_of(fd) };
+	place = (struct place){
+		.major = st.stx_dev_major, .minor = st.stx_dev_minor, .mount_id = mount_of(fd)
+	};
 	if (!find_mount(&place, true, type) && !find_mount(&place, false, type)) {
-		snprintf(text, FD_KIND_TEXT_BYTES, "a file on a file system that is not mounted here");
+		snprintf(text, FD_KIND_TEXT_BYTES,
+			"a file on a file system that is not mounted here");
 		return FD_FOREIGN;
 	}
 	snprintf(text, FD_KIND_TEXT_BYTES, "a file on %s", type);
@@ -173,7 +184,8 @@ static enum fd_kind kind_of_socket(int fd, int domain, char *text)
 	socklen_t n = sizeof(peer);
 
 	if (domain != AF_UNIX)
-		snprintf(text, FD_KIND_TEXT_BYTES, "a socket of another family than AF_UNIX (%d)", domain);
+		snprintf(text, FD_KIND_TEXT_BYTES, "a socket of another family than AF_UNIX (%d)",
+			domain);
 	else if (socket_option(fd, SO_TYPE) != SOCK_STREAM)
 		snprintf(text, FD_KIND_TEXT_BYTES, "an AF_UNIX socket that is no stream");
 	else if (getpeername(fd, &peer, &n) < 0)
@@ -209,7 +221,8 @@ enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES])
 	int flags = fcntl(fd, F_GETFL), domain;
 
 	if (flags < 0 || (flags & O_PATH)) {
-		snprintf(ret_text, FD_KIND_TEXT_BYTES, "%s", flags < 0 ? "not open" : "a path, and no open file");
+		snprintf(ret_text, FD_KIND_TEXT_BYTES, "%s",
+			flags < 0 ? "not open" : "a path, and no open file");
 		return FD_FOREIGN;
 	}
 	if (fcntl(fd, F_GET_SEALS) >= 0) {
@@ -232,7 +245,8 @@ static const char *describe_wanted(unsigned int wanted)
 {
 	switch (wanted) {
 	case FD_MEMORY:
-		return "a memory file (memfd, tmpfs, hugetlbfs) or a file of a local file system is due";
+		return "a memory file (memfd, tmpfs, hugetlbfs) or a file of a local file system "
+		       "is due";
 	case FD_NOTIFIER:
 		return "an eventfd or a pipe is due";
 	case FD_NOTIFIER | FD_CHANNEL:

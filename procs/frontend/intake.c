@@ -1,14 +1,16 @@
 /*
- * The looker is a fork of this process with nothing open but its end of a socket pair. It answers one question at
- * a time; when it has met something foreign it answers no other, but ends, once it is told that it may: its
- * end is what may take long, and is waited for by nobody. It holds what it has met until then, so
- * that the message can be taken out of the socket by a process that is not the last who has it.
+ * The looker is a fork of this process with nothing open but its end of a socket pair. It answers
+ * one question at a time; when it has met something foreign it answers no other, but ends, once it
+ * is told that it may: its end is what may take long, and is waited for by nobody. It holds what it
+ * has met until then, so that the message can be taken out of the socket by a process that is not
+ * the last who has it.
  *
- * A kernel of 6.3 or later waits for no file server when a process ends, and none waits for a TCP peer then. An
- * earlier one does wait for a file server. So many of them may do that at a time; then whoever hands over more
- * of the kind is sent away.
+ * A kernel of 6.3 or later waits for no file server when a process ends, and none waits for a TCP
+ * peer then. An earlier one does wait for a file server. So many of them may do that at a time;
+ * then whoever hands over more of the kind is sent away.
  *
- * It may run beside threads of the process that it is a fork of: it allocates nothing and takes no lock.
+ * It may run beside threads of the process that it is a fork of: it allocates nothing and takes no
+ * lock.
  */
 #include "intake.h"
 
@@ -29,13 +31,14 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-#define NAME "(intake)" /* the parenthesis: systemd takes no notice of what is left over of that kind */
-#define IDLE_MS 500
-#define ANSWER_S 1
-#define CHILDREN_MAX 9 /* one that works, the others wait for strangers */
+/* systemd takes no notice of what is left over of that kind: the parenthesis tells it */
+#define NAME "(intake)"
+#define IDLE_MS	      500
+#define ANSWER_S      1
+#define CHILDREN_MAX  9	  /* one that works, the others wait for strangers */
 #define PIECE_FDS_MAX 253 /* what the kernel passes at most with one piece */
-#define LOOK_FDS_MAX 2048
-#define PIECE_BYTES 65536
+#define LOOK_FDS_MAX  2048
+#define PIECE_BYTES   65536
 
 enum task {
 	TASK_LOOK,  /* at what comes next, and leave it there */
@@ -64,22 +67,28 @@ static int ask(int link, const struct question *question, int fd)
 {
 	union control control = { 0 };
 	struct iovec iov = { (void *)question, sizeof(*question) };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = CMSG_SPACE(sizeof(int)) };
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
 
-	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS };
+	*cmsg = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+	};
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
 	return sendmsg(link, &hdr, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* Bytes and descriptors of one look; the number of bytes, 0 or less at the end. */
-static ssize_t receive(int fd, void *buf, size_t n, int flags, int *fds, size_t *ret_n_fds, bool *ret_lost)
+static ssize_t receive(
+	int fd, void *buf, size_t n, int flags, int *fds, size_t *ret_n_fds, bool *ret_lost)
 {
 	union control control;
 	struct iovec iov = { buf, n };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	ssize_t got;
 
@@ -87,7 +96,8 @@ static ssize_t receive(int fd, void *buf, size_t n, int flags, int *fds, size_t 
 	do
 		got = recvmsg(fd, &hdr, flags | MSG_CMSG_CLOEXEC);
 	while (got < 0 && errno == EINTR);
-	for (struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&hdr) : NULL; cmsg; cmsg = CMSG_NXTHDR(&hdr, cmsg)) {
+	for (struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&hdr) : NULL; cmsg;
+		cmsg = CMSG_NXTHDR(&hdr, cmsg)) {
 		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
 			continue;
 		*ret_n_fds = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -161,7 +171,8 @@ static void serve(int link)
 	bool lost;
 	int conn;
 
-	if (receive(link, &question, sizeof(question), 0, &conn, &n, &lost) != sizeof(question) || n != 1)
+	if (receive(link, &question, sizeof(question), 0, &conn, &n, &lost) != sizeof(question) ||
+		n != 1)
 		_exit(0);
 	if (question.task == TASK_LOOK)
 		look_at(conn, question.n_bytes, &verdict);
@@ -201,8 +212,8 @@ struct child {
 
 static struct {
 	sd_event *event;
-	int link_fd;              /* to the last of the children; -1 = it has been let go */
-	bool holds;               /* it has met something foreign */
+	int link_fd; /* to the last of the children; -1 = it has been let go */
+	bool holds;  /* it has met something foreign */
 	struct child children[CHILDREN_MAX];
 	size_t n_children;
 } intake = { .link_fd = -1 };
@@ -215,7 +226,8 @@ static void reap(void)
 		struct child *child = &intake.children[i];
 
 		info.si_pid = 0;
-		if (waitid(P_PIDFD, (id_t)child->pid_fd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+		if (waitid(P_PIDFD, (id_t)child->pid_fd, &info, WEXITED | WNOHANG) == 0 &&
+			info.si_pid == 0)
 			continue;
 		if (i == intake.n_children - 1)
 			intake.link_fd = fd_close(intake.link_fd);
@@ -276,13 +288,13 @@ static int have_looker(void)
 static void kill_looker(void)
 {
 	if (intake.link_fd >= 0)
-		(void)syscall(SYS_pidfd_send_signal, intake.children[intake.n_children - 1].pid_fd, SIGKILL,
-			NULL, 0);
+		(void)syscall(SYS_pidfd_send_signal, intake.children[intake.n_children - 1].pid_fd,
+			SIGKILL, NULL, 0);
 	let_go();
 }
 
-/* One that goes by itself, being idle, may go with the question: it is replaced. Whose answer does not come in time is
- * not asked again. */
+/* One that goes by itself, being idle, may go with the question: it is replaced. Whose answer does
+ * not come in time is not asked again. */
 static int have_answer(const struct question *question, int fd, struct verdict *ret)
 {
 	int r = 0;

@@ -6,10 +6,10 @@
 #include "wire.h"
 
 /*
- * What a VMM hands over is in no table of this process before it is known to be harmless, since nobody gets rid of
- * what is not without waiting for a stranger: close() of a file on FUSE asks its server, and the last close()
- * of a TCP connection waits for its peer. A process of its own, the looker, looks first. It is made when it is needed,
- * goes when it is not, and is the one who waits.
+ * What a VMM hands over is in no table of this process before it is known to be harmless, since
+ * nobody gets rid of what is not without waiting for a stranger: close() of a file on FUSE asks its
+ * server, and the last close() of a TCP connection waits for its peer. A process of its own, the
+ * looker, looks first. It is made when it is needed, goes when it is not, and is the one who waits.
  */
 
 enum {
@@ -28,9 +28,9 @@ void intake_close(void);
  * @ret_n:    [out] on 0: so many are in sight, from the first on, and all are harmless
  * @ret_text: [out] on INTAKE_E_FOREIGN: what the first one is that is not, and what is taken
  *
- * Errors:  0 | INTAKE_E_FOREIGN: the looker holds them, so that whoever takes the message out of the socket is not the
- *          last who had them, until intake_forget() | negative errno: no looker can be had; -EBUSY: too many of them
- *          wait for strangers.
+ * Errors:  0 | INTAKE_E_FOREIGN: the looker holds them until intake_forget(), so that whoever takes
+ *          the message out of the socket is not the last who had them | negative errno: no looker
+ *          can be had; -EBUSY: too many of them wait for strangers.
  * Cost:    a local round trip, at most a second; the first one a fork().
  */
 int intake_look(int conn_fd, size_t n_bytes, size_t *ret_n, char ret_text[FD_KIND_TEXT_BYTES]);
@@ -39,10 +39,10 @@ int intake_look(int conn_fd, size_t n_bytes, size_t *ret_n, char ret_text[FD_KIN
 void intake_forget(void);
 
 /**
- * intake_drain() - end a stream socket that a VMM may have filled, so that nobody waits who closes it
+ * intake_drain() - end a stream socket that a VMM may have filled: who closes it waits for nobody
  * @fd: borrowed; nothing can be sent or received on it any more, and it holds nothing
  */
 void intake_drain(int fd);
 
-/** intake_empty() - the same with the sockets among a message's descriptors, of which nobody has made use */
+/** intake_empty() - the same with the sockets that came with a message, if nobody made use of them */
 void intake_empty(const struct message *msg);

@@ -1,12 +1,14 @@
 /*
  * Three files, all with the same content:
  *
- *   t.NAME, in the fd store: the truth. It is written first, and read by nobody but the next memory manager.
- *   r.NAME, in the fd store: a copy for a memory manager of the former release, should it follow us: that one knows no
- *           other name, drops the truth, and hands this file to its workers. Where it has done so before us, its
- *           workers have the file still, and believe that all is lost when they are given another. Its inode is the
- *           record's identity, which thus goes on over upgrades in both directions.
- *   the published copy, made anew at each start: sealed, so that it can be written through our mapping alone.
+ *   t.NAME     in the fd store: the truth. It is written first, and read by nobody but the next
+ *              memory manager.
+ *   r.NAME     in the fd store: a copy for a memory manager of the former release, should it follow
+ *              us: that one knows no other name, drops the truth, and hands this file to its
+ *              workers. Where it has done so before us, its workers have the file still, and believe
+ *              that all is lost when they are given another. Its inode is the record's identity,
+ *              which thus goes on over upgrades in both directions.
+ *   published  made anew at each start: sealed, so that it can be written through our mapping alone.
  *
  * A file that a former release handed out bears a seal that ours do not: F_SEAL_SEAL.
  */
@@ -28,7 +30,7 @@ struct copies {
 	const char *device;
 	struct record_file *truth, *former, *published;
 	int truth_fd, former_fd, published_fd;
-	int handed_out_fd; /* to read the former copy by; -1: a former release has not handed it out */
+	int handed_out_fd; /* to read the former copy by; -1: no former release has handed it out */
 };
 
 /* --- Reading, judged --- */
@@ -56,17 +58,18 @@ static int read_desired(const struct record_file *file, const char *device, Bh__
 }
 
 /* The worker says it again. What it offers stays until then; what cannot be is not believed. */
-static int read_observed(const struct record_file *file, const char *device, uint64_t generation,
-	Bh__Observed **ret)
+static int read_observed(
+	const struct record_file *file, const char *device, uint64_t generation, Bh__Observed **ret)
 {
 	Bh__Observed *observed = NULL;
 	char text[256] = "it is no report";
 	int r = record_read_observed(file, &observed);
 
 	if (r == 0 && observed->applied > generation) {
-		log_device(LOG_WARNING, device, "the kept report says that generation %llu was in force, and %llu is "
-			"the last there is: not believed", (unsigned long long)observed->applied,
-			(unsigned long long)generation);
+		log_device(LOG_WARNING, device,
+			"the kept report says that generation %llu was in force, and %llu is "
+			"the last there is: not believed",
+			(unsigned long long)observed->applied, (unsigned long long)generation);
 		observed->applied = 0;
 	}
 	if (r == 0 && observed->generation <= INT64_MAX &&
@@ -78,7 +81,8 @@ static int read_observed(const struct record_file *file, const char *device, uin
 		bh__observed__free_unpacked(observed, NULL);
 	if (r < 0 && r != -EBADMSG)
 		return r;
-	log_device(LOG_WARNING, device, "the kept report cannot be used, and the worker will make another: %s", text);
+	log_device(LOG_WARNING, device,
+		"the kept report cannot be used, and the worker will make another: %s", text);
 	*ret = bh__observed__unpack(NULL, 0, NULL);
 	return *ret ? 0 : -ENOMEM;
 }
@@ -86,7 +90,8 @@ static int read_observed(const struct record_file *file, const char *device, uin
 /* --- Files --- */
 
 /* From the fd store; without one that cannot be opened, *ret_file stays NULL. */
-static int take_file(const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+static int take_file(
+	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
 {
 	char name[128];
 	int r;
@@ -96,14 +101,16 @@ static int take_file(const char *prefix, const char *device, int *ret_fd, struct
 	r = *ret_fd < 0 ? 0 : record_open(ret_file, *ret_fd);
 	if (r != -EBADMSG)
 		return r;
-	log_device(LOG_ERR, device, "what the fd store has as %s is no record, and is made anew", name);
+	log_device(LOG_ERR, device, "what the fd store has as %s is no record, and is made anew",
+		name);
 	(void)fdstore_remove(name);
 	*ret_fd = fd_close(*ret_fd);
 	return 0;
 }
 
 /* In the place of what is there. */
-static int make_file(const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+static int make_file(
+	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
 {
 	char name[128];
 	int r;
@@ -122,8 +129,8 @@ static int make_file(const char *prefix, const char *device, int *ret_fd, struct
 
 /* --- Open --- */
 
-static int read_halves(const struct record_file *file, const char *device, Bh__Desired **ret_desired,
-	Bh__Observed **ret_observed)
+static int read_halves(const struct record_file *file, const char *device,
+	Bh__Desired **ret_desired, Bh__Observed **ret_observed)
 {
 	Bh__Desired *desired = NULL;
 	int r = read_desired(file, device, &desired);
@@ -148,21 +155,25 @@ static int begin_anew(struct copies *copies)
 }
 
 /* A copy that was left behind catches up; the same is written twice without harm. */
-static int write_all(struct copies *copies, const Bh__Desired *desired, const Bh__Observed *observed)
+static int write_all(
+	struct copies *copies, const Bh__Desired *desired, const Bh__Observed *observed)
 {
 	int r = copies_write_desired(copies, desired);
 
 	return r < 0 ? r : copies_write_observed(copies, observed);
 }
 
-static int open_halves(struct copies *copies, Bh__Desired **ret_desired, Bh__Observed **ret_observed)
+static int open_halves(
+	struct copies *copies, Bh__Desired **ret_desired, Bh__Observed **ret_observed)
 {
 	const struct record_file *from = copies->truth ?: copies->former;
 	int r = from ? read_halves(from, copies->device, ret_desired, ret_observed) : -EBADMSG;
 
 	if (r == -EBADMSG) {
 		r = begin_anew(copies);
-		return r < 0 ? r : read_halves(copies->truth, copies->device, ret_desired, ret_observed);
+		return r < 0 ? r
+			     : read_halves(
+				       copies->truth, copies->device, ret_desired, ret_observed);
 	}
 	if (r == 0 && !copies->truth)
 		r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
@@ -189,7 +200,10 @@ int copies_open(struct copies **ret_copies, const char *device, Bh__Desired **re
 
 	if (!copies)
 		return -ENOMEM;
-	*copies = (struct copies){ .device = device, .truth_fd = -1, .former_fd = -1, .published_fd = -1,
+	*copies = (struct copies){ .device = device,
+		.truth_fd = -1,
+		.former_fd = -1,
+		.published_fd = -1,
 		.handed_out_fd = -1 };
 	*ret_copies = copies;
 	r = take_file("t", device, &copies->truth_fd, &copies->truth);

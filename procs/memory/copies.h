@@ -6,8 +6,8 @@
 #include "record.pb-c.h"
 
 /*
- * The files of a device's record. The truth is in nobody's hands but ours. What others read is a copy that they
- * cannot write, and what they might do to a copy all the same is never read here.
+ * The files of a device's record. The truth is in nobody's hands but ours. What others read is a
+ * copy that they cannot write, and what they might do to a copy all the same is never read here.
  */
 
 struct copies;
@@ -23,7 +23,8 @@ int copies_open(struct copies **ret_copies, const char *device, Bh__Desired **re
 	Bh__Observed **ret_observed);
 struct copies *copies_close(struct copies *copies);
 
-/** copies_write_desired() - replace a half, in the truth first; -EMSGSIZE: too large, and nothing is changed */
+/** copies_write_desired() - replace a half, in the truth first; -EMSGSIZE: too large, and nothing
+ * is changed */
 int copies_write_desired(struct copies *copies, const Bh__Desired *desired);
 int copies_write_observed(struct copies *copies, const Bh__Observed *observed);
 
@@ -31,5 +32,6 @@ int copies_write_observed(struct copies *copies, const Bh__Observed *observed);
 uint64_t copies_id(const struct copies *copies);
 
 /** copies_fd() - for a worker to read; borrowed
- * @by_id: it goes by the id, and takes another file after our restart; one of the former release needs the same file */
+ * @by_id: it goes by the id, and takes another file after our restart; one of the former release
+ * needs the same file */
 int copies_fd(const struct copies *copies, bool by_id);

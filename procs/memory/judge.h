@@ -6,9 +6,9 @@
 #include "record.pb-c.h"
 
 /*
- * What a half of a record may say, whoever wrote it: a process of ours that was taken over, or the file that is opened
- * again. Pure: counts, indices, lengths and counters that go on over all sessions; not the descriptors, and not what
- * the guest's memory holds.
+ * What a half of a record may say, whoever wrote it: a process of ours that was taken over, or the
+ * file that is opened again. Pure: counts, indices, lengths and counters that go on over all
+ * sessions; not the descriptors, and not what the guest's memory holds.
  */
 
 #define RINGS_MAX 256

@@ -33,7 +33,7 @@ struct vault {
 	LIST_ENTRY(vault) others;
 };
 
-static LIST_HEAD(, vault) vaults = LIST_HEAD_INITIALIZER(vaults);
+static LIST_HEAD(vault_list, vault) vaults = LIST_HEAD_INITIALIZER(vaults);
 static size_t budget = SIZE_MAX;
 
 /* A dot ends the device's name: one in it is written as what no name has, or "a" would find what "a.b" keeps. */

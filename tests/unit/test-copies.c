@@ -1,6 +1,6 @@
 /*
- * The record's files over restarts of memory: one child after the other is given by name what the store has of the
- * former, as a service manager does it.
+ * The record's files over restarts of memory: one child after the other is given by name what the
+ * store has of the former, as a service manager does it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,13 +32,14 @@ static struct copies *copies;
 static Bh__Desired *desired;
 static Bh__Observed *observed;
 
-/* In a child: what libcheck keeps to itself is written to a descriptor that is another one there. */
-#define must(x) \
-	do { \
-		if (!(x)) { \
-			fprintf(stderr, "# %s:%d: %s\n", __func__, __LINE__, #x); \
-			_exit(1); \
-		} \
+/* In a child: what libcheck keeps to itself is written to a descriptor that is another one there.
+ */
+#define must(x)                                                                                    \
+	do {                                                                                       \
+		if (!(x)) {                                                                        \
+			fprintf(stderr, "# %s:%d: %s\n", __func__, __LINE__, #x);                  \
+			_exit(1);                                                                  \
+		}                                                                                  \
 	} while (0)
 
 /* --- A life of memory --- */
@@ -55,7 +56,8 @@ static void hand_over(void)
 			continue;
 		must(dup2(moved[i], 3 + n) >= 0);
 		n++;
-		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s", n > 1 ? ":" : "", store[i].name);
+		snprintf(names + strlen(names), sizeof(names) - strlen(names), "%s%s",
+			n > 1 ? ":" : "", store[i].name);
 	}
 	if (n == 0)
 		return;
@@ -80,7 +82,9 @@ static void take_pushed(void)
 
 	for (;;) {
 		struct iovec iov = { text, sizeof(text) - 1 };
-		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		struct msghdr hdr = { .msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.buf,
 			.msg_controllen = sizeof(control.buf) };
 		ssize_t n = recvmsg(manager, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -145,7 +149,8 @@ static void write_five(void)
 	desired->generation = 5;
 	observed->generation = 2;
 	observed->applied = 4;
-	must(copies_write_desired(copies, desired) == 0 && copies_write_observed(copies, observed) == 0);
+	must(copies_write_desired(copies, desired) == 0 &&
+		copies_write_observed(copies, observed) == 0);
 }
 
 static void find_five(void)
@@ -331,7 +336,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_identity_stays_until_all_is_lost);
 	tcase_add_test(tc, test_copies_are_not_believed);
 	tcase_add_test(tc, test_record_of_the_former_release_is_taken_over);
-	tcase_add_loop_test(tc, test_what_cannot_be_is_found_when_it_is_opened, 0, ARRAY_SIZE(forgeries));
+	tcase_add_loop_test(
+		tc, test_what_cannot_be_is_found_when_it_is_opened, 0, ARRAY_SIZE(forgeries));
 	suite_add_tcase(suite, tc);
 }
 

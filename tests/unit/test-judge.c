@@ -39,7 +39,10 @@ static void set_up(void)
 		writes[i].data = (ProtobufCBinaryData){ 256, bytes };
 		write_list[i] = &writes[i];
 	}
-	inflight = (Bh__Inflight){ .base = inflight.base, .token = 1, .mmap_size = 4096, .n_queues = 256,
+	inflight = (Bh__Inflight){ .base = inflight.base,
+		.token = 1,
+		.mmap_size = 4096,
+		.n_queues = 256,
 		.queue_size = 32768 };
 	memset(long_text, 'x', sizeof(long_text) - 1);
 	d.generation = NOW;
@@ -51,7 +54,8 @@ static void set_up(void)
 	d.inflight = &inflight;
 	d.mtu = 65535;
 	d.rarp_mac = (ProtobufCBinaryData){ 6, bytes };
-	d.quarantine = (char *)"frontend: message SET_VRING_NUM (8) killed it; \xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xa2";
+	d.quarantine = (char *)"frontend: message SET_VRING_NUM (8) killed it; "
+			       "\xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xa2";
 	o.generation = 1;
 	o.applied = NOW;
 	o.n_queues = o.queue_num = 256;
@@ -66,13 +70,14 @@ static void set_up(void)
 static int judge(void)
 {
 	*text = '\0';
-	return judge_desired(&d, NOW - 1, text, sizeof(text)) || judge_observed(&o, NOW, text, sizeof(text));
+	return judge_desired(&d, NOW - 1, text, sizeof(text)) ||
+	       judge_observed(&o, NOW, text, sizeof(text));
 }
 
 /* Each line breaks one rule. */
-#define BREAK(n, what) \
-	case n: \
-		what; \
+#define BREAK(n, what)                                                                             \
+	case n:                                                                                    \
+		what;                                                                              \
 		break
 
 #define N_BROKEN 40
@@ -105,7 +110,8 @@ static bool break_rule(int i)
 		BREAK(22, d.quarantine = (char *)"\33[2J");
 		BREAK(23, d.quarantine = (char *)"two\nlines");
 		BREAK(24, d.quarantine = (char *)"\xff");
-		BREAK(25, d.quarantine = (char *)"\xc2\x9b" "2J");
+		BREAK(25, d.quarantine = (char *)"\xc2\x9b"
+						 "2J");
 		BREAK(26, d.quarantine = (char *)"\xe2\x82");
 		BREAK(27, d.quarantine = (char *)"\xc0\xaf");
 		BREAK(28, d.quarantine = (char *)"\x7f");
@@ -146,9 +152,16 @@ START_TEST(test_generations_do_not_leap)
 		uint64_t now, next;
 		int refused;
 	} rows[] = {
-		{ 0, 1, 0 }, { 0, 500, 0 }, { 0, UINT64_C(1) << 62, 0 }, { 0, (UINT64_C(1) << 62) + 1, 1 },
-		{ 0, UINT64_MAX, 1 }, { 5, 6, 0 }, { 5, 5 + (1 << 20), 0 }, { 5, 6 + (1 << 20), 1 },
-		{ 5, UINT64_MAX, 1 }, { UINT64_C(1) << 62, (UINT64_C(1) << 62) + 1, 0 },
+		{ 0, 1, 0 },
+		{ 0, 500, 0 },
+		{ 0, UINT64_C(1) << 62, 0 },
+		{ 0, (UINT64_C(1) << 62) + 1, 1 },
+		{ 0, UINT64_MAX, 1 },
+		{ 5, 6, 0 },
+		{ 5, 5 + (1 << 20), 0 },
+		{ 5, 6 + (1 << 20), 1 },
+		{ 5, UINT64_MAX, 1 },
+		{ UINT64_C(1) << 62, (UINT64_C(1) << 62) + 1, 0 },
 		{ UINT64_C(1) << 63, (UINT64_C(1) << 63) + 1, 1 },
 	};
 
@@ -156,7 +169,8 @@ START_TEST(test_generations_do_not_leap)
 		Bh__Desired next = BH__DESIRED__INIT;
 
 		next.generation = rows[i].next;
-		ck_assert_int_eq(judge_desired(&next, rows[i].now, text, sizeof(text)), rows[i].refused);
+		ck_assert_int_eq(
+			judge_desired(&next, rows[i].now, text, sizeof(text)), rows[i].refused);
 	}
 }
 END_TEST

@@ -192,7 +192,7 @@ START_TEST(test_each_kind_is_told_from_the_others)
 	ck_assert_int_eq(fd_kind_check(fd, all, text), rows[_i].kind == FD_FOREIGN);
 	ck_assert_int_eq(fd_kind_check(fd, all & ~rows[_i].kind, text), 1);
 	ck_assert_ptr_nonnull(strstr(text, rows[_i].text)); /* what it is ... */
-	ck_assert_ptr_nonnull(strchr(text, ';')); /* ... and what is due */
+	ck_assert_ptr_nonnull(strchr(text, ';'));	    /* ... and what is due */
 	close(fd);
 	fd_close(keep[0]);
 	fd_close(keep[1]);
@@ -230,7 +230,8 @@ START_TEST(test_a_file_on_disk_is_told_by_its_file_system)
 	ck_assert_int_ge(fd, 0);
 	unlink(path);
 	(void)fd_kind_of(fd, text);
-	ck_assert_msg(strncmp(text, "a file on ", 10) == 0 || strcmp(text, "a memory file") == 0, "%s", text);
+	ck_assert_msg(strncmp(text, "a file on ", 10) == 0 || strcmp(text, "a memory file") == 0,
+		"%s", text);
 	close(fd);
 }
 END_TEST
