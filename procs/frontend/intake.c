@@ -366,4 +366,10 @@ void intake_open(sd_event *event)
 void intake_close(void)
 {
 	let_go();
+	for (; intake.n_children; intake.n_children--) {
+		struct child *child = &intake.children[intake.n_children - 1];
+
+		sd_event_source_disable_unref(child->ended);
+		fd_close(child->pid_fd);
+	}
 }

@@ -19,6 +19,7 @@ enum {
 
 /** intake_open() - for the life of the process, whose only loop it is; may be called again */
 void intake_open(sd_event *event);
+/** intake_close() - whatever waits for a stranger is not waited for */
 void intake_close(void);
 
 /**
