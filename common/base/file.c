@@ -10,35 +10,41 @@
 
 #include "base/cleanup.h"
 
-int file_sealed(const char *name, uint64_t n_bytes)
+static int make_file(const char *name, uint64_t n_bytes, int seals)
 {
 	_cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 ||
-		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+	if (fd < 0 || ftruncate(fd, (off_t)n_bytes) < 0 || fcntl(fd, F_ADD_SEALS, seals) < 0)
 		return -errno;
 	return fd_steal(&fd);
 }
 
-bool file_same(int a, int b)
+int file_fixed(const char *name, uint64_t n_bytes)
 {
-	pid_t self = getpid();
-
-	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
-int file_compare(int a, int b)
+int file_sealed(const char *name, uint64_t n_bytes)
+{
+	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+/* The kernel's own order of open files: 0, 1 (less), 2 (greater), 3 (another), or an error. */
+static long compare(int a, int b)
 {
 	pid_t self = getpid();
 
-	switch (syscall(SYS_kcmp, self, self, KCMP_FILE, a, b)) {
-	case 0:
-		return 0;
-	case 1:
-		return -1;
-	case 2:
-		return 1;
-	default:
-		return a < b ? -1 : a > b;
-	}
+	return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b);
+}
+
+int file_order(int a, int b)
+{
+	long order = compare(a, b);
+
+	return order == 0 ? 0 : order == 1 ? -1 : 1;
+}
+
+bool file_same(int a, int b)
+{
+	return compare(a, b) == 0;
 }

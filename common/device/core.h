@@ -53,7 +53,7 @@ struct device_core {
 	struct vault *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
-	uint64_t record_inode;
+	uint64_t record_id;
 	struct bus_client *bus;
 	Bh__Desired *applied;          /* what is in force; never NULL after the first apply */
 	uint64_t generation;           /* of the record as last looked at */

@@ -174,23 +174,26 @@ static int read_and_apply(struct device *device)
 	return 0;
 }
 
-/* memory was started again. With the same record file nothing has changed for us; another one means that
- * it lost what it kept (it was stopped, not killed): then this worker's truth is void, too. */
+/* memory was started again, and publishes the record in another file. Another record means that it lost what it
+ * kept (it was stopped, not killed): then this worker's truth is void, too. */
 static int attach_again(struct device *device)
 {
+	struct device_core *core = device->core;
 	struct vault_attachment attachment = { .record_fd = -1, .ledger_fd = -1 };
-	struct stat st;
+	struct record_file *record = NULL;
 	int r;
 
-	r = vault_attach(device->core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX,
-		device->ops->state_first_bytes), &attachment);
+	r = vault_attach(core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		&attachment);
 	if (r < 0)
 		return r;
-	r = fstat(attachment.record_fd, &st) < 0 ? -errno : 0;
+	r = attachment.record_id == core->record_id ? record_open(&record, attachment.record_fd) : -ESTALE;
 	vault_attachment_deinit(&attachment);
 	if (r < 0)
 		return r;
-	return st.st_ino == device->core->record_inode ? 0 : -ESTALE;
+	record_close(core->record);
+	core->record = record;
+	return 0;
 }
 
 static void start_anew(struct device *device, int error)
@@ -228,6 +231,10 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 	int r = 0;
 
 	device->core->watch_open = false;
+	/* written by a memory that was started again, which this process has not heard of yet */
+	if (error == 0 && reply->watch_desired_reply->generation >
+		record_generation(device->core->record, RECORD_DESIRED))
+		on_memory_back(device);
 	if (error == -ETIMEDOUT ? has_moved_on(device) : error == 0 && !reply->watch_desired_reply->unchanged)
 		r = read_and_apply(device);
 	if (r < 0)
@@ -312,13 +319,10 @@ static int open_record(struct device *device)
 {
 	struct device_core *core = device->core;
 	Bh__Observed *observed = NULL;
-	struct stat st;
 	int r;
 
 	core->record = record_close(core->record);
-	if (fstat(core->attachment.record_fd, &st) < 0)
-		return -errno;
-	core->record_inode = st.st_ino;
+	core->record_id = core->attachment.record_id;
 	r = record_open(&core->record, core->attachment.record_fd);
 	if (r < 0)
 		return r;

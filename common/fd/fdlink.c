@@ -180,7 +180,6 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
 		struct cmsghdr align;
 	} control;
 	_cleanup_free_ uint8_t *buf = malloc(FDLINK_BYTES_MAX);
-	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
 	struct iovec iov = { .iov_base = buf, .iov_len = FDLINK_BYTES_MAX };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
@@ -194,7 +193,7 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	take_fds(&hdr, &fds);
+	take_fds(&hdr, ret_fds);
 	if (n == 0)
 		return -ECONNRESET;
 	if (hdr.msg_flags & (MSG_CTRUNC | MSG_TRUNC))
@@ -203,7 +202,5 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
 	if (!msg)
 		return -EBADMSG;
 	*ret_msg = msg;
-	*ret_fds = fds;
-	fds.n_fds = 0;
 	return 0;
 }

@@ -48,10 +48,10 @@ int fdlink_send_any(int fd, const ProtobufCMessage *msg, const int *fds, size_t 
 /**
  * fdlink_recv() - one packet
  * @ret_msg: free with bh__link__free_unpacked(msg, NULL)
- * @ret_fds: initialised by the caller; owns what came
+ * @ret_fds: initialised by the caller; owns what came, also with a message that is refused
  *
  * Errors: 0 | -ECONNRESET the peer is gone | -EAGAIN | -EBADMSG malformed, truncated or too many
- *         descriptors (they are closed) | other negative errno.
+ *         descriptors | other negative errno.
  */
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds);
 
@@ -86,6 +86,7 @@ int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens
 /** struct vault_attachment - what a worker begins with; owns everything in it */
 struct vault_attachment {
 	int record_fd;          /* read-only; see record.h */
+	uint64_t record_id;     /* the same after a restart of memory, whose file may be another one */
 	int ledger_fd;
 	char **kept_names;      /* n_kept */
 	struct fdset kept_fds;  /* the same order */

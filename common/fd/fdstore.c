@@ -23,7 +23,6 @@ static struct {
 	int n;
 	char **kept;        /* what the store has */
 	size_t n_kept, kept_bytes;
-	bool full_said;
 } store;
 
 /* --- What is kept --- */
@@ -32,11 +31,8 @@ static bool has_room(const char *name)
 {
 	if (store.n_kept < FDSTORE_MAX && store.kept_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
-	if (!store.full_said)
-		log_limited(LOG_ERR, NULL, 0, "the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and what "
-			  "follows is refused, until others are given back",
-			FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
-	store.full_said = true;
+	log_limited(LOG_ERR, NULL, 0, "the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and "
+		"what follows is refused, until others are given back", FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	return false;
 }
 
@@ -63,7 +59,6 @@ static void note_dropped(const char *name)
 		store.kept_bytes -= strlen(name) + 1;
 		free(store.kept[i]);
 		store.kept[i] = store.kept[--store.n_kept];
-		store.full_said = false;
 	}
 }
 

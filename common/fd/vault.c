@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -118,7 +119,11 @@ static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdse
 			return vault->fd;
 	}
 	r = fdlink_send(vault->fd, msg, fds ? fds->fds : NULL, fds ? fds->n_fds : 0);
-	return r < 0 ? r : fdlink_recv(vault->fd, ret_reply, ret_fds);
+	if (r == 0)
+		r = fdlink_recv(vault->fd, ret_reply, ret_fds);
+	if (r < 0)
+		fdset_deinit(ret_fds);
+	return r;
 }
 
 /* Only what a restart of memory explains is worth another try. */
@@ -411,6 +416,16 @@ int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens
 	return -EBADMSG;
 }
 
+/* A memory of the former release hands out the same file for as long as it has the record. */
+static uint64_t record_id(const Bh__AttachReply *reply, int record_fd)
+{
+	struct stat st;
+
+	if (reply->record_id)
+		return reply->record_id;
+	return fstat(record_fd, &st) < 0 ? 0 : st.st_ino;
+}
+
 static int take_attachment(const Bh__AttachReply *reply, struct fdset *fds,
 	struct vault_attachment *ret)
 {
@@ -428,6 +443,7 @@ static int take_attachment(const Bh__AttachReply *reply, struct fdset *fds,
 		ret->kept_fds.fds[ret->kept_fds.n_fds++] = fdset_steal(fds, i + 2);
 	}
 	ret->record_fd = fdset_steal(fds, 0);
+	ret->record_id = record_id(reply, ret->record_fd);
 	ret->ledger_fd = fdset_steal(fds, 1);
 	return 0;
 }
@@ -441,6 +457,7 @@ int vault_attach(struct vault *vault, uint64_t bytes, struct vault_attachment *r
 
 	attach.device = vault->device;
 	attach.ledger_bytes = bytes;
+	attach.by_record_id = true;
 	msg.body_case = BH__LINK__BODY_ATTACH;
 	msg.attach = &attach;
 	r = call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);

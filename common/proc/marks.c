@@ -5,6 +5,7 @@
 #include "proc/marks.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -38,6 +39,14 @@ static int make_file(void)
 	return fd;
 }
 
+/* Written by a process that was dying. */
+static void judge_slot(struct slot *slot)
+{
+	slot->device[sizeof(slot->device) - 1] = '\0';
+	if (slot->mark.deaths == 0 || !config_check_name(slot->device) || slot->mark.signal >= NSIG)
+		*slot = (struct slot){ 0 };
+}
+
 int marks_open(struct marks **ret_marks)
 {
 	_cleanup_close_ int fd = fdstore_take(STORED);
@@ -57,8 +66,7 @@ int marks_open(struct marks **ret_marks)
 		return -errno;
 	*ret_marks = mem;
 	for (size_t i = 0; i < SLOTS_MAX; i++)
-		if ((*ret_marks)->slots[i].mark.deaths == 0)
-			(*ret_marks)->slots[i] = (struct slot){ 0 };
+		judge_slot(&(*ret_marks)->slots[i]);
 	return 0;
 }
 
@@ -67,7 +75,7 @@ struct blame_mark *marks_of(struct marks *marks, const char *device)
 	struct slot *slot = NULL;
 
 	for (size_t i = 0; i < SLOTS_MAX; i++) {
-		if (strncmp(marks->slots[i].device, device, sizeof(slot->device)) == 0)
+		if (strcmp(marks->slots[i].device, device) == 0)
 			return &marks->slots[i].mark;
 		if (!slot && !marks->slots[i].device[0])
 			slot = &marks->slots[i];

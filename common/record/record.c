@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/file.h"
@@ -44,19 +45,25 @@ struct record_file {
 	bool writable;
 };
 
-int record_create(const char *device)
+/* Long enough, and with its magic; it can be made neither longer nor shorter. */
+static int make_file(const char *prefix, const char *device)
 {
 	char name[128];
 	_cleanup_close_ int fd = -1;
 	const uint64_t magic = MAGIC;
 
-	snprintf(name, sizeof(name), "bulkhead-record-%s", device);
-	fd = file_sealed(name, sizeof(struct file));
+	snprintf(name, sizeof(name), "bulkhead-%s-%s", prefix, device);
+	fd = file_fixed(name, sizeof(struct file));
 	if (fd < 0)
 		return fd;
 	if (pwrite(fd, &magic, sizeof(magic), 0) != sizeof(magic))
 		return -errno;
 	return fd_steal(&fd);
+}
+
+int record_create(const char *device)
+{
+	return make_file("record", device);
 }
 
 int record_open(struct record_file **ret_file, int fd)
@@ -102,6 +109,24 @@ int record_readonly_fd(int fd)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ro = open(path, O_RDONLY | O_CLOEXEC);
 	return ro < 0 ? -errno : ro;
+}
+
+/* The mapping that is there when the file is sealed stays the only one that can be written through. */
+int record_publish(struct record_file **ret_file, int *ret_fd, const char *device)
+{
+	_cleanup_close_ int fd = make_file("published", device);
+	struct record_file *file = NULL;
+	int r = fd < 0 ? fd : record_open(&file, fd);
+
+	if (r == 0)
+		r = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0 ? -errno : record_readonly_fd(fd);
+	if (r < 0) {
+		record_close(file);
+		return r;
+	}
+	*ret_file = file;
+	*ret_fd = r;
+	return 0;
 }
 
 uint64_t record_generation(const struct record_file *file, enum record_half half)

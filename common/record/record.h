@@ -6,7 +6,7 @@
 #include "record.pb-c.h"
 
 /*
- * The record file: one memfd for each device. memory writes it; workers map it read-only. Each half
+ * The record file: a memfd. memory writes it; workers map a copy of it that nobody else can write. Each half
  * (desired, observed) has two slots; a write fills the slot not in use and then switches, so that a kill
  * at any instruction leaves the old or the new half, whole.
  */
@@ -28,8 +28,17 @@ int record_create(const char *device);
 int record_open(struct record_file **ret_file, int fd);
 struct record_file *record_close(struct record_file *file);
 
-/** record_readonly_fd() - a descriptor on the same file that cannot be written through */
+/** record_readonly_fd() - a descriptor on the same file that cannot be written through, until it is opened again */
 int record_readonly_fd(int fd);
+
+/**
+ * record_publish() - a new record file that is written through ret_file, and in no other way
+ * @ret_fd: [out] the caller's: for others to read. Opened again through /proc, it can be written or mapped for
+ *          writing by nobody, whatever their rights. Nor can we after record_close(): who starts again publishes anew.
+ *
+ * Errors: 0 | negative errno; -EINVAL: a kernel before 5.1.
+ */
+int record_publish(struct record_file **ret_file, int *ret_fd, const char *device);
 
 /** record_generation() - of a half; 0 = never written. One atomic load. */
 uint64_t record_generation(const struct record_file *file, enum record_half half);

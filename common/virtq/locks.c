@@ -1,6 +1,7 @@
 /*
  * Robust mutexes in shared memory. What lies in the file is trusted as far as the processes that share it
- * are one party: instances of one worker, with the same rights.
+ * are one party: instances of one worker, with the same rights. memory, which keeps the file, makes them and
+ * takes none (procs/memory/ledgers.c).
  */
 #include "virtq/locks.h"
 

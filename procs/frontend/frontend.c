@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "intake.h"
 #include "listener.h"
 
 #define RETRY_USEC 20000
@@ -264,6 +265,7 @@ void frontend_stop(struct proc *proc)
 	for (size_t i = 0; i < frontend->n_sessions; i++)
 		session_close(&frontend->sessions[i]);
 	free(frontend->sessions);
+	intake_close();
 	sd_event_source_disable_unref(frontend->retry);
 	vault_free(frontend->vault);
 	free(frontend);

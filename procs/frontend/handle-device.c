@@ -1,11 +1,10 @@
 /* What a device adds: announcement, MTU, the channel for our own requests, configuration space. */
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "intake.h"
 #include "requests.h"
 
 #define MTU_MIN 68
@@ -29,14 +28,13 @@ enum outcome handle_net_set_mtu(struct session *session, const struct message *m
 enum outcome handle_set_backend_req_fd(struct session *session, const struct message *msg,
 	Bh__Desired *next)
 {
-	struct stat st;
 	char name[64];
 
-	if (fstat(msg->fds[0], &st) < 0 || !S_ISSOCK(st.st_mode))
-		return session_refuse(session, "its descriptor is no socket");
 	snprintf(name, sizeof(name), "breq.%s", session->config->name);
-	if (session->backend_req_fd >= 0)
+	if (session->backend_req_fd >= 0) {
+		intake_drain(session->backend_req_fd);
 		(void)fdstore_remove(name);
+	}
 	fd_close(session->backend_req_fd);
 	session->backend_req_fd = fd_steal(&session->msg.fds[0]);
 	(void)fdstore_push(name, session->backend_req_fd);

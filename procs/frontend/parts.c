@@ -29,6 +29,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "fd/fdstore.h"
+#include "intake.h"
 
 #define MARK (2 << 20) /* above every offset that replay.c sets */
 #define MAX_BYTES (sizeof(struct header) + SKIP_MAX)
@@ -38,6 +39,7 @@
 struct parts_file {
 	uint32_t have;   /* bytes; see above */
 	uint32_t beyond; /* the descriptors of the last piece may belong to what comes after the message */
+	char foreign[FD_KIND_TEXT_BYTES]; /* of those that were not taken: what the first was */
 	uint8_t bytes[MAX_BYTES];
 };
 
@@ -114,9 +116,10 @@ static int look_into_carrier(const struct parts *parts, struct message *msg)
 		return -EIO;
 	for (; n; n--) {
 		struct message lot_msg = { .n_fds = 0 };
+		size_t n_fds = FDS_MAX;
 		struct lot lot;
 
-		if (wire_peek_piece(parts->carrier_out, &lot_msg, &lot, sizeof(lot)) != sizeof(lot))
+		if (wire_take_piece(parts->carrier_out, &lot_msg, &lot, sizeof(lot), &n_fds) != sizeof(lot))
 			return -EIO;
 		msg->too_many_fds |= lot.too_many || (lot.end != former && msg->n_fds + lot_msg.n_fds > FDS_MAX);
 		for (size_t i = 0; i < lot_msg.n_fds && lot.end != former && msg->n_fds < FDS_MAX; i++)
@@ -198,6 +201,7 @@ void parts_done(struct parts *parts)
 	parts->file->have = 0;
 	empty_carrier(parts);
 	parts->file->beyond = 0;
+	*parts->file->foreign = '\0';
 }
 
 static void drop_stored(const char *what, const char *device)
@@ -298,20 +302,42 @@ static int read_piece(struct parts *parts, int conn_fd, size_t n)
 	return wire_rewind(conn_fd);
 }
 
+/* The descriptors of a piece of that many bytes come into our table if they are harmless. Those that are not stay in
+ * the socket, and the message is refused when it is whole. */
+static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_ours, struct message *piece)
+{
+	static uint8_t buf[MAX_BYTES + 1];
+	size_t n_judged = 0;
+	int r = intake_look(conn_fd, end, &n_judged, piece->foreign);
+
+	if (r == INTAKE_E_FOREIGN) {
+		memcpy(parts->file->foreign, piece->foreign, sizeof(parts->file->foreign));
+		return 0;
+	}
+	if (r < 0 || wire_rewind(conn_fd) || wire_take_piece(conn_fd, piece, buf, end, &n_judged) <= 0)
+		return -EIO;
+	return carry_fds(parts, piece, end, n_ours);
+}
+
 /* The look goes on to the end of the first piece with descriptors, and beyond the message's end if need be: where it
  * ended tells whose they are, as in wire.c. */
 static int gather(struct parts *parts, int conn_fd, size_t n_ours, struct message *piece, const char **ret_text)
 {
 	static uint8_t buf[MAX_BYTES + 1];
 	ssize_t end = wire_rewind(conn_fd) ? -1 : wire_peek_piece(conn_fd, piece, buf, sizeof(buf));
-	int r = end <= 0 ? -EIO : carry_fds(parts, piece, (size_t)end, n_ours);
+	int r = end <= 0 ? -EIO : 0;
 
+	if (r == 0 && piece->fds_in_sight)
+		r = carry_judged(parts, conn_fd, (size_t)end, n_ours, piece);
 	wire_drop(piece);
+	piece->fds_in_sight = false;
 	if (r < 0) {
 		*ret_text = "descriptors that came with it were lost";
 		return WIRE_E_FRAMING;
 	}
-	return read_piece(parts, conn_fd, MIN((size_t)end, n_ours));
+	r = read_piece(parts, conn_fd, MIN((size_t)end, n_ours));
+	intake_forget();
+	return r;
 }
 
 static int look_at_whole(const struct parts *parts, struct message *msg, const char **ret_text)
@@ -324,6 +350,7 @@ static int look_at_whole(const struct parts *parts, struct message *msg, const c
 	msg->in_parts = true;
 	msg->doubtful_fds = parts->file->beyond;
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
+	memcpy(msg->foreign, parts->file->foreign, sizeof(msg->foreign));
 	memcpy(msg->payload.bytes, parts->file->bytes + sizeof(msg->header), MIN(msg->header.size, PAYLOAD_MAX));
 	if (look_into_carrier(parts, msg) == 0)
 		return 0;

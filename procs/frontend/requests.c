@@ -9,7 +9,8 @@
 
 #define ROW(name)   [name] = { name, #name
 #define SIZE(n)     (n), (n)
-#define NO_FDS      0, 0
+#define NO_FDS      0, 0, 0
+#define FDS(min, max, kinds) (min), (max), (kinds)
 #define ALWAYS      LEGAL_ALWAYS
 #define STOPPED     LEGAL_RING_STOPPED
 #define ALL_STOPPED LEGAL_ALL_STOPPED
@@ -21,7 +22,7 @@
 #define TABLE       8, sizeof(struct memory_table)
 #define CONFIG      sizeof(struct config_header), sizeof(struct config_header) + CONFIG_SIZE_MAX
 
-/* request, payload bytes, descriptors, needs, index, legal, reply owed (and how it is refused), handler,
+/* request, payload bytes, descriptors and their kinds, needs, index, legal, reply owed (and how it is refused), handler,
  * filler of the reply. Spec: vhost-user, "Front-end message types". */
 /* clang-format off */
 const struct request_row request_table[_REQUESTS_END] = {
@@ -33,10 +34,10 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_set_owner, NULL },
 	ROW(RESET_OWNER), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,
 		handle_reset_owner, NULL },
-	ROW(SET_MEM_TABLE), TABLE, 0, FDS_MAX, PF_NONE, INDEX_REGION, ALWAYS, NO_REPLY,
+	ROW(SET_MEM_TABLE), TABLE, FDS(0, FDS_MAX, FD_MEMORY), PF_NONE, INDEX_REGION, ALWAYS, NO_REPLY,
 		handle_set_mem_table, NULL },
-	ROW(SET_LOG_BASE), 8, 16, 0, 1, PF_LOG_SHMFD, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
-	ROW(SET_LOG_FD), SIZE(0), 0, 1, PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(SET_LOG_BASE), 8, 16, FDS(0, 1, FD_MEMORY), PF_LOG_SHMFD, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(SET_LOG_FD), SIZE(0), FDS(0, 1, FD_NOTIFIER), PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(SET_VRING_NUM), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, STOPPED, NO_REPLY,
 		handle_set_vring_num, NULL },
 	ROW(SET_VRING_ADDR), SIZE(40), NO_FDS, PF_NONE, INDEX_VRING, ALWAYS, NO_REPLY,
@@ -45,11 +46,11 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_set_vring_base, NULL },
 	ROW(GET_VRING_BASE), SIZE(8), NO_FDS, PF_NONE, INDEX_VRING, ALWAYS, PAYLOAD(8),
 		handle_get_vring_base, reply_vring_base },
-	ROW(SET_VRING_KICK), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+	ROW(SET_VRING_KICK), SIZE(8), FDS(0, 1, FD_NOTIFIER), PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
 		handle_set_vring_kick, NULL },
-	ROW(SET_VRING_CALL), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+	ROW(SET_VRING_CALL), SIZE(8), FDS(0, 1, FD_NOTIFIER | FD_CHANNEL), PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
 		handle_set_vring_call, NULL },
-	ROW(SET_VRING_ERR), SIZE(8), 0, 1, PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
+	ROW(SET_VRING_ERR), SIZE(8), FDS(0, 1, FD_NOTIFIER | FD_CHANNEL), PF_NONE, INDEX_VRING_FD, ALWAYS, NO_REPLY,
 		handle_set_vring_err, NULL },
 	ROW(GET_PROTOCOL_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
 		NULL, reply_protocol_features },
@@ -63,7 +64,7 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_send_rarp, NULL },
 	ROW(NET_SET_MTU), SIZE(8), NO_FDS, PF_MTU, INDEX_NONE, ALWAYS, NO_REPLY,
 		handle_net_set_mtu, NULL },
-	ROW(SET_BACKEND_REQ_FD), SIZE(0), 1, 1, PF_BACKEND_REQ, INDEX_NONE, ALWAYS, NO_REPLY,
+	ROW(SET_BACKEND_REQ_FD), SIZE(0), FDS(1, 1, FD_CHANNEL), PF_BACKEND_REQ, INDEX_NONE, ALWAYS, NO_REPLY,
 		handle_set_backend_req_fd, NULL },
 	ROW(IOTLB_MSG), SIZE(32), NO_FDS, PF_NONE, INDEX_NONE, NEVER, U64(1), UNSERVED },
 	ROW(SET_VRING_ENDIAN), SIZE(8), NO_FDS, PF_CROSS_ENDIAN, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
@@ -82,17 +83,17 @@ const struct request_row request_table[_REQUESTS_END] = {
 	/* refused, it is answered without a descriptor, and with no bytes to be mapped */
 	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, PAYLOAD(24),
 		handle_get_inflight_fd, reply_inflight },
-	ROW(SET_INFLIGHT_FD), SIZE(24), 1, 1, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, NO_REPLY,
+	ROW(SET_INFLIGHT_FD), SIZE(24), FDS(1, 1, FD_MEMORY), PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, NO_REPLY,
 		handle_set_inflight_fd, NULL },
-	ROW(GPU_SET_SOCKET), SIZE(0), 1, 1, PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(GPU_SET_SOCKET), SIZE(0), FDS(1, 1, FD_CHANNEL), PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(RESET_DEVICE), SIZE(0), NO_FDS, PF_RESET_DEVICE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
 	ROW(VRING_KICK), SIZE(8), NO_FDS, PF_INBAND_NOTIFICATIONS, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
 	ROW(GET_MAX_MEM_SLOTS), SIZE(0), NO_FDS, PF_CONFIGURE_MEM_SLOTS, INDEX_NONE, ALWAYS, U64(0),
 		NULL, reply_max_mem_slots },
-	ROW(ADD_MEM_REG), SIZE(40), 1, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
+	ROW(ADD_MEM_REG), SIZE(40), FDS(1, 1, FD_MEMORY), PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
 		handle_add_mem_reg, NULL },
 	/* a descriptor may come along; it is closed */
-	ROW(REM_MEM_REG), SIZE(40), 0, 1, PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
+	ROW(REM_MEM_REG), SIZE(40), FDS(0, 1, FD_MEMORY), PF_CONFIGURE_MEM_SLOTS, INDEX_REGION, ALWAYS, NO_REPLY,
 		handle_rem_mem_reg, NULL },
 	ROW(SET_STATUS), SIZE(8), NO_FDS, PF_STATUS, INDEX_NONE, ALWAYS, NO_REPLY,
 		handle_set_status, NULL },
@@ -100,7 +101,7 @@ const struct request_row request_table[_REQUESTS_END] = {
 		NULL, reply_status },
 	ROW(GET_SHARED_OBJECT), SIZE(16), NO_FDS, PF_SHARED_OBJECT, INDEX_NONE, NEVER, PAYLOAD(0), UNSERVED },
 	/* error, and no descriptor comes with it */
-	ROW(SET_DEVICE_STATE_FD), SIZE(8), 1, 1, PF_DEVICE_STATE, INDEX_NONE, NEVER, U64(0x101), UNSERVED },
+	ROW(SET_DEVICE_STATE_FD), SIZE(8), FDS(1, 1, FD_MEMORY | FD_PIPE), PF_DEVICE_STATE, INDEX_NONE, NEVER, U64(0x101), UNSERVED },
 	ROW(CHECK_DEVICE_STATE), SIZE(0), NO_FDS, PF_DEVICE_STATE, INDEX_NONE, NEVER, U64(1), UNSERVED },
 	ROW(GET_SHMEM_CONFIG), SIZE(0), NO_FDS, PF_SHMEM, INDEX_NONE, NEVER, PAYLOAD(2056), UNSERVED },
 	ROW(GET_VRING_BASE_SKIP_DRAIN), SIZE(8), NO_FDS, PF_GET_VRING_BASE_SKIP_DRAIN, INDEX_VRING, NEVER,
@@ -136,6 +137,16 @@ static bool takes_fds(const struct request_row *row, const struct message *msg)
 	return row->request == SET_MEM_TABLE ? msg->payload.table.n > 0 : row->fds_max > 0;
 }
 
+static int check_kinds(struct session *session, const struct request_row *row, const struct message *msg)
+{
+	char text[FD_KIND_TEXT_BYTES];
+
+	for (size_t i = 0; i < msg->n_fds; i++)
+		if (fd_kind_check(msg->fds[i], row->fd_kinds, text))
+			return session_refuse(session, "its descriptor is %s", text);
+	return 0;
+}
+
 static int check_fds(struct session *session, const struct request_row *row, const struct message *msg)
 {
 	bool none = row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE);
@@ -144,6 +155,8 @@ static int check_fds(struct session *session, const struct request_row *row, con
 		wire_drop(&session->msg);
 		return 0;
 	}
+	if (*msg->foreign)
+		return session_refuse(session, "its descriptor is %s", msg->foreign);
 	if (msg->too_many_fds || msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
 		return session_refuse(session, "%zu%s descriptors came with it; %u to %u are due", msg->n_fds,
 			msg->too_many_fds ? " and more" : "", row->fds_min, row->fds_max);
@@ -151,7 +164,7 @@ static int check_fds(struct session *session, const struct request_row *row, con
 		return session_refuse(session, "%s",
 			none ? "a descriptor came with the flag that says there is none"
 			     : "no descriptor came, and no flag says that there is none");
-	return 0;
+	return check_kinds(session, row, msg);
 }
 
 uint32_t vring_index(const struct request_row *row, const struct message *msg)

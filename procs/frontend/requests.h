@@ -24,6 +24,7 @@ struct request_row {
 	const char *name;            /* title in the specification, without VHOST_USER_ */
 	uint32_t size_min, size_max; /* payload bytes */
 	uint8_t fds_min, fds_max;
+	uint8_t fd_kinds;            /* FD_*, of each of them */
 	enum protocol_feature needs; /* must be acked; PF_NONE = nothing */
 	enum index_kind {
 		INDEX_NONE,

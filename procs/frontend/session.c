@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "fd/fdstore.h"
+#include "intake.h"
 #include "listener.h"
 #include "requests.h"
 
@@ -102,10 +103,12 @@ static void close_connection(struct session *session)
 	if (session->look)
 		sd_event_source_set_enabled(session->look, SD_EVENT_OFF);
 	store_name(name, sizeof(name), "conn", session);
+	intake_drain(session->conn_fd);
 	(void)fdstore_remove(name);
 	session->conn_fd = fd_close(session->conn_fd);
 	if (session->backend_req_fd >= 0) {
 		store_name(name, sizeof(name), "breq", session);
+		intake_drain(session->backend_req_fd);
 		(void)fdstore_remove(name);
 		session->backend_req_fd = fd_close(session->backend_req_fd);
 	}
@@ -536,6 +539,7 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 {
 	int r;
 
+	intake_open(event);
 	session->event = event;
 	session->config = config;
 	session->listen_fd = session->conn_fd = session->backend_req_fd = session->reply_fd = session->next_fd = -1;

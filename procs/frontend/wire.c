@@ -8,6 +8,9 @@
  * and yields its descriptors, be it part of a later message. So more is asked for than the message has:
  * where the look ended tells where the piece with the descriptors ends. Behind the message's end, it may
  * be a later one's, or one piece may hold both; what then counts is whether this message takes any.
+ *
+ * The first look is without room for descriptors: what they are is to be known before this process has them
+ * in its table (intake.h).
  */
 #include "wire.h"
 
@@ -23,7 +26,8 @@
 
 #define CONTROL_FDS_MAX 253 /* what the kernel passes at most with one piece: none may be lost unseen */
 
-static void take_fds(struct message *msg, const struct cmsghdr *cmsg)
+/* Returns how many there are, whether the message has room for them or not. */
+static size_t take_fds(struct message *msg, const struct cmsghdr *cmsg)
 {
 	size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
@@ -38,6 +42,7 @@ static void take_fds(struct message *msg, const struct cmsghdr *cmsg)
 		msg->too_many_fds = true;
 		fd_close(fd);
 	}
+	return n;
 }
 
 static void take_sender(struct message *msg, const struct cmsghdr *cmsg)
@@ -147,8 +152,41 @@ const char *wire_judge_header(const struct header *header)
 	return NULL;
 }
 
-/* One look at the rest of a message, n bytes; returns how many came, or -1. */
+static size_t take_control(struct message *msg, struct msghdr *hdr)
+{
+	size_t n = 0;
+
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(hdr); cmsg; cmsg = CMSG_NXTHDR(hdr, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET)
+			continue;
+		if (cmsg->cmsg_type == SCM_RIGHTS)
+			n += take_fds(msg, cmsg);
+		else if (cmsg->cmsg_type == SCM_CREDENTIALS)
+			take_sender(msg, cmsg);
+	}
+	return n;
+}
+
+/* There is room for the sender's name, which comes first, and for nothing else: what is cut off are descriptors. */
 ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(struct ucred))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = { buf, n };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	ssize_t got = look(fd, &hdr);
+
+	if (got > 0) {
+		(void)take_control(msg, &hdr);
+		msg->fds_in_sight |= !!(hdr.msg_flags & MSG_CTRUNC);
+	}
+	return got;
+}
+
+ssize_t wire_take_piece(int fd, struct message *msg, void *buf, size_t n, size_t *n_fds)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
@@ -161,26 +199,21 @@ ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 
 	if (got < 0)
 		return -1;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr); cmsg; cmsg = CMSG_NXTHDR(&hdr, cmsg)) {
-		if (cmsg->cmsg_level != SOL_SOCKET)
-			continue;
-		if (cmsg->cmsg_type == SCM_RIGHTS)
-			take_fds(msg, cmsg);
-		else if (cmsg->cmsg_type == SCM_CREDENTIALS)
-			take_sender(msg, cmsg);
-	}
+	*n_fds -= MIN(take_control(msg, &hdr), *n_fds);
 	return hdr.msg_flags & MSG_CTRUNC ? -1 : got;
 }
 
-static int peek_whole(int fd, struct message *msg, const char **ret_text)
+/* From its first byte on, with n_fds descriptors. */
+static int peek_whole(int fd, struct message *msg, size_t n_fds, const char **ret_text)
 {
 	static uint8_t buf[sizeof(struct header) + SKIP_MAX + 1];
 	size_t have = 0, want = wire_bytes(msg);
 	int r = wire_rewind(fd);
 
 	while (r == 0 && have < want) {
-		size_t n_own = msg->n_fds;
-		ssize_t n = wire_peek_piece(fd, msg, buf + have, sizeof(buf) - have);
+		size_t room = sizeof(buf) - have, n_own = msg->n_fds;
+		ssize_t n = n_fds ? wire_take_piece(fd, msg, buf + have, room, &n_fds)
+				  : wire_peek_piece(fd, msg, buf + have, room);
 
 		if (n <= 0) {
 			*ret_text = "descriptors that came with it were lost";
@@ -210,9 +243,15 @@ int wire_peek(int fd, struct message *ret_msg, const char **ret_text)
 		return WIRE_E_FRAMING;
 	if (wire_bytes_there(fd) < wire_bytes(ret_msg))
 		return wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
-	r = peek_whole(fd, ret_msg, ret_text);
+	return peek_whole(fd, ret_msg, 0, ret_text);
+}
+
+int wire_take_fds(int fd, struct message *msg, size_t n_judged, const char **ret_text)
+{
+	int r = peek_whole(fd, msg, n_judged, ret_text);
+
 	if (r)
-		wire_drop(ret_msg);
+		wire_drop(msg);
 	return r;
 }
 

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "fd/kind.h"
 #include "protocol.h"
 
 /*
@@ -31,6 +32,8 @@ struct message {
 	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
 	size_t n_fds;
 	pid_t sender;         /* the process that sent it; 0 = the kernel does not say */
+	bool fds_in_sight;    /* some came with it, or with a message behind it: see wire_take_fds() */
+	char foreign[FD_KIND_TEXT_BYTES]; /* of those that are not taken: what the first is; empty = none is */
 	bool doubtful_fds;    /* they may belong to a message behind this one */
 	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
 	bool in_parts;        /* it came in parts, and is no longer in the socket (parts.h) */
@@ -53,7 +56,7 @@ static inline size_t wire_bytes(const struct message *msg)
 /**
  * wire_peek() - look at the next message
  * @fd:       non-blocking
- * @ret_msg:  [out] holds no descriptors before; owns its descriptors on 0
+ * @ret_msg:  [out] holds no descriptors before, and none afterwards: they are only told of
  * @ret_text: [out] for WIRE_E_FRAMING: what is wrong
  *
  * Errors: 0 | WIRE_E_*.
@@ -72,14 +75,27 @@ int wire_rewind(int fd);
 size_t wire_bytes_there(int fd);
 /** wire_peek_bytes() - the first n bytes of what is there, as wire_peek_header() */
 int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender);
-/** wire_peek_piece() - a look at up to n bytes, which ends behind the first piece with descriptors; these are added to
- * the message's (with too_many_fds), the sender noted. Returns how many bytes came, or -1: descriptors may be lost */
+/** wire_peek_piece() - a look at up to n bytes, which ends behind the first piece with descriptors; these stay where they
+ * are (fds_in_sight), the sender is noted. Returns how many bytes came, or -1 */
 ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n);
+/** wire_take_piece() - the same, and the descriptors are added to the message's (with too_many_fds)
+ * @n_fds: [in,out] so many may be had, counted down; as for wire_take_fds()
+ * Returns how many bytes came, or -1: descriptors may be lost */
+ssize_t wire_take_piece(int fd, struct message *msg, void *buf, size_t n, size_t *n_fds);
 /** wire_judge_header() - what is wrong with it, so that nobody knows where the next message begins; NULL = nothing */
 const char *wire_judge_header(const struct header *header);
 
 /** wire_is_silent() - whether the peer has not sent a single byte since it connected; over all our restarts */
 bool wire_is_silent(int fd);
+
+/**
+ * wire_take_fds() - have the descriptors of a message that was looked at
+ * @n_judged: of those that are in sight, as many from the first on may be in this process's table (intake.h); what
+ *            has arrived since is not touched
+ *
+ * Errors: 0 | WIRE_E_CLOSED | WIRE_E_FRAMING, with ret_text.
+ */
+int wire_take_fds(int fd, struct message *msg, size_t n_judged, const char **ret_text);
 
 /** wire_drop() - close the descriptors that are still in it */
 void wire_drop(struct message *msg);

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/fault.h"
+#include "intake.h"
 #include "requests.h"
 
 #define WAIT_USEC         (5 * 1000000ULL)
@@ -65,6 +66,20 @@ int session_refuse(struct session *session, const char *fmt, ...)
 	return OUTCOME_REFUSED;
 }
 
+static const char *why_not_kept(int r)
+{
+	switch (r) {
+	case -EDQUOT:
+		return "the device has as many as one may have";
+	case -EMFILE:
+		return "the guest has as many as its memory manager may have open (LimitNOFILE=)";
+	case -ENOSPC:
+		return "the guest's fd store is full (FileDescriptorStoreMax=)";
+	default:
+		return strerror(-r);
+	}
+}
+
 enum outcome session_deposit(struct session *session, uint64_t *ret_tokens)
 {
 	int r = session->deposit_error;
@@ -75,7 +90,7 @@ enum outcome session_deposit(struct session *session, uint64_t *ret_tokens)
 	}
 	if (r == 0)
 		r = session->ops->deposit(session, session->msg.fds, session->msg.n_fds);
-	return r < 0 ? session_refuse(session, "its descriptors cannot be kept: %s", strerror(-r))
+	return r < 0 ? session_refuse(session, "its descriptors cannot be kept: %s", why_not_kept(r))
 		     : OUTCOME_LATER;
 }
 
@@ -325,7 +340,10 @@ static int stage_answer(struct session *session)
 
 void work_drop(struct session *session)
 {
+	if (session->n_tokens == 0)
+		intake_empty(&session->msg);
 	wire_drop(&session->msg);
+	intake_forget();
 	session->row = NULL;
 	session->n_tokens = 0;
 	session->n_deposits = 0;
@@ -458,6 +476,20 @@ static bool may_work(const struct session *session)
 	return session->phase == PHASE_IDLE && session->conn_fd >= 0 && session->desired->connected;
 }
 
+/* Those that are not harmless stay where they are, and the message is refused. */
+static int take_descriptors(struct session *session, const char **ret_text)
+{
+	struct message *msg = &session->msg;
+	size_t n = 0;
+	int r = intake_look(session->conn_fd, wire_bytes(msg), &n, msg->foreign);
+
+	if (r == 0)
+		return wire_take_fds(session->conn_fd, msg, n, ret_text);
+	*ret_text = r == -EBUSY ? "what it handed over before is still being closed, and somebody else decides when"
+				: "nobody can be had to look at its descriptors";
+	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
+}
+
 /* Looks at the next message and handles it; false when there is none. */
 static bool take_message(struct session *session)
 {
@@ -466,6 +498,8 @@ static bool take_message(struct session *session)
 
 	blame_set(session->mark, 0, 0);
 	r = replay_look(&session->replay, session->conn_fd, session->config->name, &session->msg, &text);
+	if (r == 0 && session->msg.fds_in_sight)
+		r = take_descriptors(session, &text);
 	if (peer_heard(&session->peer, session->msg.sender, session->config->name))
 		session_watch_peer(session);
 	blame_finish();

@@ -19,7 +19,7 @@ static bool find_file(const struct store *store, int fd, size_t *ret_at)
 
 	while (from < to) {
 		size_t middle = from + (to - from) / 2;
-		int order = file_compare(store->by_file[middle]->fd, fd);
+		int order = file_order(store->by_file[middle]->fd, fd);
 
 		if (order == 0) {
 			*ret_at = middle;

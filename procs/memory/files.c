@@ -27,12 +27,36 @@ static struct {
 	bool restored;
 } files;
 
+/* Where it is in the list, or would be: that is kept in the order of open files. */
+static size_t place_of(int fd)
+{
+	size_t low = 0, high = files.n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (file_order(files.list[middle]->fd, fd) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 static struct file *find(int fd)
 {
-	for (size_t i = 0; i < files.n; i++)
-		if (file_same(files.list[i]->fd, fd))
-			return files.list[i];
-	return NULL;
+	size_t i = place_of(fd);
+
+	return i < files.n && file_same(files.list[i]->fd, fd) ? files.list[i] : NULL;
+}
+
+static void insert(struct file *file)
+{
+	size_t i = place_of(file->fd);
+
+	memmove(&files.list[i + 1], &files.list[i], (files.n - i) * sizeof(files.list[0]));
+	files.list[i] = file;
+	files.n++;
 }
 
 /* The descriptor is the file's, or closed. */
@@ -57,7 +81,7 @@ static struct file *add(uint64_t token, int fd, const char *stored_name)
 		fd_close(fd);
 		return NULL;
 	}
-	files.list[files.n++] = file;
+	insert(file);
 	return file;
 }
 
@@ -70,63 +94,101 @@ static uint64_t new_token(void)
 	return ++files.next_token;
 }
 
-static void drop(size_t i, bool stored)
+static void drop(struct file *file, bool stored)
 {
-	struct file *file = files.list[i];
+	size_t i = 0;
+
+	while (files.list[i] != file)
+		i++;
 
 	if (stored)
 		(void)fdstore_remove(file->stored_name);
 	fd_close(file->fd);
 	free(file->stored_name);
 	free(file);
-	files.list[i] = files.list[--files.n];
+	memmove(&files.list[i], &files.list[i + 1], (--files.n - i) * sizeof(files.list[0]));
 }
 
-struct file *files_put(const char *device, int fd)
+static int put_new(struct file **ret_file, const char *device, int fd)
 {
-	struct file *file = find(fd);
+	uint64_t token = new_token();
+	struct file *file;
 	char name[128];
 
-	if (file) {
-		fd_close(fd);
-	} else {
-		uint64_t token = new_token();
-
-		snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS,
-			(unsigned long long)token);
-		file = add(token, fd, name);
-		if (!file)
-			return NULL;
-		if (fdstore_push(name, fd) == -ENOSPC) {
-			drop(files.n - 1, false);
-			return NULL;
-		}
+	snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS, (unsigned long long)token);
+	file = add(token, fd, name);
+	if (!file)
+		return -ENOMEM;
+	if (fdstore_push(name, fd) == -ENOSPC) {
+		drop(file, false);
+		return -ENOSPC;
 	}
+	*ret_file = file;
+	return 0;
+}
+
+int files_put(struct file **ret_file, const char *device, int fd)
+{
+	struct file *file = find(fd);
+	int r = 0;
+
+	if (file)
+		fd_close(fd);
+	else
+		r = put_new(&file, device, fd);
+	if (r < 0)
+		return r;
 	file->n_users++;
-	return file;
+	*ret_file = file;
+	return 0;
+}
+
+const struct file *files_find(int fd)
+{
+	return find(fd);
+}
+
+size_t files_count(void)
+{
+	return files.n;
+}
+
+static struct file *find_token(uint64_t token)
+{
+	for (size_t i = 0; i < files.n; i++)
+		if (files.list[i]->token == token)
+			return files.list[i];
+	return NULL;
 }
 
 struct file *files_use(uint64_t token)
 {
-	for (size_t i = 0; i < files.n; i++) {
-		if (files.list[i]->token != token)
-			continue;
-		files.list[i]->n_users++;
-		return files.list[i];
-	}
-	return NULL;
+	struct file *file = find_token(token);
+
+	if (file)
+		file->n_users++;
+	return file;
 }
 
 void files_release(struct file *file)
 {
-	size_t i = 0;
-
 	check(file->n_users);
-	if (--file->n_users)
-		return;
-	while (files.list[i] != file)
-		i++;
-	drop(i, true);
+	if (--file->n_users == 0)
+		drop(file, true);
+}
+
+/* "v.DEVICE.0123456789abcdef"; 0: it is no name that we gave. The highest tokens would leave none to follow. */
+static uint64_t token_of(const char *name)
+{
+	size_t len = strlen(name);
+	const char *digits = name + len - TOKEN_DIGITS;
+	uint64_t token;
+
+	if (len <= strlen(PREFIX) + TOKEN_DIGITS || digits[-1] != '.' ||
+		strspn(digits, "0123456789abcdef") != TOKEN_DIGITS)
+		return 0;
+	token = strtoull(digits, NULL, 16);
+	return token > INT64_MAX ? 0 : token;
 }
 
 void files_restore(void)
@@ -138,9 +200,10 @@ void files_restore(void)
 		return;
 	files.restored = true;
 	while ((name = fdstore_next(PREFIX, &at))) {
-		size_t len = strlen(name);
-		uint64_t token = len > TOKEN_DIGITS ? strtoull(name + len - TOKEN_DIGITS, NULL, 16) : 0;
+		uint64_t token = token_of(name);
 
+		if (token == 0 || find_token(token))
+			continue; /* nobody takes it, and it is dropped */
 		(void)add(token, fdstore_take(name), name);
 		files.next_token = MAX(files.next_token, token);
 	}
@@ -150,5 +213,5 @@ void files_settle(void)
 {
 	for (size_t i = files.n; i-- > 0;)
 		if (files.list[i]->n_users == 0)
-			drop(i, true);
+			drop(files.list[i], true);
 }

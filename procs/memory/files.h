@@ -1,6 +1,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /**
@@ -16,8 +17,15 @@ struct file {
 	char *stored_name;
 };
 
-/** files_put() - a descriptor (consumed always) for one more user; NULL: there is no room for it */
-struct file *files_put(const char *device, int fd);
+/** files_put() - a descriptor (consumed always) for one more user
+ * Errors: 0 | -ENOSPC: the fd store is full | -ENOMEM. */
+int files_put(struct file **ret_file, const char *device, int fd);
+
+/** files_find() - of this descriptor's open file, if it is there; or NULL */
+const struct file *files_find(int fd);
+
+/** files_count() - of all */
+size_t files_count(void);
 
 /** files_use() - the file of that token, for one more user; or NULL */
 struct file *files_use(uint64_t token);

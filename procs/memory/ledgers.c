@@ -1,15 +1,23 @@
-/* One memfd for each device. Its contents are the worker's; here it is only made, and never lost. */
+/*
+ * One memfd for each device. Its contents are the worker's; here it is only made, and never lost.
+ *
+ * Its locks are mutexes of the C library, which follows pointers that lie in them. They are never taken here. The
+ * instances of a worker take them from each other: with the same guest, the same rights and the same ledger, one that was
+ * taken over gains nothing by what it does to the other's locks. But it is not to stop its successor for good, as
+ * it would by a mutex that is none, or is held by somebody who lives for ever: once all who were attached have
+ * ended, the locks are made anew before the next has them. Only their making is done here, which reads nothing.
+ */
 #include "memory.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "fd/fdstore.h"
 #include "virtq/locks.h"
-
-#define LEDGER_BYTES_MAX (UINT64_C(1) << 30)
 
 /* With another size comes another file, with locks of its own: it must not be had beside the old one. */
 static bool in_use(const struct device *device)
@@ -29,6 +37,53 @@ static int make_ledger(struct device *device, uint64_t n_bytes)
 		return fd;
 	r = ledger_locks_create(fd);
 	return r < 0 ? r : fd_steal(&fd);
+}
+
+/* --- Locks --- */
+
+static bool is_gone(pid_t pid)
+{
+	return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+static bool all_gone(const struct holders *holders)
+{
+	for (size_t i = 0; i < holders->n; i++)
+		if (!is_gone(holders->pids[i]))
+			return false;
+	return true;
+}
+
+static bool is_known(const struct holders *holders, pid_t pid)
+{
+	for (size_t i = 0; i < holders->n; i++)
+		if (holders->pids[i] == pid)
+			return true;
+	return false;
+}
+
+/* After a restart of ours, or with more than there can be, somebody may hold a lock whom we do not know. */
+static void note_holder(struct device *device, pid_t pid)
+{
+	struct holders *holders = &device->holders;
+
+	if (holders->n < ARRAY_SIZE(holders->pids))
+		holders->pids[holders->n++] = pid;
+	else
+		holders->complete = false;
+	if (holders->n > device->config->standby)
+		holders->complete = true;
+}
+
+void ledgers_attached(struct device *device, pid_t pid)
+{
+	struct holders *holders = &device->holders;
+
+	if (is_known(holders, pid))
+		return;
+	if (holders->complete && all_gone(holders) && ledger_locks_create(device->ledger_fd) == 0)
+		holders->n = 0;
+	note_holder(device, pid);
 }
 
 int ledgers_get(struct device *device, uint64_t n_bytes)
@@ -52,5 +107,6 @@ int ledgers_get(struct device *device, uint64_t n_bytes)
 	fd_close(device->ledger_fd);
 	device->ledger_fd = fd;
 	device->ledger_bytes = n_bytes;
+	device->holders = (struct holders){ .complete = true };
 	return fd;
 }

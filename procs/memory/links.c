@@ -15,6 +15,9 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
+#include "fd/kind.h"
+
+#define BURIED_MAX 16
 
 /** struct link_row - a row of the side link's table */
 struct link_row {
@@ -43,9 +46,10 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 		return -EPERM;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
-		tokens[i] = vault_put(device->vault, fdset_steal(in, i));
-		if (tokens[i] == 0)
-			return -ENOSPC;
+		int r = vault_put(device->vault, fdset_steal(in, i), &tokens[i]);
+
+		if (r < 0)
+			return r;
 	}
 	bh__deposit_reply__init(&body);
 	body.n_tokens = in->n_fds;
@@ -90,14 +94,11 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 
 	if (ledger < 0)
 		return ledger;
+	ledgers_attached(device, peer->pid);
 	bh__attach_reply__init(&body);
 	body.kept = names;
-	fd = record_readonly_fd(device->record_fd);
-	if (fd < 0)
-		return fd;
-	/* the only descriptor that is not borrowed: handed to `in`, which is closed after the reply */
-	in->fds[in->n_fds++] = fd;
-	out->fds[out->n_fds++] = fd;
+	body.record_id = copies_id(device->copies);
+	out->fds[out->n_fds++] = copies_fd(device->copies, msg->attach->by_record_id);
 	out->fds[out->n_fds++] = ledger;
 	for (size_t i = 0; (fd = vault_named(device->vault, i, &name)) >= 0; i++) {
 		out->fds[out->n_fds++] = fd;
@@ -187,6 +188,29 @@ static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset
 	out->n_fds = 0;
 }
 
+/* What the frontend does not let in, nobody may send us who is not taken over. It is not closed, since that may wait
+ * for a stranger: it stays open as long as we live. So many, and the peer is not listened to any more. */
+static bool bury_foreign(struct peer *peer, struct fdset *in)
+{
+	char text[FD_KIND_TEXT_BYTES];
+	size_t n = peer->n_buried;
+
+	for (size_t i = 0; i < in->n_fds; i++) {
+		if (!fd_kind_check(in->fds[i], FD_HARMLESS | FD_DEVICE, text))
+			continue;
+		(void)fdset_steal(in, i);
+		if (peer->n_buried++ == 0)
+			log_error("%s handed over %s; it has no business with such a thing: its link is ended",
+				peer->name, text);
+	}
+	if (peer->n_buried >= BURIED_MAX && n < BURIED_MAX) {
+		log_error("%s has done so %zu times: it is not listened to until this process is restarted",
+			peer->name, peer->n_buried);
+		sd_event_source_set_enabled(peer->listen_source, SD_EVENT_OFF);
+	}
+	return peer->n_buried > n;
+}
+
 static int on_request(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct peer *peer = data;
@@ -198,6 +222,11 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 
 	if (r == -EAGAIN)
 		return 0;
+	if (bury_foreign(peer, &in)) {
+		if (r == 0)
+			bh__link__free_unpacked(msg, NULL);
+		r = -ECONNRESET;
+	}
 	if (r < 0) {
 		if (r != -ECONNRESET)
 			log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed request on its link: %s", peer->name,

@@ -5,9 +5,11 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -115,6 +117,23 @@ static int open_peers(struct memory *memory)
 	return r;
 }
 
+/* Whoever fills our table keeps us from hearing the others. Left for them: a connection and its parts for each peer,
+ * and what comes with one request. */
+static void set_budget(const struct memory *memory)
+{
+	size_t used = 8 * memory->n_peers + 2 * FDLINK_FDS_MAX;
+	int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+	used += lowest < 0 ? limit.rlim_max : (size_t)lowest;
+	fd_close(lowest);
+	vault_leave_room(limit.rlim_max > used ? limit.rlim_max - used : 0);
+}
+
 static int open_ctl(struct memory *memory)
 {
 	struct bus_peer id = { .name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory };
@@ -139,6 +158,7 @@ int memory_start(struct proc *proc)
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
 		(r = open_ctl(memory)) < 0 || (r = records_renew_watches(memory)) < 0)
 		return r;
+	set_budget(memory);
 	fdstore_drop_rest();
 	proc_ready(proc);
 	return 0;

@@ -3,11 +3,14 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "bus/bus.h"
 #include "fd/fdlink.h"
 #include "proc/marks.h"
 #include "proc/proc.h"
-#include "record/record.h"
+
+#include "copies.h"
+#include "judge.h"
 #include "vault.h"
 
 /* What the files of this process share: one guest's devices and peers. */
@@ -21,17 +24,22 @@ enum role {
 	ROLE_CTL = 1 << 2,
 };
 
-#define RINGS_MAX 256
+/** struct holders - who may hold locks in a device's ledger: every process that was attached since they were made */
+struct holders {
+	pid_t pids[8];
+	size_t n;
+	bool complete;              /* there is nobody else */
+};
 
 /** struct device - what is remembered of one device */
 struct device {
 	struct memory *memory;
 	const struct config_device *config;
 	struct vault *vault;
-	int record_fd;
-	struct record_file *record;
+	struct copies *copies;
 	int ledger_fd;              /* -1 until a worker has attached */
 	uint64_t ledger_bytes;
+	struct holders holders;     /* of locks in the ledger */
 	Bh__Desired *desired;       /* never NULL */
 	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
 	struct blame_mark *mark;    /* of our own deaths by what is said about this device */
@@ -56,6 +64,7 @@ struct peer {
 	pid_t pid;
 	uint64_t connected_usec;
 	uint64_t connects;
+	size_t n_buried;            /* descriptors of it that nobody may close */
 };
 
 struct memory {
@@ -89,6 +98,8 @@ struct peer *memory_peer(struct memory *memory, const char *name);
 /* records.c */
 int records_open(struct device *device);
 void records_close(struct device *device);
+/** records_take_desired() - have a copy of this as what is in force; 0 | -ENOMEM */
+int records_take_desired(struct device *device, const Bh__Desired *desired);
 /** records_answer_frontend() - answer the frontend's watch if there is something new */
 void records_answer_frontend(struct memory *memory);
 int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
@@ -115,8 +126,11 @@ int links_open(struct peer *peer);
 void links_close(struct peer *peer);
 
 /* ledgers.c */
+#define LEDGER_BYTES_MAX (INT64_C(1) << 30)
 /** ledgers_get() - the device's ledger file of at least this size, made if need be; borrowed */
 int ledgers_get(struct device *device, uint64_t n_bytes);
+/** ledgers_attached() - a process is about to have the ledger: if all who had it are gone, its locks are free again */
+void ledgers_attached(struct device *device, pid_t pid);
 
 /* positions.c */
 /** positions_fill() - whether the worker is gone, and where the rings stand that the VMM has stopped; borrowed

@@ -60,12 +60,8 @@ int quarantine_enter(struct device *device)
 	if (*device->desired->quarantine)
 		return 0;
 	fill(device, text, &stopped);
-	r = record_write_desired(device->record, &stopped);
-	if (r < 0)
-		return r;
-	bh__desired__free_unpacked(device->desired, NULL);
-	device->desired = NULL;
-	return record_read_desired(device->record, &device->desired);
+	r = copies_write_desired(device->copies, &stopped);
+	return r < 0 ? r : records_take_desired(device, &stopped);
 }
 
 const char *quarantine_text(const struct device *device)
@@ -93,7 +89,7 @@ static void release(struct device *device)
 		*device->observed->quarantine = '\0';
 	if (device->observed->generation) {
 		device->observed->generation++; /* for the frontend to look at */
-		(void)record_write_observed(device->record, device->observed);
+		(void)copies_write_observed(device->copies, device->observed);
 	}
 	device->wake = true;
 	records_answer_workers(device);

@@ -6,6 +6,7 @@
 #include "memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,6 +14,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
+#include "base/log.h"
 #include "fd/fdstore.h"
 #include "regions.h"
 
@@ -29,18 +31,12 @@ static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
 
 /* --- Open and close --- */
 
-static int open_file(struct device *device)
+/* One that could shrink would end whoever reads it. */
+static bool is_ledger(int fd, const struct stat *st)
 {
-	char name[128];
+	int seals = fcntl(fd, F_GET_SEALS);
 
-	snprintf(name, sizeof(name), "r.%s", device->config->name);
-	device->record_fd = fdstore_take(name);
-	if (device->record_fd >= 0)
-		return 0;
-	device->record_fd = record_create(device->config->name);
-	if (device->record_fd < 0)
-		return device->record_fd;
-	return fdstore_push(name, device->record_fd);
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && st->st_size > 0 && st->st_size <= LEDGER_BYTES_MAX;
 }
 
 static void take_ledger(struct device *device)
@@ -50,30 +46,28 @@ static void take_ledger(struct device *device)
 
 	snprintf(name, sizeof(name), "l.%s", device->config->name);
 	device->ledger_fd = fdstore_take(name);
-	if (device->ledger_fd >= 0 && fstat(device->ledger_fd, &st) == 0)
+	if (device->ledger_fd < 0)
+		return;
+	if (fstat(device->ledger_fd, &st) == 0 && is_ledger(device->ledger_fd, &st)) {
 		device->ledger_bytes = (uint64_t)st.st_size;
+		return;
+	}
+	log_device(LOG_ERR, device->config->name, "the kept ledger cannot be used, and is begun anew");
+	(void)fdstore_remove(name);
+	device->ledger_fd = fd_close(device->ledger_fd);
 }
 
 int records_open(struct device *device)
 {
 	int r;
 
-	device->record_fd = device->ledger_fd = -1;
+	device->ledger_fd = -1;
 	r = vault_open(&device->vault, device->config->name);
 	if (r < 0)
 		return r;
 	vault_restore(device->vault);
 	take_ledger(device);
-	r = open_file(device);
-	if (r < 0)
-		return r;
-	r = record_open(&device->record, device->record_fd);
-	if (r < 0)
-		return r;
-	r = record_read_desired(device->record, &device->desired);
-	if (r < 0)
-		return r;
-	r = record_read_observed(device->record, &device->observed);
+	r = copies_open(&device->copies, device->config->name, &device->desired, &device->observed);
 	if (r == 0 && quarantine_is_ours(device))
 		r = quarantine_enter(device);
 	if (r == 0)
@@ -87,10 +81,20 @@ void records_close(struct device *device)
 		bh__desired__free_unpacked(device->desired, NULL);
 	if (device->observed)
 		bh__observed__free_unpacked(device->observed, NULL);
-	record_close(device->record);
+	copies_close(device->copies);
 	vault_close(device->vault);
-	fd_close(device->record_fd);
 	fd_close(device->ledger_fd);
+}
+
+int records_take_desired(struct device *device, const Bh__Desired *desired)
+{
+	Bh__Desired *copy = (Bh__Desired *)copy_message(&desired->base);
+
+	if (!copy)
+		return -ENOMEM;
+	bh__desired__free_unpacked(device->desired, NULL);
+	device->desired = copy;
+	return 0;
 }
 
 /* --- What the frontend commits --- */
@@ -106,8 +110,6 @@ static const Bh__Region *find_region(const Bh__Desired *desired, uint64_t token,
 /* Regions that were there before were judged then; only the seal is carried on. */
 static int check_regions(struct device *device, Bh__Desired *desired, char *text, size_t n_text)
 {
-	if (regions_check_table(desired->regions, desired->n_regions, text, n_text))
-		return 1;
 	for (size_t i = 0; i < desired->n_regions; i++) {
 		Bh__Region *region = desired->regions[i];
 		const Bh__Region *old = find_region(device->desired, region->token, region->gpa);
@@ -131,12 +133,8 @@ static bool token_there(const struct device *device, uint64_t token)
 	return token == 0 || vault_get(device->vault, token) >= 0;
 }
 
-static int check_rings(struct device *device, const Bh__Desired *desired, char *text, size_t n_text)
+static int check_tokens(const struct device *device, const Bh__Desired *desired, char *text, size_t n_text)
 {
-	if (desired->n_rings > RINGS_MAX) {
-		snprintf(text, n_text, "%zu rings; at most %d are possible", desired->n_rings, RINGS_MAX);
-		return 1;
-	}
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 
@@ -193,7 +191,7 @@ void records_answer_workers(struct device *device)
 
 static int put_in_force(struct device *device, Bh__Desired *desired)
 {
-	int r = record_write_desired(device->record, desired);
+	int r = copies_write_desired(device->copies, desired);
 
 	if (r < 0) {
 		bh__desired__free_unpacked(desired, NULL);
@@ -236,8 +234,9 @@ static int commit_desired(struct device *device, struct bus_request *request, co
 	desired = (Bh__Desired *)copy_message(&commit->desired->base);
 	if (!desired)
 		return -ENOMEM;
-	if (check_regions(device, desired, text, sizeof(text)) ||
-		check_rings(device, desired, text, sizeof(text)) ||
+	if (judge_desired(desired, device->desired->generation, text, sizeof(text)) ||
+		check_regions(device, desired, text, sizeof(text)) ||
+		check_tokens(device, desired, text, sizeof(text)) ||
 		check_inflight(device, desired->inflight, text, sizeof(text))) {
 		bh__desired__free_unpacked(desired, NULL);
 		vault_collect(device->vault, device->desired);
@@ -307,38 +306,60 @@ static void answer_report(struct bus_request *request)
 	bus_request_reply(request, &body);
 }
 
-int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
+/* What cannot be is dropped, and not refused: whoever hears of a refusal says the same again, at once. */
+static bool may_be_said(struct device *device, const Bh__Observed *observed)
 {
-	const Bh__ReportObserved *report = msg->report_observed;
-	struct device *device =
-		memory_device(context, bus_request_peer(request), report->device);
-	Bh__Observed *observed;
+	char text[256];
+
+	/* its sender has given it up, and sent another one that overtook it */
+	if (observed->applied < device->observed->applied)
+		return false;
+	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)))
+		return true;
+	log_limited(LOG_WARNING, device->config->name, 0, "a report of the worker is left out: %s", text);
+	return false;
+}
+
+/* We count the reports ourselves. */
+static int take_report(struct device *device, const Bh__Observed *report)
+{
+	Bh__Observed *observed = (Bh__Observed *)copy_message(&report->base);
 	int r;
 
-	if (!device || !report->observed)
-		return -ENOENT;
-	if (quarantine_is_ours(device))
-		return -EPERM;
-	/* its sender has given it up, and sent another one that overtook it */
-	if (report->observed->applied < device->observed->applied) {
-		answer_report(request);
-		return 0;
-	}
-	blame_set(device->mark, msg->body_case, 0);
-	observed = (Bh__Observed *)copy_message(&report->observed->base);
-	blame_finish();
 	if (!observed)
 		return -ENOMEM;
-	if (observed->generation <= device->observed->generation)
-		observed->generation = device->observed->generation + 1;
-	r = record_write_observed(device->record, observed);
+	observed->generation = device->observed->generation + 1;
+	r = copies_write_observed(device->copies, observed);
 	if (r < 0) {
 		bh__observed__free_unpacked(observed, NULL);
 		return r;
 	}
 	bh__observed__free_unpacked(device->observed, NULL);
 	device->observed = observed;
-	device->serving = memory_peer(context, bus_request_peer(request));
+	return 0;
+}
+
+int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	const Bh__ReportObserved *report = msg->report_observed;
+	struct device *device =
+		memory_device(context, bus_request_peer(request), report->device);
+	bool taken;
+	int r = 0;
+
+	if (!device || !report->observed)
+		return -ENOENT;
+	if (quarantine_is_ours(device))
+		return -EPERM;
+	blame_set(device->mark, msg->body_case, 0);
+	taken = may_be_said(device, report->observed);
+	if (taken)
+		r = take_report(device, report->observed);
+	blame_finish();
+	if (r < 0)
+		return r;
+	if (taken)
+		device->serving = memory_peer(context, bus_request_peer(request));
 	answer_report(request);
 	records_answer_frontend(context);
 	return 0;

@@ -14,6 +14,7 @@
 #include <sys/vfs.h>
 
 #include "base/bytes.h"
+#include "fd/kind.h"
 
 #define HEX "0x%llx"
 #define NUM(x) ((unsigned long long)(x))
@@ -79,10 +80,11 @@ static bool seal_against_shrinking(int fd)
 int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 {
 	unsigned long long gpa = NUM(region->gpa);
+	char kind[FD_KIND_TEXT_BYTES];
 	struct stat st;
 	int flags = fcntl(fd, F_GETFL);
 
-	if (fstat(fd, &st) < 0 || flags < 0 || !S_ISREG(st.st_mode)) {
+	if (flags < 0 || fd_kind_of(fd, kind) != FD_MEMORY) {
 		snprintf(text, n_text,
 			"the descriptor of the memory region at guest address " HEX " is not a file of memory "
 			"(start the VMM with shared memory: memory-backend-memfd,share=on)",
@@ -113,7 +115,8 @@ static bool is_plain_memfd(int fd)
 	struct statfs fs;
 	int flags = fcntl(fd, F_GETFL);
 
-	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && flags >= 0 &&
+	/* what has seals is in memory: nobody else is asked */
+	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && flags >= 0 &&
 		(flags & O_ACCMODE) == O_RDWR;
 }
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -16,6 +17,7 @@
 #include "files.h"
 
 #define NAMED_MAX 60 /* an answer to Attach carries them all */
+#define FLOOR 32     /* that each device may have, whatever the others do */
 
 struct named {
 	char *name;
@@ -28,7 +30,11 @@ struct vault {
 	size_t n_files, n_room;
 	struct named named[NAMED_MAX];
 	size_t n_named;
+	LIST_ENTRY(vault) others;
 };
+
+static LIST_HEAD(vault_list, vault) vaults = LIST_HEAD_INITIALIZER(vaults);
+static size_t budget = SIZE_MAX;
 
 /* A dot ends the device's name: one in it is written as what no name has, or "a" would find what "a.b" keeps. */
 static void kept_name(const struct vault *vault, const char *name, char *buf, size_t n)
@@ -49,9 +55,10 @@ int vault_open(struct vault **ret_vault, const char *device)
 		return -ENOMEM;
 	vault->device = strdup(device);
 	if (!vault->device) {
-		vault_close(vault);
+		free(vault);
 		return -ENOMEM;
 	}
+	LIST_INSERT_HEAD(&vaults, vault, others);
 	*ret_vault = vault;
 	return 0;
 }
@@ -60,6 +67,7 @@ struct vault *vault_close(struct vault *vault)
 {
 	if (!vault)
 		return NULL;
+	LIST_REMOVE(vault, others);
 	for (size_t i = 0; i < vault->n_named; i++) {
 		fd_close(vault->named[i].fd);
 		free(vault->named[i].name);
@@ -101,12 +109,57 @@ static bool append(struct vault *vault, struct file *file)
 	return true;
 }
 
-uint64_t vault_put(struct vault *vault, int fd)
-{
-	struct file *file = files_put(vault->device, fd);
-	uint64_t token = file ? file->token : 0;
+/* --- Budget --- */
 
-	return file && append(vault, file) ? token : 0;
+/* Files that several devices share are counted once. */
+static size_t count_all(void)
+{
+	const struct vault *vault;
+	size_t n = files_count();
+
+	LIST_FOREACH(vault, &vaults, others)
+		n += vault->n_named;
+	return n;
+}
+
+void vault_leave_room(size_t n)
+{
+	budget = count_all() + n;
+}
+
+static bool has_room(const struct vault *vault)
+{
+	const struct vault *other;
+	size_t n = count_all();
+
+	LIST_FOREACH(other, &vaults, others) {
+		size_t has = vault_count(other);
+
+		if (other != vault && has < FLOOR)
+			n += FLOOR - has;
+	}
+	return n < budget || vault_count(vault) < FLOOR;
+}
+
+int vault_put(struct vault *vault, int fd, uint64_t *ret_token)
+{
+	const struct file *known = files_find(fd);
+	struct file *file;
+	int r = 0;
+
+	if (vault->n_files >= VAULT_FILES_MAX && !(known && find_file(vault, known->token)))
+		r = -EDQUOT;
+	else if (!known && !has_room(vault))
+		r = -EMFILE;
+	if (r < 0) {
+		fd_close(fd);
+		return r;
+	}
+	r = files_put(&file, vault->device, fd);
+	if (r < 0)
+		return r;
+	*ret_token = file->token;
+	return append(vault, file) ? 0 : -ENOMEM;
 }
 
 int vault_get(const struct vault *vault, uint64_t token)
@@ -190,10 +243,10 @@ static int add_named(struct vault *vault, const char *name, int fd)
 {
 	char *copy = strdup(name);
 
-	if (!copy || vault->n_named == NAMED_MAX) {
+	if (!copy || vault->n_named == NAMED_MAX || !has_room(vault)) {
 		fd_close(fd);
 		free(copy);
-		return copy ? -ENOSPC : -ENOMEM;
+		return !copy ? -ENOMEM : vault->n_named == NAMED_MAX ? -ENOSPC : -EMFILE;
 	}
 	vault->named[vault->n_named++] = (struct named){ .name = copy, .fd = fd };
 	return 0;
@@ -249,7 +302,7 @@ void vault_restore(struct vault *vault)
 		int fd = fdstore_take(name);
 
 		check(copy);
-		if (find_named(vault, copy))
+		if (!config_check_name(copy) || find_named(vault, copy))
 			fd_close(fd);
 		else
 			(void)add_named(vault, copy, fd);

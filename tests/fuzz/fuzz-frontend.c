@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "intake.h"
 #include "requests.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -212,6 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	close(lowest);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
 	vmm = open_session();
 	while (n) {
 		size_t used = step(vmm, data, n);
@@ -229,6 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		turn();
 	}
 	session_close(&s);
+	intake_close();
 	event = sd_event_unref(event);
 	check(dup(0) == lowest);
 	close(lowest);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -66,13 +67,22 @@ static int new_file(void)
 	return fd;
 }
 
+static uint64_t put(struct vault *vault, int fd)
+{
+	uint64_t token = 0;
+
+	ck_assert_int_eq(vault_put(vault, fd, &token), 0);
+	ck_assert_uint_ne(token, 0);
+	return token;
+}
+
 START_TEST(test_the_same_file_has_one_token_and_is_stored_once)
 {
 	int fd = new_file(), again = dup(fd);
-	uint64_t token = vault_put(net0, fd);
+	uint64_t token = put(net0, fd);
 
 	ck_assert_uint_ne(token, 0);
-	ck_assert_uint_eq(vault_put(net0, again), token);
+	ck_assert_uint_eq(put(net0, again), token);
 	ck_assert_int_eq(fcntl(again, F_GETFD), -1); /* consumed */
 	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
 	vault_collect(net0, &nothing);
@@ -91,8 +101,8 @@ START_TEST(test_files_of_the_same_content_are_two)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	other = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(other, 0);
-	token = vault_put(net0, fd);
-	ck_assert_uint_ne(vault_put(net0, other), token);
+	token = put(net0, fd);
+	ck_assert_uint_ne(put(net0, other), token);
 	ck_assert_int_eq(n_told("FDSTORE=1"), 2);
 	vault_collect(net0, &nothing);
 }
@@ -101,10 +111,10 @@ END_TEST
 START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 {
 	int fd = new_file(), again = dup(fd);
-	uint64_t token = vault_put(net0, fd);
+	uint64_t token = put(net0, fd);
 
 	ck_assert_int_eq(vault_get(net1, token), -ENOENT); /* it was not handed over for this one yet */
-	ck_assert_uint_eq(vault_put(net1, again), token);
+	ck_assert_uint_eq(put(net1, again), token);
 	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
 	vault_collect(net0, &nothing);
 	ck_assert_int_eq(vault_get(net0, token), -ENOENT);
@@ -161,6 +171,62 @@ START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
 }
 END_TEST
 
+/* --- Budgets --- */
+
+static int put_new(struct vault *vault, uint64_t *ret_token)
+{
+	return vault_put(vault, new_file(), ret_token);
+}
+
+START_TEST(test_one_device_has_so_many_and_no_more)
+{
+	struct rlimit limit = { 4096, 4096 };
+	uint64_t token, first;
+
+	unsetenv("NOTIFY_SOCKET");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ck_assert_int_eq(put_new(net0, &first), 0);
+	for (size_t i = 1; i < VAULT_FILES_MAX; i++)
+		ck_assert_int_eq(put_new(net0, &token), 0);
+	ck_assert_int_eq(put_new(net0, &token), -EDQUOT);
+	/* what it has already it may hand over again, and the other device is none the worse */
+	ck_assert_int_eq(vault_put(net0, dup(vault_get(net0, first)), &token), 0);
+	ck_assert_uint_eq(token, first);
+	ck_assert_int_eq(put_new(net1, &token), 0);
+	vault_collect(net0, &nothing);
+	ck_assert_int_eq(put_new(net0, &token), 0);
+}
+END_TEST
+
+/* The largest device that there can be: three descriptors for each of 254 rings, and 509 regions. */
+_Static_assert(VAULT_FILES_MAX >= 254 * 3 + 509 + 1, "it fits");
+
+START_TEST(test_room_that_is_left_is_shared)
+{
+	uint64_t token;
+	size_t n = 0;
+	int r, lowest = dup(0);
+
+	close(lowest);
+	unsetenv("NOTIFY_SOCKET");
+	vault_leave_room(100);
+	while ((r = put_new(net0, &token)) == 0)
+		n++;
+	ck_assert_int_eq(r, -EMFILE);
+	ck_assert_uint_gt(n, 50);
+	ck_assert_uint_lt(n, 100);
+	ck_assert_int_eq(vault_keep_named(net0, "tap.0", new_file()), -EMFILE);
+	for (size_t i = n; i < 100; i++)
+		ck_assert_int_eq(put_new(net1, &token), 0);
+	ck_assert_int_eq(put_new(net1, &token), -EMFILE);
+	/* what is refused is closed */
+	vault_collect(net0, &nothing);
+	vault_collect(net1, &nothing);
+	r = dup(0);
+	ck_assert_int_eq(r, lowest);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("files");
@@ -170,6 +236,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_files_of_the_same_content_are_two);
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
 	tcase_add_loop_test(tc, test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
+	tcase_add_test(tc, test_one_device_has_so_many_and_no_more);
+	tcase_add_test(tc, test_room_that_is_left_is_shared);
 	suite_add_tcase(suite, tc);
 }
 

@@ -20,6 +20,7 @@
 #include "fd/fdlink.h"
 #include "lib/run.h"
 #include "memory/memory.h"
+#include "virtq/locks.h"
 
 #define LEDGER_BYTES 8192
 
@@ -386,6 +387,87 @@ START_TEST(test_names_that_are_none_are_refused)
 }
 END_TEST
 
+/* --- Locks --- */
+
+/* A process that attaches and makes of the locks whatever it likes; with hold it stays, until it is killed. */
+static pid_t start_vandal(uint8_t byte, bool hold)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	ck_assert_int_eq(pipe(ready), 0);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		_cleanup_free_ char *path = NULL;
+		struct vault_attachment attachment;
+		struct vault *vault;
+		uint8_t *page;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (asprintf(&path, "%s/link/net0.sock", dir) < 0 || vault_new(&vault, path, "net0") < 0 ||
+			vault_attach(vault, LEDGER_BYTES, &attachment) < 0)
+			_exit(1);
+		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.ledger_fd, 0);
+		memset(page + LEDGER_LOCKS_AT, byte, 4096 - LEDGER_LOCKS_AT);
+		(void)!write(ready[1], "x", 1);
+		while (hold)
+			pause();
+		_exit(0);
+	}
+	close(ready[1]);
+	ck_assert_int_eq(read(ready[0], &c, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+/* Whether this process finds locks that it can take. */
+static bool locks_are_free(void)
+{
+	struct vault_attachment attachment;
+	struct ledger_locks *locks;
+	bool taken = false;
+
+	ck_assert_int_eq(vault_attach(worker, LEDGER_BYTES, &attachment), 0);
+	if (ledger_locks_open(&locks, attachment.ledger_fd) == 0) {
+		taken = ledger_lock_try(locks, LOCK_SERVE);
+		if (taken)
+			ledger_lock_drop(locks, LOCK_SERVE);
+		ledger_locks_close(locks);
+	}
+	vault_attachment_deinit(&attachment);
+	return taken;
+}
+
+#define N_SPOILT 4
+
+/* _i: what they are filled with */
+START_TEST(test_spoilt_locks_do_not_outlive_who_spoilt_them)
+{
+	static const uint8_t bytes[N_SPOILT] = { 0, 1, 0x80, 0xff };
+	pid_t pid = start_vandal(bytes[_i], false);
+
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(locks_are_free());
+	ck_assert(locks_are_free());
+}
+END_TEST
+
+START_TEST(test_locks_stay_as_they_are_while_anybody_may_hold_one)
+{
+	pid_t pid = start_vandal(0xff, true);
+
+	ck_assert(!locks_are_free());
+	kill(pid, SIGKILL);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(!locks_are_free()); /* this process might hold one itself */
+	pid = start_vandal(0xff, false);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	ck_assert(!locks_are_free());
+}
+END_TEST
+
 /* --- What the peer gets wrong --- */
 
 /* covers: P1 */
@@ -423,6 +505,42 @@ START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 	msg.keep = &keep;
 	ck_assert_int_eq(raw_error("net0", &msg, 0), EBADMSG);
 	check_server_fds(before - 2); /* the peers' connections gave way to ours, which have ended */
+}
+END_TEST
+
+/* What the frontend lets nobody hand over comes from a process that was taken over, whatever it is said to be. */
+START_TEST(test_foreign_descriptor_ends_the_link_of_its_sender)
+{
+	_cleanup_close_ int foreign = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), file = new_file();
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	Bh__Link *reply;
+
+	for (int i = 0; i < 3; i++) {
+		_cleanup_fdset_ struct fdset in = FDSET_INIT;
+		_cleanup_free_ char *path = NULL;
+		_cleanup_close_ int fd = -1;
+		Bh__Deposit body = BH__DEPOSIT__INIT;
+		Bh__Greet greet = BH__GREET__INIT;
+		Bh__Link msg = BH__LINK__INIT;
+		int r;
+
+		msg.body_case = i == 2 ? BH__LINK__BODY_GREET : BH__LINK__BODY_DEPOSIT;
+		if (i == 2)
+			msg.greet = &greet;
+		else
+			msg.deposit = &body;
+		body.device = (char *)(i ? "net7" : "net0");
+		body.n_fds = 1;
+		ck_assert_int_gt(asprintf(&path, "%s/link/frontend.sock", dir), 0);
+		fd = fdlink_connect(path);
+		ck_assert_int_ge(fd, 0);
+		ck_assert_int_eq(fdlink_send(fd, &msg, &foreign, 1), 0);
+		while ((r = fdlink_recv(fd, &reply, &in)) == -EAGAIN)
+			nanosleep(&tick, NULL);
+		ck_assert_int_eq(r, -ECONNRESET);
+	}
+	ck_assert_int_eq(vault_keep(worker, "tap.0", file), 0);
+	ck_assert_uint_ne(deposit("net0", file), 0); /* it connects again by itself */
 }
 END_TEST
 
@@ -489,6 +607,9 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_as_many_are_kept_as_an_attachment_carries);
 	tcase_add_test(tc, test_names_that_are_none_are_refused);
 	tcase_add_test(tc, test_request_with_a_wrong_number_of_descriptors_is_refused);
+	tcase_add_loop_test(tc, test_spoilt_locks_do_not_outlive_who_spoilt_them, 0, N_SPOILT);
+	tcase_add_test(tc, test_locks_stay_as_they_are_while_anybody_may_hold_one);
+	tcase_add_test(tc, test_foreign_descriptor_ends_the_link_of_its_sender);
 	tcase_add_test(tc, test_what_is_no_request_is_refused);
 	tcase_add_test(tc, test_garbage_ends_that_connection_alone);
 	tcase_add_test(tc, test_client_waits_for_memory_to_come_back);

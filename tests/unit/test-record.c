@@ -329,6 +329,42 @@ START_TEST(test_a_worker_reads_and_cannot_write)
 }
 END_TEST
 
+/* Whoever holds the published file: it cannot be written, whatever he may open, map, or make of it. */
+START_TEST(test_a_published_record_is_written_by_its_publisher_alone)
+{
+	struct record_file *published, *worker, *thief = NULL;
+	int ro = -1;
+	char path[64];
+
+	ck_assert_int_eq(record_publish(&published, &ro, "net0"), 0);
+	ck_assert_int_eq(record_open(&worker, ro), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", ro);
+	for (int i = 0; i < 2; i++) {
+		_cleanup_close_ int rw = i ? fcntl(ro, F_DUPFD_CLOEXEC, 3) : open(path, O_RDWR | O_CLOEXEC);
+
+		if (rw < 0)
+			continue; /* that is as good */
+		ck_assert_int_lt(pwrite(rw, "x", 1, 0), 0);
+		ck_assert_ptr_eq(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rw, 0), MAP_FAILED);
+		ck_assert_int_lt(fallocate(rw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+		ck_assert_int_lt(ftruncate(rw, 0), 0);
+		ck_assert_int_lt(fcntl(rw, F_ADD_SEALS, F_SEAL_WRITE), 0);
+		if (record_open(&thief, rw) == 0) {
+			ck_assert_int_eq(write_half(thief, _i, 9), -EACCES);
+			thief = record_close(thief);
+		}
+	}
+	for (uint64_t generation = 1; generation < 5; generation++) {
+		ck_assert_int_eq(write_half(published, _i, generation), 0);
+		ck_assert_int_eq(read_half(worker, _i), (int64_t)generation);
+	}
+	record_close(published);
+	ck_assert_int_eq(read_half(worker, _i), 4); /* outlives its publisher */
+	record_close(worker);
+	close(ro);
+}
+END_TEST
+
 /* --- Releases --- */
 
 START_TEST(test_fields_of_a_later_release_are_passed_on)
@@ -386,6 +422,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_a_file_of_another_size_or_kind_is_no_record);
 	tcase_add_test(tc, test_bytes_that_are_no_message_are_refused);
 	tcase_add_loop_test(tc, test_a_worker_reads_and_cannot_write, 0, _RECORD_HALVES);
+	tcase_add_loop_test(tc, test_a_published_record_is_written_by_its_publisher_alone, 0, _RECORD_HALVES);
 	tcase_add_test(tc, test_fields_of_a_later_release_are_passed_on);
 	tcase_add_test(tc, test_fields_that_an_earlier_release_does_not_know_are_absent);
 	suite_add_tcase(suite, tc);

@@ -158,12 +158,15 @@ static void ask(const Bh__Envelope *question)
 		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
 }
 
+static uint64_t report_generation;
+
 static void report(uint64_t generation)
 {
 	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
 	Bh__Observed observed = BH__OBSERVED__INIT;
 	Bh__Envelope question = BH__ENVELOPE__INIT;
 
+	observed.generation = report_generation;
 	observed.applied = generation;
 	report.device = (char *)"net0";
 	report.observed = &observed;
@@ -172,23 +175,73 @@ static void report(uint64_t generation)
 	ask(&question);
 }
 
-/* One that was given up may arrive after the one that was sent in its place. */
-/* covers: P3 */
-START_TEST(test_late_report_takes_nothing_back)
+static void commit(uint64_t generation)
+{
+	Bh__CommitDesired commit = BH__COMMIT_DESIRED__INIT;
+	Bh__Desired desired = BH__DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	desired.generation = generation;
+	commit.device = (char *)"net0";
+	commit.desired = &desired;
+	question.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED;
+	question.commit_desired = &commit;
+	ask(&question);
+}
+
+/* The frontend asks what the worker says. */
+static void check_applied(uint64_t generation)
 {
 	Bh__WatchObserved watch = BH__WATCH_OBSERVED__INIT;
 	Bh__Envelope question = BH__ENVELOPE__INIT;
 
-	start("net0", ROLE_WORKER | ROLE_FRONTEND);
-	report(7);
-	report(6);
 	question.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
 	question.watch_observed = &watch;
 	ask(&question);
-	ck_assert_uint_eq(applied, 7);
+	ck_assert_uint_eq(applied, generation);
+}
+
+/* One that was given up may arrive after the one that was sent in its place. */
+/* covers: P3 */
+START_TEST(test_late_report_takes_nothing_back)
+{
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	commit(8);
+	report(7);
+	report(6);
+	check_applied(7);
 	report(8);
-	ask(&question);
-	ck_assert_uint_eq(applied, 8);
+	check_applied(8);
+}
+END_TEST
+
+/* From a worker that was taken over: it is answered, and changes nothing, also for the one that follows. */
+START_TEST(test_report_of_what_nobody_has_asked_for_is_left_out)
+{
+	static const uint64_t forged[] = { 9, UINT64_MAX / 2, UINT64_MAX };
+
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	commit(8);
+	report(7);
+	for (size_t i = 0; i < ARRAY_SIZE(forged); i++) {
+		report(forged[i]);
+		check_applied(7);
+	}
+	report(8);
+	check_applied(8);
+}
+END_TEST
+
+/* The count of reports is ours: one that begins near its end would be the last. */
+START_TEST(test_generation_of_a_report_is_not_the_workers)
+{
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	commit(3);
+	report_generation = UINT64_MAX;
+	report(1);
+	check_applied(1);
+	report(2);
+	check_applied(2);
 }
 END_TEST
 
@@ -201,6 +254,8 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_second_watch_answers_the_first, 0, 2);
 	tcase_add_loop_test(tc, test_watch_is_answered_in_time, 0, 2);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
+	tcase_add_test(tc, test_report_of_what_nobody_has_asked_for_is_left_out);
+	tcase_add_test(tc, test_generation_of_a_report_is_not_the_workers);
 	suite_add_tcase(suite, tc);
 }
 

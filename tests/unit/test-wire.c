@@ -95,7 +95,10 @@ static void put_message(uint32_t request, uint32_t size, size_t n_fds)
 
 static int peek(void)
 {
-	return wire_peek(ours, &msg, &text);
+	int r = wire_peek(ours, &msg, &text);
+
+	/* all that are in sight are harmless */
+	return r == 0 && msg.fds_in_sight ? wire_take_fds(ours, &msg, SIZE_MAX, &text) : r;
 }
 
 START_TEST(test_message_is_whole_and_stays_in_the_socket)

@@ -1,0 +1,269 @@
+/*
+ * No call here leaves the kernel, whoever has opened the file:
+ *  - F_GET_SEALS succeeds on files of shared memory and of huge pages alone, and looks at the inode;
+ *  - SO_DOMAIN and F_GETPIPE_SZ are answered by sockets and by pipes alone;
+ *  - an eventfd is told by the name that the kernel gives it: paths of files begin with a slash;
+ *  - statx() with AT_STATX_DONT_SYNC takes what FUSE, NFS, Ceph, CIFS and AFS have in memory. 9p
+ *    asks its server all the same; who opens a file there has an administrator who mounted it.
+ * The device number from statx() names the file system by the mount table. Where it does not (btrfs
+ * gives each subvolume a number of its own), the mount's number does, if it is a mount of our own
+ * namespace.
+ *
+ * Local means that no process answers for it and no network: overlay is missing from the list, since
+ * it may lie on anything, and network file systems are. A block device is no file that guest memory
+ * is in.
+ */
+#include "fd/kind.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+
+#define LINE_BYTES 4096
+#define TYPE_BYTES 32
+
+static const char *const local_types[] = { "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs",
+	"bcachefs", "tmpfs", "ramfs", "devtmpfs", "hugetlbfs" };
+
+/* --- Lines of files below /proc/self --- */
+
+/** struct lines - a file that is read line by line, in memory of its own */
+struct lines {
+	int fd;
+	size_t n, at;
+	char bytes[LINE_BYTES + 1];
+};
+
+/* What is longer than the room for it comes in pieces: the fields that are looked for stand in the
+ * first. */
+static char *next_line(struct lines *lines)
+{
+	char *line = lines->bytes + lines->at, *end = memchr(line, '\n', lines->n - lines->at);
+	ssize_t got = 1;
+
+	if (!end) {
+		lines->n -= lines->at;
+		memmove(lines->bytes, line, lines->n);
+		lines->at = 0;
+		line = lines->bytes;
+		while (!end && lines->n < LINE_BYTES && got > 0) {
+			got = read(lines->fd, lines->bytes + lines->n, LINE_BYTES - lines->n);
+			lines->n += got > 0 ? (size_t)got : 0;
+			end = memchr(lines->bytes, '\n', lines->n);
+		}
+	}
+	if (!end)
+		end = lines->bytes + lines->n;
+	if (end == line)
+		return NULL;
+	*end = '\0';
+	lines->at = MIN((size_t)(end - lines->bytes) + 1, lines->n);
+	return line;
+}
+
+/* --- The mount table --- */
+
+/** struct place - where a file is: either number may be what the mount table knows */
+struct place {
+	unsigned int major, minor;
+	int mount_id; /* -1: not known */
+};
+
+static int mount_of(int fd)
+{
+	struct lines lines = { .n = 0 };
+	char path[64], *line;
+	int id = -1;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	lines.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (lines.fd < 0)
+		return -1;
+	while (id < 0 && (line = next_line(&lines)))
+		if (sscanf(line, "mnt_id: %d", &id) != 1)
+			id = -1;
+	fd_close(lines.fd);
+	return id;
+}
+
+/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw"; returns whether it is
+ * the place's */
+static bool parse_mount(
+	const char *line, const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
+{
+	const char *type = strstr(line, " - ");
+	unsigned int major, minor;
+	int id;
+
+	if (!type || sscanf(line, "%d %*d %u:%u", &id, &major, &minor) != 3)
+		return false;
+	if (by_device ? major != place->major || minor != place->minor : id != place->mount_id)
+		return false;
+	return sscanf(type, " - %31s", ret_type) == 1;
+}
+
+static bool find_mount(const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
+{
+	struct lines lines = { .fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) };
+	bool found = false;
+	char *line;
+
+	if (lines.fd < 0)
+		return false;
+	while (!found && (line = next_line(&lines)))
+		found = parse_mount(line, place, by_device, ret_type);
+	fd_close(lines.fd);
+	return found;
+}
+
+static bool is_local(const char *type)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(local_types); i++)
+		if (strcmp(type, local_types[i]) == 0)
+			return true;
+	return false;
+}
+
+/* --- Kinds --- */
+
+static const char *kind_of_mode(mode_t mode)
+{
+	return S_ISDIR(mode)   ? "a directory"
+	       : S_ISBLK(mode) ? "a block device"
+	       : S_ISCHR(mode) ? "a character device"
+	       : S_ISLNK(mode) ? "a symbolic link"
+			       : "a special file";
+}
+
+static enum fd_kind kind_of_file(int fd, char *text)
+{
+	char type[TYPE_BYTES] = "";
+	struct place place;
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st) < 0) {
+		snprintf(text, FD_KIND_TEXT_BYTES, "a file that cannot be looked at");
+		return FD_FOREIGN;
+	}
+	if (!S_ISREG(st.stx_mode)) {
+		snprintf(text, FD_KIND_TEXT_BYTES, "%s", kind_of_mode(st.stx_mode));
+		return S_ISCHR(st.stx_mode) ? FD_DEVICE : FD_FOREIGN;
+	}
+	place = (struct place){
+		.major = st.stx_dev_major, .minor = st.stx_dev_minor, .mount_id = mount_of(fd)
+	};
+	if (!find_mount(&place, true, type) && !find_mount(&place, false, type)) {
+		snprintf(text, FD_KIND_TEXT_BYTES,
+			"a file on a file system that is not mounted here");
+		return FD_FOREIGN;
+	}
+	snprintf(text, FD_KIND_TEXT_BYTES, "a file on %s", type);
+	return is_local(type) ? FD_MEMORY : FD_FOREIGN;
+}
+
+static int socket_option(int fd, int option)
+{
+	socklen_t n = sizeof(int);
+	int value;
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &n) < 0 ? -1 : value;
+}
+
+static enum fd_kind kind_of_socket(int fd, int domain, char *text)
+{
+	struct sockaddr peer;
+	socklen_t n = sizeof(peer);
+
+	if (domain != AF_UNIX)
+		snprintf(text, FD_KIND_TEXT_BYTES, "a socket of another family than AF_UNIX (%d)",
+			domain);
+	else if (socket_option(fd, SO_TYPE) != SOCK_STREAM)
+		snprintf(text, FD_KIND_TEXT_BYTES, "an AF_UNIX socket that is no stream");
+	else if (getpeername(fd, &peer, &n) < 0)
+		snprintf(text, FD_KIND_TEXT_BYTES, "an AF_UNIX socket that is not connected");
+	else {
+		snprintf(text, FD_KIND_TEXT_BYTES, "a connected AF_UNIX socket");
+		return FD_CHANNEL;
+	}
+	return FD_FOREIGN;
+}
+
+/* By the name that the kernel gives to what has no path: "anon_inode:[eventfd]". */
+static enum fd_kind kind_of_name(int fd, char *text)
+{
+	char path[64], name[FD_KIND_TEXT_BYTES - 32];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, name, sizeof(name) - 1);
+	name[MAX(n, 0)] = '\0';
+	if (strncmp(name, "anon_inode:", strlen("anon_inode:")) != 0)
+		return kind_of_file(fd, text);
+	if (strcmp(name, "anon_inode:[eventfd]") == 0) {
+		snprintf(text, FD_KIND_TEXT_BYTES, "an eventfd");
+		return FD_EVENT;
+	}
+	snprintf(text, FD_KIND_TEXT_BYTES, "something of the kernel's (%s)", name);
+	return FD_FOREIGN;
+}
+
+enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES])
+{
+	int flags = fcntl(fd, F_GETFL), domain;
+
+	if (flags < 0 || (flags & O_PATH)) {
+		snprintf(ret_text, FD_KIND_TEXT_BYTES, "%s",
+			flags < 0 ? "not open" : "a path, and no open file");
+		return FD_FOREIGN;
+	}
+	if (fcntl(fd, F_GET_SEALS) >= 0) {
+		snprintf(ret_text, FD_KIND_TEXT_BYTES, "a memory file");
+		return FD_MEMORY;
+	}
+	domain = socket_option(fd, SO_DOMAIN);
+	if (domain >= 0)
+		return kind_of_socket(fd, domain, ret_text);
+	if (fcntl(fd, F_GETPIPE_SZ) >= 0) {
+		snprintf(ret_text, FD_KIND_TEXT_BYTES, "a pipe");
+		return FD_PIPE;
+	}
+	return kind_of_name(fd, ret_text);
+}
+
+/* --- What is due --- */
+
+static const char *describe_wanted(unsigned int wanted)
+{
+	switch (wanted) {
+	case FD_MEMORY:
+		return "a memory file (memfd, tmpfs, hugetlbfs) or a file of a local file system "
+		       "is due";
+	case FD_NOTIFIER:
+		return "an eventfd or a pipe is due";
+	case FD_NOTIFIER | FD_CHANNEL:
+		return "an eventfd, a pipe or a connected AF_UNIX stream socket is due";
+	case FD_CHANNEL:
+		return "a connected AF_UNIX stream socket is due";
+	default:
+		return "memory files, eventfds, pipes and AF_UNIX sockets are taken";
+	}
+}
+
+int fd_kind_check(int fd, unsigned int wanted, char ret_text[FD_KIND_TEXT_BYTES])
+{
+	char text[FD_KIND_TEXT_BYTES];
+
+	if (fd_kind_of(fd, text) & wanted)
+		return 0;
+	snprintf(ret_text, FD_KIND_TEXT_BYTES, "%.72s; %s", text, describe_wanted(wanted));
+	return 1;
+}

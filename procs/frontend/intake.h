@@ -1,0 +1,49 @@
+#pragma once
+
+#include <stddef.h>
+#include <systemd/sd-event.h>
+
+#include "wire.h"
+
+/*
+ * What a VMM hands over is in no table of this process before it is known to be harmless, since
+ * nobody gets rid of what is not without waiting for a stranger: close() of a file on FUSE asks its
+ * server, and the last close() of a TCP connection waits for its peer. A process of its own, the
+ * looker, looks first. It is made when it is needed, goes when it is not, and is the one who waits.
+ */
+
+enum {
+	_INTAKE_E_OK = 0,
+	INTAKE_E_FOREIGN, /* one of them is of no kind that is taken */
+};
+
+/** intake_open() - for the life of the process, whose only loop it is; may be called again */
+void intake_open(sd_event *event);
+/** intake_close() - whatever waits for a stranger is not waited for */
+void intake_close(void);
+
+/**
+ * intake_look() - at the descriptors that come with the next bytes of a VMM's connection
+ * @conn_fd:  borrowed; its peek offset is moved
+ * @n_bytes:  of the message
+ * @ret_n:    [out] on 0: so many are in sight, from the first on, and all are harmless
+ * @ret_text: [out] on INTAKE_E_FOREIGN: what the first one is that is not, and what is taken
+ *
+ * Errors:  0 | INTAKE_E_FOREIGN: the looker holds them until intake_forget(), so that whoever takes
+ *          the message out of the socket is not the last who had them | negative errno: no looker
+ *          can be had; -EBUSY: too many of them wait for strangers.
+ * Cost:    a local round trip, at most a second; the first one a fork().
+ */
+int intake_look(int conn_fd, size_t n_bytes, size_t *ret_n, char ret_text[FD_KIND_TEXT_BYTES]);
+
+/** intake_forget() - the message is out of the socket; nothing if nothing is held */
+void intake_forget(void);
+
+/**
+ * intake_drain() - end a stream socket that a VMM may have filled: who closes it waits for nobody
+ * @fd: borrowed; nothing can be sent or received on it any more, and it holds nothing
+ */
+void intake_drain(int fd);
+
+/** intake_empty() - the same with the sockets that came with a message, if nobody made use of them */
+void intake_empty(const struct message *msg);

@@ -1,0 +1,266 @@
+/*
+ * Three files, all with the same content:
+ *
+ *   t.NAME     in the fd store: the truth. It is written first, and read by nobody but the next
+ *              memory manager.
+ *   r.NAME     in the fd store: a copy for a memory manager of the former release, should it follow
+ *              us: that one knows no other name, drops the truth, and hands this file to its
+ *              workers. Where it has done so before us, its workers have the file still, and believe
+ *              that all is lost when they are given another. Its inode is the record's identity,
+ *              which thus goes on over upgrades in both directions.
+ *   published  made anew at each start: sealed, so that it can be written through our mapping alone.
+ *
+ * A file that a former release handed out bears a seal that ours do not: F_SEAL_SEAL.
+ */
+#include "copies.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "fd/fdstore.h"
+#include "judge.h"
+#include "record/record.h"
+
+struct copies {
+	const char *device;
+	struct record_file *truth, *former, *published;
+	int truth_fd, former_fd, published_fd;
+	int handed_out_fd; /* to read the former copy by; -1: no former release has handed it out */
+};
+
+/* --- Reading, judged --- */
+
+static void say_unusable(const char *device, const char *why)
+{
+	log_device(LOG_ERR, device, "the kept record cannot be used, and is begun anew: %s", why);
+}
+
+static int read_desired(const struct record_file *file, const char *device, Bh__Desired **ret)
+{
+	Bh__Desired *desired = NULL;
+	char text[256] = "it is no record";
+	int r = record_read_desired(file, &desired);
+
+	if (r == 0 && judge_desired(desired, desired->generation, text, sizeof(text)) == 0) {
+		*ret = desired;
+		return 0;
+	}
+	if (r == 0)
+		bh__desired__free_unpacked(desired, NULL);
+	if (r == 0 || r == -EBADMSG)
+		say_unusable(device, text);
+	return r < 0 ? r : -EBADMSG;
+}
+
+/* The worker says it again. What it offers stays until then; what cannot be is not believed. */
+static int read_observed(
+	const struct record_file *file, const char *device, uint64_t generation, Bh__Observed **ret)
+{
+	Bh__Observed *observed = NULL;
+	char text[256] = "it is no report";
+	int r = record_read_observed(file, &observed);
+
+	if (r == 0 && observed->applied > generation) {
+		log_device(LOG_WARNING, device,
+			"the kept report says that generation %llu was in force, and %llu is "
+			"the last there is: not believed",
+			(unsigned long long)observed->applied, (unsigned long long)generation);
+		observed->applied = 0;
+	}
+	if (r == 0 && observed->generation <= INT64_MAX &&
+		judge_observed(observed, generation, text, sizeof(text)) == 0) {
+		*ret = observed;
+		return 0;
+	}
+	if (r == 0)
+		bh__observed__free_unpacked(observed, NULL);
+	if (r < 0 && r != -EBADMSG)
+		return r;
+	log_device(LOG_WARNING, device,
+		"the kept report cannot be used, and the worker will make another: %s", text);
+	*ret = bh__observed__unpack(NULL, 0, NULL);
+	return *ret ? 0 : -ENOMEM;
+}
+
+/* --- Files --- */
+
+/* From the fd store; without one that cannot be opened, *ret_file stays NULL. */
+static int take_file(
+	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+{
+	char name[128];
+	int r;
+
+	snprintf(name, sizeof(name), "%s.%s", prefix, device);
+	*ret_fd = fdstore_take(name);
+	r = *ret_fd < 0 ? 0 : record_open(ret_file, *ret_fd);
+	if (r != -EBADMSG)
+		return r;
+	log_device(LOG_ERR, device, "what the fd store has as %s is no record, and is made anew",
+		name);
+	(void)fdstore_remove(name);
+	*ret_fd = fd_close(*ret_fd);
+	return 0;
+}
+
+/* In the place of what is there. */
+static int make_file(
+	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+{
+	char name[128];
+	int r;
+
+	snprintf(name, sizeof(name), "%s.%s", prefix, device);
+	*ret_file = record_close(*ret_file);
+	if (*ret_fd >= 0)
+		(void)fdstore_remove(name);
+	*ret_fd = fd_close(*ret_fd);
+	*ret_fd = record_create(device);
+	if (*ret_fd < 0)
+		return *ret_fd;
+	r = fdstore_push(name, *ret_fd);
+	return r < 0 ? r : record_open(ret_file, *ret_fd);
+}
+
+/* --- Open --- */
+
+static int read_halves(const struct record_file *file, const char *device,
+	Bh__Desired **ret_desired, Bh__Observed **ret_observed)
+{
+	Bh__Desired *desired = NULL;
+	int r = read_desired(file, device, &desired);
+
+	if (r == 0)
+		r = read_observed(file, device, desired->generation, ret_observed);
+	if (r < 0) {
+		if (desired)
+			bh__desired__free_unpacked(desired, NULL);
+		return r;
+	}
+	*ret_desired = desired;
+	return 0;
+}
+
+/* Nothing of it is left, under a new identity: whoever goes by the former one starts anew, too. */
+static int begin_anew(struct copies *copies)
+{
+	int r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
+
+	return r < 0 ? r : make_file("r", copies->device, &copies->former_fd, &copies->former);
+}
+
+/* A copy that was left behind catches up; the same is written twice without harm. */
+static int write_all(
+	struct copies *copies, const Bh__Desired *desired, const Bh__Observed *observed)
+{
+	int r = copies_write_desired(copies, desired);
+
+	return r < 0 ? r : copies_write_observed(copies, observed);
+}
+
+static int open_halves(
+	struct copies *copies, Bh__Desired **ret_desired, Bh__Observed **ret_observed)
+{
+	const struct record_file *from = copies->truth ?: copies->former;
+	int r = from ? read_halves(from, copies->device, ret_desired, ret_observed) : -EBADMSG;
+
+	if (r == -EBADMSG) {
+		r = begin_anew(copies);
+		return r < 0 ? r
+			     : read_halves(
+				       copies->truth, copies->device, ret_desired, ret_observed);
+	}
+	if (r == 0 && !copies->truth)
+		r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
+	if (r == 0 && !copies->former)
+		r = make_file("r", copies->device, &copies->former_fd, &copies->former);
+	return r;
+}
+
+static int note_handed_out(struct copies *copies)
+{
+	int seals = fcntl(copies->former_fd, F_GET_SEALS);
+
+	if (seals < 0 || !(seals & F_SEAL_SEAL))
+		return 0;
+	copies->handed_out_fd = record_readonly_fd(copies->former_fd);
+	return copies->handed_out_fd < 0 ? copies->handed_out_fd : 0;
+}
+
+int copies_open(struct copies **ret_copies, const char *device, Bh__Desired **ret_desired,
+	Bh__Observed **ret_observed)
+{
+	struct copies *copies = calloc(1, sizeof(*copies));
+	int r;
+
+	if (!copies)
+		return -ENOMEM;
+	*copies = (struct copies){ .device = device,
+		.truth_fd = -1,
+		.former_fd = -1,
+		.published_fd = -1,
+		.handed_out_fd = -1 };
+	*ret_copies = copies;
+	r = take_file("t", device, &copies->truth_fd, &copies->truth);
+	if (r == 0)
+		r = take_file("r", device, &copies->former_fd, &copies->former);
+	if (r == 0)
+		r = open_halves(copies, ret_desired, ret_observed);
+	if (r == 0)
+		r = note_handed_out(copies);
+	if (r == 0)
+		r = record_publish(&copies->published, &copies->published_fd, device);
+	return r < 0 ? r : write_all(copies, *ret_desired, *ret_observed);
+}
+
+struct copies *copies_close(struct copies *copies)
+{
+	if (!copies)
+		return NULL;
+	record_close(copies->truth);
+	record_close(copies->former);
+	record_close(copies->published);
+	fd_close(copies->truth_fd);
+	fd_close(copies->former_fd);
+	fd_close(copies->published_fd);
+	fd_close(copies->handed_out_fd);
+	free(copies);
+	return NULL;
+}
+
+/* --- Use --- */
+
+int copies_write_desired(struct copies *copies, const Bh__Desired *desired)
+{
+	int r = record_write_desired(copies->truth, desired);
+
+	if (r == 0)
+		r = record_write_desired(copies->former, desired);
+	return r < 0 ? r : record_write_desired(copies->published, desired);
+}
+
+int copies_write_observed(struct copies *copies, const Bh__Observed *observed)
+{
+	int r = record_write_observed(copies->truth, observed);
+
+	if (r == 0)
+		r = record_write_observed(copies->former, observed);
+	return r < 0 ? r : record_write_observed(copies->published, observed);
+}
+
+uint64_t copies_id(const struct copies *copies)
+{
+	struct stat st;
+
+	return fstat(copies->former_fd, &st) < 0 ? 0 : st.st_ino;
+}
+
+int copies_fd(const struct copies *copies, bool by_id)
+{
+	return copies->handed_out_fd >= 0 && !by_id ? copies->handed_out_fd : copies->published_fd;
+}

@@ -1,0 +1,257 @@
+/*
+ * Numbers that only grow are kept over all restarts. One that is near its end would stop the device
+ * for good, so that they may not leap: from 2^62 there are as many steps left as anybody will ever
+ * make.
+ */
+#include "judge.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "regions.h"
+
+#define NUM(x)		  ((unsigned long long)(x))
+#define FIRST_MAX	  (UINT64_C(1) << 62)
+#define COUNTER_MAX	  (UINT64_C(1) << 63)
+#define LEAP_MAX	  (UINT64_C(1) << 20)
+#define TEXT_MAX	  256
+#define RING_SIZE_MAX	  32768
+#define CONFIG_BYTES_MAX  256
+#define CONFIG_WRITES_MAX 64
+#define MAC_BYTES	  6
+
+/** struct verdict - where the words go */
+struct verdict {
+	char *text;
+	size_t n_text;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(
+	const struct verdict *verdict, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(verdict->text, verdict->n_text, fmt, ap);
+	va_end(ap);
+	return 1;
+}
+
+/* --- Texts --- */
+
+/* The length of the character of UTF-8 at s; 0: it is none, or one that does not print. */
+static size_t plain_character(const unsigned char *s)
+{
+	static const struct {
+		unsigned char mask, lead;
+		uint32_t least;
+	} forms[] = { { 0x80, 0, 0x20 }, { 0xe0, 0xc0, 0xa0 }, { 0xf0, 0xe0, 0x800 },
+		{ 0xf8, 0xf0, 0x10000 } };
+
+	for (size_t n = 1; n <= ARRAY_SIZE(forms); n++) {
+		uint32_t c = *s & (unsigned char)~forms[n - 1].mask;
+
+		if ((*s & forms[n - 1].mask) != forms[n - 1].lead)
+			continue;
+		for (size_t i = 1; i < n; i++) {
+			if ((s[i] & 0xc0) != 0x80)
+				return 0;
+			c = c << 6 | (s[i] & 0x3f);
+		}
+		return c < forms[n - 1].least || c == 0x7f || c > 0x10ffff ||
+				       (c >= 0xd800 && c < 0xe000)
+			       ? 0
+			       : n;
+	}
+	return 0;
+}
+
+static int check_text(const char *what, const char *s, const struct verdict *verdict)
+{
+	size_t n = strlen(s), len;
+
+	if (n > TEXT_MAX)
+		return refuse(
+			verdict, "%s has %zu bytes; at most %d are possible", what, n, TEXT_MAX);
+	for (size_t i = 0; i < n; i += len) {
+		len = plain_character((const unsigned char *)s + i);
+		if (len == 0)
+			return refuse(verdict, "%s has something in it that does not print", what);
+	}
+	return 0;
+}
+
+static int check_counter(const char *what, uint64_t value, const struct verdict *verdict)
+{
+	if (value <= COUNTER_MAX)
+		return 0;
+	return refuse(
+		verdict, "%s is %llu, which nothing can have counted up to", what, NUM(value));
+}
+
+/* --- Desired --- */
+
+static int check_generation(uint64_t generation, uint64_t now, const struct verdict *verdict)
+{
+	if (now == 0 ? generation <= FIRST_MAX
+		     : generation <= COUNTER_MAX &&
+				(generation < now || generation - now <= LEAP_MAX))
+		return 0;
+	return refuse(
+		verdict, "generation %llu does not follow on %llu", NUM(generation), NUM(now));
+}
+
+static int check_ring(const Bh__Ring *ring, uint64_t generation, const struct verdict *verdict)
+{
+	if (ring->index >= RINGS_MAX)
+		return refuse(verdict, "ring %u; the last that is possible is %d", ring->index,
+			RINGS_MAX - 1);
+	if (ring->size > RING_SIZE_MAX)
+		return refuse(verdict, "ring %u of %u descriptors; at most %d are possible",
+			ring->index, ring->size, RING_SIZE_MAX);
+	if (ring->start_id > generation)
+		return refuse(verdict,
+			"ring %u was started at generation %llu, which is still to come",
+			ring->index, NUM(ring->start_id));
+	return 0;
+}
+
+static int check_rings(const Bh__Desired *desired, const struct verdict *verdict)
+{
+	bool seen[RINGS_MAX] = { false };
+
+	if (desired->n_rings > RINGS_MAX)
+		return refuse(
+			verdict, "%zu rings; at most %d are possible", desired->n_rings, RINGS_MAX);
+	for (size_t i = 0; i < desired->n_rings; i++) {
+		const Bh__Ring *ring = desired->rings[i];
+
+		if (check_ring(ring, desired->generation, verdict))
+			return 1;
+		if (seen[ring->index])
+			return refuse(verdict, "ring %u is there twice", ring->index);
+		seen[ring->index] = true;
+	}
+	return 0;
+}
+
+static int check_inflight(const Bh__Inflight *inflight, const struct verdict *verdict)
+{
+	uint64_t end;
+
+	if (!inflight)
+		return 0;
+	if (inflight->n_queues > RINGS_MAX || inflight->queue_size > RING_SIZE_MAX)
+		return refuse(verdict, "an in-flight region for %u queues of %u descriptors",
+			inflight->n_queues, inflight->queue_size);
+	if (add_overflows(inflight->mmap_offset, inflight->mmap_size, &end) || end > INT64_MAX)
+		return refuse(verdict, "an in-flight region of %llu bytes at offset %llu",
+			NUM(inflight->mmap_size), NUM(inflight->mmap_offset));
+	return 0;
+}
+
+static int check_config_writes(const Bh__Desired *desired, const struct verdict *verdict)
+{
+	if (desired->n_config_writes > CONFIG_WRITES_MAX)
+		return refuse(verdict,
+			"%zu writes to the configuration space; at most %d are possible",
+			desired->n_config_writes, CONFIG_WRITES_MAX);
+	for (size_t i = 0; i < desired->n_config_writes; i++) {
+		const Bh__ConfigWrite *write = desired->config_writes[i];
+
+		if (write->offset_bytes > CONFIG_BYTES_MAX ||
+			write->data.len > CONFIG_BYTES_MAX - write->offset_bytes)
+			return refuse(verdict,
+				"a write of %zu bytes at offset %u of the configuration space",
+				write->data.len, write->offset_bytes);
+		if (write->seq > desired->generation)
+			return refuse(verdict,
+				"a write to the configuration space at generation %llu, which is "
+				"still "
+				"to come",
+				NUM(write->seq));
+	}
+	return 0;
+}
+
+static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
+{
+	if (desired->rarp_mac.len != 0 && desired->rarp_mac.len != MAC_BYTES)
+		return refuse(verdict, "an Ethernet address of %zu bytes", desired->rarp_mac.len);
+	if (desired->mtu > UINT16_MAX)
+		return refuse(verdict, "an MTU of %u", desired->mtu);
+	return check_counter("the number of sessions", desired->session, verdict) ||
+	       check_counter("the number of resets", desired->reset_epoch, verdict) ||
+	       check_counter("the number of announcements", desired->rarp_seq, verdict) ||
+	       check_text("the reason of the quarantine", desired->quarantine, verdict);
+}
+
+int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n_text)
+{
+	const struct verdict verdict = { text, n_text };
+
+	return check_generation(desired->generation, now, &verdict) ||
+	       check_rings(desired, &verdict) ||
+	       regions_check_table(desired->regions, desired->n_regions, text, n_text) ||
+	       check_inflight(desired->inflight, &verdict) ||
+	       check_config_writes(desired, &verdict) || check_rest(desired, &verdict);
+}
+
+/* --- Observed --- */
+
+static int check_ring_states(
+	const Bh__Observed *observed, uint64_t desired, const struct verdict *verdict)
+{
+	bool seen[RINGS_MAX] = { false };
+
+	if (observed->n_rings > RINGS_MAX)
+		return refuse(verdict, "%zu rings; at most %d are possible", observed->n_rings,
+			RINGS_MAX);
+	for (size_t i = 0; i < observed->n_rings; i++) {
+		const Bh__RingState *ring = observed->rings[i];
+
+		if (ring->index >= RINGS_MAX || seen[ring->index])
+			return refuse(verdict, "ring %u is there twice, or cannot be", ring->index);
+		seen[ring->index] = true;
+		if (ring->start_id > desired || ring->error_start_id > desired)
+			return refuse(verdict,
+				"ring %u was started at a generation that is still to come",
+				ring->index);
+		if (check_text("the error of a ring", ring->error, verdict))
+			return 1;
+	}
+	return 0;
+}
+
+static int check_offer(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	if (observed->n_queues > RINGS_MAX || observed->queue_num > RINGS_MAX ||
+		observed->queue_size_max > RING_SIZE_MAX || observed->max_mem_slots > REGIONS_MAX)
+		return refuse(verdict,
+			"%u rings (%u for the VMM) of up to %u descriptors, and %llu memory slots",
+			observed->n_queues, observed->queue_num, observed->queue_size_max,
+			NUM(observed->max_mem_slots));
+	if (observed->config.len > CONFIG_BYTES_MAX ||
+		observed->config_writable.len > CONFIG_BYTES_MAX)
+		return refuse(verdict, "a configuration space of %zu bytes", observed->config.len);
+	return 0;
+}
+
+int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, size_t n_text)
+{
+	const struct verdict verdict = { text, n_text };
+
+	if (observed->applied > desired)
+		return refuse(&verdict,
+			"generation %llu is said to be in force, and %llu is the last there is",
+			NUM(observed->applied), NUM(desired));
+	return check_counter("the number of changes of the configuration", observed->config_seq,
+		       &verdict) ||
+	       check_offer(observed, &verdict) || check_ring_states(observed, desired, &verdict) ||
+	       check_text("what is said of the rest", observed->backend, &verdict) ||
+	       check_text("the error", observed->apply_error, &verdict) ||
+	       check_text("the reason of the quarantine", observed->quarantine, &verdict);
+}

@@ -1,0 +1,192 @@
+/* What a record may say: the most of everything passes, and one more, or one twice, does not. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "lib/run.h"
+#include "memory/judge.h"
+
+#define NOW 1000
+
+static Bh__Desired d;
+static Bh__Observed o;
+static Bh__Ring rings[RINGS_MAX + 1], *ring_list[RINGS_MAX + 1];
+static Bh__RingState states[RINGS_MAX + 1], *state_list[RINGS_MAX + 1];
+static Bh__ConfigWrite writes[65], *write_list[65];
+static Bh__Inflight inflight;
+static char text[256], long_text[300];
+static uint8_t bytes[257];
+
+/* The fullest that there can be. */
+static void set_up(void)
+{
+	bh__desired__init(&d);
+	bh__observed__init(&o);
+	bh__inflight__init(&inflight);
+	for (uint32_t i = 0; i <= RINGS_MAX; i++) {
+		bh__ring__init(&rings[i]);
+		bh__ring_state__init(&states[i]);
+		rings[i].index = states[i].index = i;
+		rings[i].size = 32768;
+		rings[i].start_id = states[i].start_id = states[i].error_start_id = NOW;
+		states[i].error = (char *)"the available index is ahead by more than the ring";
+		ring_list[i] = &rings[i];
+		state_list[i] = &states[i];
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
+		bh__config_write__init(&writes[i]);
+		writes[i].seq = NOW;
+		writes[i].data = (ProtobufCBinaryData){ 256, bytes };
+		write_list[i] = &writes[i];
+	}
+	inflight = (Bh__Inflight){ .base = inflight.base,
+		.token = 1,
+		.mmap_size = 4096,
+		.n_queues = 256,
+		.queue_size = 32768 };
+	memset(long_text, 'x', sizeof(long_text) - 1);
+	d.generation = NOW;
+	d.session = d.reset_epoch = d.rarp_seq = UINT64_C(1) << 63;
+	d.rings = ring_list;
+	d.n_rings = RINGS_MAX;
+	d.config_writes = write_list;
+	d.n_config_writes = 64;
+	d.inflight = &inflight;
+	d.mtu = 65535;
+	d.rarp_mac = (ProtobufCBinaryData){ 6, bytes };
+	d.quarantine = (char *)"frontend: message SET_VRING_NUM (8) killed it; "
+			       "\xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xa2";
+	o.generation = 1;
+	o.applied = NOW;
+	o.n_queues = o.queue_num = 256;
+	o.queue_size_max = 32768;
+	o.max_mem_slots = 509;
+	o.config = o.config_writable = (ProtobufCBinaryData){ 256, bytes };
+	o.rings = state_list;
+	o.n_rings = RINGS_MAX;
+	o.backend = (char *)"tap tap0 (up)";
+}
+
+static int judge(void)
+{
+	*text = '\0';
+	return judge_desired(&d, NOW - 1, text, sizeof(text)) ||
+	       judge_observed(&o, NOW, text, sizeof(text));
+}
+
+/* Each line breaks one rule. */
+#define BREAK(n, what)                                                                             \
+	case n:                                                                                    \
+		what;                                                                              \
+		break
+
+#define N_BROKEN 40
+
+static bool break_rule(int i)
+{
+	switch (i) {
+		BREAK(0, d.n_rings = RINGS_MAX + 1);
+		BREAK(1, rings[9].index = 8);
+		BREAK(2, rings[9].index = RINGS_MAX);
+		BREAK(3, rings[9].index = UINT32_MAX);
+		BREAK(4, rings[9].size = 32769);
+		BREAK(5, rings[9].start_id = NOW + 1);
+		BREAK(6, d.n_config_writes = 65);
+		BREAK(7, writes[3].data.len = 257);
+		BREAK(8, writes[3].offset_bytes = 1);
+		BREAK(9, writes[3].offset_bytes = UINT32_MAX);
+		BREAK(10, writes[3].seq = NOW + 1);
+		BREAK(11, inflight.n_queues = 257);
+		BREAK(12, inflight.queue_size = 32769);
+		BREAK(13, inflight.mmap_offset = UINT64_MAX);
+		BREAK(14, inflight.mmap_size = UINT64_C(1) << 63);
+		BREAK(15, d.mtu = 65536);
+		BREAK(16, d.rarp_mac.len = 5);
+		BREAK(17, d.rarp_mac.len = 7);
+		BREAK(18, d.session++);
+		BREAK(19, d.reset_epoch = UINT64_MAX);
+		BREAK(20, d.rarp_seq = UINT64_MAX);
+		BREAK(21, d.quarantine = long_text);
+		BREAK(22, d.quarantine = (char *)"\33[2J");
+		BREAK(23, d.quarantine = (char *)"two\nlines");
+		BREAK(24, d.quarantine = (char *)"\xff");
+		BREAK(25, d.quarantine = (char *)"\xc2\x9b"
+						 "2J");
+		BREAK(26, d.quarantine = (char *)"\xe2\x82");
+		BREAK(27, d.quarantine = (char *)"\xc0\xaf");
+		BREAK(28, d.quarantine = (char *)"\x7f");
+		BREAK(29, o.applied = NOW + 1);
+		BREAK(30, o.applied = UINT64_MAX);
+		BREAK(31, o.n_queues = 257);
+		BREAK(32, o.queue_size_max = 32769);
+		BREAK(33, o.max_mem_slots = 510);
+		BREAK(34, o.config.len = 257);
+		BREAK(35, o.n_rings = RINGS_MAX + 1);
+		BREAK(36, states[7].index = 6);
+		BREAK(37, states[7].start_id = NOW + 1);
+		BREAK(38, states[7].error = (char *)"bell\a");
+		BREAK(39, o.backend = long_text);
+	default:
+		return false;
+	}
+	return true;
+}
+
+START_TEST(test_the_most_of_everything_may_be_said)
+{
+	ck_assert_msg(judge() == 0, "%s", text);
+}
+END_TEST
+
+START_TEST(test_each_rule_is_kept_with_words)
+{
+	ck_assert(break_rule(_i));
+	ck_assert_int_eq(judge(), 1);
+	ck_assert_uint_gt(strlen(text), 8);
+}
+END_TEST
+
+START_TEST(test_generations_do_not_leap)
+{
+	static const struct {
+		uint64_t now, next;
+		int refused;
+	} rows[] = {
+		{ 0, 1, 0 },
+		{ 0, 500, 0 },
+		{ 0, UINT64_C(1) << 62, 0 },
+		{ 0, (UINT64_C(1) << 62) + 1, 1 },
+		{ 0, UINT64_MAX, 1 },
+		{ 5, 6, 0 },
+		{ 5, 5 + (1 << 20), 0 },
+		{ 5, 6 + (1 << 20), 1 },
+		{ 5, UINT64_MAX, 1 },
+		{ UINT64_C(1) << 62, (UINT64_C(1) << 62) + 1, 0 },
+		{ UINT64_C(1) << 63, (UINT64_C(1) << 63) + 1, 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		Bh__Desired next = BH__DESIRED__INIT;
+
+		next.generation = rows[i].next;
+		ck_assert_int_eq(
+			judge_desired(&next, rows[i].now, text, sizeof(text)), rows[i].refused);
+	}
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+	TCase *tc = tcase_create("judge");
+
+	tcase_add_checked_fixture(tc, set_up, NULL);
+	tcase_add_test(tc, test_the_most_of_everything_may_be_said);
+	tcase_add_loop_test(tc, test_each_rule_is_kept_with_words, 0, N_BROKEN);
+	tcase_add_test(tc, test_generations_do_not_leap);
+	suite_add_tcase(suite, tc);
+}
+
+int main(void)
+{
+	return run_main("judge", add_tests);
+}
