@@ -82,7 +82,8 @@ int identity_prepare(struct proc *proc)
 	uid_t user = user_of(proc->guest, proc->peer);
 	int r;
 
-	proc->separate = geteuid() == 0 || geteuid() == user;
+	proc->by_root = geteuid() == 0;
+	proc->separate = proc->by_root || geteuid() == user;
 	r = make_directories(proc);
 	(void)umask(former);
 	return r;

@@ -12,8 +12,8 @@
  * driver posted next, but where chains of several descriptors are used they have left others behind, too.
  * A device that completes in order, as ours, is what this needs.
  *
- * A base that the ring does not contradict is taken, whatever else it may show. One at slot 0 is likely to be
- * a guess, and must be where the ring shows it.
+ * A base that the ring does not contradict is taken, whatever else it may show; a ring that nobody has written to
+ * contradicts none. One at slot 0 is likely to be a guess, and must be where the ring shows it.
  */
 #include "virtq/core.h"
 
@@ -135,6 +135,14 @@ static bool find_device(const struct virtq *vq, const struct picture *picture, u
 	return id != picture->ids[before] || !picture->written[before] || are_singles(vq, picture);
 }
 
+static bool is_unwritten(const struct virtq *vq, const struct picture *picture)
+{
+	for (uint32_t i = 0; i < vq->size; i++)
+		if (picture->written[i] || picture->flags[i])
+			return false;
+	return true;
+}
+
 enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16_t *ret_pos)
 {
 	_cleanup_free_ uint16_t *all = calloc(3 * (size_t)vq->size, sizeof(*all));
@@ -144,6 +152,8 @@ enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16
 	for (int i = 0; all && i < 3; i++) {
 		if (!take_picture(vq, &picture))
 			continue;
+		if (is_unwritten(vq, &picture))
+			return VIRTQ_AS_TOLD;
 		if ((base & ~POS_WRAP) && packed_distance(vq, base, picture.driver) <= picture.n_avail)
 			return VIRTQ_AS_TOLD;
 		if (!find_device(vq, &picture, ret_pos))

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "fd/fdstore.h"
 #include "intake.h"
 #include "listener.h"
@@ -80,8 +81,20 @@ static void forget(struct session *session)
 		vault_forget(frontend->vault, session);
 }
 
+/* The directory may be one that only whoever started us may write to. */
+static bool start_anew(struct session *session)
+{
+	struct frontend *frontend = session->context;
+
+	if (!frontend->proc->by_root)
+		return false;
+	log_limited(LOG_NOTICE, session->config->name, 0, "the socket file %s was removed: starting anew, to make it "
+		"again with the rights that takes", session->config->socket);
+	return sd_event_exit(frontend->proc->event, 0) >= 0;
+}
+
 static const struct session_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget, .start_anew = start_anew };
 
 /* --- What the workers report --- */
 

@@ -11,10 +11,12 @@
 #include <grp.h>
 #include <linux/sockios.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/address.h"
 #include "base/cleanup.h"
@@ -164,7 +166,17 @@ static int make_listener(const struct config_device *config)
 	return fd_steal(&fd);
 }
 
-/* The file may be gone, or the configuration may name another one now. */
+/* Whether the file at the path is the one that the socket is bound to; true where that cannot be told. */
+static bool is_own(int fd, const char *path)
+{
+	_cleanup_close_ int file = ioctl(fd, SIOCUNIXFILE);
+	struct stat own, there;
+
+	return file < 0 || (fstat(file, &own) == 0 && lstat(path, &there) == 0 && own.st_dev == there.st_dev &&
+		own.st_ino == there.st_ino);
+}
+
+/* The file may be gone, or another one in its place, or the configuration may name another one now. */
 static bool is_at(int fd, const struct config_device *config)
 {
 	struct sockaddr_un addr = { 0 };
@@ -173,7 +185,7 @@ static bool is_at(int fd, const struct config_device *config)
 
 	return getsockname(fd, (struct sockaddr *)&addr, &n) == 0 &&
 		strncmp(addr.sun_path, config->socket, sizeof(addr.sun_path)) == 0 &&
-		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode);
+		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode) && is_own(fd, config->socket);
 }
 
 /* Whether a device under another name has been given a socket at this path. */
@@ -221,6 +233,17 @@ static int make_kept(const struct config_device *config, const char *name)
 	if (fd >= 0)
 		(void)fdstore_push(name, fd);
 	return fd;
+}
+
+bool listener_may_make(const struct config_device *config)
+{
+	_cleanup_free_ char *dir = strdup(config->socket);
+
+	if (!dir)
+		return true;
+	*(strrchr(dir, '/') == dir ? dir + 1 : strrchr(dir, '/')) = '\0';
+	return (access(dir, W_OK | X_OK) == 0 || errno != EACCES) &&
+		(access(config->socket, W_OK) == 0 || errno != EACCES);
 }
 
 int listener_renew(const struct config_device *config)

@@ -9,6 +9,9 @@
  * @ret_passed: [out] whoever started us made it, and its file is his to make */
 int listener_open(const struct config_device *config, bool *ret_passed);
 
+/** listener_may_make() - false: this process may not make files in the socket's directory, or look what is at its path */
+bool listener_may_make(const struct config_device *config);
+
 /** listener_renew() - another one at the device's path: the file of the former one is gone. As listener_open() */
 int listener_renew(const struct config_device *config);
 

@@ -486,6 +486,8 @@ static int on_file_lost(void *data)
 			"whoever passed the socket must make it again", session->config->socket);
 		return 0;
 	}
+	if (!listener_may_make(session->config) && session->ops->start_anew && session->ops->start_anew(session))
+		return 0;
 	fd = listener_renew(session->config);
 	if (fd < 0)
 		return fd;

@@ -31,6 +31,9 @@ struct session_ops {
 	int (*deposit)(struct session *session, const int *fds, size_t n);
 	/** redeem() - ask for a copy of what lies under a token; the answer comes by session_redeemed(), later; as above */
 	int (*redeem)(struct session *session, uint64_t token);
+	/** start_anew() - end in good order, to do what takes rights at the next start; false: the next start has none
+	 * either. NULL = so */
+	bool (*start_anew)(struct session *session);
 	/** forget() - neither answer is waited for any more */
 	void (*forget)(struct session *session);
 };

@@ -236,7 +236,8 @@ void child_silent(struct child *child)
 {
 	if (child->pid == 0 || child->abort)
 		return;
-	log_error("%s (pid %d) gives no sign of life: it is killed, and started again", child->title, child->pid);
+	log_limited(LOG_ERR, NULL, (unsigned int)child->pid, "%s (pid %d) gives no sign of life: it is killed, and started "
+		"again", child->title, child->pid);
 	/* it may still say what it hangs in */
 	child_kill(child, SIGABRT);
 	(void)sd_event_add_time_relative(child->launcher->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,

@@ -165,6 +165,13 @@ static void give_up_guest(struct child *child)
 	end_if_done(launcher);
 }
 
+/* Lines about different processes are different lines. */
+static unsigned int kind_of(const struct child *child)
+{
+	return (unsigned int)((child->guest - child->launcher->guests) * GUEST_CHILDREN_MAX +
+		(child - child->guest->children));
+}
+
 /* A process that dies again and again before it is ready backs off by itself, whatever kills it. One that ended
  * with an error before it was ready has nothing to try again at once. */
 void launcher_child_ended(struct child *child, int wait_status)
@@ -186,7 +193,7 @@ void launcher_child_ended(struct child *child, int wait_status)
 		return;
 	}
 	child->restarts++;
-	log_notice("%s %s %d; starting it again", child->title,
+	log_limited(LOG_NOTICE, NULL, kind_of(child), "%s %s %d; starting it again", child->title,
 		exited ? "ended with status" : "was killed by signal",
 		exited ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status));
 	if (gave_up || child_start(child) < 0)

@@ -55,8 +55,8 @@ static bool has_room(struct store *store, const char *name)
 	if (store->n_items < FDSTORE_MAX && store->names_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
 	if (!store->full_said)
-		log_warning("%s: the fd store is full (at most %d descriptors, with %d bytes of names): "
-			    "'%s' and what follows is not kept",
+		log_limited(LOG_WARNING, NULL, 0, "%s: the fd store is full (at most %d descriptors, with %d bytes of "
+			    "names): '%s' and what follows is not kept",
 			store->owner, FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	store->full_said = true;
 	return false;

@@ -18,7 +18,7 @@ static const struct {
 	{ "\x7f\x01", "??" },
 	/* the controls of 8 bits, as they are and as characters */
 	{ "\x9b" "31m", "?31m" },
-	{ "\xc2\x9b" "31m", "??31m" },
+	{ "\xc2\x9b" "31m", "?31m" },
 	{ "\xc2\xa0", "\xc2\xa0" },
 	/* too short, at the end and before something else */
 	{ "\xc3", "?" },

