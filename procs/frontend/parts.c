@@ -270,14 +270,19 @@ static size_t ours_of(const struct parts *parts, int conn_fd, size_t there, cons
 	return *ret_text ? 0 : MIN(there, sizeof(header) + header.size - have);
 }
 
+/* A message that has its own descriptors takes none that may be another's. */
+static bool are_others(const struct parts *parts, bool beyond)
+{
+	return beyond && !parts->file->beyond && wire_bytes_there(parts->carrier_out);
+}
+
 static int carry_fds(struct parts *parts, const struct message *piece, size_t end, size_t n_ours)
 {
 	struct lot lot = { .end = parts->file->have + (uint32_t)MIN(end, n_ours),
 		.n_fds = (uint16_t)piece->n_fds, .too_many = piece->too_many_fds };
 	bool beyond = end > n_ours;
 
-	/* a message that has its own takes none that may be another's */
-	if (piece->n_fds == 0 || (beyond && !parts->file->beyond && wire_bytes_there(parts->carrier_out)))
+	if (piece->n_fds == 0 || are_others(parts, beyond))
 		return 0;
 	parts->file->beyond = beyond;
 	return carry(parts, &lot, piece->fds);
@@ -310,10 +315,12 @@ static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_o
 	size_t n_judged = 0;
 	int r = intake_look(conn_fd, end, &n_judged, piece->foreign);
 
-	if (r == INTAKE_E_FOREIGN) {
+	if (r == INTAKE_E_FOREIGN && !are_others(parts, end > n_ours)) {
+		parts->file->beyond = end > n_ours;
 		memcpy(parts->file->foreign, piece->foreign, sizeof(parts->file->foreign));
-		return 0;
 	}
+	if (r == INTAKE_E_FOREIGN)
+		return 0;
 	if (r < 0 || wire_rewind(conn_fd) || wire_take_piece(conn_fd, piece, buf, end, &n_judged) <= 0)
 		return -EIO;
 	return carry_fds(parts, piece, end, n_ours);
