@@ -12,6 +12,8 @@
 #include "base/check.h"
 #include "base/log.h"
 
+#define CTL_RETRY_USEC 100000
+
 struct bus_call {
 	struct bus_note note; /* first: a note is turned back into its call */
 	TAILQ_ENTRY(bus_call) link;
@@ -157,7 +159,7 @@ static int client_open(struct bus_client **ret_client, sd_event *event, const ch
 
 	if (r < 0)
 		return r;
-	r = dials ? bus_endpoint_dial(&client->endpoint) : bus_endpoint_listen(&client->endpoint, 0660);
+	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC) : bus_endpoint_listen(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;
