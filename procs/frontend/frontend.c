@@ -139,9 +139,10 @@ static void watch(struct frontend *frontend)
 	}
 	request.n_seen = frontend->n_sessions;
 	request.seen = list;
+	request.patient = true;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
 	body.watch_observed = &request;
-	if (bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_observed, frontend) < 0)
+	if (bus_client_call(frontend->bus, &body, BUS_WATCH_MS, on_observed, frontend) < 0)
 		on_observed(frontend, -ENOMEM, NULL);
 }
 
@@ -177,6 +178,14 @@ static int open_sessions(struct frontend *frontend)
 	return r;
 }
 
+/* When it is gone again meanwhile, there will be another time. */
+static void on_memory_back(void *data)
+{
+	struct frontend *frontend = data;
+
+	(void)vault_greet(frontend->vault);
+}
+
 static int open_bus(struct frontend *frontend)
 {
 	struct proc *proc = frontend->proc;
@@ -189,7 +198,7 @@ static int open_bus(struct frontend *frontend)
 	if (r == 0)
 		r = vault_greet(frontend->vault);
 	if (r == 0)
-		r = vault_watch(frontend->vault, proc->event, NULL, NULL);
+		r = vault_watch(frontend->vault, proc->event, on_memory_back, frontend);
 	if (r == 0)
 		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0, 1000,
 			on_retry, frontend);

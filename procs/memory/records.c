@@ -16,6 +16,8 @@
 #include "fd/fdstore.h"
 #include "regions.h"
 
+#define RENEW_USEC 2000000
+
 static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
 {
 	size_t n = protobuf_c_message_get_packed_size(msg);
@@ -270,6 +272,18 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 	return r;
 }
 
+/* --- Renewal --- */
+
+/* A process of a former release believes that its watch was lost when it hears nothing for three seconds. Armed by such
+ * a watch alone, so that nothing ticks while all are patient. */
+static void renew_later(struct memory *memory, bool patient)
+{
+	if (patient || sd_event_source_get_enabled(memory->renewal, NULL) != 0)
+		return;
+	(void)sd_event_source_set_time_relative(memory->renewal, RENEW_USEC);
+	(void)sd_event_source_set_enabled(memory->renewal, SD_EVENT_ONESHOT);
+}
+
 /* --- What the worker watches and reports --- */
 
 static void on_worker_gone(void *data, struct bus_request *request)
@@ -291,6 +305,8 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 	/* answered, not dropped: the older one may have come last, and then somebody waits for this one */
 	answer_worker(peer);
 	peer->watch = request;
+	peer->patient = msg->watch_desired->patient;
+	renew_later(context, peer->patient);
 	bus_request_on_gone(request, on_worker_gone, peer);
 	if (device->desired->generation > msg->watch_desired->generation || device->wake)
 		answer_worker(peer);
@@ -410,6 +426,8 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 
 	answer_frontend(memory, NULL, 0); /* as a worker's */
 	memory->watch = request;
+	memory->patient = msg->watch_observed->patient;
+	renew_later(memory, memory->patient);
 	bus_request_on_gone(request, on_frontend_gone, memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		memory->seen[i].generation =
@@ -418,22 +436,21 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 	return 0;
 }
 
-/* --- Renewal --- */
-
-/* The bus may lose a question when a connection ends just as it is sent, and nobody would ever ask again. */
 static int on_renew(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct memory *memory = data;
 
 	for (size_t i = 0; i < memory->n_peers; i++)
-		reply_to_worker(&memory->peers[i], true);
-	answer_frontend(memory, NULL, 0);
-	sd_event_source_set_time_relative(source, BUS_WATCH_MS * UINT64_C(1000));
-	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+		if (!memory->peers[i].patient)
+			reply_to_worker(&memory->peers[i], true);
+	if (!memory->patient)
+		answer_frontend(memory, NULL, 0);
+	return 0;
 }
 
 int records_renew_watches(struct memory *memory)
 {
-	return sd_event_add_time_relative(memory->proc->event, NULL, CLOCK_MONOTONIC, BUS_WATCH_MS * UINT64_C(1000),
-		100000, on_renew, memory);
+	int r = sd_event_add_time(memory->proc->event, &memory->renewal, CLOCK_MONOTONIC, 0, 100000, on_renew, memory);
+
+	return r < 0 ? r : sd_event_source_set_enabled(memory->renewal, SD_EVENT_OFF);
 }

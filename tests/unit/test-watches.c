@@ -63,6 +63,8 @@ static void tear_down(void)
 	kill(server, SIGKILL);
 	waitpid(server, NULL, 0);
 	unlink(path);
+	snprintf(path, sizeof(path), "%s/bus.nng", dir);
+	unlink(path);
 	rmdir(dir);
 }
 
@@ -124,17 +126,32 @@ static void on_renewed(void *data, int error, const Bh__Envelope *reply)
 	n_answers++;
 }
 
-/* One that was lost would be waited for for ever. _i: of the frontend */
+/* A process of a former release would wait for ever for one that was lost. _i: of the frontend */
 START_TEST(test_watch_is_answered_in_time)
 {
 	Bh__Envelope question;
 
-	_Static_assert(BUS_WATCH_MS < BUS_TIMEOUT_MS, "whoever asks in good order hears of no error");
 	start_watching(_i, &question);
 	for (unsigned int i = 0; i < 2; i++) {
 		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
 		wait_answers(i + 1);
 	}
+}
+END_TEST
+
+START_TEST(test_watch_of_the_patient_is_left_alone)
+{
+	Bh__Envelope question;
+
+	start_watching(_i, &question);
+	if (_i)
+		question.watch_observed->patient = true;
+	else
+		question.watch_desired->patient = true;
+	ck_assert_int_eq(bus_client_call(client, &question, BUS_WATCH_MS, on_renewed, NULL), 0);
+	while (sd_event_run(event, (BUS_TIMEOUT_MS - 500) * UINT64_C(1000)) > 0)
+		;
+	ck_assert_uint_eq(n_answers, 0);
 }
 END_TEST
 
@@ -198,6 +215,7 @@ static void add_tests(Suite *suite)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_second_watch_answers_the_first, 0, 2);
 	tcase_add_loop_test(tc, test_watch_is_answered_in_time, 0, 2);
+	tcase_add_loop_test(tc, test_watch_of_the_patient_is_left_alone, 0, 2);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	suite_add_tcase(suite, tc);
 }
