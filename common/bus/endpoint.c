@@ -23,8 +23,15 @@
 #define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
+/* --- Threads --- */
+
 #ifndef HAVE_NNG_INIT_SET_PARAMETER
-/* Before 1.7 nng makes two threads for every processor and has no knob: it is told of one processor. */
+/*
+ * Before 1.7 nng makes threads for every processor and has no knob, but this one question of its own. It is told of
+ * one processor; everybody else in this process, and this thread at any other time, hears the truth.
+ */
+static _Thread_local bool nng_asks;
+
 long __sysconf(int name);
 long sysconf(int name);
 
@@ -34,21 +41,37 @@ __attribute__((disable_sanitizer_instrumentation))
 #endif
 long sysconf(int name)
 {
-	return name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
+	return nng_asks && name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
 }
 
-static void limit_threads(void)
+static void limit_threads(bool on)
 {
+	nng_asks = on;
 }
 #else
-static void limit_threads(void)
+static void limit_threads(bool on)
 {
+	if (!on)
+		return;
 	nng_init_set_parameter(NNG_INIT_NUM_TASK_THREADS, 2);
 	nng_init_set_parameter(NNG_INIT_NUM_EXPIRE_THREADS, 1);
 	nng_init_set_parameter(NNG_INIT_NUM_POLLER_THREADS, 1);
 	nng_init_set_parameter(NNG_INIT_NUM_RESOLVER_THREADS, 1);
 }
 #endif
+
+/* The first one makes the library's threads. */
+static int open_socket(nng_socket *ret_socket, bool asks)
+{
+	int r;
+
+	limit_threads(true);
+	r = asks ? nng_req0_open(ret_socket) : nng_rep0_open(ret_socket);
+	limit_threads(false);
+	return r;
+}
+
+/* --- Messages --- */
 
 int bus_error(int nng_error)
 {
@@ -233,8 +256,7 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 	r = bus_loop_get(event, &endpoint->loop);
 	if (r < 0)
 		return r;
-	limit_threads();
-	r = asks ? nng_req0_open(&endpoint->socket) : nng_rep0_open(&endpoint->socket);
+	r = open_socket(&endpoint->socket, asks);
 	if (r != 0)
 		return bus_error(r);
 	return bus_error(set_limits(endpoint));
