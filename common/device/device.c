@@ -205,8 +205,6 @@ static void on_memory_back(void *data)
 	struct device *device = data;
 	int r = attach_again(device);
 
-	if (r == 0 && device->core->bus)
-		r = vault_greet(device->core->vault);
 	if (r < 0 && r != -ETIMEDOUT)
 		start_anew(device, r);
 }

@@ -178,14 +178,6 @@ static int open_sessions(struct frontend *frontend)
 	return r;
 }
 
-/* When it is gone again meanwhile, there will be another time. */
-static void on_memory_back(void *data)
-{
-	struct frontend *frontend = data;
-
-	(void)vault_greet(frontend->vault);
-}
-
 static int open_bus(struct frontend *frontend)
 {
 	struct proc *proc = frontend->proc;
@@ -198,7 +190,7 @@ static int open_bus(struct frontend *frontend)
 	if (r == 0)
 		r = vault_greet(frontend->vault);
 	if (r == 0)
-		r = vault_watch(frontend->vault, proc->event, on_memory_back, frontend);
+		r = vault_watch(frontend->vault, proc->event, NULL, NULL);
 	if (r == 0)
 		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0, 1000,
 			on_retry, frontend);
