@@ -82,6 +82,10 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
  * harmless at any time. */
 void bus_server_redial(struct bus_server *server);
 
+/** bus_server_hang_up() - what the peer asked may be lost: its connections end, so that it asks again over the next one. For
+ * a server that dials. */
+void bus_server_hang_up(struct bus_server *server);
+
 /** bus_server_listen() - for ctl: listen at path with file mode; see gate.c for whom it lets in */
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
 	const struct bus_peer *peer);

@@ -206,6 +206,21 @@ unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint)
 	return n;
 }
 
+unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint)
+{
+	uint32_t ids[BUS_PIPES_MAX];
+	unsigned int n;
+
+	pthread_mutex_lock(&endpoint->pipes.lock);
+	n = endpoint->pipes.n;
+	memcpy(ids, endpoint->pipes.ids, n * sizeof(*ids));
+	pthread_mutex_unlock(&endpoint->pipes.lock);
+	/* on_pipe() takes the lock */
+	for (unsigned int i = 0; i < n; i++)
+		(void)nng_pipe_close((nng_pipe){ .id = ids[i] });
+	return n;
+}
+
 /* nng tells of the end of every connection, of those that were refused as well. One that is let in is noted
  * before its first message can come, so that a message from a connection not noted is from one that ended. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)

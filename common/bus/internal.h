@@ -91,6 +91,8 @@ bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);
 /** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
+/** bus_endpoint_hang_up() - end all connections; returns how many there were */
+unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint);
 
 /** gate_open() - let peers in at the endpoint's path, see gate.c; the inner listener is there already
  * Errors: 0 | negative errno, -ENAMETOOLONG among them. */

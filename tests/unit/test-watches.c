@@ -1,5 +1,6 @@
 /* Watches on the record: memory as one process, and a worker or the frontend that asks. */
 #include <check.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ static void serve(const char *name, enum role role)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
 	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
-		.device = role & ROLE_WORKER ? &device : NULL };
+		.device = role & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
 	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 || records_renew_watches(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
@@ -188,6 +189,33 @@ static void report(uint64_t generation)
 	ask(&question);
 }
 
+static int broken;
+
+static void on_broken(void *data, int error, const Bh__Envelope *reply)
+{
+	broken = error;
+	n_answers++;
+}
+
+/* There is something to say to the frontend, and nobody asks: its question may be lost. A question of its own that is open
+ * tells of the end of the connection. */
+START_TEST(test_who_does_not_ask_is_made_to)
+{
+	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	watch.device = (char *)"net0";
+	watch.patient = true;
+	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	question.watch_desired = &watch;
+	ck_assert_int_eq(bus_client_call(client, &question, BUS_WATCH_MS, on_broken, NULL), 0);
+	report(1);
+	wait_answers(2);
+	ck_assert_int_eq(broken, -ECONNRESET);
+}
+END_TEST
+
 /* One that was given up may arrive after the one that was sent in its place. */
 START_TEST(test_late_report_takes_nothing_back)
 {
@@ -216,6 +244,7 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_second_watch_answers_the_first, 0, 2);
 	tcase_add_loop_test(tc, test_watch_is_answered_in_time, 0, 2);
 	tcase_add_loop_test(tc, test_watch_of_the_patient_is_left_alone, 0, 2);
+	tcase_add_test(tc, test_who_does_not_ask_is_made_to);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	suite_add_tcase(suite, tc);
 }
