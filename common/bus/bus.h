@@ -10,15 +10,19 @@
  * message. Only this library knows nng.
  *
  * memory, which must not die, dials; the peers listen on "bus/NAME.sock" in the guest's runtime directory.
- * All callbacks run in the loop's thread. nothing is sent twice by the library: a call that broke off
- * (the peer died) fails with -ECONNRESET, and the caller decides; every request may be repeated.
+ * All callbacks run in the loop's thread. Nothing is sent twice by the library: a call that broke off
+ * (the peer died) fails with -ECONNRESET, and the caller decides; every request may be repeated. The end of a
+ * connection ends every call that was made before it.
+ *
+ * Nothing here ticks while all are connected.
  */
 
 #define BUS_MESSAGE_MAX (1024u * 1024)
 /* Where the permissions of the path alone decide who may connect; elsewhere one user, and root, may. */
 #define BUS_ANY_USER ((uid_t)-1)
 #define BUS_TIMEOUT_MS 3000
-#define BUS_WATCH_MS 2000 /* a watch that has nothing to say in this time says so: one that is lost is asked again */
+/* A watch: the end of a connection ends it at once, and whoever asked asks again; this is for what nobody thought of. */
+#define BUS_WATCH_MS 600000
 
 /* --- The asking side: frontend, workers (they listen), ctl (it dials) --- */
 
@@ -28,8 +32,7 @@ struct bus_client;
  * -ECONNRESET, -ETIMEDOUT, -EBADMSG, or what Failure said (text logged by the library). */
 typedef void (*bus_reply_fn)(void *data, int error, const Bh__Envelope *reply);
 
-/** bus_client_listen() - open the endpoint at path, for that user; it is guarded (guard.c) while no
- * peer is connected. */
+/** bus_client_listen() - open the endpoint at path, for that user, and one for nng beside it (gate.c) */
 int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user);
 
 /** bus_client_dial() - for ctl: to an endpoint that memory listens on */
@@ -73,8 +76,8 @@ struct bus_peer {
 	void *context;      /* for the handlers */
 };
 
-/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled at once, and every
- * 100 ms while nobody is connected */
+/** bus_server_dial() - ask the peer's endpoint at path for questions, for good: it is dialled at once, and while nobody
+ * is connected again and again, less and less often */
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
 	const struct bus_peer *peer);
 
@@ -82,7 +85,11 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
  * harmless at any time. */
 void bus_server_redial(struct bus_server *server);
 
-/** bus_server_listen() - for ctl: listen at path with file mode; guarded */
+/** bus_server_hang_up() - what the peer asked may be lost: its connections end, so that it asks again over the next one. For
+ * a server that dials. */
+void bus_server_hang_up(struct bus_server *server);
+
+/** bus_server_listen() - for ctl: listen at path with file mode; see gate.c for whom it lets in */
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
 	const struct bus_peer *peer);
 

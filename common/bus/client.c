@@ -2,6 +2,11 @@
  * Asking. Each call has a context of its own, so that a watch that waits for hours and a report that takes
  * microseconds share one socket. nng's thread carries a call from "sent" to "answered" by itself; only the
  * end of it comes to the loop.
+ *
+ * A question that is sent just as its connection ends is lost now and then by nng 1.5, without an error, and would be
+ * waited for for ever. So the end of a connection ends every call that was made before it: nng is given a moment
+ * to say so by itself, and what is open then is broken off here. A call that was made before, and is answered over another
+ * connection, may break off as well; it is asked again.
  */
 #include "bus/internal.h"
 
@@ -11,6 +16,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+
+#define BREAK_USEC 20000 /* what nng tells by itself, it tells within a fraction of this */
+#define CTL_RETRY_USEC 100000
 
 struct bus_call {
 	struct bus_note note; /* first: a note is turned back into its call */
@@ -30,7 +38,9 @@ struct bus_client {
 	struct bus_endpoint endpoint;
 	uint64_t caller;
 	uint64_t seq;
-	TAILQ_HEAD(bus_calls, bus_call) calls;
+	TAILQ_HEAD(bus_calls, bus_call) calls; /* in the order in which they were made */
+	uint64_t broken_seq;   /* a connection ended when this call was the last one made */
+	sd_event_source *breaker;
 };
 
 static void call_free(struct bus_call *call)
@@ -129,6 +139,41 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 	return 0;
 }
 
+/* --- Calls that a connection took with it --- */
+
+/* No callback comes after the stop; one that came before has left its note, with how the call ended. */
+static void break_off(struct bus_call *call)
+{
+	nng_aio_stop(call->aio);
+	if (bus_loop_holds(call->client->endpoint.loop, &call->note))
+		return;
+	call->error = -ECONNRESET;
+	bus_loop_post(call->client->endpoint.loop, &call->note);
+}
+
+static int on_break(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct bus_client *client = data;
+	struct bus_call *call;
+
+	TAILQ_FOREACH(call, &client->calls, link)
+		if (call->seq <= client->broken_seq)
+			break_off(call);
+	return 0;
+}
+
+static void on_gone(struct bus_note *note)
+{
+	struct bus_client *client =
+		(struct bus_client *)(void *)((char *)note - offsetof(struct bus_client, endpoint.gone_note));
+
+	client->broken_seq = client->seq;
+	(void)sd_event_source_set_time_relative(client->breaker, BREAK_USEC);
+	(void)sd_event_source_set_enabled(client->breaker, SD_EVENT_ONESHOT);
+}
+
+/* --- Life --- */
+
 static int client_new(struct bus_client **ret_client, sd_event *event, const char *path)
 {
 	struct bus_client *client = calloc(1, sizeof(*client));
@@ -141,7 +186,12 @@ static int client_new(struct bus_client **ret_client, sd_event *event, const cha
 		free(client);
 		return -EIO;
 	}
-	r = bus_endpoint_open(&client->endpoint, event, path, true);
+	client->endpoint.gone_note.fn = on_gone;
+	r = sd_event_add_time(event, &client->breaker, CLOCK_MONOTONIC, 0, 1000, on_break, client);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(client->breaker, SD_EVENT_OFF);
+	if (r >= 0)
+		r = bus_endpoint_open(&client->endpoint, event, path, true);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;
@@ -158,7 +208,7 @@ static int client_open(struct bus_client **ret_client, sd_event *event, const ch
 	if (r < 0)
 		return r;
 	client->endpoint.user = user;
-	r = dials ? bus_endpoint_dial(&client->endpoint) : bus_endpoint_listen(&client->endpoint, 0660);
+	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC) : bus_endpoint_listen(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;
@@ -186,6 +236,7 @@ struct bus_client *bus_client_free(struct bus_client *client)
 	while ((call = TAILQ_FIRST(&client->calls)))
 		call_free(call);
 	bus_endpoint_close(&client->endpoint);
+	sd_event_source_disable_unref(client->breaker);
 	free(client);
 	return NULL;
 }

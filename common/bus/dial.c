@@ -10,25 +10,31 @@
  */
 #include "bus/internal.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 
-/* long: a connection that is given up under way ends the listener of an nng before 1.6 */
+/* long: a connection that is given up under way ends the listener of a former release of ours with an nng before 1.6 */
 #define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
 
 static int dial(struct bus_endpoint *endpoint)
 {
 	nng_dialer *oldest = &endpoint->dialers[endpoint->n_dials++ % BUS_DIALERS];
+	_cleanup_free_ char *url = NULL;
 	nng_dialer dialer;
 	int r;
 
 	if (nng_dialer_id(*oldest) > 0)
 		(void)nng_dialer_close(*oldest);
 	*oldest = (nng_dialer)NNG_DIALER_INITIALIZER;
-	r = nng_dialer_create(&dialer, endpoint->socket, endpoint->url);
+	if (asprintf(&url, "ipc://%s", endpoint->path) < 0)
+		return -ENOMEM;
+	r = nng_dialer_create(&dialer, endpoint->socket, url);
 	if (r != 0)
 		return bus_error(r);
 	*oldest = dialer;
@@ -38,10 +44,12 @@ static int dial(struct bus_endpoint *endpoint)
 	return bus_error(nng_dialer_start(dialer, NNG_FLAG_NONBLOCK));
 }
 
+/* Whoever stays away is looked for less and less often: who comes back says so. */
 static void look_later(struct bus_endpoint *endpoint)
 {
-	sd_event_source_set_time_relative(endpoint->dial_timer, RETRY_USEC);
+	sd_event_source_set_time_relative(endpoint->dial_timer, endpoint->retry_usec);
 	sd_event_source_set_enabled(endpoint->dial_timer, SD_EVENT_ONESHOT);
+	endpoint->retry_usec = MIN(2 * endpoint->retry_usec, endpoint->retry_max_usec);
 }
 
 static void try(struct bus_endpoint *endpoint)
@@ -57,6 +65,7 @@ static void try(struct bus_endpoint *endpoint)
 /* It may listen again before the end of its predecessor's connection was heard of. */
 void bus_endpoint_redial(struct bus_endpoint *endpoint)
 {
+	endpoint->retry_usec = RETRY_USEC;
 	if (bus_endpoint_n_pipes(endpoint) == 0)
 		try(endpoint);
 	else
@@ -79,19 +88,25 @@ static void on_pipes(struct bus_note *note)
 
 	if (bus_endpoint_n_pipes(endpoint) > 0)
 		return;
+	endpoint->retry_usec = RETRY_USEC;
 	if (endpoint->told_usec + RETRY_USEC > clock_us())
 		try(endpoint);
 	else
 		look_later(endpoint);
 }
 
-int bus_endpoint_dial(struct bus_endpoint *endpoint)
+int bus_endpoint_dial(struct bus_endpoint *endpoint, uint64_t retry_max_usec)
 {
-	int r = dial(endpoint);
+	int r = sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer, CLOCK_MONOTONIC, 0, 1000,
+		on_retry, endpoint);
 
 	if (r < 0)
 		return r;
+	endpoint->retry_usec = RETRY_USEC;
+	endpoint->retry_max_usec = retry_max_usec;
+	/* before the first connection can end */
 	endpoint->pipes_note.fn = on_pipes;
-	return sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer, CLOCK_MONOTONIC,
-		RETRY_USEC, 1000, on_retry, endpoint);
+	r = dial(endpoint);
+	look_later(endpoint);
+	return r;
 }

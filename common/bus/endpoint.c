@@ -23,8 +23,15 @@
 #define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
+/* --- Threads --- */
+
 #ifndef HAVE_NNG_INIT_SET_PARAMETER
-/* Before 1.7 nng makes two threads for every processor and has no knob: it is told of one processor. */
+/*
+ * Before 1.7 nng makes threads for every processor and has no knob, but this one question of its own. It is told of
+ * one processor; everybody else in this process, and this thread at any other time, hears the truth.
+ */
+static _Thread_local bool nng_asks;
+
 long __sysconf(int name);
 long sysconf(int name);
 
@@ -34,21 +41,37 @@ __attribute__((disable_sanitizer_instrumentation))
 #endif
 long sysconf(int name)
 {
-	return name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
+	return nng_asks && name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
 }
 
-static void limit_threads(void)
+static void limit_threads(bool on)
 {
+	nng_asks = on;
 }
 #else
-static void limit_threads(void)
+static void limit_threads(bool on)
 {
+	if (!on)
+		return;
 	nng_init_set_parameter(NNG_INIT_NUM_TASK_THREADS, 2);
 	nng_init_set_parameter(NNG_INIT_NUM_EXPIRE_THREADS, 1);
 	nng_init_set_parameter(NNG_INIT_NUM_POLLER_THREADS, 1);
 	nng_init_set_parameter(NNG_INIT_NUM_RESOLVER_THREADS, 1);
 }
 #endif
+
+/* The first one makes the library's threads. */
+static int open_socket(nng_socket *ret_socket, bool asks)
+{
+	int r;
+
+	limit_threads(true);
+	r = asks ? nng_req0_open(ret_socket) : nng_rep0_open(ret_socket);
+	limit_threads(false);
+	return r;
+}
+
+/* --- Messages --- */
 
 int bus_error(int nng_error)
 {
@@ -115,19 +138,20 @@ Bh__Envelope *bus_unpack(nng_msg *msg)
 	return bh__envelope__unpack(&allocator, nng_msg_len(msg), nng_msg_body(msg));
 }
 
-static bool peer_allowed(struct bus_endpoint *endpoint, nng_pipe pipe)
+bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid)
+{
+	return endpoint->user == BUS_ANY_USER || peer_is(&(struct ucred){ .uid = uid }, endpoint->user);
+}
+
+/* At a listener it is our own gate that connects, and nobody else may. */
+static bool peer_allowed(const struct bus_endpoint *endpoint, nng_pipe pipe)
 {
 	uint64_t uid, pid;
 
-	if (nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 &&
-		pid == (uint64_t)getpid()) {
-		atomic_store(&endpoint->probe_seen, true);
-		return false;
-	}
-	if (endpoint->user == BUS_ANY_USER)
-		return true;
+	if (nng_listener_id(nng_pipe_listener(pipe)) > 0)
+		return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 && pid == (uint64_t)getpid();
 	return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
-		peer_is(&(struct ucred){ .uid = (uid_t)uid }, endpoint->user);
+		bus_endpoint_allows(endpoint, (uid_t)uid);
 }
 
 /* --- Who is connected --- */
@@ -182,6 +206,21 @@ unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint)
 	return n;
 }
 
+unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint)
+{
+	uint32_t ids[BUS_PIPES_MAX];
+	unsigned int n;
+
+	pthread_mutex_lock(&endpoint->pipes.lock);
+	n = endpoint->pipes.n;
+	memcpy(ids, endpoint->pipes.ids, n * sizeof(*ids));
+	pthread_mutex_unlock(&endpoint->pipes.lock);
+	/* on_pipe() takes the lock */
+	for (unsigned int i = 0; i < n; i++)
+		(void)nng_pipe_close((nng_pipe){ .id = ids[i] });
+	return n;
+}
+
 /* nng tells of the end of every connection, of those that were refused as well. One that is let in is noted
  * before its first message can come, so that a message from a connection not noted is from one that ended. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
@@ -204,14 +243,14 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
 
 /* --- Open and close --- */
 
-static int set_limits(struct bus_endpoint *endpoint, bool req)
+static int set_limits(struct bus_endpoint *endpoint)
 {
 	nng_socket s = endpoint->socket;
 	int r;
 
 	if ((r = nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, BUS_MESSAGE_MAX)) != 0)
 		return r;
-	if (req && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
+	if (endpoint->asks && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
 		return r;
 	r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, endpoint);
 	if (r != 0)
@@ -219,23 +258,49 @@ static int set_limits(struct bus_endpoint *endpoint, bool req)
 	return nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, endpoint);
 }
 
-int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req)
+int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool asks)
 {
 	int r;
 
-	endpoint->probe_fd = -1;
+	endpoint->asks = asks;
 	pthread_mutex_init(&endpoint->pipes.lock, NULL);
-	limit_threads();
 	endpoint->path = strdup(path);
-	if (!endpoint->path || asprintf(&endpoint->url, "ipc://%s", path) < 0)
+	if (!endpoint->path)
 		return -ENOMEM;
 	r = bus_loop_get(event, &endpoint->loop);
 	if (r < 0)
 		return r;
-	r = req ? nng_req0_open(&endpoint->socket) : nng_rep0_open(&endpoint->socket);
+	r = open_socket(&endpoint->socket, asks);
 	if (r != 0)
 		return bus_error(r);
-	return bus_error(set_limits(endpoint, req));
+	return bus_error(set_limits(endpoint));
+}
+
+/* "bus.sock" has "bus.nng" beside it: no longer, so that it fits where the other does. */
+static char *inner_path_of(const char *path)
+{
+	const char *suffix = strrchr(path, '.');
+	int n = (int)(suffix && !strchr(suffix, '/') ? (size_t)(suffix - path) : strlen(path));
+	char *inner;
+
+	return asprintf(&inner, "%.*s.nng", n, path) < 0 ? NULL : inner;
+}
+
+int bus_endpoint_listen_inside(struct bus_endpoint *endpoint)
+{
+	_cleanup_free_ char *url = NULL;
+	int r;
+
+	if (asprintf(&url, "ipc://%s", endpoint->inner_path) < 0)
+		return -ENOMEM;
+	if (nng_listener_id(endpoint->listener) > 0)
+		(void)nng_listener_close(endpoint->listener);
+	r = nng_listener_create(&endpoint->listener, endpoint->socket, url);
+	if (r == 0)
+		r = nng_listener_set_int(endpoint->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+	if (r == 0)
+		r = nng_listener_start(endpoint->listener, 0);
+	return bus_error(r);
 }
 
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
@@ -243,22 +308,17 @@ int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
 	int r;
 
 	endpoint->mode = mode;
-	r = nng_listener_create(&endpoint->listener, endpoint->socket, endpoint->url);
-	if (r == 0)
-		r = nng_listener_set_int(endpoint->listener, NNG_OPT_IPC_PERMISSIONS, (int)mode);
-	if (r != 0)
-		return bus_error(r);
-	/* the guard first: from its first connection on the listener's threads leave notes for it */
-	r = guard_start(endpoint);
-	if (r < 0)
-		return r;
-	return bus_error(nng_listener_start(endpoint->listener, 0));
+	endpoint->inner_path = inner_path_of(endpoint->path);
+	if (!endpoint->inner_path)
+		return -ENOMEM;
+	r = bus_endpoint_listen_inside(endpoint);
+	return r < 0 ? r : gate_open(&endpoint->gate, endpoint);
 }
 
 void bus_endpoint_close(struct bus_endpoint *endpoint)
 {
+	endpoint->gate = gate_close(endpoint->gate);
 	if (nng_socket_id(endpoint->socket) > 0) {
-		guard_stop(endpoint);
 		endpoint->dial_timer = sd_event_source_disable_unref(endpoint->dial_timer);
 		nng_close(endpoint->socket);
 	}
@@ -270,5 +330,5 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 	bus_loop_put(endpoint->loop);
 	pthread_mutex_destroy(&endpoint->pipes.lock);
 	free(endpoint->path);
-	free(endpoint->url);
+	free(endpoint->inner_path);
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 
@@ -38,9 +37,13 @@ void bus_loop_put(struct bus_loop *loop);
 void bus_loop_post(struct bus_loop *loop, struct bus_note *note);
 /** bus_loop_forget() - loop's thread; the note will not be delivered */
 void bus_loop_forget(struct bus_loop *loop, struct bus_note *note);
+/** bus_loop_holds() - loop's thread; whether the note is still to be delivered */
+bool bus_loop_holds(struct bus_loop *loop, const struct bus_note *note);
 
 #define BUS_PIPES_MAX 64
 #define BUS_DIALERS 4
+
+struct bus_gate;
 
 /** struct bus_pipes - the connections that were let in and have not ended; any thread, under the lock */
 struct bus_pipes {
@@ -53,42 +56,48 @@ struct bus_pipes {
 struct bus_endpoint {
 	nng_socket socket;
 	char *path;
-	char *url;
+	bool asks;                 /* REQ; else REP */
 	uid_t user;                /* who alone, beside root, may be the other side; or BUS_ANY_USER */
 	struct bus_loop *loop;
-	struct bus_pipes pipes;    /* our own probes are not among them */
+	struct bus_pipes pipes;
+	struct bus_note gone_note; /* a connection ended; fn NULL = nobody wants to know */
+	struct bus_note pipes_note; /* the same, for who dials again, or for the gate */
 	/* diallers only */
 	nng_dialer dialers[BUS_DIALERS]; /* the last ones made */
 	unsigned int n_dials;
 	sd_event_source *dial_timer;
+	uint64_t retry_usec;       /* until the next look, if nobody is connected then */
+	uint64_t retry_max_usec;
 	uint64_t told_usec;        /* when the peer last said that it listens */
 	/* listeners only */
-	nng_listener listener;
+	nng_listener listener;     /* where our own gate connects */
+	char *inner_path;
 	unsigned int mode;
-	bool always_guarded;
-	unsigned int n_deaf;       /* how often it was replaced */
-	bool probing;              /* a probe was sent at the last turn */
-	atomic_bool probe_seen;    /* and its connection arrived */
-	int probe_fd;
-	sd_event_source *guard_timer;
-	struct bus_note pipes_note; /* a connection ended: another dial, or the guard */
-	struct bus_note gone_note;  /* the server's: a peer is gone; fn NULL = does not want to know */
+	struct bus_gate *gate;
 };
 
-int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool req);
-/** bus_endpoint_dial() - now, and from time to time while nobody is connected, see dial.c */
-int bus_endpoint_dial(struct bus_endpoint *endpoint);
+int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool asks);
+/** bus_endpoint_dial() - now, and while nobody is connected again and again, at intervals that grow up to retry_max_usec,
+ * see dial.c */
+int bus_endpoint_dial(struct bus_endpoint *endpoint, uint64_t retry_max_usec);
 /** bus_endpoint_redial() - the peer listens: now, unless somebody is connected; for endpoints that dial */
 void bus_endpoint_redial(struct bus_endpoint *endpoint);
 int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode);
+/** bus_endpoint_listen_inside() - nng listens (again) where only the gate connects */
+int bus_endpoint_listen_inside(struct bus_endpoint *endpoint);
 void bus_endpoint_close(struct bus_endpoint *endpoint);
+/** bus_endpoint_allows() - whether a process of that user may speak here; any thread */
+bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);
 /** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
+/** bus_endpoint_hang_up() - end all connections; returns how many there were */
+unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint);
 
-/** guard_start() - watch over a listener, see guard.c */
-int guard_start(struct bus_endpoint *endpoint);
-void guard_stop(struct bus_endpoint *endpoint);
+/** gate_open() - let peers in at the endpoint's path, see gate.c; the inner listener is there already
+ * Errors: 0 | negative errno, -ENAMETOOLONG among them. */
+int gate_open(struct bus_gate **ret_gate, struct bus_endpoint *endpoint);
+struct bus_gate *gate_close(struct bus_gate *gate);
 
 /** bus_error() - an nng error as a negative errno */
 int bus_error(int nng_error);

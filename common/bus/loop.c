@@ -90,3 +90,13 @@ void bus_loop_forget(struct bus_loop *loop, struct bus_note *note)
 	note->queued = false;
 	pthread_mutex_unlock(&loop->lock);
 }
+
+bool bus_loop_holds(struct bus_loop *loop, const struct bus_note *note)
+{
+	bool queued;
+
+	pthread_mutex_lock(&loop->lock);
+	queued = note->queued;
+	pthread_mutex_unlock(&loop->lock);
+	return queued;
+}

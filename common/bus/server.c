@@ -14,6 +14,7 @@
 #include "base/log.h"
 
 #define CONTEXTS 8
+#define RETRY_MAX_USEC 10000000 /* who listens again says so */
 
 enum phase {
 	PHASE_RECV, /* waiting for a question, or one is on its way to the loop */
@@ -151,6 +152,8 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 		return;
 	}
 	if (r < 0) {
+		/* who asked must not wait for ever: it hears of the end of its connection, and asks again */
+		(void)nng_pipe_close((nng_pipe){ .id = request->pipe_id });
 		drop(request);
 		return;
 	}
@@ -256,7 +259,7 @@ int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char 
 	if (r < 0)
 		return r;
 	server->endpoint.user = peer->user;
-	r = bus_endpoint_dial(&server->endpoint);
+	r = bus_endpoint_dial(&server->endpoint, RETRY_MAX_USEC);
 	if (r < 0) {
 		bus_server_free(server);
 		return r;
@@ -270,6 +273,12 @@ void bus_server_redial(struct bus_server *server)
 	bus_endpoint_redial(&server->endpoint);
 }
 
+void bus_server_hang_up(struct bus_server *server)
+{
+	if (bus_endpoint_hang_up(&server->endpoint) == 0)
+		bus_endpoint_redial(&server->endpoint);
+}
+
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path,
 	unsigned int mode, const struct bus_peer *peer)
 {
@@ -279,7 +288,6 @@ int bus_server_listen(struct bus_server **ret_server, sd_event *event, const cha
 	if (r < 0)
 		return r;
 	server->endpoint.user = BUS_ANY_USER;
-	server->endpoint.always_guarded = true;
 	r = bus_endpoint_listen(&server->endpoint, mode);
 	if (r < 0) {
 		bus_server_free(server);

@@ -255,9 +255,10 @@ static void watch(struct device *device)
 		return;
 	request.device = device->config->name;
 	request.generation = core->generation;
+	request.patient = true;
 	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
 	msg.watch_desired = &request;
-	r = bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_desired, device);
+	r = bus_client_call(core->bus, &msg, BUS_WATCH_MS, on_desired, device);
 	if (r < 0) {
 		log_error("cannot watch the record: %s", strerror(-r));
 		sd_event_exit(device->event, 1);

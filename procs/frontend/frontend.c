@@ -170,9 +170,10 @@ static void watch(struct frontend *frontend)
 	}
 	request.n_seen = frontend->n_sessions;
 	request.seen = list;
+	request.patient = true;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED;
 	body.watch_observed = &request;
-	if (bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_observed, frontend) < 0)
+	if (bus_client_call(frontend->bus, &body, BUS_WATCH_MS, on_observed, frontend) < 0)
 		on_observed(frontend, -ENOMEM, NULL);
 }
 

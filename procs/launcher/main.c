@@ -34,7 +34,7 @@ static const char help[] =
 	"\n"
 	"  --runtime-dir=DIR     where the suite's sockets are made (default " BULKHEAD_RUNDIR ")\n"
 	"  --libexec-dir=DIR     where the suite's programs are\n"
-	"  --watchdog=SECONDS    how long a process may give no sign of life (default 10; 0: for ever)\n"
+	"  --watchdog=SECONDS    how long a process may give no sign of life (default 15; 0: for ever)\n"
 	"  --help, --version\n"
 	"\n"
 	"Options of `device net`:\n"
@@ -69,7 +69,7 @@ static const struct option options[] = {
 
 #define FDS_MAX 65
 #define KEYS_MAX 16
-#define WATCHDOG_SEC 10
+#define WATCHDOG_SEC 15 /* each process says that it lives after half of this, and wakes the launcher */
 #define WATCHDOG_MAX_SEC 86400
 
 /** struct arguments - of the command line, as given */

@@ -56,6 +56,8 @@ struct peer {
 	uid_t user;                 /* who alone may be it, and root; see proc_user() */
 	struct device *device;      /* workers: theirs; frontend: NULL */
 	struct bus_request *watch;  /* a worker's, waiting for a newer generation; or NULL */
+	bool patient;               /* it need not be renewed */
+	bool unheard;               /* there is something to say, and nobody asks */
 	struct bus_server *bus;
 	int listen_fd;
 	int link_fd;                /* the connection; -1 = not there now */
@@ -76,6 +78,10 @@ struct memory {
 	struct marks *marks;
 	struct bus_server *ctl;
 	struct bus_request *watch;  /* the frontend's; or NULL */
+	bool patient;               /* it need not be renewed */
+	sd_event_source *renewal;   /* off while all are patient */
+	sd_event_source *hearing;   /* off while all have asked who are to be told */
+	uint64_t hearing_usec;
 	Bh__Seen *seen;             /* what it has seen, n_devices entries; generation only */
 	uint64_t started_usec;
 };
@@ -107,7 +113,8 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
 
-/** records_renew_watches() - from now on a watch is answered within BUS_WATCH_MS, with nothing if need be */
+/** records_renew_watches() - from now on a watch of who is not patient is answered within 2 s, with nothing if need be, and
+ * who does not ask for what there is to say is made to */
 int records_renew_watches(struct memory *memory);
 /** records_answer_workers() - the device's workers are to look at the record */
 void records_answer_workers(struct device *device);

@@ -11,12 +11,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 #include "regions.h"
+
+#define RENEW_USEC 2000000
+#define HEARING_USEC 1000000
+#define HEARING_MAX_USEC 60000000U
 
 static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
 {
@@ -173,10 +178,28 @@ static void reply_to_worker(struct peer *peer, bool unchanged)
 	bus_request_reply(ptr_steal(&peer->watch), &body);
 }
 
+/* Whoever is to be told of something asks as soon as it is done with the last; if not, its question may be lost. */
+static void wait_for_question(struct peer *peer)
+{
+	struct memory *memory = peer->memory;
+
+	if (peer->link_fd < 0)
+		return;
+	peer->unheard = true;
+	if (sd_event_source_get_enabled(memory->hearing, NULL) != 0)
+		return;
+	memory->hearing_usec = HEARING_USEC;
+	(void)sd_event_source_set_time_relative(memory->hearing, memory->hearing_usec);
+	(void)sd_event_source_set_enabled(memory->hearing, SD_EVENT_ONESHOT);
+}
+
 static void answer_worker(struct peer *peer)
 {
-	if (peer->watch)
-		peer->device->wake = false;
+	if (!peer->watch) {
+		wait_for_question(peer);
+		return;
+	}
+	peer->device->wake = false;
 	reply_to_worker(peer, false);
 }
 
@@ -269,6 +292,18 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 	return r;
 }
 
+/* --- Renewal --- */
+
+/* A process of a former release believes that its watch was lost when it hears nothing for three seconds. Armed by such
+ * a watch alone, so that nothing ticks while all are patient. */
+static void renew_later(struct memory *memory, bool patient)
+{
+	if (patient || sd_event_source_get_enabled(memory->renewal, NULL) != 0)
+		return;
+	(void)sd_event_source_set_time_relative(memory->renewal, RENEW_USEC);
+	(void)sd_event_source_set_enabled(memory->renewal, SD_EVENT_ONESHOT);
+}
+
 /* --- What the worker watches and reports --- */
 
 static void on_worker_gone(void *data, struct bus_request *request)
@@ -288,8 +323,12 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 	if (!device)
 		return -ENOENT;
 	/* answered, not dropped: the older one may have come last, and then somebody waits for this one */
-	answer_worker(peer);
+	if (peer->watch)
+		answer_worker(peer);
+	peer->unheard = false;
 	peer->watch = request;
+	peer->patient = msg->watch_desired->patient;
+	renew_later(context, peer->patient);
 	bus_request_on_gone(request, on_worker_gone, peer);
 	if (device->desired->generation > msg->watch_desired->generation || device->wake)
 		answer_worker(peer);
@@ -393,12 +432,26 @@ static void answer_frontend(struct memory *memory, Bh__Record **records, size_t 
 	bus_request_reply(ptr_steal(&memory->watch), &body);
 }
 
+static struct peer *find_frontend(const struct memory *memory)
+{
+	for (size_t i = 0; i < memory->n_peers; i++)
+		if (memory->peers[i].role & ROLE_FRONTEND)
+			return &memory->peers[i];
+	return NULL;
+}
+
 void records_answer_frontend(struct memory *memory)
 {
 	Bh__Record records[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
+	struct peer *frontend = find_frontend(memory);
 	size_t n = 0;
 
-	for (size_t i = 0; memory->watch && i < memory->n_devices; i++) {
+	if (!memory->watch) {
+		if (frontend)
+			wait_for_question(frontend);
+		return;
+	}
+	for (size_t i = 0; i < memory->n_devices; i++) {
 		if (memory->devices[i].observed->generation <= memory->seen[i].generation)
 			continue;
 		fill_record(memory, i, &records[n]);
@@ -431,6 +484,9 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 
 	answer_frontend(memory, NULL, 0); /* as a worker's */
 	memory->watch = request;
+	memory_peer(memory, bus_request_peer(request))->unheard = false;
+	memory->patient = msg->watch_observed->patient;
+	renew_later(memory, memory->patient);
 	bus_request_on_gone(request, on_frontend_gone, memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		memory->seen[i].generation =
@@ -439,22 +495,50 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 	return 0;
 }
 
-/* --- Renewal --- */
-
-/* The bus may lose a question when a connection ends just as it is sent, and nobody would ever ask again. */
 static int on_renew(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct memory *memory = data;
 
 	for (size_t i = 0; i < memory->n_peers; i++)
-		reply_to_worker(&memory->peers[i], true);
-	answer_frontend(memory, NULL, 0);
-	sd_event_source_set_time_relative(source, BUS_WATCH_MS * UINT64_C(1000));
+		if (!memory->peers[i].patient)
+			reply_to_worker(&memory->peers[i], true);
+	if (!memory->patient)
+		answer_frontend(memory, NULL, 0);
+	return 0;
+}
+
+/* One that works hard, or is stopped, asks later; it is left alone for longer each time. */
+static int on_hearing(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct memory *memory = data;
+	bool any = false;
+
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		struct peer *peer = &memory->peers[i];
+
+		if (!peer->unheard || peer->link_fd < 0)
+			continue;
+		log_debug("%s does not ask for what there is to say: it is made to", peer->name);
+		bus_server_hang_up(peer->bus);
+		any = true;
+	}
+	if (!any)
+		return 0;
+	memory->hearing_usec = MIN(2 * memory->hearing_usec, HEARING_MAX_USEC);
+	(void)sd_event_source_set_time_relative(source, memory->hearing_usec);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+static int add_timer(struct memory *memory, sd_event_source **ret_source, sd_event_time_handler_t fn)
+{
+	int r = sd_event_add_time(memory->proc->event, ret_source, CLOCK_MONOTONIC, 0, 100000, fn, memory);
+
+	return r < 0 ? r : sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
 }
 
 int records_renew_watches(struct memory *memory)
 {
-	return sd_event_add_time_relative(memory->proc->event, NULL, CLOCK_MONOTONIC, BUS_WATCH_MS * UINT64_C(1000),
-		100000, on_renew, memory);
+	int r = add_timer(memory, &memory->renewal, on_renew);
+
+	return r < 0 ? r : add_timer(memory, &memory->hearing, on_hearing);
 }

@@ -298,13 +298,17 @@ void actor_set_up(void)
 
 void actor_tear_down(void)
 {
+	char inner[sizeof(actor_dir) + 16];
+
 	for (size_t i = 0; i < ARRAY_SIZE(actors); i++)
 		if (actors[i]) {
 			kill(actors[i], SIGKILL);
 			waitpid(actors[i], NULL, 0);
 		}
 	unlink(actor_sock);
-	rmdir(actor_dir);
+	snprintf(inner, sizeof(inner), "%s/bus.nng", actor_dir);
+	unlink(inner);
+	ck_assert_int_eq(rmdir(actor_dir), 0);
 	munmap(actor_shared, sizeof(*actor_shared));
 }
 
@@ -438,6 +442,32 @@ int actor_raw_connect(void)
 
 	ck_assert(actor_raw_try(fd));
 	return fd;
+}
+
+void actor_raw_read(int fd, void *buf, size_t n)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	uint8_t *at = buf;
+
+	while (n) {
+		ssize_t got;
+
+		ck_assert_int_eq(poll(&poller, 1, PATIENCE_MS), 1);
+		got = read(fd, at, n);
+		ck_assert_int_gt(got, 0);
+		at += got;
+		n -= (size_t)got;
+	}
+}
+
+void actor_raw_hello(int fd, uint8_t protocol)
+{
+	const uint8_t hello[8] = { 0, 'S', 'P', 0, 0, protocol, 0, 0 };
+	uint8_t other[8];
+
+	ck_assert_int_eq(write(fd, hello, sizeof(hello)), sizeof(hello));
+	actor_raw_read(fd, other, sizeof(other));
+	ck_assert_mem_eq(other, "\0SP\0", 4);
 }
 
 int actor_raw_listen(void)

@@ -66,7 +66,7 @@ struct actor actor_client(void);
 struct actor actor_ctl(void);
 /** actor_server() - a process that dials there and answers; any command makes it dial at once */
 struct actor actor_server(void);
-/** actor_listening_server() - a process that listens there and answers, guarded at all times */
+/** actor_listening_server() - a process that listens there and answers */
 struct actor actor_listening_server(void);
 
 void actor_tell(const struct actor *actor, const struct actor_command *command);
@@ -99,6 +99,10 @@ void actor_hold(const struct actor *client, unsigned int n);
 bool actor_raw_try(int fd);
 /** actor_raw_connect() - a connection to it that speaks no protocol yet */
 int actor_raw_connect(void);
+/** actor_raw_read() - so many bytes, or the test fails */
+void actor_raw_read(int fd, void *buf, size_t n);
+/** actor_raw_hello() - the hello of a side that asks (0x30) or answers (0x31), and the other's */
+void actor_raw_hello(int fd, uint8_t protocol);
 
 /** actor_raw_listen() - somebody listens where the actors meet, and speaks no protocol */
 int actor_raw_listen(void);

@@ -2,6 +2,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,33 +167,6 @@ END_TEST
 
 /* --- A peer that speaks the protocol below the bus --- */
 
-static void raw_read(int fd, void *buf, size_t n)
-{
-	struct pollfd poller = { .fd = fd, .events = POLLIN };
-	uint8_t *at = buf;
-
-	while (n) {
-		ssize_t got;
-
-		ck_assert_int_eq(poll(&poller, 1, 30000), 1);
-		got = read(fd, at, n);
-		ck_assert_int_gt(got, 0);
-		at += got;
-		n -= (size_t)got;
-	}
-}
-
-/* The hello of a side that asks (0x30) or answers (0x31), and the other's. */
-static void raw_hello(int fd, uint8_t protocol)
-{
-	const uint8_t hello[8] = { 0, 'S', 'P', 0, 0, protocol, 0, 0 };
-	uint8_t other[8];
-
-	ck_assert_int_eq(write(fd, hello, sizeof(hello)), sizeof(hello));
-	raw_read(fd, other, sizeof(other));
-	ck_assert_mem_eq(other, "\0SP\0", 4);
-}
-
 /* In one piece: the other side may end the connection as soon as it has seen the length. */
 static void raw_send(int fd, uint64_t claimed, const void *body, size_t n)
 {
@@ -225,19 +199,19 @@ START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
 	uint64_t n;
 
 	fd = accept(listen_fd, NULL, NULL);
-	raw_hello(fd, 0x30);
+	actor_raw_hello(fd, 0x30);
 	for (int i = 0; i < 20; i++) {
 		raw_send(fd, sizeof(garbage), garbage, sizeof(garbage));
-		raw_read(fd, head, sizeof(head));
+		actor_raw_read(fd, head, sizeof(head));
 		memcpy(&n, head + 1, sizeof(n));
 		n = be64toh(n);
 		ck_assert_uint_le(n, sizeof(answer));
-		raw_read(fd, answer, n);
+		actor_raw_read(fd, answer, n);
 		ck_assert_mem_eq(answer, garbage, 4);
 	}
 	/* nothing at all is a well-formed message of no known type */
 	raw_send(fd, sizeof(empty), empty, sizeof(empty));
-	raw_read(fd, head, sizeof(head));
+	actor_raw_read(fd, head, sizeof(head));
 	/* before its connection ends: it would be dialing when it is taken down */
 	actor_end(&server);
 	close(fd);
@@ -251,12 +225,12 @@ START_TEST(test_message_beyond_the_limit_ends_that_connection_alone)
 	struct actor client = actor_client(), server;
 	int fd = actor_raw_connect();
 
-	raw_hello(fd, 0x31);
+	actor_raw_hello(fd, 0x31);
 	raw_send(fd, UINT64_C(1) << 62, "x", 1);
 	ck_assert(raw_ended(fd));
 	close(fd);
 	fd = actor_raw_connect();
-	raw_hello(fd, 0x31);
+	actor_raw_hello(fd, 0x31);
 	raw_send(fd, BUS_MESSAGE_MAX + 4096, "x", 1);
 	ck_assert(raw_ended(fd));
 	close(fd);
@@ -391,6 +365,132 @@ START_TEST(test_askers_may_die_at_any_moment)
 }
 END_TEST
 
+/* --- Questions that are lost --- */
+
+/* Somebody who answers, as far as its hello. */
+static int raw_answerer(void)
+{
+	int fd = actor_raw_connect();
+
+	actor_raw_hello(fd, 0x31);
+	return fd;
+}
+
+static void raw_take_question(int fd)
+{
+	uint8_t head[9], body[256];
+	uint64_t n;
+
+	actor_raw_read(fd, head, sizeof(head));
+	memcpy(&n, head + 1, sizeof(n));
+	n = be64toh(n);
+	ck_assert_uint_le(n, sizeof(body));
+	actor_raw_read(fd, body, n);
+}
+
+/* nng hears nothing of a question that it lost: here nobody answers it, over a connection that stays. The end of the other
+ * one says that it may be lost. */
+START_TEST(test_end_of_a_connection_ends_what_was_asked_before)
+{
+	struct actor client = actor_client();
+	struct actor_command watch = { .ask = ASK_WATCH };
+	int fd = raw_answerer();
+
+	for (int i = 0; i < 20; i++) {
+		actor_tell(&client, &watch);
+		raw_take_question(fd);
+		close(raw_answerer());
+		ck_assert_int_eq(actor_result(&client).error, -ECONNRESET);
+	}
+	close(fd);
+	actor_kill(&client);
+}
+END_TEST
+
+/* Who is asked goes away after its hello, with the question taken or not, or in the midst of its answer. _i: the step */
+START_TEST(test_question_that_is_lost_is_told_of_at_every_step)
+{
+	static const uint8_t part_of_answer[] = { 1, 0, 0, 0, 0, 0, 0, 0, 99, 0x80 };
+	struct actor client = actor_client();
+	struct actor_command watch = { .ask = ASK_WATCH };
+
+	for (int i = 0; i < 20; i++) {
+		int fd = raw_answerer();
+
+		actor_tell(&client, &watch);
+		if (_i >= 1)
+			raw_take_question(fd);
+		if (_i >= 2)
+			ck_assert_int_eq(write(fd, part_of_answer, _i == 2 ? 5 : sizeof(part_of_answer)),
+				_i == 2 ? 5 : sizeof(part_of_answer));
+		close(fd);
+		if (_i == 0) {
+			/* it may not be sent yet, and waits for the next one */
+			fd = raw_answerer();
+			close(raw_answerer());
+			close(fd);
+		}
+		ck_assert_int_eq(actor_result(&client).error, -ECONNRESET);
+	}
+	actor_kill(&client);
+}
+END_TEST
+
+/* Until the question has come to somebody; what breaks off is asked again, and nothing is waited for that is lost. */
+static void wait_held(const struct actor *client, const struct actor_command *watch, unsigned int n)
+{
+	struct pollfd poller = { .fd = client->fd, .events = POLLIN };
+
+	for (int i = 0; atomic_load(&actor_shared->n_held) < n; i++) {
+		ck_assert_int_lt(i, 30000);
+		if (poll(&poller, 1, 1) == 0)
+			continue;
+		ck_assert_int_eq(actor_result(client).error, -ECONNRESET);
+		actor_tell(client, watch);
+	}
+}
+
+START_TEST(test_servers_may_die_at_any_moment)
+{
+	struct actor client = actor_client();
+	struct actor_command watch = { .ask = ASK_WATCH };
+
+	srand(2);
+	actor_tell(&client, &watch);
+	for (unsigned int i = 0; i < deaths(); i++) {
+		unsigned int n_held = atomic_load(&actor_shared->n_held);
+		struct actor server = actor_server();
+		const struct timespec pause = { .tv_nsec = rand() % 3000 * 1000 };
+
+		if (i % 2)
+			wait_held(&client, &watch, n_held + 1);
+		else
+			nanosleep(&pause, NULL);
+		actor_kill(&server);
+	}
+	actor_server();
+	wait_held(&client, &watch, atomic_load(&actor_shared->n_held) + 1);
+	actor_kill(&client);
+}
+END_TEST
+
+START_TEST(test_question_to_a_server_that_stands_still_is_answered_when_it_goes_on)
+{
+	const struct timespec pause = { .tv_nsec = 300000000 };
+	struct actor client = actor_client(), server = actor_server();
+	struct actor_command command = actor_commit("net0", 1);
+
+	actor_check_commit(&client, 1);
+	kill(server.pid, SIGSTOP);
+	actor_tell(&client, &command);
+	nanosleep(&pause, NULL);
+	kill(server.pid, SIGCONT);
+	ck_assert_uint_eq(actor_result(&client).number, 2);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("bus");
@@ -414,6 +514,10 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_held_question_is_answered_when_its_time_comes);
 	tcase_add_test(tc, test_questions_held_for_the_dead_are_ended);
 	tcase_add_test(tc, test_askers_may_die_at_any_moment);
+	tcase_add_test(tc, test_end_of_a_connection_ends_what_was_asked_before);
+	tcase_add_loop_test(tc, test_question_that_is_lost_is_told_of_at_every_step, 0, 4);
+	tcase_add_test(tc, test_servers_may_die_at_any_moment);
+	tcase_add_test(tc, test_question_to_a_server_that_stands_still_is_answered_when_it_goes_on);
 	suite_add_tcase(suite, tc);
 }
 

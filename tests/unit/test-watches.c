@@ -1,5 +1,6 @@
 /* Watches on the record: memory as one process, and a worker or the frontend that asks. */
 #include <check.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,7 @@ static void serve(const char *name, enum role role)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
 	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
-		.device = role & ROLE_WORKER ? &device : NULL };
+		.device = role & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
 	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 || records_renew_watches(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
@@ -63,6 +64,8 @@ static void tear_down(void)
 {
 	kill(server, SIGKILL);
 	waitpid(server, NULL, 0);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/bus.nng", dir);
 	unlink(path);
 	rmdir(dir);
 }
@@ -125,17 +128,32 @@ static void on_renewed(void *data, int error, const Bh__Envelope *reply)
 	n_answers++;
 }
 
-/* One that was lost would be waited for for ever. _i: of the frontend */
+/* A process of a former release would wait for ever for one that was lost. _i: of the frontend */
 START_TEST(test_watch_is_answered_in_time)
 {
 	Bh__Envelope question;
 
-	_Static_assert(BUS_WATCH_MS < BUS_TIMEOUT_MS, "whoever asks in good order hears of no error");
 	start_watching(_i, &question);
 	for (unsigned int i = 0; i < 2; i++) {
 		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
 		wait_answers(i + 1);
 	}
+}
+END_TEST
+
+START_TEST(test_watch_of_the_patient_is_left_alone)
+{
+	Bh__Envelope question;
+
+	start_watching(_i, &question);
+	if (_i)
+		question.watch_observed->patient = true;
+	else
+		question.watch_desired->patient = true;
+	ck_assert_int_eq(bus_client_call(client, &question, BUS_WATCH_MS, on_renewed, NULL), 0);
+	while (sd_event_run(event, (BUS_TIMEOUT_MS - 500) * UINT64_C(1000)) > 0)
+		;
+	ck_assert_uint_eq(n_answers, 0);
 }
 END_TEST
 
@@ -174,6 +192,34 @@ static void report(uint64_t generation)
 	question.report_observed = &report;
 	ask(&question);
 }
+
+static int broken;
+
+static void on_broken(void *data, int error, const Bh__Envelope *reply)
+{
+	broken = error;
+	n_answers++;
+}
+
+/* There is something to say to the frontend, and nobody asks: its question may be lost. A question of its own that is open
+ * tells of the end of the connection. */
+START_TEST(test_who_does_not_ask_is_made_to)
+{
+	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	watch.device = (char *)"net0";
+	watch.patient = true;
+	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
+	question.watch_desired = &watch;
+	ck_assert_int_eq(bus_client_call(client, &question, BUS_WATCH_MS, on_broken, NULL), 0);
+	commit(1);
+	report(1);
+	wait_answers(n_answers + 1);
+	ck_assert_int_eq(broken, -ECONNRESET);
+}
+END_TEST
 
 static void commit(uint64_t generation)
 {
@@ -253,6 +299,8 @@ static void add_tests(Suite *suite)
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_second_watch_answers_the_first, 0, 2);
 	tcase_add_loop_test(tc, test_watch_is_answered_in_time, 0, 2);
+	tcase_add_loop_test(tc, test_watch_of_the_patient_is_left_alone, 0, 2);
+	tcase_add_test(tc, test_who_does_not_ask_is_made_to);
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	tcase_add_test(tc, test_report_of_what_nobody_has_asked_for_is_left_out);
 	tcase_add_test(tc, test_generation_of_a_report_is_not_the_workers);
