@@ -30,6 +30,7 @@ struct bus_call {
 	int error;
 	nng_msg *answer;
 	uint64_t seq;
+	Bh__Envelope__BodyCase want; /* what answers it */
 	bus_reply_fn fn;
 	void *data;
 };
@@ -76,12 +77,24 @@ static void on_aio(void *data)
 	bus_loop_post(call->client->endpoint.loop, &call->note);
 }
 
+/* What answers a question has the next number: whoever asks reads that member of the union and no other. */
+#define ANSWERS(x) \
+	_Static_assert(BH__ENVELOPE__BODY_##x##_REPLY == BH__ENVELOPE__BODY_##x + 1, #x)
+ANSWERS(COMMIT_DESIRED);
+ANSWERS(WATCH_DESIRED);
+ANSWERS(REPORT_OBSERVED);
+ANSWERS(WATCH_OBSERVED);
+ANSWERS(GET_STATUS);
+ANSWERS(RELEASE_DEVICE);
+
 static int judge(const struct bus_call *call, const Bh__Envelope *reply)
 {
 	if (!reply || reply->seq != call->seq || reply->caller != call->client->caller)
 		return -EBADMSG;
-	if (reply->body_case != BH__ENVELOPE__BODY_FAILURE)
+	if (reply->body_case == call->want)
 		return 0;
+	if (reply->body_case != BH__ENVELOPE__BODY_FAILURE)
+		return -EBADMSG;
 	log_debug("memory refused a request: %s", reply->failure->text);
 	return reply->failure->error > 0 ? -reply->failure->error : -EBADMSG;
 }
@@ -120,6 +133,7 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 	call->fn = fn;
 	call->data = data;
 	call->seq = ++client->seq;
+	call->want = body->body_case + 1;
 	envelope.caller = client->caller;
 	envelope.seq = call->seq;
 	r = bus_pack(&envelope, &msg);

@@ -241,6 +241,87 @@ START_TEST(test_message_beyond_the_limit_ends_that_connection_alone)
 }
 END_TEST
 
+/* --- A server that lies --- */
+
+/* The next question as it came: the number that its answer needs in `ret_way`, and what was asked. */
+static Bh__Envelope *raw_question(int fd, uint8_t *ret_way)
+{
+	uint8_t head[9], body[512];
+	Bh__Envelope *question;
+	uint64_t n;
+
+	raw_read(fd, head, sizeof(head));
+	memcpy(&n, head + 1, sizeof(n));
+	n = be64toh(n);
+	ck_assert(n > 4 && n <= sizeof(body));
+	raw_read(fd, body, n);
+	memcpy(ret_way, body, 4);
+	question = bh__envelope__unpack(NULL, n - 4, body + 4);
+	ck_assert_ptr_nonnull(question);
+	return question;
+}
+
+static void raw_answer(int fd, const uint8_t *way, const Bh__Envelope *answer)
+{
+	uint8_t body[64];
+
+	ck_assert_uint_le(4 + bh__envelope__get_packed_size(answer), sizeof(body));
+	memcpy(body, way, 4);
+	raw_send(fd, 4 + bh__envelope__get_packed_size(answer), body, 4 + bh__envelope__pack(answer, body + 4));
+}
+
+/* Right in form, and no answer to what was asked. */
+static void lie(Bh__Envelope *answer, int how)
+{
+	static Bh__CommitDesiredReply right = BH__COMMIT_DESIRED_REPLY__INIT;
+	static Bh__WatchObservedReply other = BH__WATCH_OBSERVED_REPLY__INIT;
+	static Bh__GetStatus question = BH__GET_STATUS__INIT;
+
+	answer->body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
+	answer->commit_desired_reply = &right;
+	switch (how) {
+	case 0: answer->body_case = BH__ENVELOPE__BODY__NOT_SET; break;
+	case 1:
+		answer->body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
+		answer->watch_observed_reply = &other;
+		break;
+	case 2:
+		answer->body_case = BH__ENVELOPE__BODY_GET_STATUS;
+		answer->get_status = &question;
+		break;
+	case 3: answer->seq++; break;
+	default: answer->caller++; break;
+	}
+}
+
+#define N_LIES 5
+
+/* covers: P1 */
+START_TEST(test_answer_to_another_question_is_an_error_and_the_next_is_heard)
+{
+	struct actor client = actor_client(), server;
+	struct actor_command command = actor_commit("net0", 1);
+	int fd = actor_raw_connect();
+	Bh__Envelope answer = BH__ENVELOPE__INIT, *question;
+	uint8_t way[4];
+
+	raw_hello(fd, 0x31);
+	actor_tell(&client, &command);
+	question = raw_question(fd, way);
+	answer.seq = question->seq;
+	answer.caller = question->caller;
+	lie(&answer, _i);
+	raw_answer(fd, way, &answer);
+	ck_assert_int_eq(actor_result(&client).error, -EBADMSG);
+	bh__envelope__free_unpacked(question, NULL);
+	close(fd);
+	server = actor_server();
+	actor_check_commit(&client, 1);
+	actor_end(&server);
+	actor_end(&client);
+}
+END_TEST
+
 /* --- Deaths --- */
 
 START_TEST(test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again)
@@ -509,6 +590,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_answer_that_is_too_large_becomes_a_refusal);
 	tcase_add_test(tc, test_malformed_question_is_refused_and_the_peer_served_on);
 	tcase_add_test(tc, test_message_beyond_the_limit_ends_that_connection_alone);
+	tcase_add_loop_test(tc, test_answer_to_another_question_is_an_error_and_the_next_is_heard, 0, N_LIES);
 	tcase_add_test(tc, test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again);
 	tcase_add_test(tc, test_answer_after_the_asker_is_gone_is_lost_quietly);
 	tcase_add_test(tc, test_held_question_is_answered_when_its_time_comes);
