@@ -51,7 +51,7 @@ struct vault {
 	sd_event_source *again;
 	void (*on_back)(void *data);
 	void *data;
-	STAILQ_HEAD(, question) questions; /* the first is the one that is being answered */
+	STAILQ_HEAD(questions, question) questions; /* the first is the one that is being answered */
 };
 
 int vault_new(struct vault **ret_vault, const char *path, const char *device)

@@ -146,10 +146,13 @@ static bool is_unwritten(const struct virtq *vq, const struct picture *picture)
 enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16_t *ret_pos)
 {
 	_cleanup_free_ uint16_t *all = calloc(3 * (size_t)vq->size, sizeof(*all));
-	struct picture picture = { .flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size };
+	struct picture picture;
 
+	if (!all)
+		return VIRTQ_AS_TOLD;
+	picture = (struct picture){ .flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size };
 	/* a driver that is at work on a chain now has moved on by the next look */
-	for (int i = 0; all && i < 3; i++) {
+	for (int i = 0; i < 3; i++) {
 		if (!take_picture(vq, &picture))
 			continue;
 		if (is_unwritten(vq, &picture))

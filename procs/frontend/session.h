@@ -23,16 +23,14 @@ struct session;
 
 /** struct session_ops - what a session needs of the memory manager */
 struct session_ops {
-	/** commit() - ask for `next` to be put in force; the answer comes by session_committed(), later
+	/** commit() - ask for `next` to be put in force; session_committed() brings the answer, later
 	 * Errors: 0 | negative errno: not sent, ask again in a while. */
 	int (*commit)(struct session *session, const Bh__Desired *next);
-	/** deposit() - ask for descriptors (borrowed) to be put into the vault; the answer comes by session_deposited(), later
-	 * Errors: 0 | negative errno: not asked. */
+	/** deposit() - the same for descriptors (borrowed) to be put into the vault, and session_deposited() */
 	int (*deposit)(struct session *session, const int *fds, size_t n);
-	/** redeem() - ask for a copy of what lies under a token; the answer comes by session_redeemed(), later; as above */
+	/** redeem() - the same for a copy of what lies under a token, and session_redeemed() */
 	int (*redeem)(struct session *session, uint64_t token);
-	/** start_anew() - end in good order, to do what takes rights at the next start; false: the next start has none
-	 * either. NULL = so */
+	/** start_anew() - end, to do what takes rights at the next start; false, or NULL: that has none either */
 	bool (*start_anew)(struct session *session);
 	/** forget() - neither answer is waited for any more */
 	void (*forget)(struct session *session);

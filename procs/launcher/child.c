@@ -79,22 +79,41 @@ static void take_store(int fd, struct handed *handed)
 	}
 }
 
-/* Descriptors 3 to 3 + n, in order. First all are lifted out of the way, so that none is overwritten before it
- * was put in its place. */
-static void place(const struct handed *handed)
+static void move(int from, int to)
 {
-	int base = LISTEN_FDS_START + (int)handed->n;
+	if (dup2(from, to) < 0 || close(from) < 0)
+		_exit(EXIT_FAILURE);
+}
 
-	for (size_t i = 0; i < handed->n; i++) {
-		int fd = fcntl(handed->fds[i], F_DUPFD_CLOEXEC, base);
+/* Whoever lies where another must go is moved out of the way, beyond all of them. */
+static void clear_place(struct handed *handed, size_t i, int place)
+{
+	for (size_t k = i; k < handed->n; k++) {
+		int to;
 
-		if (fd < 0)
+		if (handed->fds[k] != place)
+			continue;
+		to = fcntl(place, F_DUPFD_CLOEXEC, LISTEN_FDS_START + (int)handed->n);
+		if (to < 0)
 			_exit(EXIT_FAILURE);
-		handed->fds[i] = fd;
+		handed->fds[k] = to;
 	}
-	for (size_t i = 0; i < handed->n; i++)
-		if (dup2(handed->fds[i], LISTEN_FDS_START + (int)i) < 0)
-			_exit(EXIT_FAILURE);
+}
+
+/* Descriptors 3 to 3 + n, in order. Each is moved, so that the table need hold them only once: there may be as many as
+ * it has room for. */
+static void place(struct handed *handed)
+{
+	for (size_t i = 0; i < handed->n; i++) {
+		int place = LISTEN_FDS_START + (int)i;
+
+		if (handed->fds[i] == place) {
+			(void)fcntl(place, F_SETFD, 0);
+			continue;
+		}
+		clear_place(handed, i, place);
+		move(handed->fds[i], place);
+	}
 }
 
 static char *program_path(const struct child *child)

@@ -129,10 +129,9 @@ void vault_leave_room(size_t n)
 
 static bool has_room(const struct vault *vault)
 {
-	const struct vault *other;
 	size_t n = count_all();
 
-	LIST_FOREACH(other, &vaults, others) {
+	for (const struct vault *other = LIST_FIRST(&vaults); other; other = LIST_NEXT(other, others)) {
 		size_t has = vault_count(other);
 
 		if (other != vault && has < FLOOR)

@@ -117,6 +117,7 @@ static void honest_again(uint16_t index)
 static const uint16_t rings[] = { 0, 1, CTRL };
 
 /* Its used ring lies on its available ring: each entry given back makes one more available. */
+/* covers: G12 G16 */
 START_TEST(test_ring_that_feeds_itself)
 {
 	struct ring_config cfg = { .index = rings[_i], .size = SIZE };
@@ -165,6 +166,7 @@ static void *flood(void *data)
 	return NULL;
 }
 
+/* covers: G11 G16 */
 START_TEST(test_ring_that_is_never_empty)
 {
 	struct ring_config cfg = { .index = rings[1 + _i / 2], .size = SIZE, .packed = _i & 1,
@@ -249,6 +251,7 @@ static void post_table(uint64_t table, uint32_t n_segs, bool packed)
 }
 
 /* _i: bit 0 packed, bit 1 mergeable. A frame waits for buffers, and all that there are are such. */
+/* covers: G11 */
 START_TEST(test_receive_chains_of_no_use_are_given_back_or_wait)
 {
 	const struct shape *shape = &shapes[_i / 4];
@@ -280,6 +283,7 @@ END_TEST
 /* --- Descriptors --- */
 
 /* _i: bit 0 packed. What is read of it does not empty it. */
+/* covers: G17 */
 START_TEST(test_kick_that_is_ready_for_ever)
 {
 	uint16_t index = rings[_i / 2];
@@ -317,6 +321,7 @@ static void *storm(void *data)
 }
 
 /* Other rings, and this one as well, are served meanwhile. */
+/* covers: G9 G17 */
 START_TEST(test_kicks_without_an_end)
 {
 	uint16_t index = rings[_i / 2];
@@ -352,6 +357,7 @@ static void fill_and_block(int fd)
 }
 
 /* _i: bit 0 packed. Handed over as it should be, full and blocking later on: the flag is of the open file. */
+/* covers: G17 */
 START_TEST(test_call_that_turns_into_one_that_blocks)
 {
 	uint16_t index = rings[_i / 2];

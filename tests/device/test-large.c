@@ -69,6 +69,7 @@ static unsigned long rss_mib(void)
 }
 
 /* _i: packed */
+/* covers: P4 */
 START_TEST(test_all_rings_as_large_as_they_come)
 {
 	unsigned long before = rss_mib(), grown;

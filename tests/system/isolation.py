@@ -134,6 +134,7 @@ def check(current, root, pids, run, seen_root=None, seen_pids=None):
     current.note(f'{len(pids)} processes, {len(job["sockets"])} sockets, {len(job["folders"])} folders')
 
 
+# covers: P5
 @case('isolation-launcher', 120)
 def launcher(current):
     """Under a launcher that root started."""
@@ -154,6 +155,7 @@ def launcher(current):
         argv, input=text, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
+# covers: P5
 @case('isolation-systemd', 180)
 def systemd(current):
     """Under systemd."""

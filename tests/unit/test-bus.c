@@ -250,11 +250,11 @@ static Bh__Envelope *raw_question(int fd, uint8_t *ret_way)
 	Bh__Envelope *question;
 	uint64_t n;
 
-	raw_read(fd, head, sizeof(head));
+	actor_raw_read(fd, head, sizeof(head));
 	memcpy(&n, head + 1, sizeof(n));
 	n = be64toh(n);
 	ck_assert(n > 4 && n <= sizeof(body));
-	raw_read(fd, body, n);
+	actor_raw_read(fd, body, n);
 	memcpy(ret_way, body, 4);
 	question = bh__envelope__unpack(NULL, n - 4, body + 4);
 	ck_assert_ptr_nonnull(question);
@@ -305,7 +305,7 @@ START_TEST(test_answer_to_another_question_is_an_error_and_the_next_is_heard)
 	Bh__Envelope answer = BH__ENVELOPE__INIT, *question;
 	uint8_t way[4];
 
-	raw_hello(fd, 0x31);
+	actor_raw_hello(fd, 0x31);
 	actor_tell(&client, &command);
 	question = raw_question(fd, way);
 	answer.seq = question->seq;

@@ -229,6 +229,7 @@ START_TEST(test_identity_stays_until_all_is_lost)
 END_TEST
 
 /* Whatever was done to what others can read. */
+/* covers: P1 */
 START_TEST(test_copies_are_not_believed)
 {
 	in_a_life(write_five);
@@ -311,6 +312,7 @@ static const struct {
 };
 
 /* A worker of the former release could write the file that it had to read. */
+/* covers: P1 */
 START_TEST(test_what_cannot_be_is_found_when_it_is_opened)
 {
 	Bh__Desired d = BH__DESIRED__INIT;

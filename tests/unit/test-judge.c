@@ -138,6 +138,7 @@ START_TEST(test_the_most_of_everything_may_be_said)
 }
 END_TEST
 
+/* covers: P1 */
 START_TEST(test_each_rule_is_kept_with_words)
 {
 	ck_assert(break_rule(_i));

@@ -180,6 +180,7 @@ static const struct {
 	{ inotify_init1, IN_CLOEXEC, FD_FOREIGN, "inotify" },
 };
 
+/* covers: M8 */
 START_TEST(test_each_kind_is_told_from_the_others)
 {
 	char text[FD_KIND_TEXT_BYTES];
@@ -236,6 +237,7 @@ START_TEST(test_a_file_on_disk_is_told_by_its_file_system)
 }
 END_TEST
 
+/* covers: M8 */
 START_TEST(test_nobody_is_asked)
 {
 	struct stranger *stranger = stranger_fuse();

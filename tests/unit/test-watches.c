@@ -193,6 +193,20 @@ static void report(uint64_t generation)
 	ask(&question);
 }
 
+static void commit(uint64_t generation)
+{
+	Bh__CommitDesired commit = BH__COMMIT_DESIRED__INIT;
+	Bh__Desired desired = BH__DESIRED__INIT;
+	Bh__Envelope question = BH__ENVELOPE__INIT;
+
+	desired.generation = generation;
+	commit.device = (char *)"net0";
+	commit.desired = &desired;
+	question.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED;
+	question.commit_desired = &commit;
+	ask(&question);
+}
+
 static int broken;
 
 static void on_broken(void *data, int error, const Bh__Envelope *reply)
@@ -209,31 +223,18 @@ START_TEST(test_who_does_not_ask_is_made_to)
 	Bh__Envelope question = BH__ENVELOPE__INIT;
 
 	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	commit(1);
 	watch.device = (char *)"net0";
+	watch.generation = 1;
 	watch.patient = true;
 	question.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
 	question.watch_desired = &watch;
 	ck_assert_int_eq(bus_client_call(client, &question, BUS_WATCH_MS, on_broken, NULL), 0);
-	commit(1);
 	report(1);
-	wait_answers(n_answers + 1);
+	wait_answers(3);
 	ck_assert_int_eq(broken, -ECONNRESET);
 }
 END_TEST
-
-static void commit(uint64_t generation)
-{
-	Bh__CommitDesired commit = BH__COMMIT_DESIRED__INIT;
-	Bh__Desired desired = BH__DESIRED__INIT;
-	Bh__Envelope question = BH__ENVELOPE__INIT;
-
-	desired.generation = generation;
-	commit.device = (char *)"net0";
-	commit.desired = &desired;
-	question.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED;
-	question.commit_desired = &commit;
-	ask(&question);
-}
 
 /* The frontend asks what the worker says. */
 static void check_applied(uint64_t generation)

@@ -126,6 +126,7 @@ static void check(struct net *n)
 	net_close(n);
 }
 
+/* covers: P3 */
 START_TEST(test_messages_wait_for_a_memory_that_is_away)
 {
 	bool dead = _i;

@@ -117,6 +117,7 @@ static void close_net(void)
 
 #define NEVER SIZE_MAX
 
+/* covers: M5 M6 */
 START_TEST(test_any_cut_and_any_byte_for_descriptors)
 {
 	static const size_t parts[] = { 1, 5, 12, 13, 19 };
@@ -136,6 +137,7 @@ START_TEST(test_any_cut_and_any_byte_for_descriptors)
 END_TEST
 
 /* More single bytes than a socket of the usual size takes unread. */
+/* covers: M5 M6 */
 START_TEST(test_long_message_byte_by_byte)
 {
 	struct vu_config_head head = { .size = 256 };
@@ -210,6 +212,7 @@ START_TEST(test_too_many_descriptors_are_refused)
 }
 END_TEST
 
+/* covers: M4 */
 START_TEST(test_half_message_goes_with_its_sender)
 {
 	struct letter letter;
@@ -227,6 +230,7 @@ END_TEST
 
 /* --- Deaths --- */
 
+/* covers: M5 P6 */
 START_TEST(test_frontend_dies_between_any_two_bytes)
 {
 	struct letter letter;
@@ -254,6 +258,7 @@ static pid_t start_killer(void)
 	}
 }
 
+/* covers: M5 P6 */
 START_TEST(test_frontend_dies_at_any_time)
 {
 	struct letter letter;

@@ -109,6 +109,7 @@ static void run(void (*vmm)(int how), int how)
 	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* covers: M27 */
 START_TEST(test_dead_vmm_keeps_no_device)
 {
 	run(die_with, _i);
@@ -186,6 +187,7 @@ END_TEST
 
 /* --- Who has said nothing --- */
 
+/* covers: M27 */
 START_TEST(test_silent_connection_makes_room)
 {
 	struct vu_client silent = VU_CLIENT_NULL;

@@ -128,6 +128,7 @@ static void check_others(void)
 }
 
 /* First of all: later lines are left out when there are too many. */
+/* covers: M8 */
 START_TEST(test_refusal_names_message_kind_and_rule)
 {
 	rig_hello(&c, WANT);
@@ -139,6 +140,7 @@ START_TEST(test_refusal_names_message_kind_and_rule)
 }
 END_TEST
 
+/* covers: M8 */
 START_TEST(test_file_of_a_silent_server_is_refused)
 {
 	struct stranger *stranger = stranger_fuse();
@@ -154,6 +156,7 @@ START_TEST(test_file_of_a_silent_server_is_refused)
 END_TEST
 
 /* What is in the message is the last there is of it: whoever takes the message out of the socket would wait. */
+/* covers: M8 */
 START_TEST(test_lingering_connection_is_refused)
 {
 	int fd = lingering();
@@ -165,6 +168,7 @@ START_TEST(test_lingering_connection_is_refused)
 }
 END_TEST
 
+/* covers: M8 */
 START_TEST(test_messages_that_nobody_reads_any_more_hold_nobody)
 {
 	const struct vu_header bad = { VU_SET_OWNER, 0, 0 }, next = { VU_SET_STATUS, VU_VERSION, 8 };
@@ -184,6 +188,7 @@ START_TEST(test_messages_that_nobody_reads_any_more_hold_nobody)
 END_TEST
 
 /* Also when it is the VMM that goes, with a message behind it that has not come whole. */
+/* covers: M8 */
 START_TEST(test_half_a_message_with_a_lingering_connection_holds_nobody)
 {
 	const struct vu_header head = { VU_SET_STATUS, VU_VERSION, 8 };
@@ -199,6 +204,7 @@ START_TEST(test_half_a_message_with_a_lingering_connection_holds_nobody)
 }
 END_TEST
 
+/* covers: M8 M25 */
 START_TEST(test_what_lies_in_the_channel_holds_nobody)
 {
 	const struct vu_header head = { VU_SET_BACKEND_REQ_FD, VU_VERSION | VU_NEED_REPLY, 0 };
@@ -216,6 +222,7 @@ START_TEST(test_what_lies_in_the_channel_holds_nobody)
 }
 END_TEST
 
+/* covers: M8 M25 */
 START_TEST(test_channel_that_is_filled_later_holds_nobody)
 {
 	const struct vu_header head = { VU_SET_BACKEND_REQ_FD, VU_VERSION | VU_NEED_REPLY, 0 };
@@ -237,6 +244,7 @@ START_TEST(test_channel_that_is_filled_later_holds_nobody)
 END_TEST
 
 /* _i: a message whose descriptor may be a socket, or may not */
+/* covers: M8 */
 START_TEST(test_socket_with_something_in_it_is_refused)
 {
 	int other, fd = filled_socket(&other);
@@ -252,6 +260,7 @@ START_TEST(test_socket_with_something_in_it_is_refused)
 }
 END_TEST
 
+/* covers: M8 */
 START_TEST(test_hundred_in_a_row_hold_nobody)
 {
 	struct stranger *stranger = stranger_fuse();
