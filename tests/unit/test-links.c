@@ -412,8 +412,9 @@ static pid_t start_vandal(uint8_t byte, bool hold)
 		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.ledger_fd, 0);
 		memset(page + LEDGER_LOCKS_AT, byte, 4096 - LEDGER_LOCKS_AT);
 		(void)!write(ready[1], "x", 1);
-		while (hold)
-			pause();
+		if (hold)
+			for (;;)
+				pause();
 		_exit(0);
 	}
 	close(ready[1]);

@@ -74,7 +74,7 @@ static int say_step(uint32_t step)
 /* Some of them twice, some not at all. */
 static void say_shuffled(void)
 {
-	uint32_t order[N_STEPS];
+	uint32_t order[N_STEPS] = { 0 };
 
 	for (uint32_t i = 0; i < N_STEPS; i++) {
 		uint32_t k = roll(i + 1);

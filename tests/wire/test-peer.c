@@ -154,6 +154,7 @@ static int take_fd(int from)
 	int fd;
 
 	ck_assert_int_eq(recvmsg(from, &hdr, 0), 1);
+	ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&hdr));
 	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&hdr)), sizeof(fd));
 	return fd;
 }
