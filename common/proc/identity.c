@@ -3,6 +3,9 @@
  * launcher that root started the program does the same for itself: it opens what root may (a TAP, a socket in
  * a VMM's directory), and then becomes its own user before it reads its first hostile byte. Under an ordinary
  * user's launcher there is one user for all, and what remains is the peer's process being ours.
+ *
+ * The runtime folder may lie where only root may pass (mktemp -d makes such). It is opened while we are root, and
+ * all sockets in it are reached through that descriptor (/proc/self/fd/N/...) from then on.
  */
 #include "proc/identity.h"
 
@@ -63,13 +66,42 @@ static int make_own(const struct proc *proc)
 	return 0;
 }
 
-static int make_directories(const struct proc *proc)
+/* The notification socket lies in it, too. */
+static void keep_way_to_notify(const struct proc *proc)
 {
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t n = strlen(proc->runtime_dir);
+	_cleanup_free_ char *kept = NULL;
+
+	if (!path || strncmp(path, proc->runtime_dir, n) != 0 || path[n] != '/')
+		return;
+	check(asprintf(&kept, "%s%s", proc->runtime_base, path + n) >= 0);
+	check(setenv("NOTIFY_SOCKET", kept, 1) == 0);
+}
+
+/* The descriptor stays open for the process's life. */
+static int keep_way(struct proc *proc)
+{
+	int fd = open(proc->runtime_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return fail_directory(proc->runtime_dir, -errno);
+	free((char *)proc->runtime_base);
+	check(asprintf((char **)&proc->runtime_base, "/proc/self/fd/%d", fd) >= 0);
+	keep_way_to_notify(proc);
+	return 0;
+}
+
+static int make_directories(struct proc *proc)
+{
+	int r;
+
 	(void)mkdir(BULKHEAD_RUNDIR, 0755);
 	if (geteuid() == 0) {
-		int r = own_directory(proc->runtime_dir, 0, 0755);
-
-		return r < 0 ? r : make_own(proc);
+		r = own_directory(proc->runtime_dir, 0, 0755);
+		if (r == 0)
+			r = make_own(proc);
+		return r < 0 ? r : keep_way(proc);
 	}
 	if (mkdir(proc->runtime_dir, 0755) < 0 && errno != EEXIST)
 		return fail_directory(proc->runtime_dir, -errno);
@@ -146,7 +178,7 @@ static char *path_of(const struct proc *proc, const char *folder, const char *na
 {
 	char *path;
 
-	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_dir, folder, name) >= 0);
+	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_base ?: proc->runtime_dir, folder, name) >= 0);
 	return path;
 }
 

@@ -230,6 +230,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	sd_event_unref(proc.event);
 	config_free(proc.config);
 	free((char *)proc.runtime_dir);
+	free((char *)proc.runtime_base);
 	free((char *)proc.peer);
 	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -19,6 +19,7 @@ struct proc {
 	const char *guest;
 	const char *peer;                    /* the name of its endpoints: "net0", or "net0+standby" */
 	const char *runtime_dir;             /* of the guest: /run/bulkhead/GUEST */
+	const char *runtime_base;            /* the same by a way that stays open, see identity.c */
 	bool separate;                       /* each process has a user of its own (config/user.h) */
 	bool by_root;                        /* started by root: what takes rights can be done by starting anew */
 	void *data;                          /* the role's own */

@@ -118,22 +118,6 @@ static int judge_path(const struct guest *guest, const struct config *config)
 	return -ENAMETOOLONG;
 }
 
-/* Each process becomes a user of its own, who must get there. */
-static int judge_way(const struct guest *guest)
-{
-	_cleanup_free_ char *path = geteuid() == 0 ? realpath(guest->launcher->runtime_dir, NULL) : NULL;
-	struct stat st;
-
-	for (; path && *path; *strrchr(path, '/') = '\0') {
-		if (stat(path, &st) < 0 || (st.st_mode & S_IXOTH))
-			continue;
-		log_error("cannot use the directory %s: not everybody may pass %s, and each process is a user of its "
-			  "own; allow it (chmod o+x), or choose another with --runtime-dir=DIR", guest->runtime_dir, path);
-		return -EACCES;
-	}
-	return 0;
-}
-
 static int lock_guest(struct guest *guest)
 {
 	_cleanup_free_ char *path = NULL;
@@ -307,8 +291,6 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 	check(asprintf(&guest->runtime_dir, "%s/%s", launcher->runtime_dir, guest->name) >= 0);
 	guest->children = guest_children();
 	r = judge_path(guest, config);
-	if (r == 0)
-		r = judge_way(guest);
 	if (r == 0)
 		r = lock_guest(guest);
 	if (r < 0)

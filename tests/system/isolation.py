@@ -173,6 +173,23 @@ def systemd(current):
           system.path('/run/bulkhead'), inside)
 
 
+@case('isolation-closed-folder', 60)
+def closed(current):
+    """Everything lies in a folder that only root may pass, as mktemp -d makes one: all works, restarts as well."""
+    env.need_root()
+    current.dir.chmod(0o700)
+    product = Bulkhead(current, devices(current, 'a'))
+    product.process.wait_output('is served')
+    for role in ('memory', 'frontend'):
+        product.kill(role)
+    wait_until(lambda: len([process for process in product.status()['guests'][0]['processes'] if process['pid']]) == 4,
+               'all four processes are there')
+    pid = product.pid_of('frontend')
+    os.unlink(devices(current, 'a')[0].socket)
+    wait_until(lambda: os.path.exists(devices(current, 'a')[0].socket), 'the socket file is made again')
+    wait_until(lambda: product.pid_of('frontend') != pid, 'by a frontend with the rights that takes')
+
+
 @case('isolation-ordinary-user', 60)
 def ordinary(current):
     """Started by an ordinary user it says in one line what is not separated; started by root it need not."""
