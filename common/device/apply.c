@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
@@ -422,6 +423,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		return false;
 	}
 	tell_place(queue, ring);
+	queue->waits_until_ns = known || ring->enabled ? 0 : clock_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
 	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;

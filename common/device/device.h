@@ -38,6 +38,7 @@ struct device_queue {
 	bool enabled;
 	bool poll;             /* started without a kick descriptor */
 	bool fresh;            /* began at position 0, not resumed: the driver is a new one */
+	uint64_t waits_until_ns; /* see device_queue_waits() */
 	int kick_fd;           /* owned; -1 = none */
 	int call_fd;           /* owned; -1 = none */
 	int err_fd;            /* owned; -1 = none */
@@ -117,14 +118,12 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops);
 int device_proc_start(struct proc *proc);
 void device_proc_leave(struct proc *proc);
 void device_proc_stop(struct proc *proc);
-
 /** device_keep() - keep a descriptor (borrowed) across our death, under a name */
 int device_keep(struct device *device, const char *name, int fd);
 /** device_take_kept() - what a former instance kept under that name, or what whoever started us passed as
  * "NAME.DEVICE"; now the caller's; -ENOENT */
 int device_take_kept(struct device *device, const char *name);
 int device_unkeep(struct device *device, const char *name);
-
 /** device_config_changed() - offer.config changed: the guest is to be told (loop's thread) */
 void device_config_changed(struct device *device);
 
@@ -139,8 +138,12 @@ void device_queue_broken(struct device_queue *queue, const char *why);
 /** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
 void device_queue_call(struct device_queue *queue);
 
-#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
+#define DEVICE_WAIT_MS 20
+/** device_queue_waits() - whether the ring was started disabled less than DEVICE_WAIT_MS ago: what lies in it may be meant
+ * for after it is enabled, which the VMM says next; who has to empty a disabled ring waits until then */
+bool device_queue_waits(const struct device_queue *queue);
 
+#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
 /** device_queue_drain_kick() - reset the kick eventfd to 0; counts. The queue's serving thread.
  * false: it was kicked many times for nothing, or its descriptor is ready for ever: the caller does not listen to
  * it for DEVICE_DEAF_MS, and looks at the ring after that. */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "device/foreign.h"
@@ -86,6 +87,11 @@ static bool tells_something(struct device_queue *queue)
 			queue->index, EMPTY_KICKS_MAX);
 	state->kicks_told = true;
 	return false;
+}
+
+bool device_queue_waits(const struct device_queue *queue)
+{
+	return !queue->enabled && queue->waits_until_ns && clock_ns() < queue->waits_until_ns;
 }
 
 bool device_queue_drain_kick(struct device_queue *queue)

@@ -95,7 +95,7 @@ static bool serve(struct net_pair *pair, enum rx_status *ret_rx)
 	bool more = false;
 
 	for (unsigned int i = 0; i < pair->n_tx; i++)
-		if (pair->tx[i]->vq)
+		if (pair->tx[i]->vq && !device_queue_waits(pair->tx[i]))
 			more |= tx_round(pair, pair->tx[i]);
 	*ret_rx = pair->rx.queue ? pair->net->backend->receive(pair) : RX_OFF;
 	return more || *ret_rx == RX_MORE;
@@ -107,7 +107,7 @@ static bool ask_for_kicks(struct net_pair *pair, enum rx_status rx)
 	bool more = false;
 
 	for (unsigned int i = 0; i < pair->n_tx; i++)
-		if (pair->tx[i]->vq && virtq_window_len(pair->tx[i]->vq) == 0)
+		if (pair->tx[i]->vq && virtq_window_len(pair->tx[i]->vq) == 0 && !device_queue_waits(pair->tx[i]))
 			more |= virtq_kick_on(pair->tx[i]->vq);
 	if (rx == RX_STARVED && pair->rx.queue && pair->rx.queue->vq)
 		more |= virtq_kick_on(pair->rx.queue->vq);
@@ -174,6 +174,9 @@ static int sleep_ms(const struct net_pair *pair)
 	for (unsigned int i = 0; i < pair->n_tx; i++)
 		if (pair->tx[i]->poll || pair->tx[i]->deaf)
 			return POLL_MS;
+	for (unsigned int i = 0; i < pair->n_tx; i++)
+		if (pair->tx[i]->vq && device_queue_waits(pair->tx[i]))
+			return DEVICE_WAIT_MS;
 	return rx && (rx->poll || rx->deaf) ? POLL_MS : -1;
 }
 

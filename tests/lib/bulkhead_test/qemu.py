@@ -159,7 +159,11 @@ class Qemu:
         listeners = [self._listen('agent'), self._listen('qmp')]
         try:
             suffix = '' if self.n_starts == 1 else f'-{self.n_starts}'
-            self.process = Process(self.case, self.name + suffix, self._argv(env.prepare('guest')))
+            argv = self._argv(env.prepare('guest'))
+            if any(device.server for device in self.devices):
+                # our frontend is a user of its own, and must be let in
+                argv = ['sh', '-c', 'umask 0; exec "$@"', 'sh', *argv]
+            self.process = Process(self.case, self.name + suffix, argv)
             lines = [self._accept(listener) for listener in listeners]
         finally:
             for listener in listeners:
