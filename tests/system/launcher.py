@@ -27,6 +27,7 @@ GET_FEATURES = 1
 ROLES = ('memory', 'frontend', 'net')
 STORM = 100
 STORE_MAX = 4096
+GUESTS = 32
 
 
 class Line:
@@ -396,6 +397,26 @@ def store_limit(current):
     worker = [pid for pid in product.pids() if pid not in (product.pid, product.keeper(), product.pid_of('memory'), product.pid_of('frontend'))]
     os.kill(worker[0], signal.SIGKILL)
     product.process.wait_output(f'HAS {STORE_MAX} n0 n{STORE_MAX - 1}')
+
+
+@case('launcher-many-guests', 120)
+def many(current):
+    """As many guests as a small host has, each with its own users and keeper; what happens to one is no other's."""
+    guests = {f'g{i}': [Device(socket=str(current.dir / f'{i}.sock'), backend='echo')] for i in range(GUESTS)}
+    product = Bulkhead(current, guests=guests)
+    wait_until(lambda: product.process.output().count('is served') == GUESTS, 'every guest is served', 60)
+    lines = [Line(current, devices[0].socket) for devices in guests.values()]
+    processes = {process['pid'] for guest in product.status()['guests'] for process in guest['processes']}
+    assert len(processes) == 3 * GUESTS and 0 not in processes, f'{len(processes)} processes'
+    users = {os.stat(f'/proc/{pid}').st_uid for pid in descendants(product.pid) if alive(pid)}
+    assert os.geteuid() or len(users) == 4 * GUESTS, f'{len(users)} users'
+    first = {process['pid'] for process in product.status()['guests'][0]['processes']}
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    for line in lines:
+        line.check()
+    now = {process['pid'] for guest in product.status()['guests'][1:] for process in guest['processes']}
+    assert now == processes - first, 'another guest\'s process was started again'
 
 
 @case('launcher-hand-over-guest', 240)
