@@ -101,6 +101,7 @@ def watchdog(current):
         os.kill(before[role], signal.SIGSTOP)
         wait_until(lambda pid=before[role]: not alive(pid), f'the {role} process that hangs is killed', 20)
         line.check()
+        wait_until(lambda role=role, pid=before[role]: product.pid_of(role) != pid, f'{role} is started again', 20)
         after = {other: product.pid_of(other) for other in ROLES}
         assert all((before[other] == after[other]) == (other != role) for other in ROLES), f'{before} {after}'
     assert product.process.output().count('gives no sign of life') == len(ROLES), product.process.output()
