@@ -46,12 +46,11 @@ static bool is_gone(pid_t pid)
 	return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-static bool all_gone(const struct holders *holders)
+static void forget_gone(struct holders *holders)
 {
-	for (size_t i = 0; i < holders->n; i++)
-		if (!is_gone(holders->pids[i]))
-			return false;
-	return true;
+	for (size_t i = holders->n; i-- > 0;)
+		if (is_gone(holders->pids[i]))
+			holders->pids[i] = holders->pids[--holders->n];
 }
 
 static bool is_known(const struct holders *holders, pid_t pid)
@@ -62,15 +61,17 @@ static bool is_known(const struct holders *holders, pid_t pid)
 	return false;
 }
 
-/* After a restart of ours, or with more than there can be, somebody may hold a lock whom we do not know. */
+/* After a restart of ours, or with more than there can be, somebody may hold a lock whom we do not know: until as many
+ * live as there are instances, and all are known. */
 static void note_holder(struct device *device, pid_t pid)
 {
 	struct holders *holders = &device->holders;
 
-	if (holders->n < ARRAY_SIZE(holders->pids))
-		holders->pids[holders->n++] = pid;
-	else
+	if (holders->n == ARRAY_SIZE(holders->pids)) {
 		holders->complete = false;
+		return;
+	}
+	holders->pids[holders->n++] = pid;
 	if (holders->n > device->config->standby)
 		holders->complete = true;
 }
@@ -81,8 +82,9 @@ void ledgers_attached(struct device *device, pid_t pid)
 
 	if (is_known(holders, pid))
 		return;
-	if (holders->complete && all_gone(holders) && ledger_locks_create(device->ledger_fd) == 0)
-		holders->n = 0;
+	forget_gone(holders);
+	if (holders->complete && holders->n == 0)
+		(void)ledger_locks_create(device->ledger_fd);
 	note_holder(device, pid);
 }
 
