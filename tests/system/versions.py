@@ -129,10 +129,10 @@ def replace_worker(product, number, standby):
     if not standby:
         product.kill('net', number)
         return
-    for _ in range(2):
-        serving, waiting = product.workers()
-        kill_and_wait(serving, number)
-        wait_until(lambda waiting=waiting: product.workers()[0] == waiting, 'the other instance serves', 10, 0.005)
+    for pid in product.workers():
+        kill_and_wait(pid, number)
+        # who serves then is the other one only if that stood in line already
+        wait_until(lambda pid=pid: pid not in product.workers(), 'another instance is there', 10, 0.005)
 
 
 def grown(current, first, standby=False, **properties):

@@ -31,6 +31,8 @@ class Testpmd:
                  f'--rxq={queues}', f'--txq={queues}', f'--rxd={ring_size}', f'--txd={ring_size}',
                  f'--forward-mode={forward}', *ports_options]
         self.name = name
+        # a socket that it makes must let our frontend in, which is a user of its own
+        argv = ['sh', '-c', 'umask 0; exec "$@"', 'sh', *argv]
         self.process = Process(case, name, (netns.argv(*argv) if netns else argv), stdin=True)
         self.pid = self.process.pid
         self.process.wait_output('testpmd>', 30)
