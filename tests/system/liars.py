@@ -304,8 +304,9 @@ def frontend(current):
             assert why and in_force == generation, f'{what} was accepted'
             scene.check(what)
         for what, values in NONSENSE_RECORDS:
-            generation += 1
-            commit(puppet, 'net0', (1, generation), (3, 1), *values)
+            in_force, why = commit(puppet, 'net0', (1, generation + 1), (3, 1), *values)
+            assert in_force == generation + (not why), f'{what}: generation {in_force}, {why!r}'
+            generation = in_force
             scene.settle('net0', generation, what)
         talk_garbage(scene, puppet, lambda: commit(puppet, 'net0', (1, 0)))
     wait_until(lambda: scene.pids().get('frontend'), 'an honest frontend is there')

@@ -2,6 +2,7 @@
 """Operators' mistakes: one line that says what is wrong and what to do, and a status that is not 0."""
 
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,8 @@ def second(current):
     product = Bulkhead(current, [device])
     with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
         one.connect(device.socket)
+        one.sendall(struct.pack('III', 1, 1, 0))  # GET_FEATURES: one that says nothing would have to make room
+        assert len(one.recv(64)) == 20
         wait_until(lambda: product.status()['guests'][0]['devices'][0]['vmm_connected'], 'the first is there')
         two.settimeout(5)
         two.connect(device.socket)

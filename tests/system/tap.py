@@ -277,7 +277,8 @@ def comes_and_goes(current):
     for _ in range(20):
         flap(one.home)
     serves(one.front_end, one.home)
-    assert one.product.process.output().count("tap 'tap0'") <= 8, one.product.process.output()
+    # each of the two lines ten times, and then they are counted
+    assert one.product.process.output().count("tap 'tap0'") <= 22, one.product.process.output()
 
 
 @case('tap-configured-anew', 60)
