@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -103,6 +104,8 @@ static void order(const char *name, int value, int sig, int times)
 	ck_assert_ptr_nonnull(f);
 	for (int i = 0; i < times; i++)
 		(void)fprintf(f, "%s %d %d\n", name, value, sig);
+	/* who has died of one strikes it out, as a user of its own */
+	ck_assert_int_eq(fchmod(fileno(f), 0666), 0);
 	fclose(f);
 }
 

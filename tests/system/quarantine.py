@@ -58,7 +58,7 @@ def faulty(current):
     for role in UNITS:
         parts = Path(system.path(f'/run/systemd/system/bulkhead-{role}@.service.d'))
         parts.mkdir(parents=True)
-        (parts / 'faults.conf').write_text(f'[Service]\nEnvironment=BULKHEAD_FAULTS={FAULTS}\n')
+        (parts / 'faults.conf').write_text(f'[Service]\nEnvironment=BULKHEAD_FAULTS={FAULTS}\nReadWritePaths=/run\n')
     system.run('systemctl', 'daemon-reload')
     system.run('systemctl', 'restart', 'bulkhead.target')
     there(system)
