@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What deploy/demo shows, after it has installed and built."""
 
+import os
 import shutil
 import sys
 import tempfile
