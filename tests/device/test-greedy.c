@@ -314,7 +314,8 @@ END_TEST
 static void *storm(void *data)
 {
 	while (atomic_load(&flooding)) {
-		ring_kick_always(data);
+		/* not by the ring's own function, which counts: the test's other thread does, too */
+		(void)!write(((const struct ring *)data)->kick_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
 		sched_yield();
 	}
 	return NULL;
