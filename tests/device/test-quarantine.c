@@ -292,6 +292,7 @@ int main(int argc, char *argv[])
 	int r;
 
 	(void)snprintf(faults, sizeof(faults), "/tmp/bh-faults-%d", getpid());
+	unlink(faults); /* one that died had the number before */
 	setenv("BULKHEAD_FAULTS", faults, 1);
 	setenv("BULKHEAD_TEST_OPTION", "--watchdog=3", 1);
 	r = rig_main("quarantine", &net0, add);

@@ -6,37 +6,30 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/notify.h"
 #include "lib/run.h"
 #include "proc/backoff.h"
 
 static int notify_fd, starts_fd;
-static char notify_path[64];
 
 static void set_up(void)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	uint32_t none = 0;
 
-	snprintf(notify_path, sizeof(notify_path), "/tmp/test-backoff.%d", (int)getpid());
-	(void)unlink(notify_path);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", notify_path);
-	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	ck_assert_int_eq(setenv("NOTIFY_SOCKET", notify_path, 1), 0);
+	notify_fd = notify_listen();
+	ck_assert_int_ge(notify_fd, 0);
 	starts_fd = memfd_create("starts", MFD_CLOEXEC);
 	ck_assert_int_eq(pwrite(starts_fd, &none, sizeof(none), 0), sizeof(none));
 }
 
 static void tear_down(void)
 {
-	(void)unlink(notify_path);
 	fd_close(notify_fd);
 	fd_close(starts_fd);
 }

@@ -16,6 +16,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/notify.h"
 #include "lib/run.h"
 #include "memory/copies.h"
 #include "record/record.h"
@@ -70,7 +71,6 @@ static void hand_over(void)
 
 /* What is pushed comes to the test by this socket. */
 static int manager = -1;
-static char manager_path[64];
 
 static void take_pushed(void)
 {
@@ -108,7 +108,6 @@ static void in_a_life(void (*live)(void))
 
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		setenv("NOTIFY_SOCKET", manager_path, 1);
 		hand_over();
 		if (fdstore_init() < 0 || copies_open(&copies, "net0", &desired, &observed) < 0)
 			_exit(2);
@@ -122,20 +121,12 @@ static void in_a_life(void (*live)(void))
 
 static void set_up(void)
 {
-	struct sockaddr_un {
-		sa_family_t family;
-		char path[108];
-	} addr = { .family = AF_UNIX };
-
-	snprintf(manager_path, sizeof(manager_path), "/tmp/test-copies.%d", (int)getpid());
-	snprintf(addr.path, sizeof(addr.path), "%s", manager_path);
-	manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(manager, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	manager = notify_listen();
+	ck_assert_int_ge(manager, 0);
 }
 
 static void tear_down(void)
 {
-	(void)unlink(manager_path);
 	close(manager);
 	for (size_t i = 0; i < N_STORE; i++)
 		store[i].fd = fd_close(store[i].fd);

@@ -5,26 +5,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/notify.h"
 #include "lib/run.h"
 
 static int notify_fd, fd;
-static char notify_path[64];
 
 static void set_up(void)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
-	snprintf(notify_path, sizeof(notify_path), "/tmp/test-fdstore.%d", (int)getpid());
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", notify_path);
-	(void)unlink(notify_path);
-	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	ck_assert_int_eq(setenv("NOTIFY_SOCKET", notify_path, 1), 0);
+	notify_fd = notify_listen();
+	ck_assert_int_ge(notify_fd, 0);
 	fd = memfd_create("kept", MFD_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fdstore_init(), 0);
@@ -33,7 +26,6 @@ static void set_up(void)
 static void tear_down(void)
 {
 	fdstore_close_rest();
-	(void)unlink(notify_path);
 	fd_close(notify_fd);
 	fd_close(fd);
 }

@@ -11,28 +11,22 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
+#include "lib/notify.h"
 #include "lib/run.h"
 #include "memory/vault.h"
 
 static int notify_fd;
-static char notify_path[64];
 static struct vault *net0, *net1;
 static const Bh__Desired nothing = BH__DESIRED__INIT;
 
 static void set_up(void)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
-	snprintf(notify_path, sizeof(notify_path), "/tmp/test-files.%d", (int)getpid());
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", notify_path);
-	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	ck_assert_int_eq(setenv("NOTIFY_SOCKET", notify_path, 1), 0);
+	notify_fd = notify_listen();
+	ck_assert_int_ge(notify_fd, 0);
 	ck_assert_int_eq(vault_open(&net0, "net0"), 0);
 	ck_assert_int_eq(vault_open(&net1, "net1"), 0);
 }
@@ -41,7 +35,6 @@ static void tear_down(void)
 {
 	vault_close(net0);
 	vault_close(net1);
-	(void)unlink(notify_path);
 	fd_close(notify_fd);
 }
 
