@@ -478,7 +478,7 @@ static void apply_rings(struct device *device, const Bh__Desired *desired, struc
 /* --- The whole --- */
 
 /* The record may have moved on since it was read, and what it no longer names is gone from the vault:
- * then the newer one is what counts. */
+ * then the newer one is what counts. NULL = the vault itself is away: nothing is known of what it has. */
 static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct wants *wants)
 {
 	for (;;) {
@@ -489,8 +489,15 @@ static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct w
 		if (device->core->serves)
 			collect_rings(device, desired, wants);
 		r = wants_redeem(wants, device);
-		if (r == 0)
+		if (r == 0) {
+			device->core->apply_error = NULL;
 			return desired;
+		}
+		if (r == -ETIMEDOUT) {
+			log_limited(LOG_WARNING, NULL, 0, "the memory manager does not answer; waiting for it");
+			bh__desired__free_unpacked(desired, NULL);
+			return NULL;
+		}
 		if (record_read_desired(device->core->record, &newer) < 0 ||
 			newer->generation <= desired->generation) {
 			if (newer)
@@ -520,30 +527,20 @@ static void apply_paused(struct device *device, const Bh__Desired *desired, stru
 	apply_config_writes(device, desired);
 }
 
-void apply_memory(struct device *device, Bh__Desired *desired)
+static void apply_regions(struct device *device, Bh__Desired *desired, struct wants *wants)
 {
-	struct wants *wants = calloc(1, sizeof(*wants));
-
-	check(wants);
-	desired = redeem(device, desired, wants);
 	unmap_unwanted(device, desired);
 	map_wanted(device, desired, wants);
 	device->core->generation = desired->generation;
 	bh__desired__free_unpacked(desired, NULL);
-	wants_deinit(wants);
-	free(wants);
 }
 
-void apply_desired(struct device *device, Bh__Desired *desired)
+static void apply_whole(struct device *device, Bh__Desired *desired, struct wants *wants)
 {
 	struct device_core *core = device->core;
-	struct wants *wants = calloc(1, sizeof(*wants));
 
-	check(wants);
 	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
 	fault_point("apply", desired->status);
-	core->apply_error = NULL;
-	desired = redeem(device, desired, wants);
 	if (device->ops->pause)
 		device->ops->pause(device);
 	apply_paused(device, desired, wants);
@@ -551,9 +548,32 @@ void apply_desired(struct device *device, Bh__Desired *desired)
 	if (device->ops->resume)
 		device->ops->resume(device);
 	apply_announce(device, desired);
+	blame_finish();
+}
+
+/* What is in force is not touched before all that the record names is at hand. */
+static int with_wants(struct device *device, Bh__Desired *desired,
+	void (*apply)(struct device *device, Bh__Desired *desired, struct wants *wants))
+{
+	struct wants *wants = calloc(1, sizeof(*wants));
+
+	check(wants);
+	desired = redeem(device, desired, wants);
+	if (desired)
+		apply(device, desired, wants);
 	wants_deinit(wants);
 	free(wants);
-	blame_finish();
+	return desired ? 0 : -EAGAIN;
+}
+
+int apply_memory(struct device *device, Bh__Desired *desired)
+{
+	return with_wants(device, desired, apply_regions);
+}
+
+int apply_desired(struct device *device, Bh__Desired *desired)
+{
+	return with_wants(device, desired, apply_whole);
 }
 
 void apply_broken(struct device *device)

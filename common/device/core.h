@@ -55,7 +55,7 @@ struct device_core {
 	struct record_file *record;
 	uint64_t record_id;
 	struct bus_client *bus;
-	Bh__Desired *applied;          /* what is in force; never NULL after the first apply */
+	Bh__Desired *applied;          /* what is in force; NULL = nothing yet */
 	uint64_t generation;           /* of the record as last looked at */
 	const char *apply_error;       /* static text; NULL = put in force whole */
 	struct ring_state *rings;      /* offer.n_queues */
@@ -78,8 +78,9 @@ struct device_core {
 	const char **broken;           /* offer.n_queues static texts; NULL = fine */
 };
 
-/** apply_desired() - make the device look like the record; takes desired over (always) */
-void apply_desired(struct device *device, Bh__Desired *desired);
+/** apply_desired() - make the device look like the record; takes desired over (always). -EAGAIN = nothing was done,
+ * since the memory manager is away (after 5 s of trying): the record is looked at again when it is back. */
+int apply_desired(struct device *device, Bh__Desired *desired);
 
 /** apply_note() - this record is what was looked at last; takes desired over (always) */
 static inline void apply_note(struct device_core *core, Bh__Desired *desired)
@@ -90,8 +91,8 @@ static inline void apply_note(struct device_core *core, Bh__Desired *desired)
 	core->generation = desired->generation;
 }
 
-/** apply_memory() - standing by: map what the record names, and nothing else; takes desired over (always) */
-void apply_memory(struct device *device, Bh__Desired *desired);
+/** apply_memory() - standing by: map what the record names, and nothing else; else as apply_desired() */
+int apply_memory(struct device *device, Bh__Desired *desired);
 
 /** quarantine_holds() - whether an input is to be kept from killing us again; looked at with every record,
  * since an operator may release the device */

@@ -151,6 +151,8 @@ static void note_pause(struct device *device)
 	header->left_ns = 0;
 }
 
+/* While the memory manager is away, the former record stays in force: the watch is still for what comes after that
+ * one, and answered as soon as there is somebody to answer. */
 static int read_and_apply(struct device *device)
 {
 	Bh__Desired *desired = NULL;
@@ -162,13 +164,13 @@ static int read_and_apply(struct device *device)
 		return r;
 	}
 	if (!device->core->serves) {
-		apply_memory(device, desired);
+		(void)apply_memory(device, desired);
 		return 0;
 	}
 	if (quarantine_holds(device))
 		apply_note(device->core, desired);
-	else
-		apply_desired(device, desired);
+	else if (apply_desired(device, desired) == -EAGAIN)
+		return 0;
 	note_pause(device);
 	device_report(device);
 	return 0;
