@@ -14,7 +14,8 @@
  * (the peer died) fails with -ECONNRESET, and the caller decides; every request may be repeated. The end of a
  * connection ends every call that was made before it.
  *
- * Nothing here ticks while all are connected.
+ * Nothing here ticks while all are connected. A process whose nng stands still, see pipes.c, ends its loop in order to be
+ * started anew.
  */
 
 #define BUS_MESSAGE_MAX (1024u * 1024)
@@ -88,6 +89,9 @@ void bus_server_redial(struct bus_server *server);
 /** bus_server_hang_up() - what the peer asked may be lost: its connections end, so that it asks again over the next one. For
  * a server that dials. */
 void bus_server_hang_up(struct bus_server *server);
+
+/** bus_server_left() - the peer has ended, and its connections with it; harmless when it has not. For a server that dials. */
+void bus_server_left(struct bus_server *server);
 
 /** bus_server_listen() - for ctl: listen at path with file mode; see gate.c for whom it lets in */
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,

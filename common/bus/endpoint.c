@@ -20,6 +20,7 @@
 #include "fd/peer.h"
 
 #define UNPACK_MAX_BYTES (16u * 1024 * 1024)
+#define OVERDUE_USEC 5000000 /* what nng takes down, it takes down within a fraction of this */
 #define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
@@ -156,69 +157,67 @@ static bool peer_allowed(const struct bus_endpoint *endpoint, nng_pipe pipe)
 
 /* --- Who is connected --- */
 
-static bool pipes_add(struct bus_pipes *pipes, uint32_t id)
-{
-	bool room;
-
-	pthread_mutex_lock(&pipes->lock);
-	room = pipes->n < BUS_PIPES_MAX;
-	if (room)
-		pipes->ids[pipes->n++] = id;
-	pthread_mutex_unlock(&pipes->lock);
-	return room;
-}
-
-/* Returns whether it was there. */
-static bool pipes_remove(struct bus_pipes *pipes, uint32_t id)
-{
-	unsigned int i = 0;
-	bool found;
-
-	pthread_mutex_lock(&pipes->lock);
-	while (i < pipes->n && pipes->ids[i] != id)
-		i++;
-	found = i < pipes->n;
-	if (found)
-		pipes->ids[i] = pipes->ids[--pipes->n];
-	pthread_mutex_unlock(&pipes->lock);
-	return found;
-}
-
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id)
 {
-	struct bus_pipes *pipes = &endpoint->pipes;
-	bool found = false;
-
-	pthread_mutex_lock(&pipes->lock);
-	for (unsigned int i = 0; i < pipes->n && !found; i++)
-		found = pipes->ids[i] == pipe_id;
-	pthread_mutex_unlock(&pipes->lock);
-	return found;
+	return pipes_has(&endpoint->pipes, pipe_id);
 }
 
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint)
 {
-	unsigned int n;
+	return pipes_count(&endpoint->pipes);
+}
 
-	pthread_mutex_lock(&endpoint->pipes.lock);
-	n = endpoint->pipes.n;
-	pthread_mutex_unlock(&endpoint->pipes.lock);
-	return n;
+static void tell_of_end(struct bus_endpoint *endpoint)
+{
+	if (endpoint->gone_note.fn)
+		bus_loop_post(endpoint->loop, &endpoint->gone_note);
+	if (endpoint->pipes_note.fn)
+		bus_loop_post(endpoint->loop, &endpoint->pipes_note);
+}
+
+/* Armed by the first end; by then the last of these must be through as well, or it is looked at again. */
+static void expect_end(struct bus_endpoint *endpoint)
+{
+	if (sd_event_source_get_enabled(endpoint->overdue, NULL) != 0)
+		return;
+	(void)sd_event_source_set_time_relative(endpoint->overdue, OVERDUE_USEC);
+	(void)sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_ONESHOT);
+}
+
+static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct bus_endpoint *endpoint = data;
+
+	if (pipes_are_overdue(&endpoint->pipes, OVERDUE_USEC) || pipes_count(&endpoint->pipes) > endpoint->n_most) {
+		log_warning("nng does not take down a connection that has ended: this process starts anew");
+		return sd_event_exit(endpoint->loop->event, 0);
+	}
+	if (pipes_are_overdue(&endpoint->pipes, 0))
+		expect_end(endpoint);
+	return 0;
 }
 
 unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint)
 {
 	uint32_t ids[BUS_PIPES_MAX];
-	unsigned int n;
+	unsigned int n = pipes_leave(&endpoint->pipes, ids);
 
-	pthread_mutex_lock(&endpoint->pipes.lock);
-	n = endpoint->pipes.n;
-	memcpy(ids, endpoint->pipes.ids, n * sizeof(*ids));
-	pthread_mutex_unlock(&endpoint->pipes.lock);
-	/* on_pipe() takes the lock */
 	for (unsigned int i = 0; i < n; i++)
 		(void)nng_pipe_close((nng_pipe){ .id = ids[i] });
+	if (n == 0)
+		return 0;
+	tell_of_end(endpoint);
+	expect_end(endpoint);
 	return n;
+}
+
+void bus_endpoint_line_ended(struct bus_endpoint *endpoint, unsigned int n_left)
+{
+	endpoint->n_most = n_left;
+	if (endpoint->gone_note.fn)
+		bus_loop_post(endpoint->loop, &endpoint->gone_note);
+	if (pipes_count(&endpoint->pipes) > n_left)
+		expect_end(endpoint);
 }
 
 /* nng tells of the end of every connection, of those that were refused as well. One that is let in is noted
@@ -233,12 +232,8 @@ static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
 			nng_pipe_close(pipe);
 		return;
 	}
-	if (!pipes_remove(&endpoint->pipes, id))
-		return;
-	if (endpoint->gone_note.fn)
-		bus_loop_post(endpoint->loop, &endpoint->gone_note);
-	if (endpoint->pipes_note.fn)
-		bus_loop_post(endpoint->loop, &endpoint->pipes_note);
+	if (pipes_remove(&endpoint->pipes, id))
+		tell_of_end(endpoint);
 }
 
 /* --- Open and close --- */
@@ -263,11 +258,16 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 	int r;
 
 	endpoint->asks = asks;
-	pthread_mutex_init(&endpoint->pipes.lock, NULL);
+	endpoint->n_most = BUS_PIPES_MAX;
+	pipes_init(&endpoint->pipes);
 	endpoint->path = strdup(path);
 	if (!endpoint->path)
 		return -ENOMEM;
 	r = bus_loop_get(event, &endpoint->loop);
+	if (r >= 0)
+		r = sd_event_add_time(event, &endpoint->overdue, CLOCK_MONOTONIC, 0, 100000, on_overdue, endpoint);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
 	r = open_socket(&endpoint->socket, asks);
@@ -318,6 +318,7 @@ int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
 void bus_endpoint_close(struct bus_endpoint *endpoint)
 {
 	endpoint->gate = gate_close(endpoint->gate);
+	endpoint->overdue = sd_event_source_disable_unref(endpoint->overdue);
 	if (nng_socket_id(endpoint->socket) > 0) {
 		endpoint->dial_timer = sd_event_source_disable_unref(endpoint->dial_timer);
 		nng_close(endpoint->socket);
@@ -328,7 +329,7 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 		bus_loop_forget(endpoint->loop, &endpoint->gone_note);
 	}
 	bus_loop_put(endpoint->loop);
-	pthread_mutex_destroy(&endpoint->pipes.lock);
+	pipes_destroy(&endpoint->pipes);
 	free(endpoint->path);
 	free(endpoint->inner_path);
 }

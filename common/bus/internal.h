@@ -45,12 +45,33 @@ bool bus_loop_holds(struct bus_loop *loop, const struct bus_note *note);
 
 struct bus_gate;
 
-/** struct bus_pipes - the connections that were let in and have not ended; any thread, under the lock */
+/** struct bus_pipe - a connection that was let in, and that nng has not taken down */
+struct bus_pipe {
+	uint32_t id;
+	uint64_t left_usec; /* when we learnt of its end by other ways than nng; 0 = it is there */
+};
+
+/** struct bus_pipes - all of an endpoint; any thread, under the lock. See pipes.c */
 struct bus_pipes {
 	pthread_mutex_t lock;
-	uint32_t ids[BUS_PIPES_MAX];
+	struct bus_pipe all[BUS_PIPES_MAX];
 	unsigned int n;
 };
+
+void pipes_init(struct bus_pipes *pipes);
+void pipes_destroy(struct bus_pipes *pipes);
+/** pipes_add() - false: there is no room */
+bool pipes_add(struct bus_pipes *pipes, uint32_t id);
+/** pipes_remove() - nng has taken it down; whether that is news */
+bool pipes_remove(struct bus_pipes *pipes, uint32_t id);
+/** pipes_has() - whether that one is there */
+bool pipes_has(struct bus_pipes *pipes, uint32_t id);
+/** pipes_count() - how many are there */
+unsigned int pipes_count(struct bus_pipes *pipes);
+/** pipes_leave() - none is there any more; returns how many were, for nng to close */
+unsigned int pipes_leave(struct bus_pipes *pipes, uint32_t ret_ids[BUS_PIPES_MAX]);
+/** pipes_are_overdue() - whether one left longer ago than that, and nng still has it */
+bool pipes_are_overdue(struct bus_pipes *pipes, uint64_t usec);
 
 /** struct bus_endpoint - an nng socket and who is connected to it */
 struct bus_endpoint {
@@ -62,6 +83,8 @@ struct bus_endpoint {
 	struct bus_pipes pipes;
 	struct bus_note gone_note; /* a connection ended; fn NULL = nobody wants to know */
 	struct bus_note pipes_note; /* the same, for who dials again, or for the gate */
+	sd_event_source *overdue;  /* on: nng has something to take down */
+	unsigned int n_most;       /* listeners: more connections than this nng cannot have, once it has taken down what ended */
 	/* diallers only */
 	nng_dialer dialers[BUS_DIALERS]; /* the last ones made */
 	unsigned int n_dials;
@@ -91,8 +114,10 @@ bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);
 /** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
-/** bus_endpoint_hang_up() - end all connections; returns how many there were */
+/** bus_endpoint_hang_up() - all connections have ended, whatever nng still needs for it; returns how many there were */
 unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint);
+/** bus_endpoint_line_ended() - at a listener: one of the connections has, and so many are left */
+void bus_endpoint_line_ended(struct bus_endpoint *endpoint, unsigned int n_left);
 
 /** gate_open() - let peers in at the endpoint's path, see gate.c; the inner listener is there already
  * Errors: 0 | negative errno, -ENAMETOOLONG among them. */

@@ -67,6 +67,8 @@ struct gate_line *line_free(struct gate_line *line)
 
 	TAILQ_REMOVE(&gate->lines, line, link);
 	gate->n_lines--;
+	if (line->inner_fd >= 0)
+		bus_endpoint_line_ended(gate->endpoint, gate->n_lines);
 	sd_event_source_disable_unref(line->outer_source);
 	sd_event_source_disable_unref(line->inner_source);
 	fd_close(line->outer_fd);
@@ -307,6 +309,6 @@ int line_new(struct bus_gate *gate, int fd, uid_t uid)
 	}
 	line->outer_fd = fd;
 	TAILQ_INSERT_TAIL(&gate->lines, line, link);
-	gate->n_lines++;
+	gate->endpoint->n_most = ++gate->n_lines;
 	return 0;
 }

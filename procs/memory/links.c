@@ -177,6 +177,14 @@ static void disconnect(struct peer *peer)
 	peer->pid = 0;
 }
 
+/* Of its two connections this one tells of its end at once. */
+static void on_left(struct peer *peer)
+{
+	if (peer->link_fd >= 0)
+		bus_server_left(peer->bus);
+	disconnect(peer);
+}
+
 static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset *out, int r)
 {
 	bh__link_failure__init(failure);
@@ -231,7 +239,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 		if (r != -ECONNRESET)
 			log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed request on its link: %s", peer->name,
 				strerror(-r));
-		disconnect(peer);
+		on_left(peer);
 		return 0;
 	}
 	r = dispatch(peer, msg, &in, &reply, &out);
@@ -240,7 +248,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 	if (r < 0)
 		fill_failure(&reply, &failure, &out, r);
 	if (fdlink_send(fd, &reply, out.fds, out.n_fds) < 0)
-		disconnect(peer);
+		on_left(peer);
 	return 0;
 }
 
@@ -255,7 +263,7 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 			log_limited(LOG_WARNING, NULL, 0, "somebody else's process tried to be '%s'", peer->name);
 		return 0;
 	}
-	disconnect(peer);
+	on_left(peer);
 	r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN, on_request, peer);
 	if (r < 0) {
 		fd_close(fd);

@@ -16,6 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <nng/nng.h>
+#include <nng/protocol/pair0/pair.h>
+
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "bus/bus.h"
@@ -38,6 +41,7 @@ static struct {
 	struct bus_server *server;
 	struct bus_request *held[HELD_MAX];
 	size_t n_held;
+	atomic_bool jammed;
 } self;
 
 /* --- In the actor: answering --- */
@@ -179,17 +183,51 @@ static void call(const struct actor_command *command)
 		send_result(r, 0);
 }
 
+/* nng tells of ends from the one thread that takes them down. */
+static void on_pipe_of_ours(nng_pipe pipe, nng_pipe_ev ev, void *data)
+{
+	self.jammed = true;
+	pause();
+}
+
+static int jam(void)
+{
+	nng_socket a, b;
+	nng_msg *msg;
+
+	if (nng_pair0_open(&a) != 0 || nng_pair0_open(&b) != 0 || nng_listen(a, "inproc://jam", NULL, 0) != 0 ||
+		nng_dial(b, "inproc://jam", NULL, 0) != 0 ||
+		nng_pipe_notify(b, NNG_PIPE_EV_REM_POST, on_pipe_of_ours, NULL) != 0 ||
+		nng_msg_alloc(&msg, 1) != 0 || nng_sendmsg(a, msg, 0) != 0 || nng_recvmsg(b, &msg, 0) != 0)
+		return -EIO;
+	if (nng_pipe_close(nng_msg_get_pipe(msg)) != 0)
+		return -EIO;
+	while (!self.jammed)
+		poll(NULL, 0, 1);
+	return 0;
+}
+
+static bool be_told(const struct actor_command *command)
+{
+	if (command->ask == ASK_JAM) {
+		send_result(jam(), 0);
+	} else if (self.server) {
+		(command->ask == ASK_PEER_HAS_LEFT ? bus_server_left : bus_server_redial)(self.server);
+		send_result(0, 0);
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static int on_command(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct actor_command command;
 
 	if (recv(fd, &command, sizeof(command), 0) != sizeof(command))
 		return sd_event_exit(self.event, 0);
-	if (self.server) {
-		bus_server_redial(self.server);
-		send_result(0, 0);
+	if (be_told(&command))
 		return 0;
-	}
 	for (uint32_t i = 0; i < (command.repeat ?: 1); i++)
 		call(&command);
 	return 0;
@@ -228,6 +266,8 @@ static int act(enum kind kind, int fd)
 		r = -EIO;
 	/* read by nobody where the test itself has asked for the end */
 	(void)send(fd, &(struct actor_result){ .error = r }, sizeof(struct actor_result), MSG_NOSIGNAL);
+	if (self.jammed)
+		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	bus_client_free(self.client);
 	bus_server_free(self.server);
 	sd_event_unref(self.event);
@@ -357,6 +397,14 @@ void actor_end(struct actor *actor)
 	int status;
 
 	shutdown(actor->fd, SHUT_RDWR);
+	reap(actor, &status);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x", status);
+}
+
+void actor_ended(struct actor *actor)
+{
+	int status;
+
 	reap(actor, &status);
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x", status);
 }

@@ -32,6 +32,8 @@ enum actor_ask {
 	ASK_LOOSE,
 	ASK_STATUS,
 	ASK_REPORT,
+	ASK_JAM,           /* from now on its nng takes nothing down that has ended */
+	ASK_PEER_HAS_LEFT, /* of a server that dials: is told so */
 };
 
 struct actor_command {
@@ -64,7 +66,7 @@ void actor_tear_down(void);
 struct actor actor_client(void);
 /** actor_ctl() - a process that dials there and asks */
 struct actor actor_ctl(void);
-/** actor_server() - a process that dials there and answers; any command makes it dial at once */
+/** actor_server() - a process that dials there and answers; any other command makes it dial at once */
 struct actor actor_server(void);
 /** actor_listening_server() - a process that listens there and answers */
 struct actor actor_listening_server(void);
@@ -79,6 +81,8 @@ void actor_kill(struct actor *actor);
 /** actor_end() - ask it to end, and wait; the test fails unless it ends cleanly. Not for one that may just be connecting,
  * or whose connection may just be ending: nng 1.5.2 loses track of such a one when it is taken down, and leaks or aborts. */
 void actor_end(struct actor *actor);
+/** actor_ended() - wait until it has ended by itself, cleanly */
+void actor_ended(struct actor *actor);
 /** actor_n_fds() - how many descriptors it has open */
 size_t actor_n_fds(const struct actor *actor);
 
