@@ -4,7 +4,7 @@
  *
  *	kill-matrix [PHASE [PROCESS [POINT]]]
  *
- * An ordinary run tries points spread evenly over each cell; BULKHEAD_FULL=1 tries all.
+ * An ordinary run tries points spread evenly over each cell, other ones each time; BULKHEAD_FULL=1 tries all.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 #include "stepper.h"
 #include "world.h"
 
-#define SAMPLE 48	/* points of a cell in an ordinary run */
+#define SAMPLE 24	/* points of a cell in an ordinary run */
 #define BATCH 64	/* chains that a worker takes in one turn at most */
 #define SHOWN 12	/* failures of a cell that are told */
 #define HOT_GPA (UINT64_C(64) << 30)
@@ -36,7 +36,7 @@ struct phase {
 /** struct cell - the outcome of one process in one phase */
 struct cell {
 	uint32_t n_steps;	/* of an undisturbed run */
-	uint32_t tried, survived, every;
+	uint32_t tried, survived, every, first;
 	uint32_t too_early;	/* killed between accept4() and the next system call: no one could keep it */
 	double slowest;		/* seconds */
 };
@@ -268,7 +268,7 @@ static void run_cell(struct world *w, const struct phase *phase, const char *rol
 {
 	uint32_t n_steps;
 
-	*cell = (struct cell){ .every = 1 };
+	*cell = (struct cell){ .every = 1, .first = 1 };
 	if (only) {
 		run_point(w, phase, role, only, cell);
 		return;
@@ -276,9 +276,11 @@ static void run_cell(struct world *w, const struct phase *phase, const char *rol
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	n_steps = cell->n_steps;
-	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE)
+	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
 		cell->every = n_steps / SAMPLE;
-	for (uint32_t point = 1; point <= n_steps; point += cell->every)
+		cell->first += (uint32_t)getpid() % cell->every;
+	}
+	for (uint32_t point = cell->first; point <= n_steps; point += cell->every)
 		run_point(w, phase, role, point, cell);
 	/* runs differ: go on until one ends before its point comes */
 	for (uint32_t i = 1; cell->every == 1 && n_steps; i++)
@@ -298,8 +300,8 @@ static void report_cell(int number, const struct phase *phase, const char *role,
 	       number, role, phase->name, cell->tried, cell->survived);
 	if (cell->too_early)
 		printf(", %u between accept4() and the next call", cell->too_early);
-	printf(" (every %u. of about %u steps; slowest %.1f s)\n", cell->every, cell->n_steps,
-	       cell->slowest);
+	printf(" (every %u. from %u. of about %u steps; slowest %.1f s)\n", cell->every,
+	       cell->first, cell->n_steps, cell->slowest);
 	fflush(stdout);
 }
 

@@ -3,7 +3,7 @@
  * which goes and comes; afterwards nothing may be left of those that are gone: the others, and the launcher with
  * its fd stores, have as many descriptors as before and no more memory, and there are no more files.
  *
- *	restarts [PROCESS]		300 times, with BULKHEAD_FULL=1 10,000 times
+ *	restarts [PROCESS]		150 times, with BULKHEAD_FULL=1 10,000 times
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 
 #include "world.h"
 
-#define TIMES 300
+#define TIMES 150
 #define TIMES_FULL 10000
 #define WARM 120		/* restarts before the first look: caches and arenas have their size then */
 #define SESSION 5		/* restarts that a VMM sees */

@@ -22,7 +22,7 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
-KILLS = 200 if os.environ.get('BULKHEAD_FULL') else 40
+KILLS = 200 if env.FULL else 40
 ROLES = ('frontend', 'memory', 'net')
 CHUNK = 128 * MIB
 STEP = 8 * MIB

@@ -221,13 +221,13 @@ def worker_kill(scene):
     return sent
 
 
-def row(function, path, queues=1, server=False, **options):
+def row(function, path, queues=1, server=False, ordinary=True, **options):
     """One testpmd, one Bulkhead. Where nothing else is said, frames of the smallest size come back."""
     name = '-'.join(['testpmd', path, function.__name__.replace('_', '-')] +
                     ([f'{queues}-pairs'] if queues > 1 else []) + (['server'] if server else []))
     kind = {'backend': 'null', 'generate': FRAME_BYTES} if function is null else {'backend': 'echo'}
 
-    @case(name, 60)
+    @case(name, 60, ordinary)
     def run(current):
         scene = Scene(current, path, queues, server, **kind, **options)
         current.note(f'{function(scene)} frames')
@@ -240,8 +240,8 @@ for way_name in WAYS:
         continue
     for n_queues in (1, 2):
         for is_server in (False, True):
-            row(null, way_name, n_queues, is_server)
-            row(echo, way_name, n_queues, is_server)
+            row(null, way_name, n_queues, is_server, (n_queues == 1) == is_server)
+            row(echo, way_name, n_queues, is_server, (n_queues == 2) == is_server)
 for way_name in ('split-mergeable', 'packed-mergeable'):
     row(long_frames, way_name, options=('--max-pkt-len=4000', '--enable-scatter'))
     row(worker_kill, way_name, 2)

@@ -10,6 +10,9 @@ BUILD = Path(os.environ.get('BULKHEAD_BUILD', SOURCE / 'builddir'))
 CACHE = Path(os.environ.get('BULKHEAD_CACHE', '/var/cache/bulkhead-tests'))
 SANITIZED = bool(int(os.environ.get('BULKHEAD_SANITIZED', '0')))
 
+# An ordinary run samples what takes long.
+FULL = bool(os.environ.get('BULKHEAD_FULL'))
+
 # Sanitizers and a shared machine make everything slower; a limit that is hit is then still a hang.
 TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else '1'))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from . import env
 
 _cases = []
+_long = set()
 
 # What a process of ours says when it found a fault in itself, and its launcher when it died of one. Whoever is started
 # again at once would hide it otherwise. SIGKILL is what the tests and the watchdog send; SIGTERM ends who is just starting.
@@ -51,12 +52,22 @@ class Case:
         return self.dir / f'{name}.log'
 
 
-def case(name, limit=120):
-    """Registers a test; limit is in seconds of an unsanitized build."""
+def case(name, limit=120, ordinary=True):
+    """Registers a test; limit is in seconds of an unsanitized build. One that is not ordinary runs when it is named, and
+    with BULKHEAD_FULL=1."""
     def register(function):
         _cases.append((name, function, limit))
+        if not ordinary:
+            _long.add(name)
         return function
     return register
+
+
+def _chosen(names):
+    """Those that were asked for by the beginnings of their names, else an ordinary run's."""
+    if names:
+        return [entry for entry in _cases if any(entry[0].startswith(name) for name in names)]
+    return [entry for entry in _cases if env.FULL or entry[0] not in _long]
 
 
 def wait_until(condition, what, limit=10.0, interval=0.02):
@@ -160,13 +171,14 @@ def main():
     parser.add_argument('--keep', action='store_true', help='keep the logs of what passed as well')
     parser.add_argument('cases', nargs='*', help='names, or the beginnings of names')
     options = parser.parse_args()
-    chosen = [entry for entry in _cases
-              if not options.cases or any(entry[0].startswith(want) for want in options.cases)]
+    chosen = _chosen(options.cases)
     if options.list:
         print('\n'.join(entry[0] for entry in chosen))
         return
     # A test that is told to end cleans up like one that fails.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f'1..{len(chosen)}', flush=True)
+    if not options.cases and len(chosen) < len(_cases):
+        print(f'# {len(chosen)} of {len(_cases)} cases; the others with BULKHEAD_FULL=1', flush=True)
     passed = [_run_one(i + 1, Case(*entry), options.keep) for i, entry in enumerate(chosen)]
     sys.exit(0 if all(passed) else 1)
