@@ -43,56 +43,12 @@ static struct map_region to_map_region(const Bh__Region *region)
 		.sealed = region->sealed };
 }
 
-static bool same_region(const struct mapped_region *mapped, const Bh__Region *region)
-{
-	const struct map_region *m = &mapped->region;
-
-	return mapped->token == region->token && m->gpa.val == region->gpa &&
-		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
-		m->offset_bytes == region->offset_bytes;
-}
-
-static bool is_mapped(const struct device_core *core, const Bh__Region *region)
-{
-	for (size_t i = 0; i < core->n_mapped; i++)
-		if (same_region(&core->mapped[i], region))
-			return true;
-	return false;
-}
-
 static bool is_wanted(const Bh__Desired *desired, const struct mapped_region *mapped)
 {
 	for (size_t i = 0; i < desired->n_regions; i++)
-		if (same_region(mapped, desired->regions[i]))
+		if (mapped_is(mapped, desired->regions[i]))
 			return true;
 	return false;
-}
-
-static void collect_regions(struct device *device, const Bh__Desired *desired, struct wants *wants)
-{
-	for (size_t i = 0; i < desired->n_regions; i++)
-		if (!is_mapped(device->core, desired->regions[i]))
-			wants_add(wants, desired->regions[i]->token);
-}
-
-static void collect_rings(struct device *device, const Bh__Desired *desired, struct wants *wants)
-{
-	if (inflight_token(desired) != device->core->inflight.token)
-		wants_add(wants, inflight_token(desired));
-	for (size_t i = 0; i < desired->n_rings; i++) {
-		const Bh__Ring *ring = desired->rings[i];
-		const struct ring_state *state;
-
-		if (ring->index >= device->offer.n_queues)
-			continue;
-		state = &device->core->rings[ring->index];
-		if (ring->kick_token != state->kick_token)
-			wants_add(wants, ring->kick_token);
-		if (ring->call_token != state->call_token)
-			wants_add(wants, ring->call_token);
-		if (ring->err_token != state->err_token)
-			wants_add(wants, ring->err_token);
-	}
 }
 
 /* --- Session, features, config --- */
@@ -178,7 +134,7 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 		struct map_region region = to_map_region(wanted);
 		int fd, r;
 
-		if (is_mapped(core, wanted))
+		if (core_has_mapped(core, wanted))
 			continue;
 		fd = wants_find(wants, wanted->token);
 		r = fd < 0 ? -EBADF : map_add(device->map, &region, fd);
@@ -200,7 +156,7 @@ static bool memory_differs(struct device *device, const Bh__Desired *desired)
 	if (device->core->n_mapped != desired->n_regions)
 		return true;
 	for (size_t i = 0; i < desired->n_regions; i++)
-		if (!is_mapped(device->core, desired->regions[i]))
+		if (!core_has_mapped(device->core, desired->regions[i]))
 			return true;
 	return false;
 }
@@ -477,41 +433,6 @@ static void apply_rings(struct device *device, const Bh__Desired *desired, struc
 
 /* --- The whole --- */
 
-/* The record may have moved on since it was read, and what it no longer names is gone from the vault:
- * then the newer one is what counts. NULL = the vault itself is away: nothing is known of what it has. */
-static Bh__Desired *redeem(struct device *device, Bh__Desired *desired, struct wants *wants)
-{
-	for (;;) {
-		Bh__Desired *newer = NULL;
-		int r;
-
-		collect_regions(device, desired, wants);
-		if (device->core->serves)
-			collect_rings(device, desired, wants);
-		r = wants_redeem(wants, device);
-		if (r == 0) {
-			device->core->apply_error = NULL;
-			return desired;
-		}
-		if (r == -ETIMEDOUT) {
-			log_limited(LOG_WARNING, NULL, 0, "the memory manager does not answer; waiting for it");
-			bh__desired__free_unpacked(desired, NULL);
-			return NULL;
-		}
-		if (record_read_desired(device->core->record, &newer) < 0 ||
-			newer->generation <= desired->generation) {
-			if (newer)
-				bh__desired__free_unpacked(newer, NULL);
-			log_limited(LOG_WARNING, NULL, 0, "descriptors of the record cannot be had: %s", strerror(-r));
-			device->core->apply_error = "descriptors that the VMM handed over are gone";
-			return desired;
-		}
-		bh__desired__free_unpacked(desired, NULL);
-		desired = newer;
-		wants_deinit(wants);
-	}
-}
-
 static void apply_paused(struct device *device, const Bh__Desired *desired, struct wants *wants)
 {
 	stop_unwanted_rings(device, desired);
@@ -558,7 +479,7 @@ static int with_wants(struct device *device, Bh__Desired *desired,
 	struct wants *wants = calloc(1, sizeof(*wants));
 
 	check(wants);
-	desired = redeem(device, desired, wants);
+	desired = wants_redeem(wants, device, desired);
 	if (desired)
 		apply(device, desired, wants);
 	wants_deinit(wants);

@@ -36,6 +36,15 @@ struct mapped_region {
 	struct map_region region;
 };
 
+static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Region *region)
+{
+	const struct map_region *m = &mapped->region;
+
+	return mapped->token == region->token && m->gpa.val == region->gpa &&
+		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
+		m->offset_bytes == region->offset_bytes;
+}
+
 /** struct inflight_map - the in-flight region that the VMM shares; mapping NULL = there is none */
 struct inflight_map {
 	uint64_t token;        /* also of one that could not be mapped */
@@ -77,6 +86,14 @@ struct device_core {
 	pthread_mutex_t broken_lock;
 	const char **broken;           /* offer.n_queues static texts; NULL = fine */
 };
+
+static inline bool core_has_mapped(const struct device_core *core, const Bh__Region *region)
+{
+	for (size_t i = 0; i < core->n_mapped; i++)
+		if (mapped_is(&core->mapped[i], region))
+			return true;
+	return false;
+}
 
 /** apply_desired() - make the device look like the record; takes desired over (always). -EAGAIN = nothing was done,
  * since the memory manager is away (after 5 s of trying): the record is looked at again when it is back. */

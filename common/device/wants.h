@@ -12,11 +12,9 @@ struct wants {
 /** wants_deinit() - close what was got and not taken; wants is empty after it */
 void wants_deinit(struct wants *wants);
 
-/** wants_add() - token 0 is none */
-void wants_add(struct wants *wants, uint64_t token);
-
-/** wants_redeem() - get them all; 0 | negative errno: of some there is nothing in the vault */
-int wants_redeem(struct wants *wants, struct device *device);
+/** wants_redeem() - get what this record names and is not in force; takes desired over. Returns the record that counts: this
+ * one, or a newer one when what this one named is gone already. NULL = the vault itself is away: nothing is known. */
+Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desired *desired);
 
 /** wants_find() - borrowed, or -1. A token may stand in several places: one file, several regions. */
 int wants_find(const struct wants *wants, uint64_t token);
