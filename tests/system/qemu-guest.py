@@ -281,7 +281,7 @@ CASES = (
     ('two-devices', two_devices, 90), ('qemu-listens', qemu_listens, 120),
 )
 
-ON_BOTH = ('two-pairs-disturbed', 'packed', 'guest-reboot', 'vmm-restart', 'qemu-listens')
+ON_BOTH = ('vmm-restart', 'qemu-listens')
 
 for which, qemu_version in enumerate(qemu.VERSIONS):
     for turn, (case_name, function, limit) in enumerate(CASES):
