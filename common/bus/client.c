@@ -8,7 +8,7 @@
  * to say so by itself, and what is open then is broken off here. A call that was made before, and is answered over another
  * connection, may break off as well; it is asked again.
  */
-#include "bus/internal.h"
+#include "bus/bus.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -16,6 +16,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "bus/dial.h"
+#include "bus/gate.h"
+#include "bus/message.h"
 
 #define BREAK_USEC 20000 /* what nng tells by itself, it tells within a fraction of this */
 #define CTL_RETRY_USEC 100000
@@ -222,7 +225,7 @@ static int client_open(struct bus_client **ret_client, sd_event *event, const ch
 	if (r < 0)
 		return r;
 	client->endpoint.user = user;
-	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC) : bus_endpoint_listen(&client->endpoint, 0660);
+	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC) : gate_open(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;
@@ -249,6 +252,7 @@ struct bus_client *bus_client_free(struct bus_client *client)
 		return NULL;
 	while ((call = TAILQ_FIRST(&client->calls)))
 		call_free(call);
+	gate_close(&client->endpoint);
 	bus_endpoint_close(&client->endpoint);
 	sd_event_source_disable_unref(client->breaker);
 	free(client);

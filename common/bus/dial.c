@@ -8,7 +8,7 @@
  * The former dialer may be connecting at that very moment, and what was asked over its connection would break
  * off with it: it is kept until a few others are made. Two connections to one peer do no harm.
  */
-#include "bus/internal.h"
+#include "bus/dial.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "bus/message.h"
 
 /* long: a connection that is given up under way ends the listener of a former release of ours with an nng before 1.6 */
 #define RETRY_USEC 100000

@@ -3,142 +3,22 @@
  * nng itself (a request that a dying peer swallowed would be delivered to its successor), and who
  * connects is checked before the first byte is read.
  */
-#include "bus/internal.h"
+#include "bus/endpoint.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
-#include <nng/supplemental/util/platform.h>
 
-#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "bus/bus-config.h"
+#include "bus/message.h"
+#include "bus/socket.h"
 #include "fd/peer.h"
 
-#define UNPACK_MAX_BYTES (16u * 1024 * 1024)
 #define OVERDUE_USEC 5000000 /* what nng takes down, it takes down within a fraction of this */
 #define SUSPECTED_USEC 500000
-#define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
-#define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
-
-/* --- Threads --- */
-
-#ifndef HAVE_NNG_INIT_SET_PARAMETER
-/*
- * Before 1.7 nng makes threads for every processor and has no knob, but this one question of its own. It is told of
- * one processor; everybody else in this process, and this thread at any other time, hears the truth.
- */
-static _Thread_local bool nng_asks;
-
-long __sysconf(int name);
-long sysconf(int name);
-
-/* ThreadSanitizer asks, too, and before it can be told of a call. */
-#if __has_attribute(disable_sanitizer_instrumentation)
-__attribute__((disable_sanitizer_instrumentation))
-#endif
-long sysconf(int name)
-{
-	return nng_asks && name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
-}
-
-static void limit_threads(bool on)
-{
-	nng_asks = on;
-}
-#else
-static void limit_threads(bool on)
-{
-	if (!on)
-		return;
-	nng_init_set_parameter(NNG_INIT_NUM_TASK_THREADS, 2);
-	nng_init_set_parameter(NNG_INIT_NUM_EXPIRE_THREADS, 1);
-	nng_init_set_parameter(NNG_INIT_NUM_POLLER_THREADS, 1);
-	nng_init_set_parameter(NNG_INIT_NUM_RESOLVER_THREADS, 1);
-}
-#endif
-
-/* The first one makes the library's threads. */
-static int open_socket(nng_socket *ret_socket, bool asks)
-{
-	int r;
-
-	limit_threads(true);
-	r = asks ? nng_req0_open(ret_socket) : nng_rep0_open(ret_socket);
-	limit_threads(false);
-	return r;
-}
-
-/* --- Messages --- */
-
-int bus_error(int nng_error)
-{
-	switch (nng_error) {
-	case 0:
-		return 0;
-	case NNG_ETIMEDOUT:
-		return -ETIMEDOUT;
-	case NNG_ECONNRESET:
-	case NNG_ECLOSED:
-	case NNG_ECANCELED:
-	case NNG_ECONNSHUT:
-		return -ECONNRESET;
-	case NNG_ENOMEM:
-		return -ENOMEM;
-	case NNG_EADDRINUSE:
-		return -EADDRINUSE;
-	case NNG_EADDRINVAL:
-		return -ENAMETOOLONG;
-	case NNG_EPERM:
-		return -EPERM;
-	case NNG_ENOENT:
-		return -ENOENT;
-	default:
-		return (nng_error & NNG_ESYSERR) ? -(int)(nng_error & ~NNG_ESYSERR) : -EIO;
-	}
-}
-
-int bus_pack(const Bh__Envelope *envelope, nng_msg **ret_msg)
-{
-	size_t n = bh__envelope__get_packed_size(envelope);
-	nng_msg *msg;
-
-	if (n > BUS_PACKED_MAX)
-		return -EMSGSIZE;
-	if (nng_msg_alloc(&msg, n) != 0)
-		return -ENOMEM;
-	bh__envelope__pack(envelope, nng_msg_body(msg));
-	*ret_msg = msg;
-	return 0;
-}
-
-/* A small hostile message can ask for much memory; the budget ends that. */
-static void *capped_alloc(void *data, size_t n)
-{
-	size_t *left = data;
-
-	if (n > *left)
-		return NULL;
-	*left -= n;
-	return malloc(n);
-}
-
-static void capped_free(void *data, void *p)
-{
-	free(p);
-}
-
-Bh__Envelope *bus_unpack(nng_msg *msg)
-{
-	size_t left = UNPACK_MAX_BYTES;
-	ProtobufCAllocator allocator = { capped_alloc, capped_free, &left };
-
-	return bh__envelope__unpack(&allocator, nng_msg_len(msg), nng_msg_body(msg));
-}
 
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid)
 {
@@ -281,20 +161,10 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 		r = sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	r = open_socket(&endpoint->socket, asks);
+	r = bus_socket_open(&endpoint->socket, asks);
 	if (r != 0)
 		return bus_error(r);
 	return bus_error(set_limits(endpoint));
-}
-
-/* "bus.sock" has "bus.nng" beside it: no longer, so that it fits where the other does. */
-static char *inner_path_of(const char *path)
-{
-	const char *suffix = strrchr(path, '.');
-	int n = (int)(suffix && !strchr(suffix, '/') ? (size_t)(suffix - path) : strlen(path));
-	char *inner;
-
-	return asprintf(&inner, "%.*s.nng", n, path) < 0 ? NULL : inner;
 }
 
 int bus_endpoint_listen_inside(struct bus_endpoint *endpoint)
@@ -314,21 +184,8 @@ int bus_endpoint_listen_inside(struct bus_endpoint *endpoint)
 	return bus_error(r);
 }
 
-int bus_endpoint_listen(struct bus_endpoint *endpoint, unsigned int mode)
-{
-	int r;
-
-	endpoint->mode = mode;
-	endpoint->inner_path = inner_path_of(endpoint->path);
-	if (!endpoint->inner_path)
-		return -ENOMEM;
-	r = bus_endpoint_listen_inside(endpoint);
-	return r < 0 ? r : gate_open(&endpoint->gate, endpoint);
-}
-
 void bus_endpoint_close(struct bus_endpoint *endpoint)
 {
-	endpoint->gate = gate_close(endpoint->gate);
 	endpoint->overdue = sd_event_source_disable_unref(endpoint->overdue);
 	if (nng_socket_id(endpoint->socket) > 0) {
 		endpoint->dial_timer = sd_event_source_disable_unref(endpoint->dial_timer);

@@ -23,6 +23,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "bus/line.h"
 
 #define PLACES 16
 #define NNG_PLACES (2 * PLACES)
@@ -31,6 +32,15 @@
 #define PROTOCOL_REQ 0x30
 #define PROTOCOL_REP 0x31
 
+struct bus_gate {
+	struct gate_lines lines; /* first: the lines are turned back into their gate */
+	unsigned int mode;
+	int listen_fd;
+	sd_event_source *listen_source; /* off: there is no place, or no descriptor */
+	sd_event_source *pause;         /* on: until then there is no descriptor */
+	sd_event_source *removal;       /* a file of that directory was taken away */
+};
+
 /* --- Room for whoever comes --- */
 
 static unsigned int count_of(const struct bus_gate *gate, uid_t uid)
@@ -38,7 +48,7 @@ static unsigned int count_of(const struct bus_gate *gate, uid_t uid)
 	const struct gate_line *line = NULL;
 	unsigned int n = 0;
 
-	while ((line = line_next(gate, line)))
+	while ((line = line_next(&gate->lines, line)))
 		n += line_uid(line) == uid;
 	return n;
 }
@@ -57,9 +67,9 @@ static struct gate_line *choose_victim(const struct bus_gate *gate)
 	struct gate_line *line = NULL, *victim = NULL;
 	unsigned int most = 0;
 
-	while ((line = line_next(gate, line))) {
+	while ((line = line_next(&gate->lines, line))) {
 		unsigned int n = 3 * count_of(gate, line_uid(line)) + weight_of(line);
-		bool newest = !line_next(gate, line);
+		bool newest = !line_next(&gate->lines, line);
 
 		if (n <= most || newest || (line_state(line) != LINE_SILENT && line_state(line) != LINE_OPEN))
 			continue;
@@ -81,7 +91,7 @@ static bool is_anybody_leaving(const struct bus_gate *gate)
 {
 	const struct gate_line *line = NULL;
 
-	while ((line = line_next(gate, line)))
+	while ((line = line_next(&gate->lines, line)))
 		if (line_state(line) == LINE_ENDING)
 			return true;
 	return false;
@@ -89,16 +99,21 @@ static bool is_anybody_leaving(const struct bus_gate *gate)
 
 /* One more than there are places may come in, for whom another one leaves; the next ones wait at the door. nng needs its time
  * for what has ended, and holds its descriptors until then. */
-void gate_look(struct bus_gate *gate)
+static void look(struct bus_gate *gate)
 {
 	bool pauses = sd_event_source_get_enabled(gate->pause, NULL) > 0, room;
 
 	if (!gate->listen_source)
 		return;
-	if (gate->n_lines > PLACES && !is_anybody_leaving(gate))
+	if (gate->lines.n > PLACES && !is_anybody_leaving(gate))
 		make_room(gate);
-	room = gate->n_lines <= PLACES && bus_endpoint_n_pipes(gate->endpoint) <= NNG_PLACES;
+	room = gate->lines.n <= PLACES && bus_endpoint_n_pipes(gate->lines.endpoint) <= NNG_PLACES;
 	(void)sd_event_source_set_enabled(gate->listen_source, room && !pauses ? SD_EVENT_ON : SD_EVENT_OFF);
+}
+
+static void on_room(struct gate_lines *lines)
+{
+	look((struct bus_gate *)lines);
 }
 
 static void on_pipes(struct bus_note *note)
@@ -107,7 +122,7 @@ static void on_pipes(struct bus_note *note)
 		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
 
 	if (endpoint->gate)
-		gate_look(endpoint->gate);
+		look(endpoint->gate);
 }
 
 /* Without a descriptor nobody can be let in, and the door would be looked at again and again. */
@@ -116,12 +131,12 @@ static void pause_for_room(struct bus_gate *gate)
 	make_room(gate);
 	(void)sd_event_source_set_time_relative(gate->pause, PAUSE_USEC);
 	(void)sd_event_source_set_enabled(gate->pause, SD_EVENT_ONESHOT);
-	gate_look(gate);
+	look(gate);
 }
 
 static int on_pause(sd_event_source *source, uint64_t usec, void *data)
 {
-	gate_look(data);
+	look(data);
 	return 0;
 }
 
@@ -139,42 +154,42 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		return 0;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 ||
-		!bus_endpoint_allows(gate->endpoint, cred.uid) || line_new(gate, fd, cred.uid) < 0)
+		!bus_endpoint_allows(gate->lines.endpoint, cred.uid) || line_new(&gate->lines, fd, cred.uid) < 0)
 		return 0;
 	(void)fd_steal(&fd);
-	gate_look(gate);
+	look(gate);
 	return 0;
 }
 
 /* --- The socket --- */
 
-static int bind_socket(const struct bus_endpoint *endpoint)
+static int bind_socket(const char *path, unsigned int mode)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un addr;
-	int r = address_fill(&addr, endpoint->path);
+	int r = address_fill(&addr, path);
 
 	if (r < 0)
 		return r;
-	if (fd < 0 || (unlink(endpoint->path) < 0 && errno != ENOENT))
+	if (fd < 0 || (unlink(path) < 0 && errno != ENOENT))
 		return -errno;
 	/* the mode is set before anybody can connect: bind does not listen yet */
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		chmod(endpoint->path, (mode_t)endpoint->mode) < 0 || listen(fd, BACKLOG) < 0)
+		chmod(path, (mode_t)mode) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return fd_steal(&fd);
 }
 
 static int open_door(struct bus_gate *gate)
 {
-	int fd = bind_socket(gate->endpoint);
+	int fd = bind_socket(gate->lines.endpoint->path, gate->mode);
 
 	if (fd < 0)
 		return fd;
 	gate->listen_source = sd_event_source_disable_unref(gate->listen_source);
 	fd_close(gate->listen_fd);
 	gate->listen_fd = fd;
-	return sd_event_add_io(gate->endpoint->loop->event, &gate->listen_source, fd, EPOLLIN, on_connect, gate);
+	return sd_event_add_io(gate->lines.endpoint->loop->event, &gate->listen_source, fd, EPOLLIN, on_connect, gate);
 }
 
 static const char *file_name(const char *path)
@@ -185,7 +200,7 @@ static const char *file_name(const char *path)
 static int on_removal(sd_event_source *source, const struct inotify_event *what, void *data)
 {
 	struct bus_gate *gate = data;
-	const char *path = gate->endpoint->path;
+	const char *path = gate->lines.endpoint->path;
 	int r;
 
 	if (what->len == 0 || strcmp(what->name, file_name(path)) != 0 || access(path, F_OK) == 0)
@@ -200,54 +215,84 @@ static int on_removal(sd_event_source *source, const struct inotify_event *what,
 /* There are few of these to be had for a user; without one only a path that is removed is not made anew. */
 static void watch_path(struct bus_gate *gate)
 {
-	_cleanup_free_ char *dir = strdup(gate->endpoint->path);
+	_cleanup_free_ char *dir = strdup(gate->lines.endpoint->path);
 	int r;
 
 	check(dir);
 	dir[file_name(dir) - dir] = '\0';
-	r = sd_event_add_inotify(gate->endpoint->loop->event, &gate->removal, dir, IN_DELETE | IN_MOVED_FROM, on_removal,
+	r = sd_event_add_inotify(gate->lines.endpoint->loop->event, &gate->removal, dir, IN_DELETE | IN_MOVED_FROM, on_removal,
 		gate);
 	if (r < 0)
 		log_debug("cannot watch %s: %s", dir, strerror(-r));
 }
 
-int gate_open(struct bus_gate **ret_gate, struct bus_endpoint *endpoint)
+/* "bus.sock" has "bus.nng" beside it: no longer, so that it fits where the other does. */
+static char *inner_path_of(const char *path)
+{
+	const char *suffix = strrchr(path, '.');
+	int n = (int)(suffix && !strchr(suffix, '/') ? (size_t)(suffix - path) : strlen(path));
+	char *inner;
+
+	return asprintf(&inner, "%.*s.nng", n, path) < 0 ? NULL : inner;
+}
+
+static struct bus_gate *gate_new(struct bus_endpoint *endpoint, unsigned int mode)
 {
 	uint8_t protocol = endpoint->asks ? PROTOCOL_REP : PROTOCOL_REQ;
 	struct bus_gate *gate = calloc(1, sizeof(*gate));
+
+	if (!gate)
+		return NULL;
+	*gate = (struct bus_gate){ .mode = mode, .listen_fd = -1 };
+	gate->lines = (struct gate_lines){ .endpoint = endpoint, .on_room = on_room,
+		.hello = { 0, 'S', 'P', 0, 0, protocol, 0, 0 } };
+	TAILQ_INIT(&gate->lines.all);
+	return gate;
+}
+
+/* nng listens before the first one can come, and tells of ends before the first one can end. */
+static int listen_inside(struct bus_endpoint *endpoint)
+{
+	endpoint->inner_path = inner_path_of(endpoint->path);
+	if (!endpoint->inner_path)
+		return -ENOMEM;
+	endpoint->pipes_note.fn = on_pipes;
+	return bus_endpoint_listen_inside(endpoint);
+}
+
+int gate_open(struct bus_endpoint *endpoint, unsigned int mode)
+{
+	struct bus_gate *gate = gate_new(endpoint, mode);
 	int r;
 
 	if (!gate)
 		return -ENOMEM;
-	*gate = (struct bus_gate){ .endpoint = endpoint, .listen_fd = -1,
-		.hello = { 0, 'S', 'P', 0, 0, protocol, 0, 0 } };
-	TAILQ_INIT(&gate->lines);
-	/* before the first one can come */
-	endpoint->pipes_note.fn = on_pipes;
-	r = sd_event_add_time(endpoint->loop->event, &gate->pause, CLOCK_MONOTONIC, 0, 1000, on_pause, gate);
+	endpoint->gate = gate;
+	r = listen_inside(endpoint);
+	if (r == 0)
+		r = sd_event_add_time(endpoint->loop->event, &gate->pause, CLOCK_MONOTONIC, 0, 1000, on_pause, gate);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(gate->pause, SD_EVENT_OFF);
 	if (r >= 0)
 		r = open_door(gate);
-	if (r < 0) {
-		gate_close(gate);
+	if (r < 0)
 		return r;
-	}
 	watch_path(gate);
-	*ret_gate = gate;
 	return 0;
 }
 
-struct bus_gate *gate_close(struct bus_gate *gate)
+void gate_close(struct bus_endpoint *endpoint)
 {
+	struct bus_gate *gate = endpoint->gate;
+
 	if (!gate)
-		return NULL;
+		return;
 	gate->listen_source = sd_event_source_disable_unref(gate->listen_source);
-	while (gate->n_lines)
-		line_free(line_next(gate, NULL));
+	while (gate->lines.n)
+		line_free(line_next(&gate->lines, NULL));
+	endpoint->gate = NULL;
 	sd_event_source_disable_unref(gate->pause);
 	sd_event_source_disable_unref(gate->removal);
 	fd_close(gate->listen_fd);
 	free(gate);
-	return NULL;
 }

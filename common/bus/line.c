@@ -3,7 +3,7 @@
  * its own before it hears of the end: a listener of nng before 1.6 grows deaf by whoever ends before that. Between
  * these two moments bytes are carried as they come. A line that has ended keeps its place until nng has noticed.
  */
-#include "bus/gate.h"
+#include "bus/line.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,7 +26,7 @@ struct lane {
 
 struct gate_line {
 	TAILQ_ENTRY(gate_line) link;
-	struct bus_gate *gate;
+	struct gate_lines *lines;
 	uid_t uid;
 	enum line_state state;
 	bool spoken;
@@ -35,13 +35,13 @@ struct gate_line {
 	sd_event_source *outer_source;
 	sd_event_source *inner_source;
 	size_t n_hello, n_greeting;
-	uint8_t hello[GATE_HELLO_BYTES], greeting[GATE_HELLO_BYTES]; /* theirs, and that of nng */
+	uint8_t hello[LINE_HELLO_BYTES], greeting[LINE_HELLO_BYTES]; /* theirs, and that of nng */
 	struct lane in, out;
 };
 
-struct gate_line *line_next(const struct bus_gate *gate, const struct gate_line *line)
+struct gate_line *line_next(const struct gate_lines *lines, const struct gate_line *line)
 {
-	return line ? TAILQ_NEXT(line, link) : TAILQ_FIRST(&gate->lines);
+	return line ? TAILQ_NEXT(line, link) : TAILQ_FIRST(&lines->all);
 }
 
 uid_t line_uid(const struct gate_line *line)
@@ -63,18 +63,18 @@ bool line_has_spoken(const struct gate_line *line)
 
 struct gate_line *line_free(struct gate_line *line)
 {
-	struct bus_gate *gate = line->gate;
+	struct gate_lines *lines = line->lines;
 
-	TAILQ_REMOVE(&gate->lines, line, link);
-	gate->n_lines--;
+	TAILQ_REMOVE(&lines->all, line, link);
+	lines->n--;
 	if (line->inner_fd >= 0)
-		bus_endpoint_line_ended(gate->endpoint, gate->n_lines);
+		bus_endpoint_line_ended(lines->endpoint, lines->n);
 	sd_event_source_disable_unref(line->outer_source);
 	sd_event_source_disable_unref(line->inner_source);
 	fd_close(line->outer_fd);
 	fd_close(line->inner_fd);
 	free(line);
-	gate_look(gate);
+	lines->on_room(lines);
 	return NULL;
 }
 
@@ -195,7 +195,7 @@ static void take_greeting(struct gate_line *line)
 	if (line->outer_fd < 0 || greet(line) < 0)
 		line_end(line);
 	else
-		gate_look(line->gate); /* whoever came after may have waited for somebody who can be sent away */
+		line->lines->on_room(line->lines); /* whoever came after may have waited for somebody who can be sent away */
 }
 
 static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -238,7 +238,7 @@ static int reach_inside(struct bus_endpoint *endpoint)
 /* Its end is not heard of before nng has spoken. */
 static int let_in(struct gate_line *line)
 {
-	struct bus_endpoint *endpoint = line->gate->endpoint;
+	struct bus_endpoint *endpoint = line->lines->endpoint;
 	int r;
 
 	line->inner_fd = reach_inside(endpoint);
@@ -266,7 +266,7 @@ static int take_hello(struct gate_line *line)
 	if (n <= 0)
 		return -ECONNRESET;
 	line->n_hello += (size_t)n;
-	if (memcmp(line->hello, line->gate->hello, line->n_hello) != 0)
+	if (memcmp(line->hello, line->lines->hello, line->n_hello) != 0)
 		return -EPROTO;
 	return line->n_hello == sizeof(line->hello);
 }
@@ -292,23 +292,23 @@ static int on_outer(sd_event_source *source, int fd, uint32_t revents, void *dat
 	return 0;
 }
 
-int line_new(struct bus_gate *gate, int fd, uid_t uid)
+int line_new(struct gate_lines *lines, int fd, uid_t uid)
 {
 	struct gate_line *line = calloc(1, sizeof(*line));
 	int r;
 
 	if (!line)
 		return -ENOMEM;
-	line->gate = gate;
+	line->lines = lines;
 	line->uid = uid;
 	line->inner_fd = -1;
-	r = sd_event_add_io(gate->endpoint->loop->event, &line->outer_source, fd, EPOLLIN, on_outer, line);
+	r = sd_event_add_io(lines->endpoint->loop->event, &line->outer_source, fd, EPOLLIN, on_outer, line);
 	if (r < 0) {
 		free(line);
 		return r;
 	}
 	line->outer_fd = fd;
-	TAILQ_INSERT_TAIL(&gate->lines, line, link);
-	gate->endpoint->n_most = ++gate->n_lines;
+	TAILQ_INSERT_TAIL(&lines->all, line, link);
+	lines->endpoint->n_most = ++lines->n;
 	return 0;
 }

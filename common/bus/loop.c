@@ -1,8 +1,12 @@
 /* The inbox: what nng's threads have to say, brought into the loop's thread in order. */
-#include "bus/internal.h"
+#include "bus/loop.h"
 
 #include <errno.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <nng/nng.h>
 
 #include "base/cleanup.h"
 

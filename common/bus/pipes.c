@@ -4,7 +4,7 @@
  * (nng's issues 1543 and 1813), and no end is heard of any more. So an end that we know of by other ways counts at once; what nng
  * has not taken down long after is overdue, and the process starts anew.
  */
-#include "bus/internal.h"
+#include "bus/pipes.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * is to be answered later (a watch) is out of the way of the others. When the peer goes away, the questions
  * it left are ended, so that its successor finds all contexts free.
  */
-#include "bus/internal.h"
+#include "bus/bus.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,6 +12,9 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "bus/dial.h"
+#include "bus/gate.h"
+#include "bus/message.h"
 
 #define CONTEXTS 8
 #define RETRY_MAX_USEC 10000000 /* who listens again says so */
@@ -294,7 +297,7 @@ int bus_server_listen(struct bus_server **ret_server, sd_event *event, const cha
 	if (r < 0)
 		return r;
 	server->endpoint.user = BUS_ANY_USER;
-	r = bus_endpoint_listen(&server->endpoint, mode);
+	r = gate_open(&server->endpoint, mode);
 	if (r < 0) {
 		bus_server_free(server);
 		return r;
@@ -318,6 +321,7 @@ struct bus_server *bus_server_free(struct bus_server *server)
 		if (request->question)
 			nng_msg_free(request->question);
 	}
+	gate_close(&server->endpoint);
 	bus_endpoint_close(&server->endpoint);
 	free(server->name);
 	free(server);
