@@ -18,18 +18,6 @@
 #include "base/cleanup.h"
 #include "fd/peer.h"
 
-void fdset_deinit(struct fdset *set)
-{
-	for (size_t i = 0; i < set->n_fds; i++)
-		set->fds[i] = fd_close(set->fds[i]);
-	set->n_fds = 0;
-}
-
-int fdset_steal(struct fdset *set, size_t i)
-{
-	return i < set->n_fds ? fd_steal(&set->fds[i]) : -1;
-}
-
 /* The mode goes with the socket, so that no path is followed. */
 static int bind_as(int fd, const char *path, mode_t mode, gid_t group)
 {

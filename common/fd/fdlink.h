@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include "bus.pb-c.h"
+#include "fd/fdset.h"
 
 /*
  * The side link: AF_UNIX SOCK_SEQPACKET, one protobuf message (bh.Link) a packet, with descriptors.
@@ -13,21 +14,8 @@
  * that who speaks is known from where.
  */
 
-#define FDLINK_FDS_MAX 64          /* in one packet */
+#define FDLINK_FDS_MAX FDSET_MAX
 #define FDLINK_BYTES_MAX 65536     /* of one packet */
-
-/** struct fdset - descriptors that are owned; fdset_deinit() closes what was not stolen */
-struct fdset {
-	int fds[FDLINK_FDS_MAX];
-	size_t n_fds;
-};
-
-#define FDSET_INIT { .n_fds = 0 }
-#define _cleanup_fdset_ __attribute__((cleanup(fdset_deinit)))
-
-void fdset_deinit(struct fdset *set);
-/** fdset_steal() - take the i-th out; -1 is left in its place */
-int fdset_steal(struct fdset *set, size_t i);
 
 /** fdlink_listen() - a non-blocking listening socket at a path in a folder of ours, replacing a stale one
  * @group: [in] of the file, with mode; one of ours

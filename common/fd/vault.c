@@ -108,7 +108,7 @@ static void drop_connection(struct vault *vault)
 	(void)sd_event_source_set_enabled(vault->again, SD_EVENT_ONESHOT);
 }
 
-static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link **ret_reply, struct fdset *ret_fds)
 {
 	int r;
@@ -142,7 +142,7 @@ static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
 }
 
 /** call() - ask until there is an answer; the reply is the caller's when 0 is returned */
-static int call(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+static int call(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link__BodyCase expected, Bh__Link **ret_reply, struct fdset *ret_fds)
 {
 	uint64_t end = clock_ms() + GIVE_UP_MS;
@@ -372,7 +372,7 @@ int vault_deposit(struct vault *vault, const char *device, const int *fds, size_
 {
 	Bh__Deposit deposit = BH__DEPOSIT__INIT;
 	Bh__Link msg = BH__LINK__INIT, *reply;
-	struct fdset out = { .n_fds = n };
+	struct fdloan out = { .n_fds = n };
 	_cleanup_fdset_ struct fdset in = FDSET_INIT;
 	int r;
 
@@ -482,7 +482,7 @@ void vault_attachment_deinit(struct vault_attachment *attachment)
 	fdset_deinit(&attachment->kept_fds);
 }
 
-static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdset *fds,
+static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link__BodyCase expected)
 {
 	_cleanup_fdset_ struct fdset in = FDSET_INIT;
@@ -498,7 +498,7 @@ int vault_keep(struct vault *vault, const char *name, int fd)
 {
 	Bh__Keep keep = BH__KEEP__INIT;
 	Bh__Link msg = BH__LINK__INIT;
-	struct fdset fds = { .fds = { fd }, .n_fds = 1 };
+	struct fdloan fds = { .fds = { fd }, .n_fds = 1 };
 
 	keep.device = vault->device;
 	keep.name = (char *)name;

@@ -26,13 +26,13 @@ struct link_row {
 	size_t min_fds, max_fds; /* that ride on the request */
 	/* fills reply and the descriptors that ride on it (borrowed) | negative errno: Failure is answered */
 	int (*handle)(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-		struct fdset *out);
+		struct fdloan *out);
 };
 
 /* --- Handlers, in the order of the table --- */
 
 static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static uint64_t tokens[FDLINK_FDS_MAX];
 	static Bh__DepositReply body;
@@ -60,7 +60,7 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 }
 
 static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static Bh__RedeemReply body = BH__REDEEM_REPLY__INIT;
 	const Bh__Redeem *redeem = msg->redeem;
@@ -83,7 +83,7 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 }
 
 static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static Bh__AttachReply body;
 	static char *names[FDLINK_FDS_MAX];
@@ -110,7 +110,7 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 }
 
 static int handle_keep(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static Bh__KeepReply body = BH__KEEP_REPLY__INIT;
 	int r = vault_keep_named(peer->device->vault, msg->keep->name, fdset_steal(in, 0));
@@ -121,7 +121,7 @@ static int handle_keep(struct peer *peer, const Bh__Link *msg, struct fdset *in,
 }
 
 static int handle_unkeep(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static Bh__UnkeepReply body = BH__UNKEEP_REPLY__INIT;
 
@@ -132,7 +132,7 @@ static int handle_unkeep(struct peer *peer, const Bh__Link *msg, struct fdset *i
 }
 
 static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	static Bh__GreetReply body = BH__GREET_REPLY__INIT;
 
@@ -152,7 +152,7 @@ static const struct link_row table[] = {
 };
 
 static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
-	struct fdset *out)
+	struct fdloan *out)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		const struct link_row *row = &table[i];
@@ -185,7 +185,7 @@ static void on_left(struct peer *peer)
 	disconnect(peer);
 }
 
-static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset *out, int r)
+static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdloan *out, int r)
 {
 	bh__link_failure__init(failure);
 	failure->error = -r;
@@ -223,7 +223,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 {
 	struct peer *peer = data;
 	_cleanup_fdset_ struct fdset in = FDSET_INIT;
-	struct fdset out = FDSET_INIT; /* borrowed: the vault's */
+	struct fdloan out = FDLOAN_INIT; /* the vault's */
 	Bh__Link *msg, reply = BH__LINK__INIT;
 	Bh__LinkFailure failure;
 	int r = fdlink_recv(fd, &msg, &in);
