@@ -102,7 +102,6 @@ struct bus_server *bus_server_free(struct bus_server *server);
 
 /** bus_request_peer() - who asks */
 const char *bus_request_peer(const struct bus_request *request);
-unsigned int bus_request_role(const struct bus_request *request);
 
 /** bus_request_reply() - answer and end the request, now or later; body as in bus_client_call() */
 void bus_request_reply(struct bus_request *request, const Bh__Envelope *body);

@@ -18,6 +18,11 @@
 
 #define LANE_BYTES 16384
 
+enum {
+	_LINE_E_OK = 0,
+	LINE_E_STRANGER,
+};
+
 /** struct lane - bytes on their way in one direction; the next are read when these are gone */
 struct lane {
 	size_t at, n;
@@ -255,7 +260,7 @@ static int let_in(struct gate_line *line)
 	return 0;
 }
 
-/* Returns 1 when it is complete, and right so far in any case; an error ends the connection. */
+/* What there is of it. Errors: 0 | LINE_E_STRANGER: this is no hello of a peer of ours | -ECONNRESET. */
 static int take_hello(struct gate_line *line)
 {
 	ssize_t n = recv(line->outer_fd, line->hello + line->n_hello, sizeof(line->hello) - line->n_hello,
@@ -267,8 +272,8 @@ static int take_hello(struct gate_line *line)
 		return -ECONNRESET;
 	line->n_hello += (size_t)n;
 	if (memcmp(line->hello, line->lines->hello, line->n_hello) != 0)
-		return -EPROTO;
-	return line->n_hello == sizeof(line->hello);
+		return LINE_E_STRANGER;
+	return 0;
 }
 
 static int on_outer(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -279,7 +284,7 @@ static int on_outer(sd_event_source *source, int fd, uint32_t revents, void *dat
 	if (line->state == LINE_SILENT) {
 		/* who is gone already is none of nng's business */
 		r = revents & EPOLLHUP ? -ECONNRESET : take_hello(line);
-		if (r > 0)
+		if (r == 0 && line->n_hello == sizeof(line->hello))
 			r = let_in(line);
 	} else {
 		line->spoken = true;
@@ -287,7 +292,7 @@ static int on_outer(sd_event_source *source, int fd, uint32_t revents, void *dat
 		if (r == 0)
 			r = await_bytes(line);
 	}
-	if (r < 0)
+	if (r != 0)
 		line_end(line);
 	return 0;
 }

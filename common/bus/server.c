@@ -190,11 +190,6 @@ const char *bus_request_peer(const struct bus_request *request)
 	return request->server->name;
 }
 
-unsigned int bus_request_role(const struct bus_request *request)
-{
-	return request->server->peer.role;
-}
-
 /* A held question whose connection has ended has nobody to answer. What its holder does not want to know of
  * is left to him: the answer goes nowhere. */
 static void on_gone(struct bus_note *note)

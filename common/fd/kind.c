@@ -265,5 +265,5 @@ int fd_kind_check(int fd, unsigned int wanted, char ret_text[FD_KIND_TEXT_BYTES]
 	if (fd_kind_of(fd, text) & wanted)
 		return 0;
 	snprintf(ret_text, FD_KIND_TEXT_BYTES, "%.72s; %s", text, describe_wanted(wanted));
-	return 1;
+	return FD_KIND_E_REFUSED;
 }

@@ -17,6 +17,11 @@ enum fd_kind {
 	FD_DEVICE = 1 << 4,   /* a character device; its driver decides what waits */
 };
 
+enum {
+	_FD_KIND_E_OK = 0,
+	FD_KIND_E_REFUSED = 1,
+};
+
 #define FD_NOTIFIER (FD_EVENT | FD_PIPE)
 #define FD_HARMLESS (FD_MEMORY | FD_NOTIFIER | FD_CHANNEL)
 #define FD_KIND_TEXT_BYTES 160
@@ -36,6 +41,6 @@ enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES]);
  * @wanted:   FD_* that are allowed
  * @ret_text: [out] of one that is refused: what it is, and what is due
  *
- * Errors: 0 | 1 refused.
+ * Errors: 0 | FD_KIND_E_REFUSED: whoever handed it over is at fault.
  */
 int fd_kind_check(int fd, unsigned int wanted, char ret_text[FD_KIND_TEXT_BYTES]);

@@ -47,7 +47,12 @@ static void usage(const struct proc_role *role)
 		role->per_device ? "GUEST:DEVICE" : "GUEST", role->per_device ? " and device" : "");
 }
 
-/* Returns 1 to go on, 0 for a clean end (help), negative for an error already reported. */
+enum {
+	_PROC_E_OK = 0,
+	PROC_E_ANSWERED, /* --help, --version: that was all */
+};
+
+/* Errors: 0 | PROC_E_ANSWERED | -EINVAL, reported. */
 static int parse_arguments(int argc, char *argv[], const struct proc_role *role, struct arguments *ret)
 {
 	static const struct option options[] = { { "instance", required_argument, NULL, 'i' },
@@ -69,16 +74,16 @@ static int parse_arguments(int argc, char *argv[], const struct proc_role *role,
 			break;
 		case 'h':
 			usage(role);
-			return 0;
+			return PROC_E_ANSWERED;
 		case 'v':
 			puts("bulkhead-" BULKHEAD_VERSION);
-			return 0;
+			return PROC_E_ANSWERED;
 		default:
 			return -EINVAL;
 		}
 	}
 	if (ret->instance && optind == argc)
-		return 1;
+		return 0;
 	log_error("--instance=%s is needed, and nothing but options; see --help",
 		role->per_device ? "GUEST:DEVICE" : "GUEST");
 	return -EINVAL;
@@ -204,7 +209,7 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 
 	log_open(role->name, NULL, NULL);
 	r = parse_arguments(argc, argv, role, &args);
-	if (r <= 0)
+	if (r != 0)
 		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	umask(0007);
