@@ -8,6 +8,7 @@
  * with -Dfault-points=true have them; in others a point is nothing.
  */
 #ifdef BULKHEAD_FAULT_POINTS
+/** fault_point() - carry out the fault that the file orders for this name and value, if any; any thread */
 void fault_point(const char *name, uint64_t value);
 #else
 #define fault_point(name, value) ((void)0)

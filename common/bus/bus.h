@@ -98,6 +98,7 @@ void bus_server_left(struct bus_server *server);
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
 	const struct bus_peer *peer);
 
+/** bus_server_free() - end all connections; questions that are open are not answered. NULL is fine; returns NULL */
 struct bus_server *bus_server_free(struct bus_server *server);
 
 /** bus_request_peer() - who asks */

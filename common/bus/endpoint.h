@@ -36,16 +36,32 @@ struct bus_endpoint {
 	struct bus_gate *gate;
 };
 
+/**
+ * bus_endpoint_open() - make the nng socket, with its limits; it neither listens nor dials yet
+ * @endpoint: zeroed, but for gone_note and user
+ * @asks:     REQ; otherwise REP
+ *
+ * Errors: 0 | negative errno. The caller closes the endpoint in any case.
+ */
 int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char *path, bool asks);
+
 /** bus_endpoint_listen_inside() - nng listens (again) where only the gate connects */
 int bus_endpoint_listen_inside(struct bus_endpoint *endpoint);
+
+/** bus_endpoint_close() - end all connections and release what the endpoint holds; after gate_close() */
 void bus_endpoint_close(struct bus_endpoint *endpoint);
+
 /** bus_endpoint_allows() - whether a process of that user may speak here; any thread */
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);
+
 /** bus_endpoint_has() - whether that connection is still there; false for good once gone_note was posted */
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
+
+/** bus_endpoint_n_pipes() - the number of open connections; any thread */
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
+
 /** bus_endpoint_hang_up() - all connections have ended, whatever nng still needs for it; returns how many there were */
 unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint);
+
 /** bus_endpoint_line_ended() - at a listener: one of the connections has, and so many are left */
 void bus_endpoint_line_ended(struct bus_endpoint *endpoint, unsigned int n_left);

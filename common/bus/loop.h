@@ -29,6 +29,7 @@ struct bus_loop {
 
 /** bus_loop_get() - the process's one inbox; counted */
 int bus_loop_get(sd_event *event, struct bus_loop **ret_loop);
+/** bus_loop_put() - one user less; the last one waits for nng's threads to end. NULL is fine */
 void bus_loop_put(struct bus_loop *loop);
 /** bus_loop_post() - any thread; a note that is queued already stays queued once */
 void bus_loop_post(struct bus_loop *loop, struct bus_note *note);

@@ -19,7 +19,9 @@ struct bus_pipes {
 	unsigned int n;
 };
 
+/** pipes_init() - an empty list */
 void pipes_init(struct bus_pipes *pipes);
+/** pipes_destroy() - release the lock; no thread uses the list any more */
 void pipes_destroy(struct bus_pipes *pipes);
 /** pipes_add() - false: there is no room */
 bool pipes_add(struct bus_pipes *pipes, uint32_t id);

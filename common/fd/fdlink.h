@@ -55,7 +55,11 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
  */
 struct vault;
 
+/** vault_new() - a client of the link at path; it connects with the first call
+ * @device: the worker's own device; NULL for the frontend, which speaks for all. Both texts are copied
+ * Errors: 0 | -ENOMEM. */
 int vault_new(struct vault **ret_vault, const char *path, const char *device);
+/** vault_free() - disconnect; questions that are open are not answered. NULL is fine; returns NULL */
 struct vault *vault_free(struct vault *vault);
 
 /** vault_greet() - let memory know that we are there, and that our endpoint of the bus listens */
@@ -81,10 +85,14 @@ struct vault_attachment {
 	size_t n_kept;
 };
 
+/** vault_attach() - a worker asks for its record, its ledger (of so many bytes) and what it has kept
+ * Errors: 0 | negative errno, and *ret holds nothing. vault_attachment_deinit() releases it. */
 int vault_attach(struct vault *vault, uint64_t ledger_bytes, struct vault_attachment *ret);
+/** vault_attachment_deinit() - close and free what was not taken out */
 void vault_attachment_deinit(struct vault_attachment *attachment);
 /** vault_keep() - keep fd (borrowed) under a name across our death; replaces what the name held */
 int vault_keep(struct vault *vault, const char *name, int fd);
+/** vault_unkeep() - drop what is kept under a name; 0 also where nothing is */
 int vault_unkeep(struct vault *vault, const char *name);
 
 /**

@@ -73,7 +73,7 @@ void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(
 /** proc_user() - the user that a process of this guest must have; PEER as for user_of() */
 uid_t proc_user(const struct proc *proc, const char *peer);
 
-/** The paths above as malloc'ed text; never NULL (aborts without memory). */
+/** proc_link_path(), proc_bus_path(), proc_ctl_path() - the paths above as text to be freed; never NULL (aborts without memory) */
 char *proc_link_path(const struct proc *proc, const char *peer);
 char *proc_bus_path(const struct proc *proc, const char *peer);
 char *proc_ctl_path(const struct proc *proc);

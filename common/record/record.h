@@ -26,6 +26,7 @@ int record_create(const char *device);
 
 /** record_open() - map it; fd is borrowed; writable only where the descriptor is */
 int record_open(struct record_file **ret_file, int fd);
+/** record_close() - unmap it; NULL is fine; returns NULL */
 struct record_file *record_close(struct record_file *file);
 
 /** record_readonly_fd() - a descriptor on the same file that cannot be written through, until it is opened again */
@@ -43,11 +44,12 @@ int record_publish(struct record_file **ret_file, int *ret_fd, const char *devic
 /** record_generation() - of a half; 0 = never written. One atomic load. */
 uint64_t record_generation(const struct record_file *file, enum record_half half);
 
-/** record_write() - replace a half; -EMSGSIZE when it is too large */
+/** record_write_desired(), record_write_observed() - replace a half, whole or not at all
+ * Errors: 0 | -EMSGSIZE: it is too large | -EACCES: the file was opened read-only. */
 int record_write_desired(struct record_file *file, const Bh__Desired *desired);
 int record_write_observed(struct record_file *file, const Bh__Observed *observed);
 
-/** record_read() - a copy of a half: free with bh__..__free_unpacked(x, NULL). A half never written reads
- * as an empty message. Errors: 0 | -EBADMSG not a record (never a torn write) | -ENOMEM. */
+/** record_read_desired(), record_read_observed() - a copy of a half: free with bh__..__free_unpacked(x, NULL). A half
+ * never written reads as an empty message. Errors: 0 | -EBADMSG not a record (never a torn write) | -ENOMEM. */
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired);
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed);
