@@ -5,9 +5,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-/** address_fill() - the address of a UNIX socket that lies at a path
+/** address_fill() - fill in the address of the UNIX socket at path
  *
- * Errors: 0 | -ENAMETOOLONG: with its final 0 it does not fit, and nothing was written. */
+ * Errors: 0 | -ENAMETOOLONG: path and its final 0 do not fit; *ret_addr is untouched. */
 static inline int address_fill(struct sockaddr_un *ret_addr, const char *path)
 {
 	size_t n = strlen(path) + 1;

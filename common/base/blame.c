@@ -1,11 +1,12 @@
 /*
- * The last words are spoken in a signal handler: it writes a few numbers to shared memory, gives the signal
- * back to whoever had it before, and lets it happen again. SIGKILL and SIGTERM leave no mark: who is killed by
- * others has not died of its input. A service manager whose watchdog has run out sends SIGABRT; it arrives in
- * some thread, most likely the idle one, so that the others are looked at for one that is busy.
+ * A signal handler records the fatal input: it writes a few numbers to shared memory, restores the
+ * previous handler and lets the signal happen again. SIGKILL and SIGTERM leave no mark, because a
+ * process that others kill has not died of its input. A service manager whose watchdog expires
+ * sends SIGABRT. The signal arrives in an arbitrary thread, most likely an idle one, so the handler
+ * looks at all threads for a busy one.
  *
- * Who dies by a fault dies of the input in hand. Who hangs may do so over one input after the other, and the one
- * that is in hand when the signal comes is any of them: what repeats is its kind.
+ * A process that faults died of the input in hand. A process that hangs may hang on one input after
+ * another, and the watchdog catches it on any of them: only the kind of input repeats.
  */
 #include "base/blame.h"
 
@@ -43,7 +44,7 @@ static const struct blame_here *busy_thread(void)
 	return NULL;
 }
 
-/* Somebody else's SIGABRT is a watchdog's. */
+/* A SIGABRT from another process comes from a watchdog. */
 static bool was_ended(int sig, const siginfo_t *info)
 {
 	return sig == SIGABRT && info->si_code <= 0 && info->si_pid != getpid();
@@ -54,7 +55,7 @@ static bool is_recent(const struct blame_mark *mark, const struct timespec *now)
 	return (uint64_t)now->tv_sec - mark->when_usec / 1000000 < BLAME_HUNG_SEC;
 }
 
-/* Whether this death is one more of those that the mark counts. */
+/* Whether this death adds to those that the mark counts. */
 static bool goes_on(const struct blame_mark *mark, const struct blame_here *here, bool hung,
 	const struct timespec *now)
 {
@@ -93,10 +94,10 @@ static void on_death(int sig, siginfo_t *info, void *context)
 		i++;
 	(void)sigaction(sig, &former[i], NULL);
 	if (info->si_code <= 0)
-		(void)raise(sig); /* sent, no fault: returning would not repeat it */
+		(void)raise(sig); /* sent by kill(): returning would not repeat it */
 }
 
-/* The stack may be what is broken. */
+/* The fault may be an overflow of the ordinary stack. */
 static void make_stack(void)
 {
 	stack_t stack = { .ss_size = STACK_BYTES };
@@ -126,7 +127,7 @@ void blame_thread_begin(void)
 	sigemptyset(&mask);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaddset(&mask, signals[i]);
-	pthread_sigmask(SIG_UNBLOCK, &mask, NULL); /* blocked, they would kill without a word */
+	pthread_sigmask(SIG_UNBLOCK, &mask, NULL); /* a blocked one would kill without a mark */
 	for (size_t i = 0; i < THREADS_MAX; i++) {
 		struct blame_here *none = NULL;
 

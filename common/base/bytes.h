@@ -6,7 +6,7 @@
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* The names are new at each use, so that one may stand inside another. */
+/* Each use has new variable names, so that uses can be nested. */
 #define PICK_(a, b, op, x, y)                                                                      \
 	({                                                                                         \
 		__typeof__(a) x = (a);                                                             \

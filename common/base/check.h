@@ -6,7 +6,7 @@
 /**
  * check() - an impossible state ends the process, in release builds too
  *
- * For our own bugs only: nothing that a guest, a VMM, an operator or the world can cause.
+ * For bugs of ours alone: never for what a guest, a VMM, an operator or the system can cause.
  */
 #define check(cond)                                                                                \
 	do {                                                                                       \

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Locals that own something: they start as NULL or -1 and are released when they go out of scope. */
+/* Attributes for locals that own something. The local starts as NULL or -1, and is released when it
+ * goes out of scope. */
 #define _cleanup_(f) __attribute__((cleanup(f)))
 #define _cleanup_free_ _cleanup_(cleanup_free)
 #define _cleanup_close_ _cleanup_(cleanup_close)
 
-/** fd_close() - close what is open; errno stays; returns -1, to be assigned to the owner */
+/** fd_close() - close fd unless it is negative; keeps errno; returns -1, to be assigned to the owner */
 static inline int fd_close(int fd)
 {
 	int saved = errno;
@@ -30,7 +31,7 @@ static inline void cleanup_close(int *fdp)
 	*fdp = fd_close(*fdp);
 }
 
-/** fd_steal() - hand an owned descriptor over: its old owner is left with -1 */
+/** fd_steal() - hand over an owned descriptor; its former owner is left with -1 */
 static inline int fd_steal(int *fdp)
 {
 	int fd = *fdp;
@@ -39,7 +40,7 @@ static inline int fd_steal(int *fdp)
 	return fd;
 }
 
-/** ptr_steal() - hand an owned pointer over: its old owner is left with NULL */
+/** ptr_steal() - hand over an owned pointer; its former owner is left with NULL */
 #define ptr_steal(pp)                                                                              \
 	({                                                                                         \
 		__auto_type _pp = (pp);                                                            \

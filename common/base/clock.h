@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <time.h>
 
-/** clock_ns() - nanoseconds of CLOCK_MONOTONIC: the same for all processes, and never set back */
+/** clock_ns() - nanoseconds of CLOCK_MONOTONIC, which all processes share and nobody sets back */
 static inline uint64_t clock_ns(void)
 {
 	struct timespec now;

@@ -1,4 +1,4 @@
-/* What open files have in common, whatever is in them. */
+/* Memory files, and comparing open files. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -29,7 +29,7 @@ int file_sealed(const char *name, uint64_t n_bytes)
 	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 }
 
-/* The kernel's own order of open files: 0, 1 (less), 2 (greater), 3 (another), or an error. */
+/* kcmp(2): 0 equal, 1 less, 2 greater, 3 different without an order, or -1. */
 static long compare(int a, int b)
 {
 	pid_t self = getpid();

@@ -3,15 +3,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/** file_fixed() - as file_sealed(), to which further seals can be added; negative errno */
+/** file_fixed() - like file_sealed(), but more seals can be added later
+ * Errors: the descriptor, the caller's | negative errno. */
 int file_fixed(const char *name, uint64_t n_bytes);
 
-/** file_sealed() - a new memfd of n_bytes zeros that nobody can make longer or shorter; negative errno */
+/** file_sealed() - create a memfd of n_bytes zeros whose size cannot be changed
+ * Errors: the descriptor, the caller's | negative errno. */
 int file_sealed(const char *name, uint64_t n_bytes);
 
-/** file_same() - whether two descriptors are of one open file; false also where that cannot be told */
+/** file_same() - whether two descriptors refer to the same open file description; false also if the
+ * kernel cannot tell */
 bool file_same(int a, int b);
 
-/** file_order() - an order of open files: 0 the same, negative, or positive; positive also where that cannot be told.
- * It stays for as long as they are open. */
+/** file_order() - compare open file descriptions, for sorting: 0 the same, negative or positive.
+ * The order is stable for as long as both are open. Positive also if the kernel cannot tell. */
 int file_order(int a, int b);

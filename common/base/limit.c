@@ -1,4 +1,5 @@
-/* Windows of equal length: a flood costs LIMIT_FIRST lines, and one for each window after that. */
+/* Time is divided into windows. A flood costs LIMIT_FIRST lines in its first window, and one line in
+ * each later one. */
 #include "base/limit.h"
 
 static void begin_window(struct limit *limit, uint64_t now_ms)

@@ -4,34 +4,36 @@
 #include <stdint.h>
 
 /*
- * How often a line may be logged that others can cause. The first ones of a kind are; then it is counted, and told once
- * in a while with one more of them. A kind that was quiet for a while begins anew.
+ * The rate limit of log lines that others can cause. The first lines of a kind are logged, later ones
+ * are counted, and the count is logged with the next line that passes. A kind that was quiet for two
+ * windows starts again.
  */
 
 #define LIMIT_FIRST 10        /* lines in the first window */
 #define LIMIT_WINDOW_MS 10000
 
-/** struct limit - of one kind of line; zeros = none yet. Written by limit_pass() */
+/** struct limit - the state of one kind of line; zeros = none was logged. Written by limit_pass() */
 struct limit {
-	uint64_t since_ms;   /* when the window began; 0 = there was none */
-	uint64_t counted_ms; /* since when `more` is counted */
-	unsigned int used;   /* lines of this window */
-	unsigned int room;   /* how many it has */
-	unsigned int more;   /* left out, and not told yet */
+	uint64_t since_ms;   /* start of the window; 0 = none yet */
+	uint64_t counted_ms; /* time of the first line counted in `more` */
+	unsigned int used;   /* lines logged in this window */
+	unsigned int room;   /* lines allowed in this window */
+	unsigned int more;   /* suppressed lines that were not reported yet */
 };
 
-/** struct limit_told - what goes with a line: how many were left out, and in how many seconds; 0 = none */
+/** struct limit_told - what to report with a line: how many lines were suppressed, in how many
+ * seconds; 0 = none */
 struct limit_told {
 	unsigned int more;
 	unsigned int seconds;
 };
 
-/** limit_pass() - whether a line may be logged now; fills *ret if it may */
+/** limit_pass() - whether a line may be logged now; *ret is set only if it may */
 bool limit_pass(struct limit *limit, uint64_t now_ms, struct limit_told *ret);
 
-/** limit_tell() - what was left out, which is then told */
+/** limit_tell() - fetch the count of suppressed lines, and reset it */
 struct limit_told limit_tell(struct limit *limit, uint64_t now_ms);
 
-/** limit_due() - whether what was left out is due to be told, though no more of that kind has come; fills *ret, which
- * is then told */
+/** limit_due() - whether suppressed lines must be reported although no further line came; *ret is set
+ * only if so, and the count is reset */
 bool limit_due(struct limit *limit, uint64_t now_ms, struct limit_told *ret);

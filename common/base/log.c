@@ -1,7 +1,7 @@
 /*
- * Logging. One line for each event, to the journal with fields where stderr is the journal, else to
- * stderr as text. The process whose road an error ends on is the one that logs it. What others can cause is
- * limited by place, kind and device, over all threads.
+ * Logging: one line per event. If stderr is the journal, the line goes there with structured fields;
+ * otherwise it goes to stderr as text. An error is logged once, where it is finally handled. Lines that
+ * others can cause are rate-limited by call site, kind and device, across all threads.
  */
 #include "base/log.h"
 
@@ -33,7 +33,7 @@ static struct {
 	bool journal;
 } state = { .role = "bulkhead" };
 
-/* JOURNAL_STREAM names the device and inode of the stream that systemd made our stderr. */
+/* systemd sets JOURNAL_STREAM to the device and inode of the stream that is our stderr. */
 static bool stderr_is_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -73,7 +73,7 @@ static void to_stderr(const char *device, const char *text)
 		*state.guest ? "]" : "", text);
 	if (n > (int)sizeof(line) - 1)
 		n = (int)sizeof(line) - 1;
-	/* one write, so that lines of several processes do not mix */
+	/* a single write, so that lines of several processes do not mix */
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return;
 }
@@ -87,13 +87,13 @@ static void write_line(int level, const char *device, char *text)
 		to_stderr(device, text);
 }
 
-/* --- What others can cause --- */
+/* --- Rate-limited lines --- */
 
 #define KINDS_MAX 256
 
-/** struct kind - lines of one place about one device */
+/** struct kind - lines of one call site about one device */
 struct kind {
-	const char *fmt;   /* the place; NULL = free */
+	const char *fmt; /* the call site; NULL = unused */
 	unsigned int kind;
 	int level;
 	char device[64];
@@ -103,7 +103,7 @@ struct kind {
 
 static struct kind kinds[KINDS_MAX];
 static pthread_mutex_t kinds_lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_bool any_untold; /* something was left out */
+static atomic_bool any_untold; /* lines were suppressed and not reported yet */
 
 static void tell_alone(const struct kind *kind, struct limit_told told)
 {
@@ -114,7 +114,7 @@ static void tell_alone(const struct kind *kind, struct limit_told told)
 	write_line(kind->level, kind->device, text);
 }
 
-/* A flood that has ended is told with whatever is logged next. */
+/* The end of a flood is reported with the next line, whatever it is about. */
 static void tell_untold(uint64_t now_ms)
 {
 	struct limit_told told;
@@ -132,7 +132,7 @@ static void tell_untold(uint64_t now_ms)
 	pthread_mutex_unlock(&kinds_lock);
 }
 
-/* The one that was used longest ago makes room. */
+/* Replaces the least recently used entry if there is none for this kind. */
 static struct kind *find_kind(const char *fmt, unsigned int number, const char *device)
 {
 	struct kind *oldest = &kinds[0];

@@ -1,4 +1,4 @@
-/* A program that is not there, lacks a library or hangs says so by its end. */
+/* A program that is missing, lacks a shared library or hangs fails the probe. */
 #include "base/program.h"
 
 #include <errno.h>

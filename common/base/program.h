@@ -1,9 +1,10 @@
 #pragma once
 
 /**
- * program_probe() - whether a program can be run, before one that runs is replaced by it
- * @option: its only argument; it must do nothing and end with 0
+ * program_probe() - find out whether a program can be run, before it replaces a running one
+ * @option: its only argument, with which it must exit with status 0 at once
  *
- * Waits for its end, some seconds at most. Errors: 0 | -ENOEXEC | negative errno.
+ * Blocks until the program exits, a few seconds at most.
+ * Errors: 0 | -ENOEXEC: it does not exit with 0 | negative errno.
  */
 int program_probe(const char *path, const char *option);

@@ -1,6 +1,6 @@
 #pragma once
 
-/* Which sanitizer this is built with, whichever compiler: SANITIZES_ADDRESSES and SANITIZES_THREADS are 0 or 1. */
+/* SANITIZES_ADDRESSES and SANITIZES_THREADS are 1 in builds with that sanitizer, else 0. */
 #ifdef __has_feature
 #define SANITIZES_ADDRESSES __has_feature(address_sanitizer)
 #define SANITIZES_THREADS __has_feature(thread_sanitizer)

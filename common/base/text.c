@@ -1,6 +1,6 @@
 /*
- * Texts come from VMMs, guests, files and other processes, and are shown on terminals, which obey escape sequences, and
- * in logs, where an end of line begins an entry. What passes is printable UTF-8.
+ * Texts from VMMs, guests, files and other processes appear on terminals, which obey escape sequences,
+ * and in logs, where a newline starts an entry. Only printable UTF-8 passes.
  */
 #include "base/text.h"
 
@@ -12,7 +12,7 @@ static bool is_hidden(uint32_t c)
 {
 	if (c < 0x20 || (c >= 0x7f && c < 0xa0))
 		return true;
-	/* marks and overrides of direction, ends of line and of paragraph */
+	/* direction marks and overrides, line and paragraph separators */
 	return (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
@@ -27,7 +27,7 @@ static size_t length_of(unsigned char first)
 	return first >= 0xf0 && first < 0xf5 ? 4 : 0;
 }
 
-/* The bytes of one character; 0 = these are no character, or one that is written in too many bytes. */
+/* Returns the length of one character; 0 = invalid or overlong encoding. */
 static size_t decode(const unsigned char *p, uint32_t *ret)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };

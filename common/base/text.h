@@ -1,5 +1,5 @@
 #pragma once
 
-/** text_clean() - make a text that others wrote fit to be shown: control characters, what turns the direction of
- * writing, and bytes that are no UTF-8 become '?'; in place. Returns it */
+/** text_clean() - make untrusted text safe to display, in place: control characters, direction
+ * overrides and invalid UTF-8 become '?'. Returns text */
 char *text_clean(char *text);
