@@ -1,12 +1,12 @@
 /*
- * Asking. Each call has a context of its own, so that a watch that waits for hours and a report that takes
- * microseconds share one socket. nng's thread carries a call from "sent" to "answered" by itself; only the
- * end of it comes to the loop.
+ * The asking side. Each call has an nng context of its own, so that a watch that lasts for hours and a
+ * report that takes microseconds share one socket. nng's thread takes a call from "sent" to "answered";
+ * only its end reaches the event loop.
  *
- * A question that is sent just as its connection ends is lost now and then by nng 1.5, without an error, and would be
- * waited for for ever. So the end of a connection ends every call that was made before it: nng is given a moment
- * to say so by itself, and what is open then is broken off here. A call that was made before, and is answered over another
- * connection, may break off as well; it is asked again.
+ * nng 1.5 sometimes loses a request that is sent just as its connection ends, without an error: the call
+ * would never end. So the end of a connection ends all calls made before it. nng gets BREAK_USEC to end
+ * them by itself, and the rest are aborted here. This may abort a call that another connection would
+ * still answer; its caller repeats it.
  */
 #include "bus/bus.h"
 
@@ -20,20 +20,20 @@
 #include "bus/gate.h"
 #include "bus/message.h"
 
-#define BREAK_USEC 20000 /* what nng tells by itself, it tells within a fraction of this */
+#define BREAK_USEC 20000 /* nng needs a fraction of this */
 #define CTL_RETRY_USEC 100000
 
 struct bus_call {
-	struct bus_note note; /* first: a note is turned back into its call */
+	struct bus_note note; /* first: on_ended() casts it back */
 	TAILQ_ENTRY(bus_call) link;
 	struct bus_client *client;
 	nng_ctx ctx;
 	nng_aio *aio;
-	bool sent;            /* nng's thread: the request is out, the answer is awaited */
+	bool sent;            /* by nng's thread: the request is sent */
 	int error;
 	nng_msg *answer;
 	uint64_t seq;
-	Bh__Envelope__BodyCase want; /* what answers it */
+	Bh__Envelope__BodyCase want; /* the case of the reply */
 	bus_reply_fn fn;
 	void *data;
 };
@@ -42,8 +42,8 @@ struct bus_client {
 	struct bus_endpoint endpoint;
 	uint64_t caller;
 	uint64_t seq;
-	TAILQ_HEAD(bus_calls, bus_call) calls; /* in the order in which they were made */
-	uint64_t broken_seq;   /* a connection ended when this call was the last one made */
+	TAILQ_HEAD(bus_calls, bus_call) calls; /* in the order of their seq */
+	uint64_t broken_seq; /* the last call made before a connection ended */
 	sd_event_source *breaker;
 };
 
@@ -80,7 +80,8 @@ static void on_aio(void *data)
 	bus_loop_post(call->client->endpoint.loop, &call->note);
 }
 
-/* What answers a question has the next number: whoever asks reads that member of the union and no other. */
+/* The case of a reply is that of its request plus one, so that a caller reads no other member of the
+ * union. */
 #define ANSWERS(x) \
 	_Static_assert(BH__ENVELOPE__BODY_##x##_REPLY == BH__ENVELOPE__BODY_##x + 1, #x)
 ANSWERS(COMMIT_DESIRED);
@@ -156,9 +157,9 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 	return 0;
 }
 
-/* --- Calls that a connection took with it --- */
+/* --- Calls whose connection has ended --- */
 
-/* No callback comes after the stop; one that came before has left its note, with how the call ended. */
+/* After nng_aio_stop() there is no further callback. An earlier one has posted its note with the result. */
 static void break_off(struct bus_call *call)
 {
 	nng_aio_stop(call->aio);
@@ -189,7 +190,7 @@ static void on_gone(struct bus_note *note)
 	(void)sd_event_source_set_enabled(client->breaker, SD_EVENT_ONESHOT);
 }
 
-/* --- Life --- */
+/* --- Construction --- */
 
 static int client_new(struct bus_client **ret_client, sd_event *event, const char *path)
 {

@@ -1,12 +1,14 @@
 /*
- * nng dials again by itself when a connection ends, at times of its own choosing, and cannot be told to do it
- * now. It is told to wait for days instead, and a new dialer is made whenever there is a reason to try:
- * the peer says that it listens, or it is time to look. The end of a connection is no such reason: its peer has just
- * died, and between the making of a socket and its connection, or its end, nng's poll thread spins (it hears of the
- * hang-up that every unconnected socket shows), on a processor that the dead one's successor has a better use for.
+ * An nng dialer redials by itself when a connection ends, at times of its own choosing, and cannot be
+ * told to dial now. So its retry interval is set to days, and each attempt gets a new dialer: when the
+ * peer announces that it listens, and when the back-off expires.
  *
- * The former dialer may be connecting at that very moment, and what was asked over its connection would break
- * off with it: it is kept until a few others are made. Two connections to one peer do no harm.
+ * The end of a connection triggers no attempt. The peer has just died, and until a new socket connects
+ * or fails nng's poll thread spins on it (an unconnected socket polls as hung up), on a CPU that the
+ * peer's successor needs.
+ *
+ * The former dialer may be connecting at that moment, and closing it would abort the calls made over
+ * its connection. So the last BUS_DIALERS dialers are kept. Two connections to one peer do no harm.
  */
 #include "bus/dial.h"
 
@@ -19,7 +21,8 @@
 #include "base/log.h"
 #include "bus/message.h"
 
-/* long: a connection that is given up under way ends the listener of a former release of ours with an nng before 1.6 */
+/* Long, because a connection that is aborted half-way kills the listener of our former release with an
+ * nng before 1.6. */
 #define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
 
@@ -45,7 +48,7 @@ static int dial(struct bus_endpoint *endpoint)
 	return bus_error(nng_dialer_start(dialer, NNG_FLAG_NONBLOCK));
 }
 
-/* Whoever stays away is looked for less and less often: who comes back says so. */
+/* The back-off: a peer that comes back announces itself. */
 static void look_later(struct bus_endpoint *endpoint)
 {
 	sd_event_source_set_time_relative(endpoint->dial_timer, endpoint->retry_usec);
@@ -63,7 +66,7 @@ static void try(struct bus_endpoint *endpoint)
 	look_later(endpoint);
 }
 
-/* It may listen again before the end of its predecessor's connection was heard of. */
+/* The announcement may come before the end of the predecessor's connection was noticed. */
 void bus_endpoint_redial(struct bus_endpoint *endpoint)
 {
 	endpoint->retry_usec = RETRY_USEC;
@@ -105,7 +108,7 @@ int bus_endpoint_dial(struct bus_endpoint *endpoint, uint64_t retry_max_usec)
 		return r;
 	endpoint->retry_usec = RETRY_USEC;
 	endpoint->retry_max_usec = retry_max_usec;
-	/* before the first connection can end */
+	/* set before the first connection can end */
 	endpoint->pipes_note.fn = on_pipes;
 	r = dial(endpoint);
 	look_later(endpoint);

@@ -1,7 +1,7 @@
 /*
- * One nng socket for each peer. Sizes and times are limited on every one of them, nothing is sent again by
- * nng itself (a request that a dying peer swallowed would be delivered to its successor), and who
- * connects is checked before the first byte is read.
+ * One nng socket per peer. Each socket limits the size of messages and checks the peer's user before it
+ * reads the first byte. nng's resending is off, because it would deliver a request that a dying peer has
+ * taken to that peer's successor as well.
  */
 #include "bus/endpoint.h"
 
@@ -17,15 +17,15 @@
 #include "bus/socket.h"
 #include "fd/peer.h"
 
-#define OVERDUE_USEC 5000000 /* what nng takes down, it takes down within a fraction of this */
-#define SUSPECTED_USEC 500000
+#define OVERDUE_USEC 5000000  /* nng takes a connection down in a fraction of this */
+#define SUSPECTED_USEC 500000 /* one more chance, see on_overdue() */
 
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid)
 {
 	return endpoint->user == BUS_ANY_USER || peer_is(&(struct ucred){ .uid = uid }, endpoint->user);
 }
 
-/* At a listener it is our own gate that connects, and nobody else may. */
+/* Only our own gate may connect to a listener. */
 static bool peer_allowed(const struct bus_endpoint *endpoint, nng_pipe pipe)
 {
 	uint64_t uid, pid;
@@ -36,7 +36,7 @@ static bool peer_allowed(const struct bus_endpoint *endpoint, nng_pipe pipe)
 		bus_endpoint_allows(endpoint, (uid_t)uid);
 }
 
-/* --- Who is connected --- */
+/* --- Connections --- */
 
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id)
 {
@@ -69,7 +69,8 @@ static void expect_end(struct bus_endpoint *endpoint)
 		look_after(endpoint, OVERDUE_USEC);
 }
 
-/* A process that was stopped itself finds everything overdue when it goes on: nng gets another moment then. */
+/* A process that was stopped (SIGSTOP) finds everything overdue when it continues, so nng gets one more
+ * chance before the process gives up. */
 static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
@@ -111,8 +112,8 @@ void bus_endpoint_line_ended(struct bus_endpoint *endpoint, unsigned int n_left)
 		expect_end(endpoint);
 }
 
-/* nng tells of the end of every connection, of those that were refused as well. One that is let in is noted
- * before its first message can come, so that a message from a connection not noted is from one that ended. */
+/* nng reports the end of every connection, refused ones included. A connection that is let in is listed
+ * before its first message can arrive, so a message of an unlisted connection comes from a dead one. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
 {
 	struct bus_endpoint *endpoint = data;
@@ -191,7 +192,7 @@ void bus_endpoint_close(struct bus_endpoint *endpoint)
 		endpoint->dial_timer = sd_event_source_disable_unref(endpoint->dial_timer);
 		nng_close(endpoint->socket);
 	}
-	/* closing ends the connections, and each of these ends leaves a note */
+	/* nng_close() ends the connections, and each end posts notes */
 	if (endpoint->loop) {
 		bus_loop_forget(endpoint->loop, &endpoint->pipes_note);
 		bus_loop_forget(endpoint->loop, &endpoint->gone_note);

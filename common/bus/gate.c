@@ -1,12 +1,15 @@
 /*
- * Where others connect to us. In nng before 1.6 a peer that connects and goes away before both sides have said hello
- * ends the listener for good, and nng keeps three descriptors of it; a process that is killed at the wrong moment
- * does that, and so does whoever wishes us ill. So nobody connects to nng's listener but ourselves.
+ * The listening socket of an endpoint. A listener of nng before 1.6 is lost for good, with three leaked
+ * descriptors, when a peer connects and disappears before both sides have exchanged their hello. A process
+ * that is killed at the wrong moment does that, and so can an attacker. So nobody but this process connects
+ * to nng's listener.
  *
- * The socket at the endpoint's path is a plain one of ours. Whoever comes is asked for its user first, and what it says
- * is brought to the listener of nng by line.c. That listener lies beside, at a path that only our own user may connect to.
+ * The gate owns a plain socket at the endpoint's path. It checks the user of each connection first, and
+ * line.c then relays the bytes to nng's inner listener. That one lies beside the path, and its mode admits
+ * our own user alone.
  *
- * Nothing here waits for a time: who says nothing holds a place, and loses it to whoever comes when all are taken.
+ * No time-out is involved. A silent connection keeps its place until all places are taken; then a
+ * newcomer evicts it.
  */
 #include "bus/gate.h"
 
@@ -28,20 +31,20 @@
 #define PLACES 16
 #define NNG_PLACES (2 * PLACES)
 #define BACKLOG 128
-#define PAUSE_USEC 100000 /* after no descriptor was left for who stands at the door */
+#define PAUSE_USEC 100000 /* after accept4() found no descriptor */
 #define PROTOCOL_REQ 0x30
 #define PROTOCOL_REP 0x31
 
 struct bus_gate {
-	struct gate_lines lines; /* first: the lines are turned back into their gate */
+	struct gate_lines lines; /* first: on_room() casts it back */
 	unsigned int mode;
 	int listen_fd;
-	sd_event_source *listen_source; /* off: there is no place, or no descriptor */
-	sd_event_source *pause;         /* on: until then there is no descriptor */
-	sd_event_source *removal;       /* a file of that directory was taken away */
+	sd_event_source *listen_source; /* off: no place or no descriptor is free */
+	sd_event_source *pause;         /* on: waiting for a free descriptor */
+	sd_event_source *removal;       /* inotify on the socket's directory */
 };
 
-/* --- Room for whoever comes --- */
+/* --- Places --- */
 
 static unsigned int count_of(const struct bus_gate *gate, uid_t uid)
 {
@@ -53,7 +56,7 @@ static unsigned int count_of(const struct bus_gate *gate, uid_t uid)
 	return n;
 }
 
-/* Who has said least goes first. */
+/* The connection that has said least is evicted first. */
 static unsigned int weight_of(const struct gate_line *line)
 {
 	if (line_state(line) == LINE_SILENT)
@@ -61,7 +64,8 @@ static unsigned int weight_of(const struct gate_line *line)
 	return line_has_spoken(line) ? 0 : 1;
 }
 
-/* Of the user who has most; of these who has said least; of these the oldest. */
+/* A connection of the user with most of them; among these the one that has said least; among these the
+ * oldest. */
 static struct gate_line *choose_victim(const struct bus_gate *gate)
 {
 	struct gate_line *line = NULL, *victim = NULL;
@@ -97,8 +101,8 @@ static bool is_anybody_leaving(const struct bus_gate *gate)
 	return false;
 }
 
-/* One more than there are places may come in, for whom another one leaves; the next ones wait at the door. nng needs its time
- * for what has ended, and holds its descriptors until then. */
+/* One connection more than there are places is accepted, and evicts another; further ones wait in the
+ * backlog. nng takes a while to close a connection that has ended, and holds its descriptors until then. */
 static void look(struct bus_gate *gate)
 {
 	bool pauses = sd_event_source_get_enabled(gate->pause, NULL) > 0, room;
@@ -125,7 +129,7 @@ static void on_pipes(struct bus_note *note)
 		look(endpoint->gate);
 }
 
-/* Without a descriptor nobody can be let in, and the door would be looked at again and again. */
+/* Without a free descriptor accept4() fails at every turn, and the loop would spin. */
 static void pause_for_room(struct bus_gate *gate)
 {
 	make_room(gate);
@@ -140,7 +144,7 @@ static int on_pause(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* Whoever may not speak here is gone before anything was done for it. */
+/* A connection of a user who may not be the peer is closed at once. */
 static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
 {
 	struct bus_gate *gate = data;
@@ -173,7 +177,7 @@ static int bind_socket(const char *path, unsigned int mode)
 		return r;
 	if (fd < 0 || (unlink(path) < 0 && errno != ENOENT))
 		return -errno;
-	/* the mode is set before anybody can connect: bind does not listen yet */
+	/* the mode is set before anybody can connect: the socket does not listen yet */
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
 		chmod(path, (mode_t)mode) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
@@ -212,7 +216,8 @@ static int on_removal(sd_event_source *source, const struct inotify_event *what,
 	return 0;
 }
 
-/* There are few of these to be had for a user; without one only a path that is removed is not made anew. */
+/* inotify instances are scarce (a limit per user). Without one, a removed path is not restored; all
+ * else works. */
 static void watch_path(struct bus_gate *gate)
 {
 	_cleanup_free_ char *dir = strdup(gate->lines.endpoint->path);
@@ -226,7 +231,7 @@ static void watch_path(struct bus_gate *gate)
 		log_debug("cannot watch %s: %s", dir, strerror(-r));
 }
 
-/* "bus.sock" has "bus.nng" beside it: no longer, so that it fits where the other does. */
+/* "bus.sock" has "bus.nng" beside it: not longer, so that both fit sun_path. */
 static char *inner_path_of(const char *path)
 {
 	const char *suffix = strrchr(path, '.');
@@ -250,7 +255,7 @@ static struct bus_gate *gate_new(struct bus_endpoint *endpoint, unsigned int mod
 	return gate;
 }
 
-/* nng listens before the first one can come, and tells of ends before the first one can end. */
+/* The inner listener and the handler of ends must be there before the first peer connects. */
 static int listen_inside(struct bus_endpoint *endpoint)
 {
 	endpoint->inner_path = inner_path_of(endpoint->path);

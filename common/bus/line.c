@@ -1,7 +1,8 @@
 /*
- * Somebody who connected to a gate. Its hello must be complete and right before nng hears of it, and then nng must say
- * its own before it hears of the end: a listener of nng before 1.6 grows deaf by whoever ends before that. Between
- * these two moments bytes are carried as they come. A line that has ended keeps its place until nng has noticed.
+ * One connection to a gate. The gate connects to nng only after the peer's hello is complete and right, and
+ * it hides the end of the peer from nng until nng's own hello has arrived: a listener of nng before 1.6 is
+ * lost if a connection ends earlier. From then on bytes are relayed as they come. A line whose peer is gone
+ * keeps its place until nng has noticed.
  */
 #include "bus/line.h"
 
@@ -23,7 +24,7 @@ enum {
 	LINE_E_STRANGER,
 };
 
-/** struct lane - bytes on their way in one direction; the next are read when these are gone */
+/** struct lane - the buffer of one direction; it is filled again when it is empty */
 struct lane {
 	size_t at, n;
 	uint8_t bytes[LANE_BYTES];
@@ -36,11 +37,11 @@ struct gate_line {
 	enum line_state state;
 	bool spoken;
 	int outer_fd;
-	int inner_fd;  /* to nng's listener */
+	int inner_fd; /* to nng's listener */
 	sd_event_source *outer_source;
 	sd_event_source *inner_source;
 	size_t n_hello, n_greeting;
-	uint8_t hello[LINE_HELLO_BYTES], greeting[LINE_HELLO_BYTES]; /* theirs, and that of nng */
+	uint8_t hello[LINE_HELLO_BYTES], greeting[LINE_HELLO_BYTES]; /* the peer's, nng's */
 	struct lane in, out;
 };
 
@@ -64,7 +65,7 @@ bool line_has_spoken(const struct gate_line *line)
 	return line->spoken;
 }
 
-/* --- The end --- */
+/* --- Ending --- */
 
 struct gate_line *line_free(struct gate_line *line)
 {
@@ -103,7 +104,7 @@ void line_end(struct gate_line *line)
 		line_free(line);
 }
 
-/* What nng still has to say is for nobody. */
+/* The peer is gone: what nng still sends is discarded. */
 static void drain(struct gate_line *line)
 {
 	ssize_t n = recv(line->inner_fd, line->out.bytes, sizeof(line->out.bytes), MSG_DONTWAIT);
@@ -112,14 +113,14 @@ static void drain(struct gate_line *line)
 		line_free(line);
 }
 
-/* --- Bytes to and fro --- */
+/* --- Relaying --- */
 
 static bool is_full(const struct lane *lane)
 {
 	return lane->at < lane->n;
 }
 
-/* Writes what there is; 0, also when it did not fit | -ECONNRESET. */
+/* Writes as much as fits. Errors: 0 | -ECONNRESET. */
 static int lane_write(struct lane *lane, int to)
 {
 	ssize_t n;
@@ -133,7 +134,7 @@ static int lane_write(struct lane *lane, int to)
 	return 0;
 }
 
-/* One piece: the other connections have their turns between two. */
+/* Relays one buffer per wake-up, so that every connection gets its turn. */
 static int lane_carry(struct lane *lane, int from, int to)
 {
 	ssize_t n;
@@ -150,7 +151,7 @@ static int lane_carry(struct lane *lane, int from, int to)
 	return lane_write(lane, to);
 }
 
-/* One end has something to say, or takes something again. What it said before it hung up is read first, unless the other
+/* One end is readable or writable. What a peer sent before it hung up is still relayed, unless the other
  * end does not take it. */
 static int carry(uint32_t revents, int fd, struct lane *from, struct lane *to, int other_fd)
 {
@@ -200,7 +201,7 @@ static void take_greeting(struct gate_line *line)
 	if (line->outer_fd < 0 || greet(line) < 0)
 		line_end(line);
 	else
-		line->lines->on_room(line->lines); /* whoever came after may have waited for somebody who can be sent away */
+		line->lines->on_room(line->lines); /* a newcomer may wait for a line that can be evicted */
 }
 
 static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -227,7 +228,7 @@ static int connect_inside(const struct bus_endpoint *endpoint)
 	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : fd_steal(&fd);
 }
 
-/* The listener's file may have been removed by somebody who tidies up. */
+/* Somebody may have removed the listener's file. */
 static int reach_inside(struct bus_endpoint *endpoint)
 {
 	int fd = connect_inside(endpoint);
@@ -238,9 +239,9 @@ static int reach_inside(struct bus_endpoint *endpoint)
 	return bus_endpoint_listen_inside(endpoint) < 0 ? fd : connect_inside(endpoint);
 }
 
-/* --- The side of who came --- */
+/* --- The peer's side --- */
 
-/* Its end is not heard of before nng has spoken. */
+/* The peer's socket is not polled until nng's hello has arrived. */
 static int let_in(struct gate_line *line)
 {
 	struct bus_endpoint *endpoint = line->lines->endpoint;
@@ -260,7 +261,7 @@ static int let_in(struct gate_line *line)
 	return 0;
 }
 
-/* What there is of it. Errors: 0 | LINE_E_STRANGER: this is no hello of a peer of ours | -ECONNRESET. */
+/* Reads what has arrived. Errors: 0 | LINE_E_STRANGER: not the hello of a peer of ours | -ECONNRESET. */
 static int take_hello(struct gate_line *line)
 {
 	ssize_t n = recv(line->outer_fd, line->hello + line->n_hello, sizeof(line->hello) - line->n_hello,
@@ -282,7 +283,7 @@ static int on_outer(sd_event_source *source, int fd, uint32_t revents, void *dat
 	int r;
 
 	if (line->state == LINE_SILENT) {
-		/* who is gone already is none of nng's business */
+		/* nng must not see a peer that is gone already */
 		r = revents & EPOLLHUP ? -ECONNRESET : take_hello(line);
 		if (r == 0 && line->n_hello == sizeof(line->hello))
 			r = let_in(line);

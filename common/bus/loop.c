@@ -1,4 +1,4 @@
-/* The inbox: what nng's threads have to say, brought into the loop's thread in order. */
+/* The inbox: notes of nng's threads, handled in order by the loop's thread. */
 #include "bus/loop.h"
 
 #include <errno.h>
@@ -61,7 +61,7 @@ int bus_loop_get(sd_event *event, struct bus_loop **ret_loop)
 	return 0;
 }
 
-/* The library's threads free what was closed in their own time: the last user waits until they have. */
+/* nng's threads free what was closed asynchronously; nng_fini() waits for them. */
 void bus_loop_put(struct bus_loop *loop)
 {
 	if (!loop || --loop->users > 0)

@@ -5,13 +5,13 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
-/* nng calls back in threads of its own; everything it has to say is put into the inbox of the loop and handled there, so
- * that nothing behind the bus needs a lock. */
+/* nng's callbacks run in its own threads. They post notes to the inbox of the event loop, which handles
+ * them in its thread, so that the users of the bus need no locks. */
 
 struct bus_note;
 typedef void (*bus_note_fn)(struct bus_note *note);
 
-/** struct bus_note - something to be done in the loop's thread; embedded in its object */
+/** struct bus_note - a call of fn in the loop's thread; embedded in the object it is about */
 struct bus_note {
 	TAILQ_ENTRY(bus_note) link;
 	bus_note_fn fn;
@@ -27,13 +27,14 @@ struct bus_loop {
 	unsigned int users;
 };
 
-/** bus_loop_get() - the process's one inbox; counted */
+/** bus_loop_get() - take a reference to the inbox, of which a process has one
+ * Errors: 0 | negative errno. */
 int bus_loop_get(sd_event *event, struct bus_loop **ret_loop);
-/** bus_loop_put() - one user less; the last one waits for nng's threads to end. NULL is fine */
+/** bus_loop_put() - release a reference; the last one waits for nng's threads to end. NULL is fine */
 void bus_loop_put(struct bus_loop *loop);
-/** bus_loop_post() - any thread; a note that is queued already stays queued once */
+/** bus_loop_post() - queue a note; no effect if it is queued already. Any thread */
 void bus_loop_post(struct bus_loop *loop, struct bus_note *note);
-/** bus_loop_forget() - loop's thread; the note will not be delivered */
+/** bus_loop_forget() - take a note out of the queue. The loop's thread */
 void bus_loop_forget(struct bus_loop *loop, struct bus_note *note);
-/** bus_loop_holds() - loop's thread; whether the note is still to be delivered */
+/** bus_loop_holds() - whether a note is in the queue. The loop's thread */
 bool bus_loop_holds(struct bus_loop *loop, const struct bus_note *note);

@@ -1,4 +1,4 @@
-/* Messages of nng and envelopes, and nng's errors. Sizes are limited both ways. */
+/* Conversion of envelopes to nng's messages and back, and of nng's errors. Sizes are limited both ways. */
 #include "bus/message.h"
 
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include "bus/bus.h"
 
 #define UNPACK_MAX_BYTES (16u * 1024 * 1024)
-#define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
+#define WAY_BACK_BYTES 64 /* nng's limit includes the header that it prepends */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
 int bus_error(int nng_error)
@@ -51,7 +51,7 @@ int bus_pack(const Bh__Envelope *envelope, nng_msg **ret_msg)
 	return 0;
 }
 
-/* A small hostile message can ask for much memory; the budget ends that. */
+/* A small hostile message can unpack to much memory, so each message has a budget. */
 static void *capped_alloc(void *data, size_t n)
 {
 	size_t *left = data;

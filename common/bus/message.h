@@ -4,10 +4,12 @@
 
 #include "bus.pb-c.h"
 
-/** bus_error() - an nng error as a negative errno */
+/** bus_error() - translate an nng error to a negative errno; 0 stays 0 */
 int bus_error(int nng_error);
 
-/** bus_pack() - a message ready to be sent; 0 | -EMSGSIZE | -ENOMEM */
+/** bus_pack() - serialize an envelope into a new message, which is the caller's
+ * Errors: 0 | -EMSGSIZE | -ENOMEM. */
 int bus_pack(const Bh__Envelope *envelope, nng_msg **ret_msg);
-/** bus_unpack() - checked in size and form; NULL when malformed; free with bh__envelope__free_unpacked() */
+/** bus_unpack() - parse a message, with a limit on the memory it may take; NULL if it is malformed.
+ * Free it with bh__envelope__free_unpacked() */
 Bh__Envelope *bus_unpack(nng_msg *msg);

@@ -1,8 +1,8 @@
 /*
- * Who is connected. nng tells of the end of a connection from its one thread that takes things down, and in every version
- * before 1.8 that thread may stand still for good: it waits for an operation that another thread had begun just then
- * (nng's issues 1543 and 1813), and no end is heard of any more. So an end that we know of by other ways counts at once; what nng
- * has not taken down long after is overdue, and the process starts anew.
+ * The list of connections. nng reports the end of a connection from its reaper thread. In versions before
+ * 1.8 that thread may block for good on an operation that another thread has just begun (nng issues 1543
+ * and 1813), and then no end is reported any more. So an end that is known from elsewhere takes effect at
+ * once. A connection that nng has not taken down long after that is overdue, and the process restarts.
  */
 #include "bus/pipes.h"
 

@@ -1,7 +1,7 @@
 /*
- * Answering. A fixed number of contexts listen on each peer's socket; a context that holds a question which
- * is to be answered later (a watch) is out of the way of the others. When the peer goes away, the questions
- * it left are ended, so that its successor finds all contexts free.
+ * The answering side. Each peer's socket has a fixed number of contexts. A context that holds a request to be
+ * answered later (a watch) does not block the others. When the peer disconnects its requests end, so that its
+ * successor finds all contexts free.
  */
 #include "bus/bus.h"
 
@@ -17,20 +17,20 @@
 #include "bus/message.h"
 
 #define CONTEXTS 8
-#define RETRY_MAX_USEC 10000000 /* who listens again says so */
+#define RETRY_MAX_USEC 10000000 /* a peer that listens again announces itself */
 
 enum phase {
-	PHASE_RECV, /* waiting for a question, or one is on its way to the loop */
-	PHASE_HELD, /* the question is being answered */
-	PHASE_SEND, /* the answer is on its way */
+	PHASE_RECV, /* waiting for a request, or one is queued for the loop */
+	PHASE_HELD, /* the request is being answered */
+	PHASE_SEND, /* the reply is being sent */
 };
 
 struct bus_request {
-	struct bus_note note; /* first: a note is turned back into its request */
+	struct bus_note note; /* first: on_question() casts it back */
 	struct bus_server *server;
 	nng_ctx ctx;
 	nng_aio *aio;
-	_Atomic(enum phase) phase; /* PHASE_HELD is entered and left by the loop alone */
+	_Atomic(enum phase) phase; /* only the loop enters and leaves PHASE_HELD */
 	int error;
 	nng_msg *question;
 	uint64_t caller;
@@ -101,7 +101,7 @@ static void dispatch(struct bus_request *request, const Bh__Envelope *msg)
 		bus_request_fail(request, -r, strerror(-r));
 }
 
-/* Nobody is there to be answered. */
+/* Ends a request whose connection is gone. */
 static void drop(struct bus_request *request)
 {
 	check(request->phase == PHASE_HELD);
@@ -155,7 +155,7 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 		return;
 	}
 	if (r < 0) {
-		/* who asked must not wait for ever: it hears of the end of its connection, and asks again */
+		/* the client must not wait for ever: the end of its connection makes it ask again */
 		(void)nng_pipe_close((nng_pipe){ .id = request->pipe_id });
 		drop(request);
 		return;
@@ -190,8 +190,8 @@ const char *bus_request_peer(const struct bus_request *request)
 	return request->server->name;
 }
 
-/* A held question whose connection has ended has nobody to answer. What its holder does not want to know of
- * is left to him: the answer goes nowhere. */
+/* Ends the held requests of connections that are gone. A request without on_gone stays with its handler,
+ * whose reply is then dropped. */
 static void on_gone(struct bus_note *note)
 {
 	struct bus_server *server =

@@ -1,7 +1,8 @@
 /*
- * The first socket makes the library's threads. Before 1.7 nng makes them for every processor and asks how many there are by
- * sysconf(); it has no other knob, and glibc answers from the machine and not from the thread's affinity. So sysconf() is ours:
- * the thread that opens a socket is told of one processor while it does, and every other thread and moment hears the truth.
+ * The first socket creates nng's threads. nng before 1.7 creates them in proportion to the number of CPUs, and
+ * sysconf() is the only knob: there is no parameter, and glibc does not look at the thread's affinity. So this
+ * file overrides sysconf(). Only the thread that is opening a socket is told of one CPU, and only meanwhile;
+ * every other caller gets the real answer.
  */
 #include "bus/socket.h"
 
@@ -23,7 +24,7 @@ static _Thread_local bool nng_asks;
 long __sysconf(int name);
 long sysconf(int name);
 
-/* ThreadSanitizer asks, too, and before it can be told of a call. */
+/* ThreadSanitizer calls it too, before instrumented code can run. */
 #if __has_attribute(disable_sanitizer_instrumentation)
 __attribute__((disable_sanitizer_instrumentation))
 #endif

@@ -5,7 +5,7 @@
 #include <nng/nng.h>
 
 /**
- * bus_socket_open() - a new socket of nng, with as few threads as it can be brought to make
+ * bus_socket_open() - open an nng socket; nng is kept to few threads
  * @asks: REQ; else REP
  *
  * Errors: 0 | an error of nng.

@@ -1,4 +1,4 @@
-/* By the message's own description: a text that is added later is not forgotten. */
+/* Walks the message by its descriptor, so that a string that is added later is not forgotten. */
 #include "bus/texts.h"
 
 #include <stdbool.h>
@@ -7,7 +7,7 @@
 
 #include "base/text.h"
 
-/* What was not sent is a constant of the library. */
+/* A string that was not sent is protobuf-c's constant "", which must not be written to. */
 static void clean_string(char *text)
 {
 	if (text && *text)
