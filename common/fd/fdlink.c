@@ -1,6 +1,6 @@
 /*
- * One packet is one message: SOCK_SEQPACKET keeps the boundaries, so there is no framing to get wrong. A
- * packet whose data or descriptors did not fit is refused whole.
+ * One packet is one message: SOCK_SEQPACKET keeps the boundaries, so no framing is needed. A packet whose
+ * data or descriptors were truncated is refused as a whole.
  */
 #include "fd/fdlink.h"
 
@@ -18,7 +18,7 @@
 #include "base/cleanup.h"
 #include "fd/peer.h"
 
-/* The mode goes with the socket, so that no path is followed. */
+/* The mode is set on the socket before bind(), so that no path is followed. */
 static int bind_as(int fd, const char *path, mode_t mode, gid_t group)
 {
 	struct sockaddr_un addr;
@@ -37,8 +37,8 @@ static int bind_as(int fd, const char *path, mode_t mode, gid_t group)
 	return r;
 }
 
-/* It listens, for the right group, before it has its name: whoever connects a little early finds nothing there,
- * and not something that refuses him. */
+/* The socket is renamed to its path once it listens with the right group. An early client finds no socket,
+ * rather than one that refuses it. */
 int fdlink_listen(const char *path, mode_t mode, gid_t group)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -9,41 +9,49 @@
 #include "fd/fdset.h"
 
 /*
- * The side link: AF_UNIX SOCK_SEQPACKET, one protobuf message (bh.Link) a packet, with descriptors.
- * memory listens on one socket for each peer ("link/NAME.sock" in the guest's runtime directory), so
- * that who speaks is known from where.
+ * The side link carries descriptors: AF_UNIX SOCK_SEQPACKET, one protobuf message (bh.Link) per packet.
+ * memory listens on one socket per peer ("link/PEER.sock" in the guest's runtime directory), so the socket
+ * identifies the peer.
  */
 
 #define FDLINK_FDS_MAX FDSET_MAX
 #define FDLINK_BYTES_MAX 65536     /* of one packet */
 
-/** fdlink_listen() - a non-blocking listening socket at a path in a folder of ours, replacing a stale one
- * @group: [in] of the file, with mode; one of ours
- * Errors: the descriptor | negative errno; -ENAMETOOLONG when the path does not fit sun_path. */
+/** fdlink_listen() - make a non-blocking listening socket at path, replacing a stale one
+ * @path:  in a directory that only this process's user may write to
+ * @group: of the file; a group of this process
+ * Errors: the descriptor, the caller's | negative errno; -ENAMETOOLONG: path does not fit sun_path. */
 int fdlink_listen(const char *path, mode_t mode, gid_t group);
 
-/** fdlink_accept() - the descriptor | -EAGAIN | -EPERM when the peer is neither that user nor root (closed) */
+/** fdlink_accept() - accept the next connection; non-blocking
+ * Errors: the descriptor, the caller's | -EPERM: the peer is neither that user nor root, and is
+ *         disconnected | -EAGAIN and other negative errno. */
 int fdlink_accept(int listen_fd, uid_t user, pid_t *ret_pid);
 
-/** fdlink_connect() - a blocking socket, with time-outs of a second on both directions */
+/** fdlink_connect() - connect a blocking socket, with time-outs of a second for sending and receiving
+ * Errors: the descriptor, the caller's | negative errno. */
 int fdlink_connect(const char *path);
 
-/** fdlink_send() - one packet; fds are borrowed. fdlink_send_any() is for other messages than those of the link.
- * @flags: MSG_DONTWAIT, or 0 */
+/** fdlink_send(), fdlink_send_any() - send one packet, of a bh.Link or of any other message
+ * @fds:   borrowed; up to FDLINK_FDS_MAX
+ * @flags: MSG_DONTWAIT or 0
+ * Errors: 0 | -EMSGSIZE | other negative errno. */
 int fdlink_send(int fd, const Bh__Link *msg, const int *fds, size_t n_fds);
 int fdlink_send_any(int fd, const ProtobufCMessage *msg, const int *fds, size_t n_fds, int flags);
 
 /**
- * fdlink_recv() - one packet
- * @ret_msg: free with bh__link__free_unpacked(msg, NULL)
- * @ret_fds: initialised by the caller; owns what came, also with a message that is refused
+ * fdlink_recv() - receive one packet
+ * @ret_msg: [out] set only on 0; free it with bh__link__free_unpacked(msg, NULL)
+ * @ret_fds: initialised by the caller; owns the descriptors that came, also those of a packet that
+ *           is refused
  *
- * Errors: 0 | -ECONNRESET the peer is gone | -EAGAIN | -EBADMSG malformed, truncated or too many
- *         descriptors | other negative errno.
+ * Errors: 0 | -EAGAIN | -ECONNRESET: the peer is gone | -EBADMSG: malformed, truncated or too many
+ *         descriptors | other negative errno. All but -EAGAIN end the link.
  */
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds);
 
-/** fdlink_recv_any() - the same for a message of that type; free with protobuf_c_message_free_unpacked() */
+/** fdlink_recv_any() - fdlink_recv() for a message of that type; free it with
+ * protobuf_c_message_free_unpacked() */
 int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret_msg,
 	struct fdset *ret_fds);
 

@@ -1,7 +1,8 @@
 /*
- * The service manager hands back what was stored, by name, at the next start. What nobody takes by the end
- * of start-up is stale, and is dropped from the store as well: it would pin guest memory for good. A service
- * manager does not say that its store is full, so what it has is counted here.
+ * The service manager passes the stored descriptors, with their names, to the next instance of the process.
+ * A descriptor that nobody takes by the end of start-up is stale; it is removed from the store as well,
+ * because it would pin guest memory for good. A service manager does not report that its store is full, so
+ * this file counts what it holds.
  */
 #include "fd/fdstore.h"
 
@@ -21,11 +22,11 @@ static struct {
 	char **names;
 	int *fds;
 	int n;
-	char **kept;        /* what the store has */
+	char **kept; /* names of the descriptors in the store */
 	size_t n_kept, kept_bytes;
 } store;
 
-/* --- What is kept --- */
+/* --- Accounting --- */
 
 static bool has_room(const char *name)
 {
@@ -62,7 +63,7 @@ static void note_dropped(const char *name)
 	}
 }
 
-/* --- What was handed back --- */
+/* --- Descriptors from the former instance --- */
 
 int fdstore_init(void)
 {
@@ -108,7 +109,7 @@ const char *fdstore_next(const char *prefix, int *at)
 	return NULL;
 }
 
-/* FDPOLL=0: a hung-up connection is ours to judge, not the service manager's */
+/* FDPOLL=0: the service manager must not drop a connection because it was hung up */
 static int write_request(char *text, size_t n, const char *name)
 {
 	return snprintf(text, n, "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
@@ -135,9 +136,9 @@ int fdstore_push(const char *name, int fd)
 	return r;
 }
 
-/* --- A connection, stored as soon as it is there --- */
+/* --- Accepting a connection straight into the store --- */
 
-/** struct parcel - a message to the service manager, ready but for the descriptor */
+/** struct parcel - a message to the service manager that lacks only its descriptor */
 struct parcel {
 	char text[512];
 	struct iovec iov;
@@ -190,7 +191,7 @@ int fdstore_accept(int listen_fd, const char *name)
 	fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	/* who dies here, and only here, loses a connection: no system call stands between these two */
+	/* a death here loses the connection; no system call lies between these two */
 	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&parcel.hdr)), &fd, sizeof(fd));
 	if (manager >= 0 && sendmsg(manager, &parcel.hdr, MSG_NOSIGNAL) >= 0)
 		(void)note_kept(name);

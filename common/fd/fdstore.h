@@ -4,43 +4,49 @@
 #include <stddef.h>
 
 /*
- * Descriptors that outlive this process: the service manager's store (systemd or our launcher, by
- * NOTIFY_SOCKET), handed back by name at the next start (LISTEN_FDS, LISTEN_FDNAMES).
+ * Descriptors that outlive this process. The service manager (systemd or our launcher) stores them by
+ * NOTIFY_SOCKET, and passes them by name to the next instance (LISTEN_FDS, LISTEN_FDNAMES).
  * Names: up to 255 characters, no ':' and no control characters.
  */
 
-#define FDSTORE_MAX 4096           /* the units' FileDescriptorStoreMax= */
-#define FDSTORE_NAMES_BYTES 120000 /* of all names: one string of the next start's environment, which the
-                                    * kernel limits to 128 KiB; with more the process could not start */
+#define FDSTORE_MAX 4096 /* FileDescriptorStoreMax= of the units */
+/* All names together are one string of the next instance's environment, which the kernel limits to 128 KiB:
+ * with more it could not start. */
+#define FDSTORE_NAMES_BYTES 120000
 
-/** fdstore_init() - take over what the service manager passed; once, first thing in the process.
- * All of it becomes close-on-exec. */
+/** fdstore_init() - take over the descriptors that the service manager passed, and make them close-on-exec;
+ * once, before the process opens anything
+ * Errors: 0 | negative errno. */
 int fdstore_init(void);
 
-/** fdstore_available() - whether a service manager listens to us */
+/** fdstore_available() - whether there is a service manager */
 bool fdstore_available(void);
 
-/** fdstore_take() - the descriptor of that name, now the caller's; -ENOENT. With several of one name any
- * is returned. */
+/** fdstore_take() - hand over a descriptor of that name, any if there are several
+ * Errors: the descriptor, the caller's | -ENOENT. */
 int fdstore_take(const char *name);
 
-/** fdstore_next() - the name of the next descriptor that nobody has taken, with this prefix; NULL when there are no
- * more. *at is 0 at first. What has been returned may be taken meanwhile. */
+/** fdstore_next() - iterate over the names, with that prefix, of descriptors that were not taken; NULL at
+ * the end
+ * @at: the iterator, 0 at first. Descriptors may be taken during the iteration. */
 const char *fdstore_next(const char *prefix, int *at);
 
-/** fdstore_push() - keep fd (borrowed) under a name; 0 also where there is no store | -ENOSPC: the store is
- * full, which one line says, and this one is not kept | other negative errno */
+/** fdstore_push() - store fd (borrowed) under a name
+ * Errors: 0, also without a service manager | -ENOSPC: the store is full, which is logged | other negative
+ *         errno. */
 int fdstore_push(const char *name, int fd);
 
-/** fdstore_accept() - the next connection of a listening socket, stored under a name by the very next system
- * call; non-blocking, the caller's | negative errno. Where the store is full it is not kept. */
+/** fdstore_accept() - accept the next connection, and store it under a name by the very next system call
+ * Errors: the descriptor, non-blocking and the caller's, even if it could not be stored | negative errno. */
 int fdstore_accept(int listen_fd, const char *name);
 
-/** fdstore_remove() - drop all of that name */
+/** fdstore_remove() - remove all descriptors of that name from the store
+ * Errors: 0, also without a service manager | -EIO. */
 int fdstore_remove(const char *name);
 
-/** fdstore_drop_rest() - close and remove everything that was not taken; for the end of start-up */
+/** fdstore_drop_rest() - close all descriptors that were not taken, and remove them from the store; at the
+ * end of start-up */
 void fdstore_drop_rest(void);
 
-/** fdstore_close_rest() - close what was not taken, and forget it; the store keeps it */
+/** fdstore_close_rest() - close all descriptors that were not taken; the store keeps them */
 void fdstore_close_rest(void);

@@ -1,17 +1,16 @@
 /*
- * No call here leaves the kernel, whoever has opened the file:
- *  - F_GET_SEALS succeeds on files of shared memory and of huge pages alone, and looks at the inode;
- *  - SO_DOMAIN and F_GETPIPE_SZ are answered by sockets and by pipes alone;
- *  - an eventfd is told by the name that the kernel gives it: paths of files begin with a slash;
- *  - statx() with AT_STATX_DONT_SYNC takes what FUSE, NFS, Ceph, CIFS and AFS have in memory. 9p
- *    asks its server all the same; who opens a file there has an administrator who mounted it.
- * The device number from statx() names the file system by the mount table. Where it does not (btrfs
- * gives each subvolume a number of its own), the mount's number does, if it is a mount of our own
- * namespace.
+ * No call in this file waits for anything outside the kernel, whoever opened the descriptor:
+ *  - F_GET_SEALS succeeds for shmem and hugetlbfs only, and reads the inode;
+ *  - SO_DOMAIN and F_GETPIPE_SZ succeed for sockets and for pipes only;
+ *  - an eventfd is recognized by its name in /proc/self/fd: paths of files begin with a slash;
+ *  - statx() with AT_STATX_DONT_SYNC uses the attributes that FUSE, NFS, Ceph, CIFS and AFS have
+ *    cached. 9p asks its server regardless; but only an administrator can mount 9p.
+ * The mount table maps the device number from statx() to a file system type. If it has no such number
+ * (each btrfs subvolume has its own), the mount id of the descriptor is looked up, which works for
+ * mounts of our own namespace.
  *
- * Local means that no process answers for it and no network: overlay is missing from the list, since
- * it may lie on anything, and network file systems are. A block device is no file that guest memory
- * is in.
+ * A local file system is one that neither a process nor a network serves. overlay is not in the list
+ * because it may lie on anything. A block device is refused: guest memory does not lie in one.
  */
 #include "fd/kind.h"
 
@@ -36,15 +35,14 @@ static const char *const local_types[] = { "ext2", "ext3", "ext4", "xfs", "btrfs
 
 /* --- Lines of files below /proc/self --- */
 
-/** struct lines - a file that is read line by line, in memory of its own */
+/** struct lines - reads a file line by line, without allocation */
 struct lines {
 	int fd;
 	size_t n, at;
 	char bytes[LINE_BYTES + 1];
 };
 
-/* What is longer than the room for it comes in pieces: the fields that are looked for stand in the
- * first. */
+/* A line longer than the buffer is returned in pieces; the fields of interest are in the first one. */
 static char *next_line(struct lines *lines)
 {
 	char *line = lines->bytes + lines->at, *end = memchr(line, '\n', lines->n - lines->at);
@@ -72,10 +70,10 @@ static char *next_line(struct lines *lines)
 
 /* --- The mount table --- */
 
-/** struct place - where a file is: either number may be what the mount table knows */
+/** struct place - where a file lies, in the two ways that the mount table may know */
 struct place {
 	unsigned int major, minor;
-	int mount_id; /* -1: not known */
+	int mount_id; /* -1: unknown */
 };
 
 static int mount_of(int fd)
@@ -95,8 +93,8 @@ static int mount_of(int fd)
 	return id;
 }
 
-/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw"; returns whether it is
- * the place's */
+/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw". Returns whether the mount
+ * holds the place. */
 static bool parse_mount(
 	const char *line, const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
 {
@@ -197,7 +195,7 @@ static enum fd_kind kind_of_socket(int fd, int domain, char *text)
 	return FD_FOREIGN;
 }
 
-/* By the name that the kernel gives to what has no path: "anon_inode:[eventfd]". */
+/* By the kernel's name of a file that has no path: "anon_inode:[eventfd]". */
 static enum fd_kind kind_of_name(int fd, char *text)
 {
 	char path[64], name[FD_KIND_TEXT_BYTES - 32];
@@ -239,7 +237,7 @@ enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES])
 	return kind_of_name(fd, ret_text);
 }
 
-/* --- What is due --- */
+/* --- Judging --- */
 
 static const char *describe_wanted(unsigned int wanted)
 {

@@ -3,18 +3,18 @@
 #include <stddef.h>
 
 /*
- * What a descriptor is that somebody else has opened. Telling it asks nobody: no file system, no
- * file server, no peer. What is of none of these kinds may wait for such a one in fstat(), read(),
- * write() and even close().
+ * The kind of a descriptor that another process has opened. Finding it out never waits for a file
+ * server or a peer. A descriptor of another kind might block in fstat(), read(), write() and even
+ * close().
  */
 
 enum fd_kind {
-	FD_FOREIGN = 0,       /* anything else */
-	FD_MEMORY = 1 << 0,   /* a regular file: memfd, tmpfs, hugetlbfs, or local (see kind.c) */
-	FD_EVENT = 1 << 1,    /* an eventfd */
-	FD_PIPE = 1 << 2,     /* either end of a pipe, or a FIFO */
-	FD_CHANNEL = 1 << 3,  /* a connected AF_UNIX stream socket */
-	FD_DEVICE = 1 << 4,   /* a character device; its driver decides what waits */
+	FD_FOREIGN = 0,      /* anything else */
+	FD_MEMORY = 1 << 0,  /* a regular file: memfd, tmpfs, hugetlbfs or local (kind.c) */
+	FD_EVENT = 1 << 1,   /* an eventfd */
+	FD_PIPE = 1 << 2,    /* either end of a pipe, or a FIFO */
+	FD_CHANNEL = 1 << 3, /* a connected AF_UNIX stream socket */
+	FD_DEVICE = 1 << 4,  /* a character device; it depends on the driver what blocks */
 };
 
 enum {
@@ -27,20 +27,20 @@ enum {
 #define FD_KIND_TEXT_BYTES 160
 
 /**
- * fd_kind_of() - of which kind it is
+ * fd_kind_of() - determine the kind of a descriptor
  * @fd:       borrowed
- * @ret_text: [out] what it is, for people: "a memory file", "a file on fuse.sshfs"
+ * @ret_text: [out] a description for the operator: "a memory file", "a file on fuse.sshfs"
  *
- * Cost: up to five system calls; of a file on disk, a look at the mount table. No allocation: it may
- *       be called in a child that was just forked.
+ * Cost: up to five system calls; for a file on disk, a read of the mount table. No allocation: it may
+ *       be called in a child between fork() and exec().
  */
 enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES]);
 
 /**
- * fd_kind_check() - whether it is of one of the wanted kinds
- * @wanted:   FD_* that are allowed
- * @ret_text: [out] of one that is refused: what it is, and what is due
+ * fd_kind_check() - check that a descriptor is of one of the wanted kinds
+ * @wanted:   mask of FD_*
+ * @ret_text: [out] set if it is refused: what it is, and what was expected
  *
- * Errors: 0 | FD_KIND_E_REFUSED: whoever handed it over is at fault.
+ * Errors: 0 | FD_KIND_E_REFUSED: the sender is at fault.
  */
 int fd_kind_check(int fd, unsigned int wanted, char ret_text[FD_KIND_TEXT_BYTES]);

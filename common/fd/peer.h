@@ -4,6 +4,6 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-/** peer_is() - whether whoever connected is that user; root, who may do all of it anyway, is everybody.
- * Looked at on every connection, beside the permissions of the socket's file. */
+/** peer_is() - whether the peer of a connection runs as that user, or as root. Every connection is
+ * checked, in addition to the permissions of the socket's file. */
 bool peer_is(const struct ucred *cred, uid_t user);

@@ -1,7 +1,7 @@
 /*
- * A process that dies again and again before it is ready waits before it tries once more. Nobody but it can do that:
- * a service manager that is told to give up, or to wait after each death, would do so after the death of a
- * process that served. How often it happened lies in the fd store, in a memfd that is read and written.
+ * A process that keeps dying before it is ready delays its next start. The process does this itself, because
+ * a service manager with a start limit or a restart delay would also apply it after the death of a process
+ * that was serving. The count of failed starts is a memfd in the fd store.
  */
 #include "proc/backoff.h"
 
@@ -16,7 +16,7 @@
 #include "fd/fdstore.h"
 
 #define NAME "starts"
-#define FREE_STARTS 4 /* these wait for nothing; then 10 ms, twice that, and so on up to a second */
+#define FREE_STARTS 4 /* without delay; then 10 ms, doubled up to a second */
 #define LAST_START 11
 
 static int starts_fd = -1;

@@ -1,11 +1,11 @@
 /*
- * Under systemd the generator's drop-ins have named user, groups and folder before this program runs. Under a
- * launcher that root started the program does the same for itself: it opens what root may (a TAP, a socket in
- * a VMM's directory), and then becomes its own user before it reads its first hostile byte. Under an ordinary
- * user's launcher there is one user for all, and what remains is the peer's process being ours.
+ * Under systemd, the generator's drop-ins set user, groups and runtime directory before this program runs.
+ * Under a launcher of root, the program does so itself: it opens what needs root (a TAP, a socket in a VMM's
+ * directory), and changes to its own user before it reads its first hostile byte. Under a launcher of an
+ * ordinary user all processes run as that user, and a peer is only known to belong to that user.
  *
- * The runtime folder may lie where only root may pass (mktemp -d makes such). It is opened while we are root, and
- * all sockets in it are reached through that descriptor (/proc/self/fd/N/...) from then on.
+ * The runtime directory may lie below one that only root can search (mktemp -d makes such). The process opens
+ * it as root, and later reaches its sockets through that descriptor (/proc/self/fd/N/...).
  */
 #include "proc/identity.h"
 
@@ -32,7 +32,7 @@ static bool is_memory(const struct proc *proc)
 	return strcmp(proc->role->name, "memory") == 0;
 }
 
-/* --- Folders --- */
+/* --- Directories --- */
 
 static int fail_directory(const char *path, int r)
 {
@@ -40,7 +40,7 @@ static int fail_directory(const char *path, int r)
 	return r;
 }
 
-/* By descriptor: whoever may write above must not be able to have another file given away. */
+/* By descriptor: somebody who can write to the parent must not be able to redirect the chown. */
 static int own_directory(const char *path, uid_t user, mode_t mode)
 {
 	_cleanup_close_ int fd = -1;
@@ -53,7 +53,7 @@ static int own_directory(const char *path, uid_t user, mode_t mode)
 	return 0;
 }
 
-/* Memory's peers pass through its folder, it is a member of their groups and passes through theirs. */
+/* The peers search memory's directory; memory, as a member of their groups, searches theirs. */
 static int make_own(const struct proc *proc)
 {
 	_cleanup_free_ char *path = NULL;
@@ -66,7 +66,7 @@ static int make_own(const struct proc *proc)
 	return 0;
 }
 
-/* The notification socket lies in it, too. */
+/* The launcher's notification socket may lie in the runtime directory, too. */
 static void keep_way_to_notify(const struct proc *proc)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
@@ -110,7 +110,7 @@ static int make_directories(struct proc *proc)
 
 int identity_prepare(struct proc *proc)
 {
-	mode_t former = umask(0022); /* the folders let others pass */
+	mode_t former = umask(0022); /* others may search the directories */
 	uid_t user = user_of(proc->guest, proc->peer);
 	int r;
 
@@ -126,7 +126,7 @@ uid_t proc_user(const struct proc *proc, const char *peer)
 	return proc->separate ? user_of(proc->guest, peer) : geteuid();
 }
 
-/* --- The change --- */
+/* --- Changing the user --- */
 
 static size_t choose_groups(const struct proc *proc, gid_t *groups)
 {
@@ -135,7 +135,7 @@ static size_t choose_groups(const struct proc *proc, gid_t *groups)
 	return strcmp(proc->role->name, "frontend") == 0 ? groups_of_frontend(proc->config, groups) : 0;
 }
 
-/* The kernel forgets on a change of user with whom we die, and that our memory may be dumped when we do. */
+/* A change of user clears the parent-death signal and the dumpable flag. */
 static int keep_death(int signal, pid_t parent)
 {
 	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 || prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0) < 0)

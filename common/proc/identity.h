@@ -2,21 +2,21 @@
 
 #include "proc/proc.h"
 
-/* Who this process is, where its sockets lie, and which user it becomes. */
+/* The user and the runtime directories of a process. */
 
 /**
- * identity_prepare() - decide whether processes have users of their own, and have our folder
+ * identity_prepare() - decide whether processes have users of their own, and make the directories
  *
- * State:  before role->open(). As root the folders are made and given to our user; where they are there
- *         already (systemd has made them, or a former process) they are left, but for owner and mode.
+ * State:  before role->open(). Root makes the directories and gives them to the process's user. A
+ *         directory that exists already (from systemd or a former process) gets owner and mode.
  * Errors: 0 | negative errno, logged.
  */
 int identity_prepare(struct proc *proc);
 
 /**
- * identity_take() - a process that root started becomes its own user, for good
+ * identity_take() - if the process runs as root, change to its own user for good
  *
- * State:  after role->open(), before capabilities are dropped and before the first thread.
- * Errors: 0 | negative errno, logged; 0 and nothing happens where we are not root.
+ * State:  after role->open(), before capabilities are dropped and before the first thread starts.
+ * Errors: 0, also if the process does not run as root | negative errno, logged.
  */
 int identity_take(const struct proc *proc);

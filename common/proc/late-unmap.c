@@ -1,8 +1,8 @@
 /*
- * When a process is killed, the kernel takes its page tables down before it tells the parent: for 4 GiB of guest
- * memory in pages of 4 KiB some 40 ms, in which nobody starts a successor. A second process that shares the address
- * space and does nothing else ends some milliseconds after the first, and pays for both. The successor
- * starts meanwhile, and goes first wherever the two want the same CPU.
+ * When a process is killed, the kernel tears its page tables down before it notifies the parent. For 4 GiB of
+ * guest memory in 4 KiB pages that takes some 40 ms, during which nobody starts a successor. A second process
+ * that shares the address space exits a few milliseconds after the first, so that the tear-down falls to it.
+ * It runs at idle priority, and the successor starts meanwhile.
  */
 #include "proc/late-unmap.h"
 
@@ -20,11 +20,11 @@
 #include "base/sanitizer.h"
 
 #define STACK_BYTES 16384
-#define NAME "(late-unmap)" /* the parenthesis: systemd takes no notice of what is left over of that kind */
+#define NAME "(late-unmap)" /* systemd ignores left-over processes whose name has a parenthesis */
 
 static uint8_t stack[STACK_BYTES] __attribute__((aligned(16)));
 
-/* errno and all else are the first process's own: system calls that cannot fail, and no return. */
+/* errno and all other memory belong to the first process: only raw system calls, whose errors do not matter. */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger(void *parent)
 {
 	const struct timespec until_all_threads_are_gone = { .tv_nsec = 5000000 };
@@ -32,7 +32,7 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger
 
 	(void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0);
 	(void)syscall(SYS_prctl, PR_SET_NAME, NAME, 0, 0, 0);
-	/* before it yields to everybody: its copies of a TAP and of connections would outlive the first process */
+	/* first of all, since its copies of a TAP and of connections would outlive the first process */
 	(void)syscall(SYS_close_range, 0, ~0U, 0);
 	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
 	while (syscall(SYS_getppid) == (pid_t)(intptr_t)parent)
@@ -46,7 +46,7 @@ void late_unmap(void)
 {
 	sigset_t all, before;
 
-	/* a process that nobody has told it of makes ThreadSanitizer end the first one */
+	/* ThreadSanitizer aborts the first process because of a clone() that it does not know */
 	if (SANITIZES_THREADS)
 		return;
 	sigfillset(&all);

@@ -1,10 +1,11 @@
 #pragma once
 
 /**
- * late_unmap() - let this process's end be told before its memory is unmapped
+ * late_unmap() - let the parent learn of this process's death before its memory is torn down
  *
- * For processes that map guest memory; once, from the main thread. Costs a second process ("(late-unmap)") that has no
- * descriptors and never runs; it ends with this one, and its end is told to nobody. Without it (the error is logged)
- * all works, but a successor starts later. Under systemd the unit needs KillMode=process, or it waits for both.
+ * For processes that map guest memory; once, from the main thread. It costs a second process,
+ * "(late-unmap)", which has no descriptors, sleeps all the time and exits after this one, without a
+ * SIGCHLD. If that process cannot be made, the error is logged and a successor starts later. A systemd
+ * unit needs KillMode=process, or systemd waits for both.
  */
 void late_unmap(void);

@@ -1,6 +1,7 @@
 /*
- * Slots are found by name: which devices there are may change between two lives of the process, and a mark
- * must not pass from one to another. Slots whose device nobody died of are given anew in each life.
+ * Slots are looked up by device name, because the set of devices may change between two instances of the
+ * process, and a mark must not pass from one device to another. Slots without a death are reassigned by each
+ * instance.
  */
 #include "proc/marks.h"
 
@@ -39,7 +40,7 @@ static int make_file(void)
 	return fd;
 }
 
-/* Written by a process that was dying. */
+/* The slot was written by a dying process, so nothing in it is trusted. */
 static void judge_slot(struct slot *slot)
 {
 	slot->device[sizeof(slot->device) - 1] = '\0';
@@ -54,7 +55,7 @@ int marks_open(struct marks **ret_marks)
 	void *mem;
 
 	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_size != sizeof(struct marks))) {
-		(void)fdstore_remove(STORED); /* of another release */
+		(void)fdstore_remove(STORED); /* from another release */
 		fd = fd_close(fd);
 	}
 	if (fd < 0)

@@ -1,7 +1,7 @@
 /*
- * A process starts in steps, and its rights only fall: descriptors handed over are taken, the role opens
- * what it needs rights for, then capabilities are dropped, and only then is the first thread started (each
- * thread has rights of its own) and the first hostile byte read.
+ * A process starts in steps, and its rights only fall. It takes the stored descriptors, the role opens what
+ * needs rights, and capabilities are dropped. Only then does the process start its first thread (each thread
+ * has capabilities of its own) and read its first hostile byte.
  */
 #include "proc/proc.h"
 
@@ -49,10 +49,10 @@ static void usage(const struct proc_role *role)
 
 enum {
 	_PROC_E_OK = 0,
-	PROC_E_ANSWERED, /* --help, --version: that was all */
+	PROC_E_ANSWERED, /* --help or --version: nothing else to do */
 };
 
-/* Errors: 0 | PROC_E_ANSWERED | -EINVAL, reported. */
+/* Errors: 0 | PROC_E_ANSWERED | -EINVAL, logged. */
 static int parse_arguments(int argc, char *argv[], const struct proc_role *role, struct arguments *ret)
 {
 	static const struct option options[] = { { "instance", required_argument, NULL, 'i' },
@@ -130,7 +130,7 @@ static int make_loop(struct proc *proc)
 	return r < 0 ? r : 0;
 }
 
-/* The second process for the memory comes after: what it runs lies in memory that we can write. */
+/* late_unmap() comes last: its process runs with our rights, in memory that we can write. */
 static int drop_rights(const struct proc *proc)
 {
 	const struct proc_role *role = proc->role;

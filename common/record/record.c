@@ -1,7 +1,7 @@
 /*
- * Two slots for each half; `current` names the valid one and is switched by one store after the other slot
- * is whole. A kill between any two stores leaves the old half in force. A reader that is overtaken by two
- * writes sees the slot's generation change under it, and reads again.
+ * Each half has two slots. `current` selects the valid one, and a single store switches it after the other
+ * slot is complete: a kill before that store leaves the old half in force. A reader that is overtaken by two
+ * writes notices that the slot's generation has changed, and reads again.
  */
 #include "record/record.h"
 
@@ -30,7 +30,7 @@ struct slot {
 };
 
 struct half {
-	_Atomic uint32_t current; /* the slot in force: 0 or 1 */
+	_Atomic uint32_t current; /* the valid slot: 0 or 1 */
 	uint32_t pad;
 	struct slot slots[2];
 };
@@ -45,7 +45,7 @@ struct record_file {
 	bool writable;
 };
 
-/* Long enough, and with its magic; it can be made neither longer nor shorter. */
+/* Of the right size, which is sealed, and with the magic number. */
 static int make_file(const char *prefix, const char *device)
 {
 	char name[128];
@@ -111,7 +111,7 @@ int record_readonly_fd(int fd)
 	return ro < 0 ? -errno : ro;
 }
 
-/* The mapping that is there when the file is sealed stays the only one that can be written through. */
+/* A writable mapping that exists before F_SEAL_FUTURE_WRITE stays writable; there can be no other. */
 int record_publish(struct record_file **ret_file, int *ret_fd, const char *device)
 {
 	_cleanup_close_ int fd = make_file("published", device);
@@ -150,7 +150,7 @@ static int write_half(struct record_file *file, enum record_half half, uint64_t 
 	if (n > RECORD_HALF_MAX)
 		return -EMSGSIZE;
 	atomic_store_explicit(&slot->generation, 0, memory_order_relaxed);
-	/* a reader that still looks here and sees a byte of the new must see the zero as well */
+	/* a reader of this slot that sees a new byte must see the zero generation as well */
 	atomic_thread_fence(memory_order_release);
 	protobuf_c_message_pack(msg, slot->bytes);
 	slot->n_bytes = (uint32_t)n;
@@ -169,7 +169,7 @@ int record_write_observed(struct record_file *file, const Bh__Observed *observed
 	return write_half(file, RECORD_OBSERVED, observed->generation, &observed->base);
 }
 
-/* Copies the valid slot; buf holds RECORD_HALF_MAX bytes. Returns the length. */
+/* Copies the valid slot to buf of RECORD_HALF_MAX bytes. Returns the length | -EBADMSG. */
 static ssize_t copy_half(const struct record_file *file, enum record_half half, uint8_t *buf)
 {
 	struct half *h = &file->file->halves[half];

@@ -6,9 +6,9 @@
 #include "record.pb-c.h"
 
 /*
- * The record file: a memfd. memory writes it; workers map a copy of it that nobody else can write. Each half
- * (desired, observed) has two slots; a write fills the slot not in use and then switches, so that a kill
- * at any instruction leaves the old or the new half, whole.
+ * The record file is a memfd. memory writes it; workers map a copy that only memory can write. Each half
+ * (desired, observed) has two slots: a write fills the unused slot and then switches, so that a kill at any
+ * instruction leaves either the old half or the new one, whole.
  */
 
 #define RECORD_HALF_MAX (256u * 1024)
@@ -21,35 +21,42 @@ enum record_half {
 
 struct record_file;
 
-/** record_create() - a new record file; returns the descriptor (sealed in size) | negative errno */
+/** record_create() - create a record file of fixed size
+ * Errors: the descriptor, the caller's | negative errno. */
 int record_create(const char *device);
 
-/** record_open() - map it; fd is borrowed; writable only where the descriptor is */
+/** record_open() - map a record file; writable if fd (borrowed) is
+ * Errors: 0 | -EBADMSG: not a record file | other negative errno. */
 int record_open(struct record_file **ret_file, int fd);
-/** record_close() - unmap it; NULL is fine; returns NULL */
+
+/** record_close() - unmap a record file; NULL is fine; returns NULL */
 struct record_file *record_close(struct record_file *file);
 
-/** record_readonly_fd() - a descriptor on the same file that cannot be written through, until it is opened again */
+/** record_readonly_fd() - open the same file read-only. The holder may still reopen it for writing through
+ * /proc, unless the file was published.
+ * Errors: the descriptor, the caller's | negative errno. */
 int record_readonly_fd(int fd);
 
 /**
- * record_publish() - a new record file that is written through ret_file, and in no other way
- * @ret_fd: [out] the caller's: for others to read. Opened again through /proc, it can be written or mapped for
- *          writing by nobody, whatever their rights. Nor can we after record_close(): who starts again publishes anew.
+ * record_publish() - create a record file that only *ret_file can write
+ * @ret_fd: [out] the caller's, for readers. Nobody can reopen it for writing or map it writable,
+ *          whatever its rights. That includes this process after record_close(): a restarted process
+ *          publishes a new file.
  *
- * Errors: 0 | negative errno; -EINVAL: a kernel before 5.1.
+ * Errors: 0 | negative errno; -EINVAL: the kernel is older than 5.1.
  */
 int record_publish(struct record_file **ret_file, int *ret_fd, const char *device);
 
-/** record_generation() - of a half; 0 = never written. One atomic load. */
+/** record_generation() - the generation of a half; 0 = never written. Cost: two atomic loads */
 uint64_t record_generation(const struct record_file *file, enum record_half half);
 
-/** record_write_desired(), record_write_observed() - replace a half, whole or not at all
+/** record_write_desired(), record_write_observed() - replace a half, atomically
  * Errors: 0 | -EMSGSIZE: it is too large | -EACCES: the file was opened read-only. */
 int record_write_desired(struct record_file *file, const Bh__Desired *desired);
 int record_write_observed(struct record_file *file, const Bh__Observed *observed);
 
-/** record_read_desired(), record_read_observed() - a copy of a half: free with bh__..__free_unpacked(x, NULL). A half
- * never written reads as an empty message. Errors: 0 | -EBADMSG not a record (never a torn write) | -ENOMEM. */
+/** record_read_desired(), record_read_observed() - copy a half; free it with bh__..__free_unpacked(x, NULL).
+ * A half that was never written reads as an empty message.
+ * Errors: 0 | -EBADMSG: malformed, which a torn write never is | -ENOMEM. */
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired);
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed);
