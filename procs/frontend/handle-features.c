@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "requests.h"
+#include "rings.h"
 
 #define RING_FEATURES                                                                              \
 	(BIT(F_RING_INDIRECT_DESC) | BIT(F_RING_EVENT_IDX) | BIT(F_RING_PACKED) | BIT(F_IN_ORDER))
@@ -47,13 +48,13 @@ enum outcome handle_set_features(struct session *session, const struct message *
 		return session_refuse(session, "feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
 	if ((next->features ^ features) & RING_FEATURES)
-		held = vring_hold_all(session, next);
+		held = rings_hold(session->desired, session->observed, next);
 	if (held < 0)
 		return session_refuse(session, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;
 	for (size_t i = 0; i < next->n_rings && !has_bit(features, F_PROTOCOL_FEATURES); i++)
-		vring_enable(next, next->rings[i], true);
+		ring_enable(next, next->rings[i], true);
 	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 

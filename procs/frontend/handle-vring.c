@@ -8,14 +8,12 @@
  * lets go of the old addresses, which is waited for; when it is enabled again, it starts with all that has come by
  * then, at the new base, or without one where it had stopped.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "base/check.h"
 #include "requests.h"
+#include "rings.h"
 
 #define NUM(x) ((unsigned long long)(x))
 
@@ -24,99 +22,14 @@ static bool packed(const Bh__Desired *desired)
 	return has_bit(desired->features, F_RING_PACKED);
 }
 
-static Bh__RingState *ring_state(const struct session *session, uint32_t index)
+static bool runs(const struct session *session, const Bh__Ring *ring)
 {
-	for (size_t i = 0; i < session->observed->n_rings; i++)
-		if (session->observed->rings[i]->index == index)
-			return session->observed->rings[i];
-	return NULL;
-}
-
-/* A ring that the worker could not start, or gave up, does not run. */
-static bool failed(const struct session *session, const Bh__Ring *ring)
-{
-	const Bh__RingState *state = ring_state(session, ring->index);
-
-	return state && *state->error && state->error_start_id == ring->start_id;
-}
-
-void vring_heard_position(struct session *session, const Bh__RingState *heard)
-{
-	Bh__Observed *observed = session->observed;
-	Bh__RingState *state = ring_state(session, heard->index);
-
-	if (!state) {
-		Bh__RingState **list = reallocarray(observed->rings, observed->n_rings + 1,
-			sizeof(Bh__RingState *));
-
-		check(list);
-		observed->rings = list;
-		state = list[observed->n_rings++] = malloc(sizeof(*state));
-		check(state);
-		bh__ring_state__init(state);
-		state->index = heard->index;
-	}
-	state->position = heard->position;
-	state->start_id = heard->start_id;
-}
-
-bool vring_runs(const struct session *session, const Bh__Ring *ring)
-{
-	return ring->started && ring->has_addresses && ring->size && session->desired->n_regions &&
-		!failed(session, ring);
-}
-
-const Bh__Ring *vring_any_runs(const struct session *session)
-{
-	for (size_t i = 0; i < session->desired->n_rings; i++)
-		if (vring_runs(session, session->desired->rings[i]))
-			return session->desired->rings[i];
-	return NULL;
+	return ring_runs(session->desired, session->observed, ring);
 }
 
 static enum outcome hold(const struct session *session, Bh__Ring *ring)
 {
-	if (ring->enabled || !vring_runs(session, ring))
-		return OUTCOME_CHANGED;
-	ring->started = false;
-	ring->held = true;
-	return OUTCOME_WAIT;
-}
-
-int vring_hold_all(struct session *session, Bh__Desired *next)
-{
-	int n = 0;
-
-	for (size_t i = 0; i < next->n_rings; i++) {
-		if (next->rings[i]->enabled && vring_runs(session, next->rings[i]))
-			return -EBUSY;
-		n += hold(session, next->rings[i]) == OUTCOME_WAIT;
-	}
-	return n;
-}
-
-void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled)
-{
-	ring->enabled = enabled;
-	if (!enabled || !ring->held)
-		return;
-	ring->held = false;
-	ring->started = true;
-	ring->start_id = next->generation;
-}
-
-void vring_settle(struct session *session, bool late)
-{
-	if (session->observed->applied < session->desired->generation && !late)
-		return;
-	for (size_t i = 0; i < session->desired->n_rings; i++) {
-		Bh__Ring *ring = session->desired->rings[i];
-		const Bh__RingState *state = ring_state(session, ring->index);
-
-		if (state && !ring->started && ring->start_id &&
-			(state->start_id == ring->start_id || !state->start_id))
-			ring->position = state->position;
-	}
+	return ring_hold(session->desired, session->observed, ring) ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
 enum outcome handle_set_vring_num(struct session *session, const struct message *msg, Bh__Desired *next)
@@ -197,7 +110,7 @@ enum outcome handle_set_vring_addr(struct session *session, const struct message
 		return session_refuse(session, "reserved flags are set");
 	if (check_areas(session, next, ring, addr))
 		return OUTCOME_REFUSED;
-	if (vring_runs(session, ring) && ring->enabled && moves(ring, addr))
+	if (runs(session, ring) && ring->enabled && moves(ring, addr))
 		return session_refuse(session, "ring %u runs; it must be stopped or disabled before it moves",
 			ring->index);
 	if (moves(ring, addr))
@@ -255,7 +168,7 @@ size_t reply_vring_base(struct session *session, const struct message *msg, uint
 {
 	const Bh__Ring *ring = desired_find_ring(session->desired, msg->payload.state.index);
 	struct vring_state state = { .index = msg->payload.state.index,
-		.num = ring ? ring->position : 0 };
+		.num = ring ? ring_position(session->desired, session->observed, &session->heard, ring) : 0 };
 
 	memcpy(buf, &state, sizeof(state));
 	return sizeof(state);
@@ -293,7 +206,6 @@ static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh_
 	return desired_ring(next, vring_index(session->row, msg));
 }
 
-/* A kick descriptor starts the ring. One that runs only gets another descriptor. */
 /* Said with the first ring only. A VMM whose memory is not shared has none to hand over, and says nothing of it. */
 static void look_for_memory(struct session *session)
 {
@@ -307,6 +219,7 @@ static void look_for_memory(struct session *session)
 			"with shared memory (memory-backend-memfd,share=on)");
 }
 
+/* A kick descriptor starts the ring. One that runs only gets another descriptor. */
 enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(session, msg, next);
@@ -318,7 +231,7 @@ enum outcome handle_set_vring_kick(struct session *session, const struct message
 	ring->poll = msg->n_fds == 0;
 	if (ring->held)
 		return OUTCOME_CHANGED;
-	if (!ring->started || failed(session, ring))
+	if (!ring->started || ring_failed(session->observed, ring))
 		ring->start_id = next->generation;
 	ring->started = true;
 	return OUTCOME_CHANGED;
@@ -346,6 +259,6 @@ enum outcome handle_set_vring_enable(struct session *session, const struct messa
 	if (state->num > 1)
 		return session_refuse(session, "ring %u can be set to 0 or 1, not to %u", state->index,
 			state->num);
-	vring_enable(next, desired_ring(next, state->index), state->num);
+	ring_enable(next, desired_ring(next, state->index), state->num);
 	return OUTCOME_CHANGED;
 }

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "rings.h"
+
 #define ROW(name)   [name] = { name, #name
 #define SIZE(n)     (n), (n)
 #define NO_FDS      0, 0, 0
@@ -233,10 +235,10 @@ static int check_state(struct session *session, const struct request_row *row, c
 	if (row->legal == LEGAL_ALWAYS)
 		return 0;
 	ring = row->legal == LEGAL_ALL_STOPPED
-		? vring_any_runs(session)
+		? ring_any_runs(session->desired, session->observed)
 		: desired_find_ring(session->desired, vring_index(row, msg));
 	/* one that is disabled may be set up anew: its handler holds it */
-	if (ring && vring_runs(session, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
+	if (ring && ring_runs(session->desired, session->observed, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
 		return session_refuse(session, "ring %u runs; it must be %s first", ring->index,
 			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");
 	return 0;

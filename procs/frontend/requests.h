@@ -87,26 +87,6 @@ unsigned int requests_queue_pairs(const struct session *session);
 /** vring_index() - the ring a message is about */
 uint32_t vring_index(const struct request_row *row, const struct message *msg);
 
-/** vring_runs() - whether the worker runs this ring, or will as soon as it looks */
-bool vring_runs(const struct session *session, const Bh__Ring *ring);
-
-/** vring_any_runs() - the first of those, or NULL */
-const Bh__Ring *vring_any_runs(const struct session *session);
-
-/** vring_enable() - enable or disable a ring of the next record */
-void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled);
-
-/** vring_hold_all() - what runs but is disabled is to be set up anew: it stops, and starts when it is enabled
- * Errors: how many were stopped | -EBUSY: one that is enabled runs. */
-int vring_hold_all(struct session *session, Bh__Desired *next);
-
-/** vring_heard_position() - where a ring stands by the ledger, for as long as the worker does not say more */
-void vring_heard_position(struct session *session, const Bh__RingState *heard);
-
-/** vring_settle() - a stopped ring goes on where the worker left it: take its word
- * @late: even if it has not stopped the ring yet, or is away */
-void vring_settle(struct session *session, bool late);
-
 /* The handlers, in the order of the specification. */
 typedef enum outcome handle_fn(
 	struct session *session, const struct message *msg, Bh__Desired *next);

@@ -403,6 +403,8 @@ static void tell_config_change(struct session *session)
 
 void session_observed(struct session *session, Bh__Observed *observed)
 {
+	if (session->observed->applied >= session->desired->generation)
+		rings_hear(&session->heard, session->desired, session->observed->rings, session->observed->n_rings);
 	bh__observed__free_unpacked(session->observed, NULL);
 	session->observed = observed;
 	tell_config_change(session);
@@ -431,7 +433,6 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 	session->desired = desired;
 	session->observed = observed;
 	session->phase = PHASE_IDLE;
-	vring_settle(session, false);
 	if (session->mark->deaths >= BLAME_LIMIT)
 		begin_quarantine(session);
 	else if (*desired->quarantine)

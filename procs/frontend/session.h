@@ -10,6 +10,7 @@
 #include "desired.h"
 #include "peer.h"
 #include "replay.h"
+#include "rings.h"
 #include "socket-file.h"
 #include "wire.h"
 
@@ -61,6 +62,7 @@ struct session {
 	enum phase phase;
 	Bh__Desired *desired;       /* as committed; NULL while loading */
 	Bh__Observed *observed;     /* as last heard; NULL while loading */
+	struct heard heard;         /* of rings, beside observed */
 	uint64_t seen;              /* observed's generation, as the memory manager that is there counts it */
 	uint64_t asked;             /* desired's generation when the watch that runs was begun; 0 while loading */
 	struct replay replay;

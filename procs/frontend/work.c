@@ -96,6 +96,15 @@ enum outcome session_deposit(struct session *session, uint64_t *ret_tokens)
 
 /* --- Commit --- */
 
+/* What a record is composed from: a stopped ring stands in it where it goes on. */
+static Bh__Desired *next_record(const struct session *session, const Bh__Desired *from)
+{
+	Bh__Desired *next = desired_next(from);
+
+	rings_settle(next, session->desired, session->observed, &session->heard);
+	return next;
+}
+
 static void send_commit(struct session *session)
 {
 	if (session->ops->commit(session, session->next) < 0)
@@ -143,7 +152,6 @@ static void conclude(struct session *session)
 		session_log(session, "message %s of the VMM is answered by the ledger: the worker is away",
 			session->row->name);
 		session->waited_in_vain = session->worker_gone;
-		vring_settle(session, true);
 	}
 	finish(session);
 }
@@ -229,8 +237,7 @@ void session_heard_positions(struct session *session, bool worker_gone, Bh__Ring
 	/* a worker that has stopped the ring knows better */
 	if (session->observed->applied >= session->desired->generation)
 		return;
-	for (size_t i = 0; i < n; i++)
-		vring_heard_position(session, rings[i]);
+	rings_hear(&session->heard, session->desired, rings, n);
 }
 
 void session_committed(struct session *session, int error, const char *why)
@@ -259,7 +266,7 @@ void session_committed(struct session *session, int error, const char *why)
 /* What could not be put in force is taken back; where memory no longer has what was before, it stays. */
 static void undo(struct session *session)
 {
-	session->next = desired_next(session->before);
+	session->next = next_record(session, session->before);
 	session->next->generation = session->desired->generation + 1;
 	work_commit(session, FOR_UNDO);
 }
@@ -269,7 +276,6 @@ static void end_wait(struct session *session)
 	const char *error = session->observed->apply_error;
 
 	session_stop_timer(session);
-	vring_settle(session, false);
 	session->phase = PHASE_IDLE;
 	if (session->row->owes == REPLY_NONE && *error) {
 		session_refuse(session, "the worker says: %s", error);
@@ -290,8 +296,6 @@ static void look_at_worker(struct session *session)
 void work_observed(struct session *session)
 {
 	BLAME_MESSAGE(session);
-	if (session->phase == PHASE_IDLE)
-		vring_settle(session, false);
 	look_at_worker(session);
 	work_run(session);
 }
@@ -441,7 +445,7 @@ static void judge(struct session *session)
 	enum outcome outcome = OUTCOME_DONE;
 
 	if (session->row->handle) {
-		session->next = desired_next(session->desired);
+		session->next = next_record(session, session->desired);
 		outcome = session->row->handle(session, &session->msg, session->next);
 	}
 	act(session, outcome);
