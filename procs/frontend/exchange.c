@@ -107,6 +107,7 @@ void exchange_forget(struct exchange *exchange)
 {
 	exchange->ops->forget(exchange->session);
 	exchange->reply_fd = fd_close(exchange->reply_fd);
+	exchange->reply_row = NULL;
 	exchange_drop(exchange);
 	exchange_await(exchange, AWAITS_NOTHING, 0);
 	exchange->step = STEP_PEEK;

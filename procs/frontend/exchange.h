@@ -94,7 +94,10 @@ struct exchange {
 	bool probed;                /* memory has answered a probe */
 	uint64_t probe_usec;        /* when that was asked */
 	Bh__Desired *before;        /* in force before COMMIT; NULL = nothing was committed */
-	int reply_fd;               /* goes out with the reply; -1 = not redeemed yet, or none does */
+
+	/* the reply that is laid ready */
+	const struct request_row *reply_row; /* NULL = there is none, or an acknowledgement */
+	int reply_fd;               /* goes out with it; -1 = not redeemed yet, or none does */
 };
 
 /* --- For handlers --- */
@@ -112,8 +115,6 @@ enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
 
 /** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in work */
 void exchange_log(const struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* --- For steps.c --- */
 
 /** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without limit) */
 void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec);
@@ -139,8 +140,7 @@ void exchange_forget(struct exchange *exchange);
  * @error:   0 | negative errno: -ECONNRESET and -ETIMEDOUT leave open whether it was done
  * @refused: the rule that was broken; empty = it is in force; borrowed */
 void exchange_committed(struct exchange *exchange, int error, const char *refused);
-/** exchange_deposited() - the answer to deposit()
- * @error:  0 | negative errno: memory does not take them
+/** exchange_deposited() - the answer to deposit(): 0 | negative errno: memory does not take them
  * @tokens: as many as there were descriptors; borrowed */
 void exchange_deposited(struct exchange *exchange, int error, const uint64_t *tokens);
 /** exchange_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */

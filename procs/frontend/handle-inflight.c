@@ -8,7 +8,6 @@
  * is, is judged by the memory manager (regions.h), and what is in it by who starts a ring (recover.c).
  * Neither message may come while a ring runs, so no ring ever changes the file under way.
  */
-#include <errno.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -78,6 +77,19 @@ size_t reply_inflight(struct exchange *exchange, const struct message *msg, uint
 	return sizeof(area);
 }
 
+/* A refusal has no bytes to be mapped. */
+uint64_t token_inflight(const Bh__Desired *desired, const void *reply, size_t n)
+{
+	struct inflight_area area;
+
+	if (n != sizeof(area))
+		return TOKEN_NONE;
+	memcpy(&area, reply, sizeof(area));
+	if (!area.mmap_size)
+		return TOKEN_NONE;
+	return desired->inflight ? desired->inflight->token : TOKEN_LOST;
+}
+
 /* Front-ends name what they were just given, and name it again when rings start again. The vault has each file once. */
 static bool is_the_same(struct exchange *exchange, const struct inflight_area *area, uint64_t token)
 {
@@ -107,16 +119,4 @@ enum outcome handle_set_inflight_fd(struct exchange *exchange, const struct mess
 		return OUTCOME_SETTLE;
 	fill(desired_new_inflight(next), area, token);
 	return OUTCOME_CHANGED;
-}
-
-int inflight_send(struct exchange *exchange)
-{
-	const Bh__Inflight *inflight = exchange->view->desired->inflight;
-	int r;
-
-	if (exchange->reply_fd >= 0)
-		return replay_send_fd(&exchange->replay, exchange->conn_fd, exchange->reply_fd);
-	exchange_await(exchange, AWAITS_VAULT, 0);
-	r = inflight ? exchange->ops->redeem(exchange->session, inflight->token) : -ENOENT;
-	return r < 0 ? r : -EAGAIN;
 }

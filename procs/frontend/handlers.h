@@ -8,11 +8,12 @@
  * (steps.c), which is right in form by then, and judges only its meaning: it changes `next`, a copy of the record, and
  * returns what is to be done with that (enum outcome). It may be called twice for one message, and whatever it did to a
  * `next` that is not committed is forgotten. A reply_...() fills buf, of REPLY_BYTES_MAX, when the message is done, and
- * returns how many bytes the reply has. None of them waits.
+ * returns how many bytes the reply has. A token_...() says which descriptor goes out with it (row.h). None of them waits.
  */
 typedef enum outcome handle_fn(
 	struct exchange *exchange, const struct message *msg, Bh__Desired *next);
 typedef size_t reply_fn(struct exchange *exchange, const struct message *msg, uint8_t *buf);
+typedef uint64_t token_fn(const Bh__Desired *desired, const void *reply, size_t n);
 
 /* handle-features.c */
 reply_fn reply_features, reply_protocol_features, reply_queue_num, reply_status;
@@ -32,9 +33,7 @@ handle_fn handle_set_vring_enable;
 /* handle-inflight.c */
 reply_fn reply_inflight;
 handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
-/** inflight_send() - send a reply that carries the region's descriptor; as replay_send(), and -EAGAIN also as long as
- * memory has not given it out */
-int inflight_send(struct exchange *exchange);
+token_fn token_inflight;
 
 /* handle-device.c */
 reply_fn reply_config;

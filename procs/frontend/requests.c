@@ -26,7 +26,7 @@
 #define CONFIG      sizeof(struct config_header), sizeof(struct config_header) + CONFIG_SIZE_MAX
 
 /* request, payload bytes, descriptors and their kinds, needs, index, legal, reply owed (and how it is refused), handler,
- * filler of the reply. Spec: vhost-user, "Front-end message types". */
+ * filler of the reply, descriptor that goes with it. Spec: vhost-user, "Front-end message types". */
 /* clang-format off */
 const struct request_row request_table[_REQUESTS_END] = {
 	ROW(GET_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
@@ -85,7 +85,7 @@ const struct request_row request_table[_REQUESTS_END] = {
 	ROW(POSTCOPY_END), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, U64(1), UNSERVED },
 	/* refused, it is answered without a descriptor, and with no bytes to be mapped */
 	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, PAYLOAD(24),
-		handle_get_inflight_fd, reply_inflight },
+		handle_get_inflight_fd, reply_inflight, token_inflight },
 	ROW(SET_INFLIGHT_FD), SIZE(24), FDS(1, 1, FD_MEMORY), PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, NO_REPLY,
 		handle_set_inflight_fd, NULL },
 	ROW(GPU_SET_SOCKET), SIZE(0), FDS(1, 1, FD_CHANNEL), PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },

@@ -48,7 +48,14 @@ struct request_row {
 	enum outcome (*handle)(struct exchange *exchange, const struct message *msg, Bh__Desired *next);
 	/* fills the reply, returns its bytes; absent where none is owed */
 	size_t (*reply)(struct exchange *exchange, const struct message *msg, uint8_t *buf);
+	/* the descriptor that goes out with a reply of n bytes: its token, by the record; TOKEN_NONE = none goes with this
+	 * one; TOKEN_LOST = one should, and the record has it no more. Absent where none ever does. The reply may have been
+	 * made by a former process */
+	uint64_t (*reply_token)(const Bh__Desired *desired, const void *reply, size_t n);
 };
+
+#define TOKEN_NONE 0
+#define TOKEN_LOST UINT64_MAX
 
 #define REPLY_BYTES_MAX 2056
 

@@ -22,7 +22,6 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "handlers.h"
 #include "intake.h"
 #include "requests.h"
 
@@ -297,7 +296,8 @@ static int stage_reply(struct exchange *x)
 	uint64_t failed = *x->why != '\0';
 	uint32_t request = x->msg.header.request;
 
-	if (x->row && x->row->owes != REPLY_NONE)
+	x->reply_row = x->row && x->row->owes != REPLY_NONE ? x->row : NULL;
+	if (x->reply_row)
 		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
 	if (!acks(x))
 		return 0;
@@ -323,13 +323,44 @@ static enum step consume(struct exchange *x)
 	return r < 0 ? STEP_HANG_UP : STEP_SEND;
 }
 
+/* The descriptor that goes with what is laid ready. Only that tells: a former process may have laid it. */
+static uint64_t find_token(const struct exchange *x)
+{
+	struct {
+		struct header header;
+		uint8_t payload[REPLAY_BYTES_MAX - sizeof(struct header)];
+	} reply;
+	size_t n;
+
+	if (!x->reply_row || !x->reply_row->reply_token)
+		return TOKEN_NONE;
+	n = replay_look_at_staged(&x->replay, &reply, sizeof(reply));
+	if (n < sizeof(reply.header))
+		return TOKEN_NONE;
+	return x->reply_row->reply_token(x->view->desired, reply.payload, n - sizeof(reply.header));
+}
+
+static enum step redeem(struct exchange *x, uint64_t token)
+{
+	exchange_await(x, AWAITS_VAULT, 0);
+	if (token == TOKEN_LOST || x->ops->redeem(x->session, token) < 0)
+		return STEP_HANG_UP;
+	return STEP_AWAIT;
+}
+
 static enum step send_reply(struct exchange *x)
 {
-	int r = replay_carries_fd(&x->replay) ? inflight_send(x) : replay_send(&x->replay, x->conn_fd);
+	uint64_t token = x->reply_fd < 0 ? find_token(x) : TOKEN_NONE;
+	int r;
 
+	if (token != TOKEN_NONE)
+		return redeem(x, token);
+	r = x->reply_fd >= 0 ? replay_send_fd(&x->replay, x->conn_fd, x->reply_fd)
+			     : replay_send(&x->replay, x->conn_fd);
 	if (r == -EAGAIN)
 		return STEP_AWAIT;
 	x->reply_fd = fd_close(x->reply_fd);
+	x->reply_row = NULL;
 	return r < 0 ? STEP_HANG_UP : STEP_DONE;
 }
 
@@ -409,7 +440,12 @@ enum step steps_run(struct exchange *exchange)
 
 void steps_resume(struct exchange *exchange)
 {
+	struct header header;
+
 	/* a message that was begun is looked at like any other: it may be handled twice */
-	if (replay_resume(&exchange->replay, exchange->conn_fd) == REPLAY_SEND)
-		exchange->step = STEP_SEND;
+	if (replay_resume(&exchange->replay, exchange->conn_fd) != REPLAY_SEND)
+		return;
+	exchange->step = STEP_SEND;
+	if (replay_look_at_staged(&exchange->replay, &header, sizeof(header)) == sizeof(header))
+		exchange->reply_row = requests_find(header.request);
 }

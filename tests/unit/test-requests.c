@@ -231,6 +231,23 @@ START_TEST(test_row_is_consistent)
 }
 END_TEST
 
+/* What is laid ready tells, and not who laid it. */
+START_TEST(test_only_what_may_be_mapped_comes_with_a_descriptor)
+{
+	uint64_t (*token)(const Bh__Desired *, const void *, size_t) = request_table[GET_INFLIGHT_FD].reply_token;
+	struct inflight_area area = { .n_queues = 2 };
+
+	for (uint32_t i = 1; i < _REQUESTS_END; i++)
+		ck_assert(!request_table[i].reply_token || request_table[i].owes == REPLY_PAYLOAD);
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), TOKEN_NONE);
+	area.mmap_size = 4096;
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), TOKEN_LOST);
+	desired_new_inflight(view.desired)->token = 7;
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), 7);
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area) - 1), TOKEN_NONE);
+}
+END_TEST
+
 /* covers: M1 M3 M7 M9 M19 M22 M24 M28 */
 START_TEST(test_wrong_form_is_refused_and_answered_in_form)
 {
@@ -601,6 +618,7 @@ static void add_rows(TCase *tc)
 	tcase_add_loop_test(tc, test_row_is_consistent, 1, _REQUESTS_END);
 	tcase_add_loop_test(tc, test_wrong_form_is_refused_and_answered_in_form, 1, _REQUESTS_END);
 	tcase_add_loop_test(tc, test_feature_that_is_not_acked_is_missed, 1, _REQUESTS_END);
+	tcase_add_test(tc, test_only_what_may_be_mapped_comes_with_a_descriptor);
 	tcase_add_test(tc, test_index_is_not_cut);
 	tcase_add_test(tc, test_descriptor_of_a_later_message_is_left_to_it);
 }
