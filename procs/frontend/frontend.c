@@ -93,8 +93,8 @@ static bool start_anew(struct session *session)
 	return sd_event_exit(frontend->proc->event, 0) >= 0;
 }
 
-static const struct session_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget, .start_anew = start_anew };
+static const struct memory_ops ops = {
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 /* --- What the workers report --- */
 
@@ -124,11 +124,11 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 	struct session *session = find(frontend, record->device);
 	Bh__Observed *observed;
 
-	if (!session || !record->observed || (session->phase == PHASE_LOADING && !record->desired))
+	if (!session || !record->observed || (!session_is_loaded(session) && !record->desired))
 		return;
 	session->seen = record->observed->generation;
 	observed = (Bh__Observed *)copy_message(&record->observed->base);
-	if (session->phase == PHASE_LOADING) {
+	if (!session_is_loaded(session)) {
 		session_loaded(session, (Bh__Desired *)copy_message(&record->desired->base), observed);
 		return;
 	}
@@ -165,7 +165,7 @@ static void watch(struct frontend *frontend)
 		seen[i].device = frontend->sessions[i].config->name;
 		seen[i].generation = frontend->sessions[i].seen;
 		frontend->sessions[i].asked =
-			frontend->sessions[i].desired ? frontend->sessions[i].desired->generation : 0;
+			session_is_loaded(&frontend->sessions[i]) ? frontend->sessions[i].view.desired->generation : 0;
 		list[i] = &seen[i];
 	}
 	request.n_seen = frontend->n_sessions;
@@ -207,6 +207,7 @@ static int open_sessions(struct frontend *frontend)
 		struct session *session = &frontend->sessions[frontend->n_sessions++];
 
 		session->ops = &ops;
+		session->start_anew = start_anew;
 		session->context = frontend;
 		session->mark = marks_of(frontend->marks, config->devices[i].name);
 		r = session_open(session, frontend->proc->event, &config->devices[i]);
@@ -265,7 +266,7 @@ void frontend_leave(struct proc *proc)
 	struct frontend *frontend = proc->data;
 
 	for (size_t i = 0; frontend && i < frontend->n_sessions; i++)
-		if (frontend->sessions[i].listen_fd >= 0)
+		if (frontend->sessions[i].door.listen_fd >= 0)
 			listener_leave(frontend->sessions[i].config);
 }
 

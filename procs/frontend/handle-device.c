@@ -5,68 +5,68 @@
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
 #include "intake.h"
-#include "requests.h"
+#include "handlers.h"
 
 #define MTU_MIN 68
 
-enum outcome handle_send_rarp(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_send_rarp(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	desired_set_rarp_mac(next, msg->payload.bytes);
 	return OUTCOME_CHANGED;
 }
 
-enum outcome handle_net_set_mtu(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_net_set_mtu(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	if (msg->payload.u64 < MTU_MIN || msg->payload.u64 > UINT16_MAX)
-		return session_refuse(session, "an MTU of %llu; %u to %u are possible",
+		return exchange_refuse(exchange, "an MTU of %llu; %u to %u are possible",
 			(unsigned long long)msg->payload.u64, MTU_MIN, UINT16_MAX);
 	next->mtu = (uint32_t)msg->payload.u64;
 	return OUTCOME_CHANGED;
 }
 
 /* The channel is ours to write to: it stays in this process, and in the fd store. */
-enum outcome handle_set_backend_req_fd(struct session *session, const struct message *msg,
+enum outcome handle_set_backend_req_fd(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "breq.%s", session->config->name);
-	if (session->backend_req_fd >= 0) {
-		intake_drain(session->backend_req_fd);
+	snprintf(name, sizeof(name), "breq.%s", exchange->config->name);
+	if (exchange->backend_req_fd >= 0) {
+		intake_drain(exchange->backend_req_fd);
 		(void)fdstore_remove(name);
 	}
-	fd_close(session->backend_req_fd);
-	session->backend_req_fd = fd_steal(&session->msg.fds[0]);
-	(void)fdstore_push(name, session->backend_req_fd);
+	fd_close(exchange->backend_req_fd);
+	exchange->backend_req_fd = fd_steal(&exchange->msg.fds[0]);
+	(void)fdstore_push(name, exchange->backend_req_fd);
 	return OUTCOME_DONE;
 }
 
 /* --- Configuration space --- */
 
-static bool in_config(const struct session *session, const struct message *msg)
+static bool in_config(const struct exchange *exchange, const struct message *msg)
 {
 	const struct config_header *config = &msg->payload.config;
-	size_t n = session->observed->config.len;
+	size_t n = exchange->view->observed->config.len;
 
 	return config->size && msg->header.size == sizeof(*config) + config->size &&
 		config->offset <= n && config->size <= n - config->offset;
 }
 
 /* No payload at all says that the range does not exist. */
-size_t reply_config(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_config(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
 	const struct config_header *config = &msg->payload.config;
 
-	if (!in_config(session, msg))
+	if (!in_config(exchange, msg))
 		return 0;
 	memcpy(buf, config, sizeof(*config));
-	memcpy(buf + sizeof(*config), session->observed->config.data + config->offset, config->size);
+	memcpy(buf + sizeof(*config), exchange->view->observed->config.data + config->offset, config->size);
 	return sizeof(*config) + config->size;
 }
 
-static bool writable(const struct session *session, const struct config_header *config)
+static bool writable(const struct exchange *exchange, const struct config_header *config)
 {
-	const ProtobufCBinaryData *mask = &session->observed->config_writable;
+	const ProtobufCBinaryData *mask = &exchange->view->observed->config_writable;
 
 	for (uint32_t i = config->offset; i < config->offset + config->size; i++)
 		if (i >= mask->len || !mask->data[i])
@@ -75,19 +75,19 @@ static bool writable(const struct session *session, const struct config_header *
 }
 
 /* Whoever reads after this reads what was written: the worker has it before the next message is looked at. */
-enum outcome handle_set_config(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_config(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct config_header *config = &msg->payload.config;
 	Bh__ConfigWrite *write;
 
 	if (config->flags > CONFIG_MIGRATION)
-		return session_refuse(session, "unknown flags 0x%x", config->flags);
-	if (!in_config(session, msg))
-		return session_refuse(session,
+		return exchange_refuse(exchange, "unknown flags 0x%x", config->flags);
+	if (!in_config(exchange, msg))
+		return exchange_refuse(exchange,
 			"%u bytes at offset %u with a payload of %u are not in the configuration space of %zu",
-			config->size, config->offset, msg->header.size, session->observed->config.len);
-	if (config->flags != CONFIG_MIGRATION && !writable(session, config))
-		return session_refuse(session, "the field at offset %u is read-only", config->offset);
+			config->size, config->offset, msg->header.size, exchange->view->observed->config.len);
+	if (config->flags != CONFIG_MIGRATION && !writable(exchange, config))
+		return exchange_refuse(exchange, "the field at offset %u is read-only", config->offset);
 	write = desired_add_config_write(next, msg->payload.bytes + sizeof(*config), config->size);
 	write->offset_bytes = config->offset;
 	write->migration = config->flags == CONFIG_MIGRATION;

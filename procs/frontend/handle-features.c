@@ -1,7 +1,8 @@
 /* Features, protocol features, ownership, status: what both sides agree on before and while rings run. */
 #include <string.h>
 
-#include "requests.h"
+#include "handlers.h"
+#include "rings.h"
 
 #define RING_FEATURES                                                                              \
 	(BIT(F_RING_INDIRECT_DESC) | BIT(F_RING_EVENT_IDX) | BIT(F_RING_PACKED) | BIT(F_IN_ORDER))
@@ -18,92 +19,92 @@ static size_t put_u64(uint8_t *buf, uint64_t value)
 	return sizeof(value);
 }
 
-static uint64_t offered_features(const struct session *session)
+static uint64_t offered_features(const struct exchange *exchange)
 {
-	return session->observed->features | BIT(F_PROTOCOL_FEATURES);
+	return exchange->view->observed->features | BIT(F_PROTOCOL_FEATURES);
 }
 
-static uint64_t offered_protocol_features(const struct session *session)
+static uint64_t offered_protocol_features(const struct exchange *exchange)
 {
-	uint64_t offered = session->observed->protocol_features & SERVED;
+	uint64_t offered = exchange->view->observed->protocol_features & SERVED;
 
-	return session->observed->config.len ? offered : offered & ~BIT(PF_CONFIG);
+	return exchange->view->observed->config.len ? offered : offered & ~BIT(PF_CONFIG);
 }
 
-size_t reply_features(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_features(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	return put_u64(buf, offered_features(session));
+	return put_u64(buf, offered_features(exchange));
 }
 
 /* May come again at any time. Without bit 30 the front-end will send no SET_VRING_ENABLE: all rings are
  * enabled. Protocol features that were agreed on stay. */
-enum outcome handle_set_features(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_features(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	uint64_t features = msg->payload.u64;
-	uint64_t unknown = features & ~offered_features(session);
+	uint64_t unknown = features & ~offered_features(exchange);
 	int held = 0;
 
 	if (unknown)
-		return session_refuse(session, "feature bits 0x%llx were not offered",
+		return exchange_refuse(exchange, "feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
 	if ((next->features ^ features) & RING_FEATURES)
-		held = vring_hold_all(session, next);
+		held = rings_hold(exchange->view->desired, exchange->view->observed, next);
 	if (held < 0)
-		return session_refuse(session, "the layout of rings that run cannot change");
+		return exchange_refuse(exchange, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;
 	for (size_t i = 0; i < next->n_rings && !has_bit(features, F_PROTOCOL_FEATURES); i++)
-		vring_enable(next, next->rings[i], true);
+		ring_enable(next, next->rings[i], true);
 	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
-enum outcome handle_set_owner(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_owner(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	next->owned = true;
 	return OUTCOME_CHANGED;
 }
 
 /* Deprecated: nothing but the owner goes. */
-enum outcome handle_reset_owner(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_reset_owner(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	next->owned = false;
 	return OUTCOME_CHANGED;
 }
 
-size_t reply_protocol_features(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_protocol_features(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	return put_u64(buf, offered_protocol_features(session));
+	return put_u64(buf, offered_protocol_features(exchange));
 }
 
-enum outcome handle_set_protocol_features(struct session *session, const struct message *msg,
+enum outcome handle_set_protocol_features(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
-	uint64_t unknown = msg->payload.u64 & ~offered_protocol_features(session);
+	uint64_t unknown = msg->payload.u64 & ~offered_protocol_features(exchange);
 
 	if (unknown)
-		return session_refuse(session, "protocol feature bits 0x%llx were not offered",
+		return exchange_refuse(exchange, "protocol feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
 	next->protocol_features = msg->payload.u64;
 	return OUTCOME_CHANGED;
 }
 
-size_t reply_queue_num(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_queue_num(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	session->asked_queues = true;
-	return put_u64(buf, session->observed->queue_num);
+	exchange->asked_queues = true;
+	return put_u64(buf, exchange->view->observed->queue_num);
 }
 
 /* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked for later. */
-enum outcome handle_set_status(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_status(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	if (msg->payload.u64 > UINT8_MAX)
-		return session_refuse(session, "a device status has 8 bits, not 0x%llx",
+		return exchange_refuse(exchange, "a device status has 8 bits, not 0x%llx",
 			(unsigned long long)msg->payload.u64);
 	next->status = (uint32_t)msg->payload.u64;
 	return OUTCOME_CHANGED;
 }
 
-size_t reply_status(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_status(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	return put_u64(buf, session->desired->status);
+	return put_u64(buf, exchange->view->desired->status);
 }

@@ -1,7 +1,7 @@
 /* Guest memory. Overlaps, sizes and files are judged by the memory manager, where the files are kept. */
 #include <string.h>
 
-#include "requests.h"
+#include "handlers.h"
 
 #define NUM(x) ((unsigned long long)(x))
 
@@ -16,11 +16,11 @@ static void add(Bh__Desired *next, const struct memory_region *from, uint64_t to
 	region->token = token;
 }
 
-enum outcome handle_set_mem_table(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_mem_table(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_table *table = &msg->payload.table;
 	uint64_t tokens[FDS_MAX];
-	enum outcome outcome = session_deposit(session, tokens);
+	enum outcome outcome = exchange_deposit(exchange, tokens);
 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
@@ -48,7 +48,7 @@ static size_t find_region(const Bh__Desired *desired, const struct memory_region
 
 /* Front-ends with several queue pairs say everything about memory once for each pair, and a message may
  * come to be handled twice: a region that is there is there, and one that is gone is gone. */
-enum outcome handle_add_mem_reg(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_add_mem_reg(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);
@@ -57,10 +57,10 @@ enum outcome handle_add_mem_reg(struct session *session, const struct message *m
 
 	if (i < next->n_regions && next->regions[i]->offset_bytes == region->offset)
 		return OUTCOME_SETTLE;
-	if (next->n_regions >= session->observed->max_mem_slots)
-		return session_refuse(session, "all %llu memory slots are taken",
-			NUM(session->observed->max_mem_slots));
-	outcome = session_deposit(session, &token);
+	if (next->n_regions >= exchange->view->observed->max_mem_slots)
+		return exchange_refuse(exchange, "all %llu memory slots are taken",
+			NUM(exchange->view->observed->max_mem_slots));
+	outcome = exchange_deposit(exchange, &token);
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	add(next, region, token);
@@ -84,7 +84,7 @@ static bool touches_another(const Bh__Desired *desired, const struct memory_regi
 	return false;
 }
 
-enum outcome handle_rem_mem_reg(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_rem_mem_reg(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);
@@ -94,14 +94,14 @@ enum outcome handle_rem_mem_reg(struct session *session, const struct message *m
 		return OUTCOME_CHANGED;
 	}
 	if (touches_another(next, region))
-		return session_refuse(session,
+		return exchange_refuse(exchange,
 			"0x%llx bytes at guest address 0x%llx, 0x%llx in the VMM, are no whole memory region",
 			NUM(region->size), NUM(region->gpa), NUM(region->uva));
 	return OUTCOME_SETTLE;
 }
 
-size_t reply_max_mem_slots(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_max_mem_slots(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	memcpy(buf, &session->observed->max_mem_slots, sizeof(uint64_t));
+	memcpy(buf, &exchange->view->observed->max_mem_slots, sizeof(uint64_t));
 	return sizeof(uint64_t);
 }

@@ -8,14 +8,12 @@
  * lets go of the old addresses, which is waited for; when it is enabled again, it starts with all that has come by
  * then, at the new base, or without one where it had stopped.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "base/check.h"
-#include "requests.h"
+#include "handlers.h"
+#include "rings.h"
 
 #define NUM(x) ((unsigned long long)(x))
 
@@ -24,114 +22,29 @@ static bool packed(const Bh__Desired *desired)
 	return has_bit(desired->features, F_RING_PACKED);
 }
 
-static Bh__RingState *ring_state(const struct session *session, uint32_t index)
+static bool runs(const struct exchange *exchange, const Bh__Ring *ring)
 {
-	for (size_t i = 0; i < session->observed->n_rings; i++)
-		if (session->observed->rings[i]->index == index)
-			return session->observed->rings[i];
-	return NULL;
+	return ring_runs(exchange->view->desired, exchange->view->observed, ring);
 }
 
-/* A ring that the worker could not start, or gave up, does not run. */
-static bool failed(const struct session *session, const Bh__Ring *ring)
+static enum outcome hold(const struct exchange *exchange, Bh__Ring *ring)
 {
-	const Bh__RingState *state = ring_state(session, ring->index);
-
-	return state && *state->error && state->error_start_id == ring->start_id;
+	return ring_hold(exchange->view->desired, exchange->view->observed, ring) ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
-void vring_heard_position(struct session *session, const Bh__RingState *heard)
-{
-	Bh__Observed *observed = session->observed;
-	Bh__RingState *state = ring_state(session, heard->index);
-
-	if (!state) {
-		Bh__RingState **list = reallocarray(observed->rings, observed->n_rings + 1,
-			sizeof(Bh__RingState *));
-
-		check(list);
-		observed->rings = list;
-		state = list[observed->n_rings++] = malloc(sizeof(*state));
-		check(state);
-		bh__ring_state__init(state);
-		state->index = heard->index;
-	}
-	state->position = heard->position;
-	state->start_id = heard->start_id;
-}
-
-bool vring_runs(const struct session *session, const Bh__Ring *ring)
-{
-	return ring->started && ring->has_addresses && ring->size && session->desired->n_regions &&
-		!failed(session, ring);
-}
-
-const Bh__Ring *vring_any_runs(const struct session *session)
-{
-	for (size_t i = 0; i < session->desired->n_rings; i++)
-		if (vring_runs(session, session->desired->rings[i]))
-			return session->desired->rings[i];
-	return NULL;
-}
-
-static enum outcome hold(const struct session *session, Bh__Ring *ring)
-{
-	if (ring->enabled || !vring_runs(session, ring))
-		return OUTCOME_CHANGED;
-	ring->started = false;
-	ring->held = true;
-	return OUTCOME_WAIT;
-}
-
-int vring_hold_all(struct session *session, Bh__Desired *next)
-{
-	int n = 0;
-
-	for (size_t i = 0; i < next->n_rings; i++) {
-		if (next->rings[i]->enabled && vring_runs(session, next->rings[i]))
-			return -EBUSY;
-		n += hold(session, next->rings[i]) == OUTCOME_WAIT;
-	}
-	return n;
-}
-
-void vring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled)
-{
-	ring->enabled = enabled;
-	if (!enabled || !ring->held)
-		return;
-	ring->held = false;
-	ring->started = true;
-	ring->start_id = next->generation;
-}
-
-void vring_settle(struct session *session, bool late)
-{
-	if (session->observed->applied < session->desired->generation && !late)
-		return;
-	for (size_t i = 0; i < session->desired->n_rings; i++) {
-		Bh__Ring *ring = session->desired->rings[i];
-		const Bh__RingState *state = ring_state(session, ring->index);
-
-		if (state && !ring->started && ring->start_id &&
-			(state->start_id == ring->start_id || !state->start_id))
-			ring->position = state->position;
-	}
-}
-
-enum outcome handle_set_vring_num(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_num(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	enum outcome outcome;
-	uint32_t num = msg->payload.state.num, max = session->observed->queue_size_max;
+	uint32_t num = msg->payload.state.num, max = exchange->view->observed->queue_size_max;
 
 	if (num == 0 || num > MIN(VRING_SIZE_MAX, max))
-		return session_refuse(session, "ring %u of %u descriptors; 1 to %u are possible",
+		return exchange_refuse(exchange, "ring %u of %u descriptors; 1 to %u are possible",
 			ring->index, num, max);
 	if (!packed(next) && !is_power_of_2(num))
-		return session_refuse(session,
+		return exchange_refuse(exchange,
 			"ring %u of %u descriptors; the size of a split ring is a power of 2", ring->index, num);
-	outcome = hold(session, ring);
+	outcome = hold(exchange, ring);
 	ring->size = num;
 	return outcome;
 }
@@ -158,7 +71,7 @@ struct area {
 	uint64_t n_bytes;
 };
 
-static int check_areas(struct session *session, const Bh__Desired *next, const Bh__Ring *ring,
+static int check_areas(struct exchange *exchange, const Bh__Desired *next, const Bh__Ring *ring,
 	const struct vring_addr *addr)
 {
 	uint64_t n = MAX(ring->size, 1u);
@@ -170,10 +83,10 @@ static int check_areas(struct session *session, const Bh__Desired *next, const B
 
 	for (size_t i = 0; i < ARRAY_SIZE(split); i++) {
 		if (areas[i].uva % areas[i].align)
-			return session_refuse(session, "the %s of ring %u at 0x%llx is not aligned to %llu bytes",
+			return exchange_refuse(exchange, "the %s of ring %u at 0x%llx is not aligned to %llu bytes",
 				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].align));
 		if (next->n_regions && !in_memory(next, areas[i].uva, areas[i].n_bytes))
-			return session_refuse(session,
+			return exchange_refuse(exchange,
 				"the %s of ring %u at 0x%llx of %llu bytes is not in a region of guest memory",
 				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].n_bytes));
 	}
@@ -187,21 +100,21 @@ static bool moves(const Bh__Ring *ring, const struct vring_addr *addr)
 		ring->used_uva != addr->used;
 }
 
-enum outcome handle_set_vring_addr(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_addr(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct vring_addr *addr = &msg->payload.addr;
 	Bh__Ring *ring = desired_ring(next, addr->index);
 	enum outcome outcome = OUTCOME_CHANGED;
 
 	if (addr->flags & ~VRING_ADDR_LOG)
-		return session_refuse(session, "reserved flags are set");
-	if (check_areas(session, next, ring, addr))
+		return exchange_refuse(exchange, "reserved flags are set");
+	if (check_areas(exchange, next, ring, addr))
 		return OUTCOME_REFUSED;
-	if (vring_runs(session, ring) && ring->enabled && moves(ring, addr))
-		return session_refuse(session, "ring %u runs; it must be stopped or disabled before it moves",
+	if (runs(exchange, ring) && ring->enabled && moves(ring, addr))
+		return exchange_refuse(exchange, "ring %u runs; it must be stopped or disabled before it moves",
 			ring->index);
 	if (moves(ring, addr))
-		outcome = hold(session, ring);
+		outcome = hold(exchange, ring);
 	ring->has_addresses = true;
 	ring->desc_uva = addr->desc;
 	ring->avail_uva = addr->avail;
@@ -221,23 +134,23 @@ static bool base_possible(const Bh__Desired *next, const Bh__Ring *ring, uint32_
 }
 
 /* Where the ring was before no longer counts: it is as if it had never been started. */
-enum outcome handle_set_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_base(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	uint32_t base = msg->payload.state.num;
 	enum outcome outcome;
 
 	if (!base_possible(next, ring, base))
-		return session_refuse(session, "base 0x%x is not in ring %u of %u descriptors", base,
+		return exchange_refuse(exchange, "base 0x%x is not in ring %u of %u descriptors", base,
 			ring->index, ring->size);
-	outcome = hold(session, ring);
+	outcome = hold(exchange, ring);
 	ring->position = base;
 	ring->start_id = ring->started ? next->generation : 0;
 	return outcome;
 }
 
 /* The ring stops; the answer is where it goes on, once the worker has let go of it. */
-enum outcome handle_get_vring_base(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_get_vring_base(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
 
@@ -251,11 +164,11 @@ enum outcome handle_get_vring_base(struct session *session, const struct message
 	return OUTCOME_WAIT;
 }
 
-size_t reply_vring_base(struct session *session, const struct message *msg, uint8_t *buf)
+size_t reply_vring_base(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	const Bh__Ring *ring = desired_find_ring(session->desired, msg->payload.state.index);
+	const Bh__Ring *ring = desired_find_ring(exchange->view->desired, msg->payload.state.index);
 	struct vring_state state = { .index = msg->payload.state.index,
-		.num = ring ? ring->position : 0 };
+		.num = ring ? ring_position(exchange->view->desired, exchange->view->observed, &exchange->view->heard, ring) : 0 };
 
 	memcpy(buf, &state, sizeof(state));
 	return sizeof(state);
@@ -275,77 +188,77 @@ static bool deaf(int fd)
 	return shutdown(fd, SHUT_RD) == 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
-static enum outcome deposit_notifier(struct session *session, const struct message *msg, uint64_t *ret_token)
+static enum outcome deposit_notifier(struct exchange *exchange, const struct message *msg, uint64_t *ret_token)
 {
 	enum outcome outcome;
 	uint64_t token = 0;
 
 	if (msg->n_fds && !deaf(msg->fds[0]))
-		return session_refuse(session, "its descriptor is a socket with something unread in it");
-	outcome = session_deposit(session, &token);
+		return exchange_refuse(exchange, "its descriptor is a socket with something unread in it");
+	outcome = exchange_deposit(exchange, &token);
 	if (outcome == OUTCOME_DONE)
 		*ret_token = token;
 	return outcome;
 }
 
-static Bh__Ring *fd_ring(struct session *session, const struct message *msg, Bh__Desired *next)
+static Bh__Ring *fd_ring(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
-	return desired_ring(next, vring_index(session->row, msg));
+	return desired_ring(next, row_ring(exchange->row, msg));
 }
 
-/* A kick descriptor starts the ring. One that runs only gets another descriptor. */
 /* Said with the first ring only. A VMM whose memory is not shared has none to hand over, and says nothing of it. */
-static void look_for_memory(struct session *session)
+static void look_for_memory(struct exchange *exchange)
 {
-	const Bh__Desired *desired = session->desired;
+	const Bh__Desired *desired = exchange->view->desired;
 
 	for (size_t i = 0; i < desired->n_rings; i++)
 		if (desired->rings[i]->started)
 			return;
 	if (desired->n_regions == 0)
-		session_log(session, "the VMM starts a ring, and guest memory is not shared with us: start the VMM "
+		exchange_log(exchange, "the VMM starts a ring, and guest memory is not shared with us: start the VMM "
 			"with shared memory (memory-backend-memfd,share=on)");
 }
 
-enum outcome handle_set_vring_kick(struct session *session, const struct message *msg, Bh__Desired *next)
+/* A kick descriptor starts the ring. One that runs only gets another descriptor. */
+enum outcome handle_set_vring_kick(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
-	Bh__Ring *ring = fd_ring(session, msg, next);
-	enum outcome outcome = deposit_notifier(session, msg, &ring->kick_token);
+	Bh__Ring *ring = fd_ring(exchange, msg, next);
+	enum outcome outcome = deposit_notifier(exchange, msg, &ring->kick_token);
 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
-	look_for_memory(session);
+	look_for_memory(exchange);
 	ring->poll = msg->n_fds == 0;
 	if (ring->held)
 		return OUTCOME_CHANGED;
-	if (!ring->started || failed(session, ring))
+	if (!ring->started || ring_failed(exchange->view->observed, ring))
 		ring->start_id = next->generation;
 	ring->started = true;
 	return OUTCOME_CHANGED;
 }
 
-enum outcome handle_set_vring_call(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_call(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
-	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->call_token);
+	enum outcome outcome = deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->call_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
-enum outcome handle_set_vring_err(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_err(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
-	enum outcome outcome = deposit_notifier(session, msg, &fd_ring(session, msg, next)->err_token);
+	enum outcome outcome = deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->err_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 /* Remembered whatever the ring's state, and before any feature is set. */
-enum outcome handle_set_vring_enable(struct session *session, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_enable(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct vring_state *state = &msg->payload.state;
 
 	if (state->num > 1)
-		return session_refuse(session, "ring %u can be set to 0 or 1, not to %u", state->index,
+		return exchange_refuse(exchange, "ring %u can be set to 0 or 1, not to %u", state->index,
 			state->num);
-	vring_enable(next, desired_ring(next, state->index), state->num);
+	ring_enable(next, desired_ring(next, state->index), state->num);
 	return OUTCOME_CHANGED;
 }

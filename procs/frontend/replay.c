@@ -41,8 +41,7 @@
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
 
-#define MARK         (1 << 20)
-#define REPLY_MAX    4000 /* a pipe takes up to PIPE_BUF (4096) bytes at once or not at all */
+#define MARK (1 << 20)
 
 /* --- The pipe --- */
 
@@ -145,10 +144,10 @@ int replay_stage(struct replay *replay, uint32_t request, const void *payload, s
 {
 	struct header header = { .request = request, .flags = HEADER_VERSION | HEADER_REPLY,
 		.size = (uint32_t)n };
-	uint8_t buf[sizeof(header) + REPLY_MAX];
+	uint8_t buf[REPLAY_BYTES_MAX];
 	ssize_t done;
 
-	check(n <= REPLY_MAX);
+	check(n <= sizeof(buf) - sizeof(header));
 	memcpy(buf, &header, sizeof(header));
 	if (n)
 		memcpy(buf + sizeof(header), payload, n);
@@ -182,8 +181,7 @@ int replay_send(struct replay *replay, int fd)
 
 /* --- A reply with a descriptor --- */
 
-/* What lies in the pipe, left there; the number of bytes. */
-static size_t look_at_staged(const struct replay *replay, void *buf, size_t n)
+size_t replay_look_at_staged(const struct replay *replay, void *buf, size_t n)
 {
 	_cleanup_close_ int out = -1, in = -1;
 	int fds[2];
@@ -197,21 +195,6 @@ static size_t look_at_staged(const struct replay *replay, void *buf, size_t n)
 		return 0;
 	got = read(out, buf, n);
 	return got < 0 ? 0 : (size_t)got;
-}
-
-/** struct inflight_reply - the one kind that there is; refused, it has nothing to be mapped */
-struct inflight_reply {
-	struct header header;
-	struct inflight_area area;
-} __attribute__((packed));
-
-bool replay_carries_fd(const struct replay *replay)
-{
-	struct inflight_reply reply;
-
-	return staged(replay) == sizeof(reply) &&
-		look_at_staged(replay, &reply, sizeof(reply)) == sizeof(reply) &&
-		reply.header.request == GET_INFLIGHT_FD && reply.area.mmap_size;
 }
 
 static int reopen(int file)
@@ -249,15 +232,15 @@ int replay_send_fd(struct replay *replay, int fd, int file)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	_cleanup_close_ int own = reopen(file);
-	struct inflight_reply reply;
+	uint8_t reply[REPLAY_BYTES_MAX];
+	size_t n;
 	int r;
 
 	if (own < 0)
 		return own;
 	if (fcntl(own, F_OFD_SETLK, &lock) == 0) {
-		if (look_at_staged(replay, &reply, sizeof(reply)) != sizeof(reply))
-			return -EIO;
-		r = send_with_fd(fd, &reply, sizeof(reply), own);
+		n = replay_look_at_staged(replay, reply, sizeof(reply));
+		r = n ? send_with_fd(fd, reply, n, own) : -EIO;
 		if (r < 0)
 			return r;
 	} else if (errno != EAGAIN && errno != EACCES) {

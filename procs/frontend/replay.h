@@ -20,6 +20,8 @@ struct replay {
 	struct parts parts; /* of a message that comes bit by bit */
 };
 
+#define REPLAY_BYTES_MAX 4012 /* of a reply with its header; a pipe takes up to 4096 bytes at once or not at all */
+
 #define REPLAY_NULL { .read_fd = -1, .write_fd = -1, .parts = PARTS_NULL }
 
 int replay_open(struct replay *replay, const char *device);
@@ -40,16 +42,21 @@ enum replay_step replay_resume(struct replay *replay, int fd);
 int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text);
 /** replay_begin() - it was peeked whole, and handling begins */
 int replay_begin(int fd, const struct message *msg);
-/** replay_stage() - it has been handled: lay the reply ready. Left out where there is none. */
+/** replay_stage() - it has been handled: lay the reply ready. Left out where there is none.
+ * @n: up to REPLAY_BYTES_MAX less the header */
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n);
 /** replay_consume() - take it out of the socket */
 int replay_consume(struct replay *replay, int fd, const struct message *msg);
 /** replay_send() - send what is laid ready; -EAGAIN: the peer reads too slowly, call again later */
 int replay_send(struct replay *replay, int fd);
 
-/** replay_carries_fd() - whether a descriptor belongs to what is laid ready */
-bool replay_carries_fd(const struct replay *replay);
-/** replay_send_fd() - replay_send() for such a reply; file (borrowed) has been sent to nobody before */
+/** replay_look_at_staged() - what is laid ready, and stays so: header and payload
+ * Returns how many bytes of it were put into buf; 0 = nothing is laid ready. */
+size_t replay_look_at_staged(const struct replay *replay, void *buf, size_t n);
+
+/** replay_send_fd() - replay_send() for a reply with a descriptor
+ * @file: borrowed; of a kind that can be opened anew and locked (a memory file), and in the VMM's hands for no other
+ *        reason than this reply */
 int replay_send_fd(struct replay *replay, int fd, int file);
 
 /** replay_drop() - the connection is gone: so is what was laid ready for it, and what was gathered from it */

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handlers.h"
+#include "rings.h"
+
 #define ROW(name)   [name] = { name, #name
 #define SIZE(n)     (n), (n)
 #define NO_FDS      0, 0, 0
@@ -23,7 +26,7 @@
 #define CONFIG      sizeof(struct config_header), sizeof(struct config_header) + CONFIG_SIZE_MAX
 
 /* request, payload bytes, descriptors and their kinds, needs, index, legal, reply owed (and how it is refused), handler,
- * filler of the reply. Spec: vhost-user, "Front-end message types". */
+ * filler of the reply, descriptor that goes with it. Spec: vhost-user, "Front-end message types". */
 /* clang-format off */
 const struct request_row request_table[_REQUESTS_END] = {
 	ROW(GET_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
@@ -82,7 +85,7 @@ const struct request_row request_table[_REQUESTS_END] = {
 	ROW(POSTCOPY_END), SIZE(0), NO_FDS, PF_PAGEFAULT, INDEX_NONE, NEVER, U64(1), UNSERVED },
 	/* refused, it is answered without a descriptor, and with no bytes to be mapped */
 	ROW(GET_INFLIGHT_FD), SIZE(24), NO_FDS, PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, PAYLOAD(24),
-		handle_get_inflight_fd, reply_inflight },
+		handle_get_inflight_fd, reply_inflight, token_inflight },
 	ROW(SET_INFLIGHT_FD), SIZE(24), FDS(1, 1, FD_MEMORY), PF_INFLIGHT_SHMFD, INDEX_NONE, ALL_STOPPED, NO_REPLY,
 		handle_set_inflight_fd, NULL },
 	ROW(GPU_SET_SOCKET), SIZE(0), FDS(1, 1, FD_CHANNEL), PF_NONE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
@@ -116,16 +119,16 @@ const struct request_row *requests_find(uint32_t request)
 
 /* --- Checks, a column each --- */
 
-static int check_header(struct session *session, const struct request_row *row, const struct message *msg)
+static int check_header(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
 	uint32_t known = HEADER_VERSION_MASK | HEADER_NEED_REPLY, size = msg->header.size;
 
 	if (msg->header.flags & HEADER_REPLY)
-		return session_refuse(session, "it is marked as a reply");
+		return exchange_refuse(exchange, "it is marked as a reply");
 	if (msg->header.flags & ~known)
-		return session_refuse(session, "its header has reserved flags set");
+		return exchange_refuse(exchange, "its header has reserved flags set");
 	if (msg->too_long || size < row->size_min || size > row->size_max)
-		return session_refuse(session, "its payload has %u bytes; %u to %u are due", size,
+		return exchange_refuse(exchange, "its payload has %u bytes; %u to %u are due", size,
 			row->size_min, row->size_max);
 	return 0;
 }
@@ -137,43 +140,37 @@ static bool takes_fds(const struct request_row *row, const struct message *msg)
 	return row->request == SET_MEM_TABLE ? msg->payload.table.n > 0 : row->fds_max > 0;
 }
 
-static int check_kinds(struct session *session, const struct request_row *row, const struct message *msg)
+static int check_kinds(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
 	char text[FD_KIND_TEXT_BYTES];
 
 	for (size_t i = 0; i < msg->n_fds; i++)
 		if (fd_kind_check(msg->fds[i], row->fd_kinds, text))
-			return session_refuse(session, "its descriptor is %s", text);
+			return exchange_refuse(exchange, "its descriptor is %s", text);
 	return 0;
 }
 
-static int check_fds(struct session *session, const struct request_row *row, const struct message *msg)
+static int check_fds(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
 	bool none = row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE);
 
 	if (msg->doubtful_fds && !takes_fds(row, msg)) {
-		wire_drop(&session->msg);
+		wire_drop(&exchange->msg);
 		return 0;
 	}
 	if (*msg->foreign)
-		return session_refuse(session, "its descriptor is %s", msg->foreign);
+		return exchange_refuse(exchange, "its descriptor is %s", msg->foreign);
 	if (msg->too_many_fds || msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
-		return session_refuse(session, "%zu%s descriptors came with it; %u to %u are due", msg->n_fds,
+		return exchange_refuse(exchange, "%zu%s descriptors came with it; %u to %u are due", msg->n_fds,
 			msg->too_many_fds ? " and more" : "", row->fds_min, row->fds_max);
 	if (row->index == INDEX_VRING_FD && none != (msg->n_fds == 0))
-		return session_refuse(session, "%s",
+		return exchange_refuse(exchange, "%s",
 			none ? "a descriptor came with the flag that says there is none"
 			     : "no descriptor came, and no flag says that there is none");
-	return check_kinds(session, row, msg);
+	return check_kinds(exchange, row, msg);
 }
 
-uint32_t vring_index(const struct request_row *row, const struct message *msg)
-{
-	return row->index == INDEX_VRING_FD ? (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK)
-					    : msg->payload.state.index;
-}
-
-static int check_regions(struct session *session, const struct message *msg)
+static int check_regions(struct exchange *exchange, const struct message *msg)
 {
 	const struct memory_table *table = &msg->payload.table;
 
@@ -181,91 +178,91 @@ static int check_regions(struct session *session, const struct message *msg)
 		return 0;
 	if (table->n > FDS_MAX || msg->header.size != 8 + table->n * sizeof(table->regions[0]) ||
 		table->n != msg->n_fds)
-		return session_refuse(session, "%u regions, %zu descriptors and %u bytes do not go together",
+		return exchange_refuse(exchange, "%u regions, %zu descriptors and %u bytes do not go together",
 			table->n, msg->n_fds, msg->header.size);
 	return 0;
 }
 
-unsigned int requests_queue_pairs(const struct session *session)
+unsigned int requests_queue_pairs(const struct config_device *device)
 {
-	for (size_t i = 0; i < session->config->n_values; i++)
-		if (strcmp(session->config->values[i].key, "queue-pairs") == 0)
-			return (unsigned int)session->config->values[i].number;
+	for (size_t i = 0; i < device->n_values; i++)
+		if (strcmp(device->values[i].key, "queue-pairs") == 0)
+			return (unsigned int)device->values[i].number;
 	return 0;
 }
 
-static int refuse_index(struct session *session, uint32_t index)
+static int refuse_index(struct exchange *exchange, uint32_t index)
 {
-	unsigned int pairs = requests_queue_pairs(session);
+	unsigned int pairs = requests_queue_pairs(exchange->config);
 
 	if (pairs)
-		return session_refuse(session, "ring %u does not exist; the device has %u, with queue-pairs = %u: "
-			"raise that, or give the VMM fewer queues", index, session->observed->n_queues, pairs);
-	return session_refuse(session, "ring %u does not exist; the device has %u", index,
-		session->observed->n_queues);
+		return exchange_refuse(exchange, "ring %u does not exist; the device has %u, with queue-pairs = %u: "
+			"raise that, or give the VMM fewer queues", index, exchange->view->observed->n_queues, pairs);
+	return exchange_refuse(exchange, "ring %u does not exist; the device has %u", index,
+		exchange->view->observed->n_queues);
 }
 
-static int check_index(struct session *session, const struct request_row *row, const struct message *msg)
+static int check_index(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
 	uint64_t known = VRING_FD_INDEX_MASK | VRING_FD_NONE;
-	uint32_t index = vring_index(row, msg);
+	uint32_t index = row_ring(row, msg);
 
 	if (row->index == INDEX_NONE)
 		return 0;
 	if (row->index == INDEX_REGION)
-		return check_regions(session, msg);
+		return check_regions(exchange, msg);
 	if (row->index == INDEX_VRING_FD && (msg->payload.u64 & ~known))
-		return session_refuse(session, "reserved bits are set beside the ring's index");
-	if (index >= session->observed->n_queues)
-		return refuse_index(session, index);
+		return exchange_refuse(exchange, "reserved bits are set beside the ring's index");
+	if (index >= exchange->view->observed->n_queues)
+		return refuse_index(exchange, index);
 	return 0;
 }
 
-static int check_state(struct session *session, const struct request_row *row, const struct message *msg)
+static int check_state(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
 	const Bh__Ring *ring;
 
-	if (row->needs != PF_NONE && !has_bit(session->desired->protocol_features, row->needs))
-		return session_refuse(session, "it needs protocol feature %d, which is not negotiated",
+	if (row->needs != PF_NONE && !has_bit(exchange->view->desired->protocol_features, row->needs))
+		return exchange_refuse(exchange, "it needs protocol feature %d, which is not negotiated",
 			row->needs);
 	if (row->legal == LEGAL_NEVER)
-		return session_refuse(session, "it belongs to something that was not offered");
+		return exchange_refuse(exchange, "it belongs to something that was not offered");
 	if (row->legal == LEGAL_ALWAYS)
 		return 0;
 	ring = row->legal == LEGAL_ALL_STOPPED
-		? vring_any_runs(session)
-		: desired_find_ring(session->desired, vring_index(row, msg));
+		? ring_any_runs(exchange->view->desired, exchange->view->observed)
+		: desired_find_ring(exchange->view->desired, row_ring(row, msg));
 	/* one that is disabled may be set up anew: its handler holds it */
-	if (ring && vring_runs(session, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
-		return session_refuse(session, "ring %u runs; it must be %s first", ring->index,
+	if (ring && ring_runs(exchange->view->desired, exchange->view->observed, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
+		return exchange_refuse(exchange, "ring %u runs; it must be %s first", ring->index,
 			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");
 	return 0;
 }
 
-int requests_check(struct session *session, const struct request_row *row, const struct message *msg)
+int requests_check(struct exchange *exchange, const struct request_row *row, const struct message *msg)
 {
-	if (check_header(session, row, msg) || check_fds(session, row, msg) ||
-		check_state(session, row, msg) || check_index(session, row, msg))
+	if (check_header(exchange, row, msg) || check_fds(exchange, row, msg) ||
+		check_state(exchange, row, msg) || check_index(exchange, row, msg))
 		return OUTCOME_REFUSED;
 	return 0;
 }
 
 /* --- Replies --- */
 
-size_t requests_reply(struct session *session, uint8_t *buf)
+size_t requests_reply(struct exchange *exchange, uint8_t *buf)
 {
-	const struct request_row *row = session->row;
+	const struct request_row *row = exchange->row;
 	uint64_t value = row->refusal;
 
-	if (!*session->why)
-		return row->reply(session, &session->msg, buf);
+	if (!*exchange->why)
+		return row->reply(exchange, &exchange->msg, buf);
 	if (row->owes == REPLY_U64) {
 		memcpy(buf, &value, sizeof(value));
 		return sizeof(value);
 	}
 	/* right in form, and about the ring that was asked for, so that nobody waits for more */
 	memset(buf, 0, row->refusal);
-	if (row->index == INDEX_VRING && session->msg.header.size >= sizeof(uint32_t))
-		memcpy(buf, &session->msg.payload.state.index, sizeof(uint32_t));
+	if (row->index == INDEX_VRING && exchange->msg.header.size >= sizeof(uint32_t))
+		memcpy(buf, &exchange->msg.payload.state.index, sizeof(uint32_t));
 	return row->refusal;
 }

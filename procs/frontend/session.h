@@ -1,17 +1,13 @@
 #pragma once
 
 #include <stdbool.h>
-#include <sys/types.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
 #include "base/blame.h"
-#include "base/log.h"
 #include "config/config.h"
-#include "desired.h"
-#include "peer.h"
-#include "replay.h"
-#include "socket-file.h"
-#include "wire.h"
+#include "door.h"
+#include "exchange.h"
 
 /*
  * A session: one device and the VMM that is connected to it, if one is. Its state is the desired half of
@@ -19,97 +15,43 @@
  * sockets, and what the kernel says of them.
  */
 
-struct session;
-
-/** struct session_ops - what a session needs of the memory manager */
-struct session_ops {
-	/** commit() - ask for `next` to be put in force; session_committed() brings the answer, later
-	 * Errors: 0 | negative errno: not sent, ask again in a while. */
-	int (*commit)(struct session *session, const Bh__Desired *next);
-	/** deposit() - the same for descriptors (borrowed) to be put into the vault, and session_deposited() */
-	int (*deposit)(struct session *session, const int *fds, size_t n);
-	/** redeem() - the same for a copy of what lies under a token, and session_redeemed() */
-	int (*redeem)(struct session *session, uint64_t token);
+struct session {
+	/* set before session_open(); borrowed */
+	const struct memory_ops *ops;
+	void *context;              /* for the ops */
+	struct blame_mark *mark;    /* of this process's deaths by what this VMM says */
 	/** start_anew() - end, to do what takes rights at the next start; false, or NULL: that has none either */
 	bool (*start_anew)(struct session *session);
-	/** forget() - neither answer is waited for any more */
-	void (*forget)(struct session *session);
-};
 
-enum phase {
-	PHASE_LOADING, /* the record is not known yet: nothing is read, nothing accepted */
-	PHASE_IDLE,
-	PHASE_DEPOSIT, /* the descriptors of the message in work are on their way to memory */
-	PHASE_COMMIT,  /* a change is on its way to memory */
-	PHASE_WAIT,    /* committed; the answer is due when the worker has applied it */
-	PHASE_SEND,    /* the VMM has no room for the answer yet, or the descriptor that goes with it is still to come */
-};
-
-/** enum purpose - what a commit is for */
-enum purpose {
-	FOR_MESSAGE,   /* the message in work */
-	FOR_PROBE,     /* the message in work waits for the worker: is it memory that is away? */
-	FOR_UNDO,      /* the message in work was committed, and could not be put in force */
-	FOR_VMM,       /* a VMM came or went */
-};
-
-struct session {
-	const struct session_ops *ops;
-	void *context;              /* for the ops */
 	sd_event *event;            /* borrowed */
 	const struct config_device *config;
-	enum phase phase;
-	Bh__Desired *desired;       /* as committed; NULL while loading */
-	Bh__Observed *observed;     /* as last heard; NULL while loading */
+	struct view view;
+	struct exchange exchange;   /* with the VMM, and the connection to it */
 	uint64_t seen;              /* observed's generation, as the memory manager that is there counts it */
 	uint64_t asked;             /* desired's generation when the watch that runs was begun; 0 while loading */
-	struct replay replay;
 
-	int listen_fd;              /* server mode */
-	bool listener_passed;       /* by whoever started us */
-	struct socket_file file;    /* listen_fd's */
-	int conn_fd;                /* the VMM; -1 = none */
-	int backend_req_fd;
-	struct peer peer;           /* whose conn_fd is */
-	sd_event_source *listen_source;
-	sd_event_source *conn_source;
-	sd_event_source *timer;     /* see on_timer() */
-	sd_event_source *peer_source; /* client mode: the VMM's death */
-	sd_event_source *look;      /* client mode: for a VMM that listens while a dead one's connection stays open */
+	struct door door;           /* server mode */
 	int next_fd;                /* client mode: is already connected; -1 = none */
-	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
 	unsigned int connect_tries;
-	bool hung_up;               /* the VMM went away while a change was on its way */
-	struct blame_mark *mark;    /* of this process's deaths by what this VMM says; borrowed */
+	sd_event_source *conn_source;
+	sd_event_source *peer_source; /* client mode: the VMM's death */
+	sd_event_source *connect;   /* client mode: the next try */
+	sd_event_source *look;      /* client mode: for a VMM that listens while a dead one's connection stays open */
+	sd_event_source *limit;     /* of the time for which the exchange waits */
+	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
+
 	bool quarantined;           /* no VMM is served until the operator says so */
 	bool lost;                  /* memory has forgotten what the VMM handed over */
 	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
 	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
-	bool asked_queues;          /* how many there are */
-
-	struct message msg;         /* in work */
-	const struct request_row *row; /* its row; NULL: it has none */
-	uint64_t tokens[FDS_MAX];   /* under which msg's descriptors lie in the vault ... */
-	size_t n_tokens;            /* ... if they do */
-	int deposit_error;          /* why they do not; 0 = it is not known that they cannot */
-	unsigned int n_deposits;    /* of msg: memory may die after it took them */
-	int reply_fd;               /* goes with the answer; -1 = not redeemed yet, or none does */
-	bool redeeming;             /* reply_fd is on its way */
-	bool wait;                  /* answer when applied */
-	bool probed;                /* waited for the worker, and memory has answered since */
-	uint64_t probe_usec;        /* when memory was asked */
-	char why[256];              /* why msg is refused; empty = it is not */
-	enum purpose purpose;
-	Bh__Desired *next;          /* what is being committed */
-	Bh__Desired *before;        /* what was in force before msg; or NULL */
-	bool worker_gone;           /* there was none at the last commit */
-	bool waited_in_vain;        /* for one that was gone, and has not come back since */
-	bool commit_late;           /* memory does not answer; said once */
 };
 
 /** session_open() - take over what a former process had, or listen; errors are logged */
 int session_open(struct session *session, sd_event *event, const struct config_device *config);
 void session_close(struct session *session);
+
+/** session_is_loaded() - whether the record is known; until then nothing is read, and nobody accepted */
+bool session_is_loaded(const struct session *session);
 
 /** session_loaded() - the record as memory has it; takes both halves */
 void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed *observed);

@@ -13,9 +13,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "intake.h"
-#include "requests.h"
+#include "session.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -53,7 +54,7 @@ static void forget(struct session *session)
 	redeeming = false;
 }
 
-static const struct session_ops ops = {
+static const struct memory_ops ops = {
 	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 static Bh__Observed *observe(uint64_t applied, uint8_t dice)
@@ -183,7 +184,7 @@ static size_t step(int vmm, const uint8_t *data, size_t n)
 		answer(how / 6);
 		return 1;
 	default:
-		session_observed(&s, observe(how & 64 ? 0 : s.desired->generation, how >> 3));
+		session_observed(&s, observe(how & 64 ? 0 : s.view.desired->generation, how >> 3));
 		return 1;
 	}
 }

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "lib/run.h"
 #include "requests.h"
 
@@ -18,7 +19,8 @@
 #define ALL_PF (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(15) | BIT(16))
 #define UVA UINT64_C(0x7f0000000000)
 
-static struct session s;
+static struct view view;
+static struct exchange s;
 static struct config_device device = { .name = (char *)"net0", .type = (char *)"net", .client = true };
 static Bh__Observed *observed;
 static uint64_t n_deposits;
@@ -43,7 +45,7 @@ static int commit(struct session *session, const Bh__Desired *next)
 	return 0;
 }
 
-static const struct session_ops ops = { .commit = commit, .deposit = deposit };
+static const struct memory_ops ops = { .commit = commit, .deposit = deposit };
 
 static void set_up(void)
 {
@@ -52,6 +54,8 @@ static void set_up(void)
 
 	memset(&s, 0, sizeof(s));
 	s.ops = &ops;
+	memset(&view, 0, sizeof(view));
+	s.view = &view;
 	s.config = &device;
 	s.backend_req_fd = s.conn_fd = -1;
 	observed = calloc(1, sizeof(*observed));
@@ -66,10 +70,10 @@ static void set_up(void)
 	observed->config.len = sizeof(config);
 	observed->config_writable.data = writable;
 	observed->config_writable.len = sizeof(writable);
-	s.observed = observed;
-	s.desired = desired_next(&empty);
-	s.desired->connected = true;
-	s.desired->protocol_features = ALL_PF;
+	view.observed = observed;
+	view.desired = desired_next(&empty);
+	view.desired->connected = true;
+	view.desired->protocol_features = ALL_PF;
 	deposit_error = 0;
 }
 
@@ -77,7 +81,7 @@ static void tear_down(void)
 {
 	wire_drop(&s.msg);
 	s.next = desired_free(s.next);
-	s.desired = desired_free(s.desired);
+	view.desired = desired_free(view.desired);
 	free(observed);
 }
 
@@ -136,7 +140,7 @@ static int form(void)
 static enum outcome call_handler(void)
 {
 	s.next = desired_free(s.next);
-	s.next = desired_next(s.desired);
+	s.next = desired_next(view.desired);
 	return s.row->handle(&s, &s.msg, s.next);
 }
 
@@ -154,8 +158,8 @@ static int say(uint32_t request, const void *payload, uint32_t size, size_t n_fd
 		outcome = call_handler();
 	}
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT) {
-		desired_free(s.desired);
-		s.desired = s.next;
+		desired_free(view.desired);
+		view.desired = s.next;
 		s.next = NULL;
 	}
 	return outcome;
@@ -190,7 +194,7 @@ static int say_addr(uint32_t index, uint64_t desc, uint64_t avail, uint64_t used
 
 static Bh__Ring *ring(uint32_t index)
 {
-	return desired_find_ring(s.desired, index);
+	return desired_find_ring(view.desired, index);
 }
 
 static void start(uint32_t index)
@@ -200,7 +204,7 @@ static void start(uint32_t index)
 	ck_assert_int_eq(say_addr(index, UVA, UVA + 0x1000, UVA + 0x2000), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, index, 1), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_ENABLE, index, 1), OUTCOME_CHANGED);
-	ck_assert(vring_runs(&s, ring(index)));
+	ck_assert(ring_runs(view.desired, observed, ring(index)));
 }
 
 /* --- The table --- */
@@ -224,6 +228,23 @@ START_TEST(test_row_is_consistent)
 		ck_assert_uint_le(row->refusal, REPLY_BYTES_MAX);
 	if (row->index == INDEX_VRING)
 		ck_assert_uint_ge(row->size_min, sizeof(struct vring_state));
+}
+END_TEST
+
+/* What is laid ready tells, and not who laid it. */
+START_TEST(test_only_what_may_be_mapped_comes_with_a_descriptor)
+{
+	uint64_t (*token)(const Bh__Desired *, const void *, size_t) = request_table[GET_INFLIGHT_FD].reply_token;
+	struct inflight_area area = { .n_queues = 2 };
+
+	for (uint32_t i = 1; i < _REQUESTS_END; i++)
+		ck_assert(!request_table[i].reply_token || request_table[i].owes == REPLY_PAYLOAD);
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), TOKEN_NONE);
+	area.mmap_size = 4096;
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), TOKEN_LOST);
+	desired_new_inflight(view.desired)->token = 7;
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area)), 7);
+	ck_assert_uint_eq(token(view.desired, &area, sizeof(area) - 1), TOKEN_NONE);
 }
 END_TEST
 
@@ -262,7 +283,7 @@ START_TEST(test_feature_that_is_not_acked_is_missed)
 {
 	const struct request_row *row = requests_find((uint32_t)_i);
 
-	s.desired->protocol_features = UINT64_MAX & ~BIT(row->needs);
+	view.desired->protocol_features = UINT64_MAX & ~BIT(row->needs);
 	prepare((uint32_t)_i, NULL, row->size_min, row->fds_min);
 	if (row->needs != PF_NONE)
 		ck_assert_int_eq(form(), OUTCOME_REFUSED);
@@ -305,7 +326,7 @@ START_TEST(test_features_are_those_offered)
 	ck_assert_int_eq(say_u64(SET_FEATURES, BIT(30) | BIT(32), 0), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_u64(SET_PROTOCOL_FEATURES, BIT(14), 0), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_u64(SET_PROTOCOL_FEATURES, BIT(3), 0), OUTCOME_CHANGED);
-	ck_assert_uint_eq(s.desired->protocol_features, BIT(3));
+	ck_assert_uint_eq(view.desired->protocol_features, BIT(3));
 }
 END_TEST
 
@@ -320,7 +341,7 @@ START_TEST(test_without_bit_30_all_rings_are_enabled)
 	ck_assert(ring(0)->enabled);
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 1, 256), OUTCOME_CHANGED);
 	ck_assert(ring(1)->enabled);
-	ck_assert_uint_eq(s.desired->protocol_features, ALL_PF);
+	ck_assert_uint_eq(view.desired->protocol_features, ALL_PF);
 }
 END_TEST
 
@@ -344,7 +365,7 @@ START_TEST(test_ring_size)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		ck_assert_int_eq(say_state(SET_VRING_NUM, 0, bad[i]), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 1024), OUTCOME_CHANGED);
-	s.desired->features = BIT(34);
+	view.desired->features = BIT(34);
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 100), OUTCOME_CHANGED);
 }
 END_TEST
@@ -378,17 +399,17 @@ START_TEST(test_disabled_ring_is_held_until_it_is_enabled)
 	ck_assert(!ring(1)->started);
 	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 1), OUTCOME_CHANGED);
 	ck_assert(ring(1)->started && !ring(1)->held && ring(1)->position == 3);
-	ck_assert(ring(1)->start_id == s.desired->generation && vring_runs(&s, ring(1)));
+	ck_assert(ring(1)->start_id == view.desired->generation && ring_runs(view.desired, observed, ring(1)));
 }
 END_TEST
 
 START_TEST(test_ring_that_lacks_something_may_still_change)
 {
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, 0, 1), OUTCOME_CHANGED);
-	ck_assert(ring(0)->started && ring(0)->start_id && !vring_runs(&s, ring(0)));
+	ck_assert(ring(0)->started && ring(0)->start_id && !ring_runs(view.desired, observed, ring(0)));
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 256), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 7), OUTCOME_CHANGED);
-	ck_assert_uint_eq(ring(0)->start_id, s.desired->generation);
+	ck_assert_uint_eq(ring(0)->start_id, view.desired->generation);
 	start(0);
 }
 END_TEST
@@ -431,7 +452,7 @@ START_TEST(test_base)
 {
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 0xffff), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 0x10000), OUTCOME_REFUSED);
-	s.desired->features = BIT(34);
+	view.desired->features = BIT(34);
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 256), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 0x8000), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 0), OUTCOME_CHANGED);
@@ -454,19 +475,17 @@ START_TEST(test_stop_takes_the_workers_word)
 	state.position = 0x1234;
 	observed->rings = list;
 	observed->n_rings = 1;
-	vring_settle(&s, false);
-	ck_assert_uint_eq(ring(2)->position, 0);
-	observed->applied = s.desired->generation;
-	vring_settle(&s, false);
+	observed->applied = view.desired->generation;
 	ck_assert_uint_eq(requests_reply(&s, buf), sizeof(answer));
 	memcpy(&answer, buf, sizeof(answer));
 	ck_assert_uint_eq(answer.index, 2);
 	ck_assert_uint_eq(answer.num, 0x1234);
 	ck_assert_int_eq(say_state(GET_VRING_BASE, 2, 0), OUTCOME_SETTLE);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 2, 5), OUTCOME_CHANGED);
-	vring_settle(&s, true);
-	ck_assert_uint_eq(ring(2)->position, 5);
 	ck_assert_int_eq(say_state(GET_VRING_BASE, 2, 0), OUTCOME_DONE);
+	ck_assert_uint_eq(requests_reply(&s, buf), sizeof(answer));
+	memcpy(&answer, buf, sizeof(answer));
+	ck_assert_uint_eq(answer.num, 5);
 	ck_assert_int_eq(say_state(GET_VRING_BASE, 3, 0), OUTCOME_DONE);
 }
 END_TEST
@@ -479,14 +498,14 @@ START_TEST(test_table_counts_go_together)
 	struct memory_table table = { .n = 2 };
 
 	ck_assert_int_eq(say(SET_MEM_TABLE, &table, 8 + 64, 2), OUTCOME_CHANGED);
-	ck_assert_uint_eq(s.desired->n_regions, 2);
+	ck_assert_uint_eq(view.desired->n_regions, 2);
 	ck_assert_int_eq(say(SET_MEM_TABLE, &table, 8 + 64, 1), OUTCOME_REFUSED);
 	ck_assert_int_eq(say(SET_MEM_TABLE, &table, 8 + 32, 2), OUTCOME_REFUSED);
 	table.n = 9;
 	ck_assert_int_eq(say(SET_MEM_TABLE, &table, 8 + 256, 8), OUTCOME_REFUSED);
 	table.n = UINT32_MAX;
 	ck_assert_int_eq(say(SET_MEM_TABLE, &table, 8 + 256, 8), OUTCOME_REFUSED);
-	ck_assert_uint_eq(s.desired->n_regions, 2);
+	ck_assert_uint_eq(view.desired->n_regions, 2);
 }
 END_TEST
 
@@ -502,7 +521,7 @@ START_TEST(test_regions_by_one)
 	one.region.gpa = 0x2000;
 	one.region.offset = 77;
 	ck_assert_int_eq(say(REM_MEM_REG, &one, 40, 1), OUTCOME_CHANGED);
-	ck_assert_uint_eq(s.desired->n_regions, 2);
+	ck_assert_uint_eq(view.desired->n_regions, 2);
 	deposit_error = -ETIMEDOUT;
 	ck_assert_int_eq(say(ADD_MEM_REG, &one, 40, 1), OUTCOME_REFUSED);
 }
@@ -514,7 +533,7 @@ START_TEST(test_region_said_twice_is_one)
 
 	ck_assert_int_eq(say(ADD_MEM_REG, &one, 40, 1), OUTCOME_CHANGED);
 	ck_assert_int_eq(say(ADD_MEM_REG, &one, 40, 1), OUTCOME_SETTLE);
-	ck_assert_uint_eq(s.desired->n_regions, 1);
+	ck_assert_uint_eq(view.desired->n_regions, 1);
 	ck_assert_int_eq(say(REM_MEM_REG, &one, 40, 0), OUTCOME_CHANGED);
 	ck_assert_int_eq(say(REM_MEM_REG, &one, 40, 0), OUTCOME_SETTLE);
 }
@@ -533,7 +552,7 @@ START_TEST(test_part_of_a_region_is_not_removed)
 		one.region = wrong[i];
 		ck_assert_int_eq(say(REM_MEM_REG, &one, 40, 0), OUTCOME_REFUSED);
 	}
-	ck_assert_uint_eq(s.desired->n_regions, 1);
+	ck_assert_uint_eq(view.desired->n_regions, 1);
 }
 END_TEST
 
@@ -551,7 +570,7 @@ static int say_config(uint32_t request, struct config_header head, uint32_t n_by
 START_TEST(test_config_is_written_where_it_may_be)
 {
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 6), OUTCOME_WAIT);
-	ck_assert_uint_eq(s.desired->n_config_writes, 1);
+	ck_assert_uint_eq(view.desired->n_config_writes, 1);
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 0 }, 7), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 1 }, 7), OUTCOME_WAIT);
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 2 }, 7), OUTCOME_REFUSED);
@@ -561,7 +580,7 @@ START_TEST(test_config_is_written_where_it_may_be)
 		OUTCOME_REFUSED);
 	for (int i = 0; i < 200; i++)
 		ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 1, 0 }, 1), OUTCOME_WAIT);
-	ck_assert_uint_le(s.desired->n_config_writes, 64);
+	ck_assert_uint_le(view.desired->n_config_writes, 64);
 }
 END_TEST
 
@@ -586,11 +605,11 @@ START_TEST(test_mtu_and_rarp)
 	ck_assert_int_eq(say_u64(NET_SET_MTU, 67, 0), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_u64(NET_SET_MTU, 65536, 0), OUTCOME_REFUSED);
 	ck_assert_int_eq(say_u64(NET_SET_MTU, 9000, 0), OUTCOME_CHANGED);
-	ck_assert_uint_eq(s.desired->mtu, 9000);
+	ck_assert_uint_eq(view.desired->mtu, 9000);
 	ck_assert_int_eq(say_u64(SEND_RARP, 0x665544332211, 0), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_u64(SEND_RARP, 0x665544332211, 0), OUTCOME_CHANGED);
-	ck_assert_uint_eq(s.desired->rarp_seq, 2);
-	ck_assert_uint_eq(s.desired->rarp_mac.data[5], 0x66);
+	ck_assert_uint_eq(view.desired->rarp_seq, 2);
+	ck_assert_uint_eq(view.desired->rarp_mac.data[5], 0x66);
 }
 END_TEST
 
@@ -599,6 +618,7 @@ static void add_rows(TCase *tc)
 	tcase_add_loop_test(tc, test_row_is_consistent, 1, _REQUESTS_END);
 	tcase_add_loop_test(tc, test_wrong_form_is_refused_and_answered_in_form, 1, _REQUESTS_END);
 	tcase_add_loop_test(tc, test_feature_that_is_not_acked_is_missed, 1, _REQUESTS_END);
+	tcase_add_test(tc, test_only_what_may_be_mapped_comes_with_a_descriptor);
 	tcase_add_test(tc, test_index_is_not_cut);
 	tcase_add_test(tc, test_descriptor_of_a_later_message_is_left_to_it);
 }

@@ -15,9 +15,10 @@
 #include <unistd.h>
 
 #include "base/address.h"
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "lib/run.h"
-#include "requests.h"
+#include "session.h"
 
 static sd_event *event;
 static struct session s;
@@ -61,7 +62,7 @@ static void forget(struct session *session)
 	redeeming = false;
 }
 
-static const struct session_ops ops = {
+static const struct memory_ops ops = {
 	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
 
 /* --- The loop, memory, the worker --- */
@@ -93,6 +94,14 @@ static void turn(void)
 {
 	while (sd_event_run(event, 2000) > 0 || answer_vault())
 		;
+}
+
+/* The time is over for which the message in work waits. */
+static void time_passes(void)
+{
+	ck_assert_uint_ne(s.exchange.until_usec, 0);
+	sd_event_source_set_time(s.limit, 0);
+	turn();
 }
 
 /* Memory's answer to what is on its way. */
@@ -130,7 +139,7 @@ static Bh__Observed *observe(uint64_t applied)
 
 static void worker_applies(uint32_t position, const char *error)
 {
-	Bh__Observed *observed = observe(s.desired->generation);
+	Bh__Observed *observed = observe(s.view.desired->generation);
 
 	observed->rings = calloc(1, sizeof(*observed->rings));
 	observed->rings[0] = calloc(1, sizeof(**observed->rings));
@@ -242,9 +251,9 @@ static void set_up(void)
 	session_loaded(&s, desired_next(&empty), observe(0));
 	vmm = connect_vmm();
 	accept_commits();
-	say_u64(SET_PROTOCOL_FEATURES, false, s.observed->protocol_features);
+	say_u64(SET_PROTOCOL_FEATURES, false, s.view.observed->protocol_features);
 	accept_commits();
-	ck_assert(s.desired->connected);
+	ck_assert(s.view.desired->connected);
 }
 
 static void tear_down(void)
@@ -261,7 +270,7 @@ static void tear_down(void)
 
 START_TEST(test_vmm_is_a_session_of_the_record)
 {
-	uint64_t session = s.desired->session;
+	uint64_t session = s.view.desired->session;
 
 	ck_assert_uint_eq(session, 1);
 	say_u64(SET_STATUS, false, 7);
@@ -270,10 +279,10 @@ START_TEST(test_vmm_is_a_session_of_the_record)
 	turn();
 	ck_assert(committing && !committing->connected && committing->status == 0);
 	accept_commits();
-	ck_assert_int_lt(s.conn_fd, 0);
+	ck_assert_int_lt(s.exchange.conn_fd, 0);
 	vmm = connect_vmm();
 	accept_commits();
-	ck_assert_uint_eq(s.desired->session, session + 1);
+	ck_assert_uint_eq(s.view.desired->session, session + 1);
 }
 END_TEST
 
@@ -305,7 +314,7 @@ START_TEST(test_refused_by_memory_fails_alone)
 	say_u64(SET_STATUS, true, 7);
 	answer(0, "a rule");
 	ck_assert_uint_ne(hear(SET_STATUS), 0);
-	ck_assert_uint_eq(s.desired->status, 0);
+	ck_assert_uint_eq(s.view.desired->status, 0);
 	say_u64(SET_STATUS, true, 1000);
 	ck_assert_ptr_null(committing);
 	ck_assert_uint_ne(hear(SET_STATUS), 0);
@@ -331,7 +340,7 @@ START_TEST(test_memory_that_died_is_asked_again)
 	ck_assert_uint_eq(n_commits, n + 1);
 	ck_assert(committing && committing->status == 7);
 	accept_commits();
-	ck_assert_uint_eq(s.desired->status, 7);
+	ck_assert_uint_eq(s.view.desired->status, 7);
 }
 END_TEST
 
@@ -358,13 +367,13 @@ START_TEST(test_message_waits_for_a_memory_that_is_away)
 	memory_away = true;
 	say_kick(false);
 	say_u64(SET_STATUS, false, 7);
-	ck_assert(s.phase == PHASE_DEPOSIT && !committing && !blame_here.mark);
-	ck_assert_uint_gt(wire_bytes(&s.msg), 0);
+	ck_assert(s.exchange.step == STEP_DEPOSIT && !committing && !blame_here.mark);
+	ck_assert_uint_gt(wire_bytes(&s.exchange.msg), 0);
 	memory_away = false;
 	turn();
 	ck_assert(committing && committing->rings[0]->kick_token && committing->status == 0);
 	accept_commits();
-	ck_assert_uint_eq(s.desired->status, 7);
+	ck_assert_uint_eq(s.view.desired->status, 7);
 }
 END_TEST
 
@@ -377,7 +386,7 @@ START_TEST(test_vmm_that_goes_meanwhile_is_not_waited_for)
 	ck_assert(depositing == 0 && committing && !committing->connected);
 	memory_away = false;
 	accept_commits();
-	ck_assert_int_lt(s.conn_fd, 0);
+	ck_assert_int_lt(s.exchange.conn_fd, 0);
 }
 END_TEST
 
@@ -387,7 +396,7 @@ START_TEST(test_no_blame_is_left_while_memory_is_asked)
 	committing = desired_free(committing);
 	session_committed(&s, -ETIMEDOUT, "");
 	ck_assert_ptr_null(blame_here.mark);
-	committing = desired_next(s.next);
+	time_passes();
 	answer(-ECONNRESET, "");
 	ck_assert_ptr_null(blame_here.mark);
 }
@@ -398,12 +407,12 @@ START_TEST(test_worker_gets_its_time_after_memory_was_away)
 {
 	say_u64(SET_STATUS, true, 7);
 	answer(0, "");
-	ck_assert_int_eq(s.phase, PHASE_WAIT);
-	work_timeout(&s);
+	ck_assert_int_eq(s.exchange.awaits, AWAITS_WORKER);
+	time_passes();
 	ck_assert(committing && silent());
-	s.probe_usec -= 60000000;
+	s.exchange.probe_usec -= 60000000;
 	answer(0, "");
-	ck_assert(s.phase == PHASE_WAIT && silent());
+	ck_assert(s.exchange.awaits == AWAITS_WORKER && silent());
 	worker_applies(0, NULL);
 	ck_assert_uint_eq(hear(SET_STATUS), 0);
 }
@@ -413,10 +422,10 @@ START_TEST(test_worker_that_does_nothing_is_not_waited_for_for_ever)
 {
 	say_u64(SET_STATUS, true, 7);
 	answer(0, "");
-	work_timeout(&s);
+	time_passes();
 	answer(0, "");
-	ck_assert(s.phase == PHASE_WAIT && silent());
-	work_timeout(&s);
+	ck_assert(s.exchange.awaits == AWAITS_WORKER && silent());
+	time_passes();
 	ck_assert_uint_eq(hear(SET_STATUS), 1);
 }
 END_TEST
@@ -430,7 +439,7 @@ START_TEST(test_what_the_worker_cannot_do_is_undone)
 	ck_assert(silent());
 	answer(0, "");
 	ck_assert_uint_ne(hear(SET_STATUS), 0);
-	ck_assert_uint_eq(s.desired->status, 0);
+	ck_assert_uint_eq(s.view.desired->status, 0);
 }
 END_TEST
 
@@ -498,7 +507,7 @@ START_TEST(test_vmm_that_goes_while_memory_works)
 	answer(0, "");
 	ck_assert(committing && !committing->connected);
 	accept_commits();
-	ck_assert_int_lt(s.conn_fd, 0);
+	ck_assert_int_lt(s.exchange.conn_fd, 0);
 }
 END_TEST
 
@@ -597,12 +606,12 @@ START_TEST(test_memory_that_forgot_ends_the_session)
 {
 	char byte;
 
-	session_memory_back(&s, s.desired->generation, s.desired->generation);
+	session_memory_back(&s, s.view.desired->generation, s.view.desired->generation);
 	/* asked before the last commit, and answered before it, but heard after it */
-	session_memory_back(&s, s.desired->generation - 1, s.desired->generation - 1);
+	session_memory_back(&s, s.view.desired->generation - 1, s.view.desired->generation - 1);
 	turn();
 	ck_assert_ptr_null(committing);
-	session_memory_back(&s, s.desired->generation - 1, s.desired->generation);
+	session_memory_back(&s, s.view.desired->generation - 1, s.view.desired->generation);
 	turn();
 	ck_assert(committing && !committing->connected);
 	ck_assert_int_eq(recv(vmm, &byte, 1, 0), 0);
@@ -612,16 +621,23 @@ END_TEST
 /* A session that has what the service manager would hand over: the connection and the pipe. */
 static void die_and_return(Bh__Desired *record)
 {
-	int conn = dup(s.conn_fd);
-	struct replay replay = { .read_fd = dup(s.replay.read_fd), .write_fd = dup(s.replay.write_fd) };
+	int conn = dup(s.exchange.conn_fd);
+	struct replay replay = { .read_fd = dup(s.exchange.replay.read_fd), .write_fd = dup(s.exchange.replay.write_fd) };
 
 	session_close(&s);
 	committing = desired_free(committing);
 	open_session();
-	replay_close(&s.replay);
-	s.replay = replay;
-	s.conn_fd = conn;
+	replay_close(&s.exchange.replay);
+	s.exchange.replay = replay;
+	s.exchange.conn_fd = conn;
 	session_loaded(&s, record, observe(record->generation));
+	turn();
+}
+
+/* The loop does not watch the connection of die_and_return(): any event makes the session look at it. */
+static void look(void)
+{
+	session_observed(&s, observe(s.view.desired->generation));
 	turn();
 }
 
@@ -633,7 +649,7 @@ START_TEST(test_message_in_work_is_handled_again)
 	say_u64(SET_STATUS, true, 7);
 	ck_assert_ptr_nonnull(committing);
 	/* _i: it was committed before the death, or not */
-	record = desired_next(s.desired);
+	record = desired_next(s.view.desired);
 	record->status = _i ? 7 : 0;
 	die_and_return(record);
 	ck_assert(committing && committing->status == 7);
@@ -649,12 +665,12 @@ START_TEST(test_reply_that_was_laid_ready_goes_out_once)
 {
 	uint64_t value = 3;
 
-	ck_assert_int_eq(replay_stage(&s.replay, GET_STATUS, &value, sizeof(value)), 0);
-	die_and_return(desired_next(s.desired));
+	ck_assert_int_eq(replay_stage(&s.exchange.replay, GET_STATUS, &value, sizeof(value)), 0);
+	die_and_return(desired_next(s.view.desired));
 	ck_assert_uint_eq(hear(GET_STATUS), 3);
 	ck_assert(silent());
 	say(GET_STATUS, false, NULL, 0, -1);
-	work_run(&s);
+	look();
 	ck_assert_uint_eq(hear(GET_STATUS), 0);
 }
 END_TEST
@@ -686,7 +702,7 @@ static int hear_inflight(void)
 
 static Bh__Desired *record_with_region(void)
 {
-	Bh__Desired *record = desired_next(s.desired);
+	Bh__Desired *record = desired_next(s.view.desired);
 	Bh__Inflight *inflight = desired_new_inflight(record);
 
 	inflight->token = 1;
@@ -699,7 +715,7 @@ static void stage_inflight(void)
 {
 	struct inflight_area area = { .mmap_size = 4096, .n_queues = 2, .queue_size = 2 };
 
-	ck_assert_int_eq(replay_stage(&s.replay, GET_INFLIGHT_FD, &area, sizeof(area)), 0);
+	ck_assert_int_eq(replay_stage(&s.exchange.replay, GET_INFLIGHT_FD, &area, sizeof(area)), 0);
 }
 
 enum { NOT_SENT, SENT, RECEIVED, MAPPED };
@@ -714,7 +730,7 @@ START_TEST(test_reply_with_a_descriptor_goes_out_once)
 	ck_assert_int_eq(ftruncate(kept, 4096), 0);
 	if (_i != NOT_SENT) {
 		stage_inflight();
-		ck_assert_int_eq(replay_send_fd(&s.replay, s.conn_fd, kept), 0);
+		ck_assert_int_eq(replay_send_fd(&s.exchange.replay, s.exchange.conn_fd, kept), 0);
 	}
 	if (_i >= RECEIVED)
 		fd = hear_inflight();
@@ -728,7 +744,7 @@ START_TEST(test_reply_with_a_descriptor_goes_out_once)
 		fd = hear_inflight();
 	ck_assert(silent());
 	say(GET_STATUS, false, NULL, 0, -1);
-	work_run(&s);
+	look();
 	ck_assert_uint_eq(hear(GET_STATUS), 0);
 	if (mapping)
 		munmap(mapping, 4096);

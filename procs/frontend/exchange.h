@@ -1,0 +1,150 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/blame.h"
+#include "config/config.h"
+#include "memory-ops.h"
+#include "peer.h"
+#include "replay.h"
+#include "row.h"
+#include "view.h"
+#include "wire.h"
+
+/*
+ * The exchange of messages with the VMM of one device: the message in work, the step that it has come to (steps.h), and
+ * the one answer that it waits for. Whoever brings an answer notes it here and lets the steps go on. Handlers see the
+ * message through this as well, and may refuse it, or ask for its descriptors to be kept.
+ */
+
+/** enum step - of a message, in the order of a message that takes them all */
+enum step {
+	STEP_PEEK,     /* no message is in work: look for the next one */
+	STEP_CHECK,    /* is it right in form: the columns of the request table */
+	STEP_JUDGE,    /* its meaning: the handler makes the next record, or refuses it */
+	STEP_DEPOSIT,  /* its descriptors go into the vault; then it is judged again */
+	STEP_COMMIT,   /* the next record is put in force */
+	STEP_WAIT,     /* for the worker to apply it */
+	STEP_PROBE,    /* the worker is quiet; is it memory that is away? */
+	STEP_UNDO,     /* the worker could not apply it: the former record is put in force again */
+	STEP_STAGE,    /* the reply is laid ready */
+	STEP_CONSUME,  /* the message is taken out of the socket */
+	STEP_SEND,     /* the reply goes out */
+	STEP_VMM,      /* no message is in work: a VMM has come or gone, and the record is told */
+	_STEPS,
+
+	/* what a step may return in place of the next one */
+	STEP_AWAIT = _STEPS, /* an answer, a message or room in the socket is waited for */
+	STEP_DONE,           /* the message is answered */
+	STEP_TURNED,         /* the record knows that a VMM has come or gone */
+	STEP_HANG_UP,        /* the connection is to be ended */
+};
+
+/** enum awaits - the answer without which a step cannot go on */
+enum awaits {
+	AWAITS_NOTHING, /* none: PEEK and SEND try again whenever something happens at the socket */
+	AWAITS_VAULT,   /* exchange_deposited() or exchange_redeemed() */
+	AWAITS_MEMORY,  /* exchange_committed() */
+	AWAITS_WORKER,  /* exchange_observed(), and exchange_timeout() */
+	AWAITS_TIME,    /* exchange_timeout(): then the step begins anew */
+};
+
+struct exchange {
+	/* borrowed, for the life of the session */
+	struct session *session;    /* for the ops */
+	const struct memory_ops *ops;
+	const struct config_device *config;
+	struct view *view;
+	struct blame_mark *mark;    /* of this process's deaths by what this VMM says */
+
+	/* the connection; owned */
+	int conn_fd;                /* the VMM; -1 = none */
+	int backend_req_fd;         /* the channel for requests of ours; -1 = none */
+	struct replay replay;
+	struct peer peer;           /* whose conn_fd is */
+	bool peer_changed;          /* since whoever clears this has looked */
+	bool asked_queues;          /* how many there are, since whoever clears this has looked */
+
+	/* where it stands */
+	enum step step;
+	enum awaits awaits;
+	bool answered;              /* what it awaits is there */
+	uint64_t until_usec;        /* it is waited for until then (CLOCK_MONOTONIC); 0 = without limit */
+	bool abandoned;             /* the VMM is gone: hang up as soon as memory has answered */
+	const char *verdict;        /* with STEP_HANG_UP: what the VMM did wrong; NULL = it went by itself */
+
+	/* the record on its way to memory, and what memory said */
+	Bh__Desired *next;          /* NULL = none is on its way */
+	int error;                  /* of the last answer */
+	char said[256];             /* the rule that was broken; empty = none */
+	bool commit_late;           /* memory does not answer, or refuses what it must not; said once */
+
+	/* the message in work; valid from CHECK to CONSUME */
+	struct message msg;
+	const struct request_row *row; /* NULL = it has none */
+	uint64_t tokens[FDS_MAX];   /* under which msg's descriptors lie in the vault ... */
+	size_t n_tokens;            /* ... if they do */
+	int deposit_error;          /* why they do not; 0 = it is not known that they cannot */
+	unsigned int n_deposits;    /* how often they were put there: memory may die after it took them */
+	char why[256];              /* why it is refused; empty = it is not */
+	bool wait;                  /* it is answered when the worker has applied the record */
+	uint64_t patience_usec;     /* for the worker */
+	bool probed;                /* memory has answered a probe */
+	uint64_t probe_usec;        /* when that was asked */
+	Bh__Desired *before;        /* in force before COMMIT; NULL = nothing was committed */
+
+	/* the reply that is laid ready */
+	const struct request_row *reply_row; /* NULL = there is none, or an acknowledgement */
+	int reply_fd;               /* goes out with it; -1 = not redeemed yet, or none does */
+};
+
+/* --- For handlers --- */
+
+/** exchange_refuse() - note why the message in work is refused; returns OUTCOME_REFUSED */
+int exchange_refuse(struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/**
+ * exchange_deposit() - have the message's descriptors kept in the vault
+ * @ret_tokens: [out] set only on OUTCOME_DONE; as many as the message has descriptors
+ *
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to the caller.
+ */
+enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
+
+/** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in work */
+void exchange_log(const struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without limit) */
+void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec);
+
+/** exchange_drop() - forget the message in work; the descriptors that nobody has taken are closed */
+void exchange_drop(struct exchange *exchange);
+
+/* --- For the session --- */
+
+/** exchange_in_work() - whether a message is being handled that this process might die of */
+bool exchange_in_work(const struct exchange *exchange);
+
+/** exchange_change() - a VMM has come or gone: STEP_VMM commits next (taken); no message may be in work */
+void exchange_change(struct exchange *exchange, Bh__Desired *next);
+
+/** exchange_forget() - the connection is ended, or the session: no answer is waited for any more. Not while a record is
+ * on its way (next), unless memory has answered otherwise: nobody would know which one is in force. */
+void exchange_forget(struct exchange *exchange);
+
+/* The answers. They are only noted; the steps go on when they are run. */
+
+/** exchange_committed() - the answer to commit()
+ * @error:   0 | negative errno: -ECONNRESET and -ETIMEDOUT leave open whether it was done
+ * @refused: the rule that was broken; empty = it is in force; borrowed */
+void exchange_committed(struct exchange *exchange, int error, const char *refused);
+/** exchange_deposited() - the answer to deposit(): 0 | negative errno: memory does not take them
+ * @tokens: as many as there were descriptors; borrowed */
+void exchange_deposited(struct exchange *exchange, int error, const uint64_t *tokens);
+/** exchange_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
+void exchange_redeemed(struct exchange *exchange, int fd);
+/** exchange_observed() - the view has another report of the worker; exchange_timeout() - until_usec has come */
+void exchange_observed(struct exchange *exchange);
+void exchange_timeout(struct exchange *exchange);

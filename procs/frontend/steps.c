@@ -1,0 +1,451 @@
+/*
+ * The steps of a message, as a table at the end of this file. One message is in work at a time; between its steps the
+ * process serves its other devices.
+ *
+ *   PEEK -> CHECK -> JUDGE -> COMMIT -> WAIT <-> PROBE            SEND -> PEEK
+ *                     ^  |                |  |                      ^
+ *                     |  v                v  v                      |
+ *                    DEPOSIT             UNDO -> STAGE -> CONSUME --'
+ *
+ * Each step may go to STAGE at once: what is refused fails alone, since the change was made in a copy of the record. Steps
+ * that ask for something have a second half, which is run when the answer is there; each half returns the step that
+ * comes next. However long memory is away, the message stays in the socket, and the VMM waits.
+ *
+ * What the VMM may rely on after the death of this process, at any step, is in replay.c.
+ */
+#include "steps.h"
+
+#include <errno.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "intake.h"
+#include "requests.h"
+
+#define WAIT_USEC         (5 * 1000000ULL)
+#define COMMIT_RETRY_USEC 20000
+#define TURN_RETRY_USEC   1000000
+#define PROMPT_USEC       100000
+#define DEPOSITS_MAX      4 /* of one message: memory dies between two steps of it, again and again */
+
+/* --- Peek, check --- */
+
+/* Descriptors that are not harmless stay where they are, and the message is refused. */
+static int take_descriptors(struct exchange *x, const char **ret_text)
+{
+	size_t n = 0;
+	int r = intake_look(x->conn_fd, wire_bytes(&x->msg), &n, x->msg.foreign);
+
+	if (r == 0)
+		return wire_take_fds(x->conn_fd, &x->msg, n, ret_text);
+	*ret_text = r == -EBUSY ? "what it handed over before is still being closed, and somebody else decides when"
+				: "nobody can be had to look at its descriptors";
+	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
+}
+
+/* Who dies here has died of a message that could not be read. */
+static enum step peek(struct exchange *x)
+{
+	const char *text = "";
+	int r;
+
+	blame_set(x->mark, 0, 0);
+	r = replay_look(&x->replay, x->conn_fd, x->config->name, &x->msg, &text);
+	if (r == 0 && x->msg.fds_in_sight)
+		r = take_descriptors(x, &text);
+	if (peer_heard(&x->peer, x->msg.sender, x->config->name))
+		x->peer_changed = true;
+	blame_finish();
+	if (r == 0)
+		r = replay_begin(x->conn_fd, &x->msg) < 0 ? WIRE_E_CLOSED : 0;
+	x->verdict = r == WIRE_E_FRAMING ? text : NULL;
+	return r == 0 ? STEP_CHECK : r == WIRE_E_PARTIAL ? STEP_AWAIT : STEP_HANG_UP;
+}
+
+static enum step check_form(struct exchange *x)
+{
+	blame_set(x->mark, x->msg.header.request, x->msg.header.size);
+	fault_point("frontend", x->msg.header.request);
+	x->row = requests_find(x->msg.header.request);
+	if (!x->row)
+		exchange_refuse(x, "there is no such message");
+	else if (requests_check(x, x->row, &x->msg) == 0)
+		return STEP_JUDGE;
+	return STEP_STAGE;
+}
+
+/* --- Judge, deposit --- */
+
+static bool acks(const struct exchange *x)
+{
+	return (x->msg.header.flags & HEADER_NEED_REPLY) &&
+		has_bit(x->view->desired->protocol_features, PF_REPLY_ACK);
+}
+
+/* An acknowledgement promises the effect. */
+static enum step after_judging(struct exchange *x, enum outcome outcome)
+{
+	x->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(x));
+	x->patience_usec = WAIT_USEC;
+	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT)
+		return STEP_COMMIT;
+	x->next = desired_free(x->next);
+	if (outcome == OUTCOME_LATER)
+		return STEP_DEPOSIT;
+	if (outcome == OUTCOME_SETTLE && (x->row->owes != REPLY_NONE || acks(x)))
+		return STEP_WAIT;
+	return STEP_STAGE;
+}
+
+static enum step judge(struct exchange *x)
+{
+	enum outcome outcome = OUTCOME_DONE;
+
+	if (x->row->handle) {
+		x->next = view_next(x->view, x->view->desired);
+		outcome = x->row->handle(x, &x->msg, x->next);
+	}
+	return after_judging(x, outcome);
+}
+
+static enum step deposit(struct exchange *x)
+{
+	int r;
+
+	x->n_deposits++;
+	exchange_await(x, AWAITS_VAULT, 0);
+	r = x->ops->deposit(x->session, x->msg.fds, x->msg.n_fds);
+	if (r == 0)
+		return STEP_AWAIT;
+	exchange_await(x, AWAITS_NOTHING, 0);
+	x->deposit_error = r;
+	return STEP_JUDGE;
+}
+
+static enum step deposited(struct exchange *x)
+{
+	return STEP_JUDGE;
+}
+
+/* --- Commit --- */
+
+static enum step ask_memory(struct exchange *x)
+{
+	exchange_await(x, AWAITS_MEMORY, 0);
+	if (x->ops->commit(x->session, x->next) < 0)
+		exchange_await(x, AWAITS_TIME, COMMIT_RETRY_USEC);
+	return STEP_AWAIT;
+}
+
+enum says { SAYS_YES, SAYS_NO, SAYS_NOTHING };
+
+/* Memory's answer. Where it leaves open whether the record was committed, the step begins anew: to say it twice is
+ * harmless. */
+static enum says memory_says(struct exchange *x)
+{
+	if (x->error == -ECONNRESET || x->error == -ETIMEDOUT) {
+		if (x->error == -ETIMEDOUT && !x->commit_late)
+			log_limited(LOG_WARNING, x->config->name, 0,
+				"the memory manager does not answer; the VMM waits until it does");
+		x->commit_late = true;
+		exchange_await(x, AWAITS_TIME, COMMIT_RETRY_USEC);
+		return SAYS_NOTHING;
+	}
+	return x->error || *x->said ? SAYS_NO : SAYS_YES;
+}
+
+/* What was in force before is the caller's. */
+static Bh__Desired *put_in_force(struct exchange *x)
+{
+	x->commit_late = false;
+	return view_put_in_force(x->view, ptr_steal(&x->next));
+}
+
+/* Memory may have died after it took the descriptors: what no record named then is gone from its vault. */
+static enum step refused(struct exchange *x)
+{
+	x->next = desired_free(x->next);
+	if (x->n_tokens && x->n_deposits < DEPOSITS_MAX) {
+		x->n_tokens = 0;
+		return STEP_JUDGE;
+	}
+	exchange_refuse(x, "%s", x->said);
+	return STEP_STAGE;
+}
+
+static enum step committed(struct exchange *x)
+{
+	switch (memory_says(x)) {
+	case SAYS_NOTHING:
+		return STEP_AWAIT;
+	case SAYS_NO:
+		return refused(x);
+	case SAYS_YES:
+		break;
+	}
+	x->before = put_in_force(x);
+	return x->wait ? STEP_WAIT : STEP_STAGE;
+}
+
+/* --- Wait, probe, undo --- */
+
+static enum step applied(struct exchange *x)
+{
+	const char *error = x->view->observed->apply_error;
+
+	if (x->row->owes != REPLY_NONE || !*error)
+		return STEP_STAGE;
+	exchange_refuse(x, "the worker says: %s", error);
+	return x->before ? STEP_UNDO : STEP_STAGE;
+}
+
+/* Without the worker: by the ledger, or with the word that it came to nothing. */
+static enum step conclude(struct exchange *x)
+{
+	if (x->row->owes == REPLY_NONE) {
+		exchange_refuse(x, "the worker has not put it in force within %llu s", WAIT_USEC / 1000000);
+	} else {
+		exchange_log(x, "message %s of the VMM is answered by the ledger: the worker is away", x->row->name);
+		x->view->waited_in_vain = x->view->worker_gone;
+	}
+	return STEP_STAGE;
+}
+
+/* A VMM asks for one ring after the other: that the worker is gone is found out only once. */
+static enum step wait_for_worker(struct exchange *x)
+{
+	if (!x->probed && x->view->worker_gone && x->view->waited_in_vain && x->row->owes != REPLY_NONE)
+		return STEP_PROBE;
+	if (view_applied(x->view))
+		return applied(x);
+	exchange_await(x, AWAITS_WORKER, x->patience_usec);
+	return STEP_AWAIT;
+}
+
+static enum step waited(struct exchange *x)
+{
+	if (view_applied(x->view))
+		return applied(x);
+	return x->probed ? conclude(x) : STEP_PROBE;
+}
+
+/* The same record once more: what memory says now is newer than anything that is known, and a worker that comes after
+ * that begins with a ring that is stopped. */
+static enum step probe(struct exchange *x)
+{
+	if (!x->next) {
+		x->probe_usec = clock_us();
+		x->next = desired_next(x->view->desired);
+	}
+	return ask_memory(x);
+}
+
+/* Where it is memory that was away, the worker has had no chance to hear of the record until now: it gets its time. */
+static enum step probed(struct exchange *x)
+{
+	bool prompt = clock_us() - x->probe_usec < PROMPT_USEC;
+
+	switch (memory_says(x)) {
+	case SAYS_NOTHING:
+		return STEP_AWAIT;
+	case SAYS_NO:
+		x->next = desired_free(x->next);
+		return STEP_STAGE;
+	case SAYS_YES:
+		break;
+	}
+	desired_free(put_in_force(x));
+	x->probed = true;
+	if (x->view->worker_gone && (prompt || x->row->owes != REPLY_NONE))
+		return conclude(x);
+	x->patience_usec = prompt ? WAIT_USEC / 5 : WAIT_USEC;
+	return STEP_WAIT;
+}
+
+static enum step undo(struct exchange *x)
+{
+	if (!x->next)
+		x->next = view_next(x->view, x->before);
+	return ask_memory(x);
+}
+
+/* Where memory no longer has what was before, it stays. */
+static enum step undone(struct exchange *x)
+{
+	switch (memory_says(x)) {
+	case SAYS_NOTHING:
+		return STEP_AWAIT;
+	case SAYS_NO:
+		x->next = desired_free(x->next);
+		return STEP_STAGE;
+	case SAYS_YES:
+		break;
+	}
+	desired_free(put_in_force(x));
+	return STEP_STAGE;
+}
+
+/* --- Stage, consume, send --- */
+
+static int stage_reply(struct exchange *x)
+{
+	uint8_t buf[REPLY_BYTES_MAX];
+	uint64_t failed = *x->why != '\0';
+	uint32_t request = x->msg.header.request;
+
+	x->reply_row = x->row && x->row->owes != REPLY_NONE ? x->row : NULL;
+	if (x->reply_row)
+		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
+	if (!acks(x))
+		return 0;
+	return replay_stage(&x->replay, request, &failed, sizeof(failed));
+}
+
+static enum step stage(struct exchange *x)
+{
+	if (*x->why)
+		exchange_log(x, "message %s (%u) of the VMM refused: %s", x->row ? x->row->name : "without a name",
+			x->msg.header.request, x->why);
+	return stage_reply(x) < 0 ? STEP_HANG_UP : STEP_CONSUME;
+}
+
+/* The message has done no harm, and nothing of it is needed any more. */
+static enum step consume(struct exchange *x)
+{
+	uint32_t request = x->msg.header.request, size = x->msg.header.size;
+	int r = replay_consume(&x->replay, x->conn_fd, &x->msg);
+
+	exchange_drop(x);
+	blame_acquit(x->mark, request, size);
+	return r < 0 ? STEP_HANG_UP : STEP_SEND;
+}
+
+/* The descriptor that goes with what is laid ready. Only that tells: a former process may have laid it. */
+static uint64_t find_token(const struct exchange *x)
+{
+	struct {
+		struct header header;
+		uint8_t payload[REPLAY_BYTES_MAX - sizeof(struct header)];
+	} reply;
+	size_t n;
+
+	if (!x->reply_row || !x->reply_row->reply_token)
+		return TOKEN_NONE;
+	n = replay_look_at_staged(&x->replay, &reply, sizeof(reply));
+	if (n < sizeof(reply.header))
+		return TOKEN_NONE;
+	return x->reply_row->reply_token(x->view->desired, reply.payload, n - sizeof(reply.header));
+}
+
+static enum step redeem(struct exchange *x, uint64_t token)
+{
+	exchange_await(x, AWAITS_VAULT, 0);
+	if (token == TOKEN_LOST || x->ops->redeem(x->session, token) < 0)
+		return STEP_HANG_UP;
+	return STEP_AWAIT;
+}
+
+static enum step send_reply(struct exchange *x)
+{
+	uint64_t token = x->reply_fd < 0 ? find_token(x) : TOKEN_NONE;
+	int r;
+
+	if (token != TOKEN_NONE)
+		return redeem(x, token);
+	r = x->reply_fd >= 0 ? replay_send_fd(&x->replay, x->conn_fd, x->reply_fd)
+			     : replay_send(&x->replay, x->conn_fd);
+	if (r == -EAGAIN)
+		return STEP_AWAIT;
+	x->reply_fd = fd_close(x->reply_fd);
+	x->reply_row = NULL;
+	return r < 0 ? STEP_HANG_UP : STEP_DONE;
+}
+
+static enum step redeemed(struct exchange *x)
+{
+	return x->error ? STEP_HANG_UP : STEP_SEND;
+}
+
+/* --- A VMM has come or gone --- */
+
+/* Memory has no reason to refuse that; as long as it does, nothing else can be done. */
+static enum step turned(struct exchange *x)
+{
+	switch (memory_says(x)) {
+	case SAYS_NOTHING:
+		return STEP_AWAIT;
+	case SAYS_NO:
+		if (!x->commit_late)
+			log_limited(LOG_ERR, x->config->name, 0, "the memory manager refuses the record: %s", x->said);
+		x->commit_late = true;
+		exchange_await(x, AWAITS_TIME, TURN_RETRY_USEC);
+		return STEP_AWAIT;
+	case SAYS_YES:
+		break;
+	}
+	desired_free(put_in_force(x));
+	return STEP_TURNED;
+}
+
+/* --- The table --- */
+
+typedef enum step step_fn(struct exchange *x);
+
+/** struct step_row - the halves of a step; `answered` is missing where nothing is asked */
+static const struct step_row {
+	step_fn *begin;
+	step_fn *answered;
+} rows[_STEPS] = {
+	[STEP_PEEK] = { peek },
+	[STEP_CHECK] = { check_form },
+	[STEP_JUDGE] = { judge },
+	[STEP_DEPOSIT] = { deposit, deposited },
+	[STEP_COMMIT] = { ask_memory, committed },
+	[STEP_WAIT] = { wait_for_worker, waited },
+	[STEP_PROBE] = { probe, probed },
+	[STEP_UNDO] = { undo, undone },
+	[STEP_STAGE] = { stage },
+	[STEP_CONSUME] = { consume },
+	[STEP_SEND] = { send_reply, redeemed },
+	[STEP_VMM] = { ask_memory, turned },
+};
+
+static enum step take_step(struct exchange *x)
+{
+	bool is_answer = x->awaits != AWAITS_NOTHING && x->awaits != AWAITS_TIME;
+	const struct step_row *row = &rows[x->step];
+
+	exchange_await(x, AWAITS_NOTHING, 0);
+	return is_answer ? row->answered(x) : row->begin(x);
+}
+
+enum step steps_run(struct exchange *exchange)
+{
+	enum step next;
+
+	do {
+		if (exchange->awaits != AWAITS_NOTHING && !exchange->answered)
+			return STEP_AWAIT;
+		next = exchange->abandoned && !exchange->next ? STEP_HANG_UP : take_step(exchange);
+		if (next < _STEPS)
+			exchange->step = next;
+	} while (next < _STEPS);
+	if (next != STEP_AWAIT)
+		exchange->step = STEP_PEEK;
+	return next;
+}
+
+void steps_resume(struct exchange *exchange)
+{
+	struct header header;
+
+	/* a message that was begun is looked at like any other: it may be handled twice */
+	if (replay_resume(&exchange->replay, exchange->conn_fd) != REPLAY_SEND)
+		return;
+	exchange->step = STEP_SEND;
+	if (replay_look_at_staged(&exchange->replay, &header, sizeof(header)) == sizeof(header))
+		exchange->reply_row = requests_find(header.request);
+}
