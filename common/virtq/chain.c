@@ -135,7 +135,7 @@ void chain_bad(struct slot *slot, const char *rule)
 
 static const char *judge_desc(const struct virtq_chain *chain, const struct desc *desc)
 {
-	if (!(desc->flags & DESC_F_WRITE) && chain->n_in)
+	if (!(desc->flags & VRING_DESC_F_WRITE) && chain->n_in)
 		return "a readable descriptor follows a writable one";
 	if (desc->len > UINT32_MAX - chain->in_bytes - (uint64_t)chain->out_bytes)
 		return "the chain is longer than 4 GiB";
@@ -182,7 +182,7 @@ bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 							   : "a descriptor lies outside guest memory");
 		return true;
 	}
-	if (desc->flags & DESC_F_WRITE) {
+	if (desc->flags & VRING_DESC_F_WRITE) {
 		chain->n_in = (uint16_t)(chain->n_in + got);
 		chain->in_bytes += desc->len;
 	} else {
@@ -221,7 +221,7 @@ static const char *judge_table(const struct virtq *vq, const struct desc *desc)
 {
 	if (!vq->indirect)
 		return "an indirect descriptor, which was not negotiated";
-	if (desc->flags & DESC_F_NEXT)
+	if (desc->flags & VRING_DESC_F_NEXT)
 		return "an indirect descriptor with a next one";
 	if (desc->len == 0 || desc->len % DESC_BYTES)
 		return "an indirect table whose size is no multiple of 16";
@@ -237,7 +237,7 @@ static bool next_entry(const struct virtq *vq, struct slot *slot, const struct d
 {
 	if (vq->packed)
 		return ++*i < n;
-	if (!(entry->flags & DESC_F_NEXT))
+	if (!(entry->flags & VRING_DESC_F_NEXT))
 		return false;
 	*i = entry->link;
 	if (*i >= n)
@@ -263,11 +263,11 @@ bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc
 			chain_bad(slot, "an indirect table is too long, or runs in a circle");
 		} else if (!copy_entry(vq, desc->addr + (uint64_t)i * DESC_BYTES, &entry)) {
 			chain_bad(slot, "an indirect table lies outside guest memory");
-		} else if (entry.flags & DESC_F_INDIRECT) {
+		} else if (entry.flags & VRING_DESC_F_INDIRECT) {
 			chain_bad(slot, "an indirect descriptor in an indirect table");
 		} else {
 			if (vq->packed && vq->setup.reads_only)
-				entry.flags &= (uint16_t)~DESC_F_WRITE;
+				entry.flags &= (uint16_t)~VRING_DESC_F_WRITE;
 			if (!chain_add(vq, slot, &entry))
 				return false;
 			if (!next_entry(vq, slot, &entry, n, &i))

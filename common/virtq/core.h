@@ -12,11 +12,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endian and read as they are");
 
-#define DESC_F_NEXT (1 << 0)
-#define DESC_F_WRITE (1 << 1)
-#define DESC_F_INDIRECT (1 << 2)
-#define DESC_F_AVAIL (1 << 7)
-#define DESC_F_USED (1 << 15)
+/* The specification's numbers of these two are bits. */
+#define DESC_F_AVAIL (1 << VRING_PACKED_DESC_F_AVAIL)
+#define DESC_F_USED (1 << VRING_PACKED_DESC_F_USED)
 #define DESC_BYTES 16
 
 /** struct desc - the copy of a descriptor of either layout */
@@ -311,12 +309,12 @@ static inline bool chain_simple(struct virtq *vq, struct slot *slot, const struc
 	uint64_t offset = desc->addr - vq->hint.start;
 	struct virtq_chain *chain = &slot->chain;
 
-	if (unlikely(desc->flags & (DESC_F_NEXT | DESC_F_INDIRECT)) || unlikely(desc->len == 0) ||
+	if (unlikely(desc->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) || unlikely(desc->len == 0) ||
 		unlikely(offset >= vq->hint.n_bytes) ||
 		unlikely(desc->len > vq->hint.n_bytes - offset))
 		return false;
 	chain->iov[0] = (struct iovec){ vq->hint.mem + offset, desc->len };
-	if (desc->flags & DESC_F_WRITE) {
+	if (desc->flags & VRING_DESC_F_WRITE) {
 		chain->n_in = 1;
 		chain->in_bytes = desc->len;
 	} else {

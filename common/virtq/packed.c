@@ -18,10 +18,6 @@
  */
 #include "virtq/core.h"
 
-#define EVENT_ENABLE 0
-#define EVENT_DISABLE 1
-#define EVENT_DESC 2
-
 int packed_map(struct virtq *vq)
 {
 	const struct virtq_setup *setup = &vq->setup;
@@ -76,11 +72,11 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 
 	blame_head(vq, desc.link); /* most drivers write it into each descriptor; it counts in the last */
 	for (;;) {
-		bool indirect = desc.flags & DESC_F_INDIRECT;
+		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
 		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
 			return give_up(vq, slot, NULL);
-		if (!(desc.flags & DESC_F_NEXT))
+		if (!(desc.flags & VRING_DESC_F_NEXT))
 			break;
 		if (n++ + vq->ring.live_slots == vq->size)
 			return give_up(vq, slot, "a chain is longer than what is free of the ring");
@@ -127,7 +123,7 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	for (uint16_t i = 0;; i++, e = vq->ring.again_next[e]) {
 		const struct desc *desc = &vq->ring.again[e];
 
-		if (!(desc->flags & DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc))
+		if (!(desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc))
 			return give_up(vq, slot, NULL);
 		if (i + 1 == n)
 			break;
@@ -226,7 +222,7 @@ static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 static uint64_t used_word(const struct staged *staged, uint16_t pos)
 {
 	uint16_t flags = (pos & POS_WRAP ? DESC_F_AVAIL | DESC_F_USED : 0) |
-		(staged->len ? DESC_F_WRITE : 0);
+		(staged->len ? VRING_DESC_F_WRITE : 0);
 
 	return staged->len | (uint64_t)staged->id << 32 | (uint64_t)flags << 48;
 }
@@ -283,9 +279,9 @@ bool packed_call_due(struct virtq *vq)
 	full_fence();
 	wish = guest_load(vq->ring.driver);
 	flags = (uint16_t)(wish >> 16);
-	if (flags == EVENT_DISABLE)
+	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE)
 		return false;
-	if (flags != EVENT_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
+	if (flags != VRING_PACKED_EVENT_FLAG_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
 		return true;
 	event = wish & 0x7fff;
 	if ((wish ^ vq->used) & POS_WRAP) /* of the lap before */
@@ -295,15 +291,15 @@ bool packed_call_due(struct virtq *vq)
 
 void packed_kick_off(struct virtq *vq)
 {
-	guest_store(vq->ring.device, (uint32_t)EVENT_DISABLE << 16);
+	guest_store(vq->ring.device, (uint32_t)VRING_PACKED_EVENT_FLAG_DISABLE << 16);
 }
 
 bool packed_kick_on(struct virtq *vq)
 {
-	uint32_t wish = (uint32_t)EVENT_ENABLE << 16;
+	uint32_t wish = (uint32_t)VRING_PACKED_EVENT_FLAG_ENABLE << 16;
 
 	if (vq->event_idx)
-		wish = vq->parsed | (uint32_t)EVENT_DESC << 16;
+		wish = vq->parsed | (uint32_t)VRING_PACKED_EVENT_FLAG_DESC << 16;
 	guest_store(vq->ring.device, wish);
 	full_fence();
 	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48), vq->parsed);

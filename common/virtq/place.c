@@ -106,7 +106,7 @@ static bool are_chains(const struct virtq *vq, const struct picture *picture, ui
 	for (uint32_t n = picture->n_avail; seen && n; n--, pos = pos_advance(vq, pos, 1)) {
 		uint16_t slot = pos & (uint16_t)~POS_WRAP, id = picture->ids[slot];
 
-		whole = !(picture->flags[slot] & DESC_F_NEXT);
+		whole = !(picture->flags[slot] & VRING_DESC_F_NEXT);
 		if (!whole)
 			continue;
 		if (id >= vq->size || seen[id])

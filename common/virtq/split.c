@@ -15,9 +15,6 @@
 
 #include <string.h>
 
-#define USED_F_NO_NOTIFY 1
-#define AVAIL_F_NO_INTERRUPT 1
-
 int split_map(struct virtq *vq)
 {
 	const struct virtq_setup *setup = &vq->setup;
@@ -56,12 +53,12 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 
 	blame_head(vq, head);
 	for (;;) {
-		bool indirect = desc.flags & DESC_F_INDIRECT;
+		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
 		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
 			return give_up(vq, slot, NULL);
 		/* a bad chain is known by its head alone; what hangs on it need not be walked */
-		if (indirect || !(desc.flags & DESC_F_NEXT) || slot->chain.bad)
+		if (indirect || !(desc.flags & VRING_DESC_F_NEXT) || slot->chain.bad)
 			break;
 		if (desc.link >= vq->size)
 			return give_up(vq, slot, "a descriptor's next is outside the ring");
@@ -234,7 +231,7 @@ bool split_call_due(struct virtq *vq)
 
 	full_fence();
 	if (!vq->event_idx)
-		return !(guest_load(&vq->split.avail[0]) & AVAIL_F_NO_INTERRUPT);
+		return !(guest_load(&vq->split.avail[0]) & VRING_AVAIL_F_NO_INTERRUPT);
 	if (!vq->call_known || vq->since_call > UINT16_MAX)
 		return true;
 	event = guest_load(&vq->split.avail[2 + vq->size]);
@@ -245,7 +242,7 @@ bool split_call_due(struct virtq *vq)
 void split_kick_off(struct virtq *vq)
 {
 	if (!vq->event_idx)
-		guest_store(&vq->split.used[0], USED_F_NO_NOTIFY);
+		guest_store(&vq->split.used[0], VRING_USED_F_NO_NOTIFY);
 }
 
 bool split_kick_on(struct virtq *vq)

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "guest/map.h"
+#include "virtio/virtio.h"
 #include "virtq/ledger.h"
 
 /*
@@ -19,8 +20,7 @@
  * What the driver wrote is copied once, checked in the copy, and never read again.
  * A virtq belongs to one thread at a time; nothing here blocks or allocates after virtq_start().
  */
-
-#define VIRTQ_SIZE_MAX 32768
+#define VIRTQ_SIZE_MAX VIRTQUEUE_SIZE_MAX
 #define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
 
 enum {
@@ -42,8 +42,8 @@ struct virtq_setup {
 	uint16_t index;
 	uint32_t size;
 	bool packed;        /* VIRTIO_F_RING_PACKED acked */
-	bool event_idx;     /* VIRTIO_F_EVENT_IDX acked */
-	bool indirect;      /* VIRTIO_F_INDIRECT_DESC acked */
+	bool event_idx;     /* VIRTIO_RING_F_EVENT_IDX acked */
+	bool indirect;      /* VIRTIO_RING_F_INDIRECT_DESC acked */
 	bool in_order;      /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
 	bool reads_only;    /* the device writes no buffer of this ring, whatever a packed table says */
 	struct uva desc;    /* packed: descriptor ring */
@@ -93,7 +93,6 @@ struct virtq *virtq_stop(struct virtq *vq);
 
 /** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */
 uint32_t virtq_base(const struct virtq *vq);
-
 /** virtq_place() - how virtq_start() found out where it begins */
 enum virtq_place virtq_place(const struct virtq *vq);
 
@@ -115,8 +114,8 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
-/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring is
- * in it, or there is no storage for a longer chain */
+/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring
+ * is in it, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);
 
 /** virtq_take() - the first n chains of the window are in flight now */
@@ -144,6 +143,7 @@ const char *virtq_error(const struct virtq *vq);
 
 /** virtq_is_blank() - whether the ring in memory is as if no driver had ever written it; any thread, unpaused */
 bool virtq_is_blank(const struct virtq *vq);
+
 /** virtq_counters() - of this ring, in the ledger */
 struct ledger_counters *virtq_counters(struct virtq *vq);
 
