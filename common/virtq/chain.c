@@ -4,123 +4,12 @@
  * A descriptor arrives here as a copy; what is checked is what is used. A rule broken inside a chain spoils
  * that chain alone: it is completed unread, and the ring goes on. A descriptor of length 0 has no memory,
  * so its address is not looked at.
- *
- * Storage is reserved when the ring starts, and touched as far as it is used: a driver may ask for the largest rings
- * and post little. Slots are dealt from the beginning of their array, and the last one put back is the next one got,
- * so that there are as many as were ever in use at a time. A slot holds a few spans itself; a longer chain moves to a block,
- * of which there are fewer than slots. When all are out, parsing waits until a chain is completed, which
- * must happen, since blocks are only held by chains that the device has before it.
  */
-#include "virtq/core.h"
+#include "virtq/chain.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#include "base/check.h"
-
-/* --- Storage --- */
-
-#define LINE_BYTES 64    /* a slot fills two lines of the cache */
-#define LAZY_BYTES 65536 /* from here on an array has pages of its own, which the kernel gives when they are touched */
-
-void *lazy_new(size_t n, size_t size)
-{
-	size_t n_bytes = n * size;
-	void *mem;
-
-	if (n_bytes < LAZY_BYTES) {
-		mem = aligned_alloc(LINE_BYTES, align_up(n_bytes, LINE_BYTES));
-		return mem ? memset(mem, 0, n_bytes) : NULL;
-	}
-	mem = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return mem == MAP_FAILED ? NULL : mem;
-}
-
-void lazy_free(void *mem, size_t n, size_t size)
-{
-	if (n * size < LAZY_BYTES)
-		free(mem);
-	else if (mem)
-		(void)munmap(mem, n * size);
-}
-
-static uint32_t n_window(const struct virtq *vq)
-{
-	uint32_t n = 1;
-
-	while (n < vq->size)
-		n <<= 1;
-	return n;
-}
-
-int slots_new(struct virtq *vq)
-{
-	uint32_t n = vq->size;
-
-	vq->size_max_mask = n_window(vq) - 1;
-	vq->n_blocks = MIN(n, (uint32_t)SPAN_BLOCKS_MAX);
-	vq->slots = lazy_new(n, sizeof(*vq->slots));
-	vq->free_slots = lazy_new(n, sizeof(*vq->free_slots));
-	vq->window = lazy_new(n_window(vq), sizeof(*vq->window));
-	vq->busy = lazy_new(n, sizeof(*vq->busy));
-	vq->staged = lazy_new(n, sizeof(*vq->staged));
-	vq->again = lazy_new(n, sizeof(*vq->again));
-	vq->free_blocks = lazy_new(vq->n_blocks, sizeof(*vq->free_blocks));
-	vq->blocks = lazy_new(vq->n_blocks, SPAN_BLOCK_BYTES);
-	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
-		!vq->free_blocks || !vq->blocks)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < vq->n_blocks; i++)
-		vq->free_blocks[i] = (uint16_t)(vq->n_blocks - 1 - i);
-	vq->n_free_blocks = vq->n_blocks;
-	return 0;
-}
-
-void slots_free(struct virtq *vq)
-{
-	uint32_t n = vq->size;
-
-	lazy_free(vq->slots, n, sizeof(*vq->slots));
-	lazy_free(vq->free_slots, n, sizeof(*vq->free_slots));
-	lazy_free(vq->window, n_window(vq), sizeof(*vq->window));
-	lazy_free(vq->busy, n, sizeof(*vq->busy));
-	lazy_free(vq->staged, n, sizeof(*vq->staged));
-	lazy_free(vq->again, n, sizeof(*vq->again));
-	lazy_free(vq->free_blocks, vq->n_blocks, sizeof(*vq->free_blocks));
-	lazy_free(vq->blocks, vq->n_blocks, SPAN_BLOCK_BYTES);
-}
-
-void block_put(struct virtq *vq, const struct iovec *block)
-{
-	vq->free_blocks[vq->n_free_blocks++] =
-		(uint16_t)((block - vq->blocks) / VIRTQ_CHAIN_SPANS_MAX);
-	vq->starved = false;
-}
-
-static bool move_to_block(struct virtq *vq, struct virtq_chain *chain, unsigned int n)
-{
-	struct iovec *block;
-
-	if (vq->n_free_blocks == 0) {
-		vq->starved = true;
-		return false;
-	}
-	block = &vq->blocks[(size_t)vq->free_blocks[--vq->n_free_blocks] * VIRTQ_CHAIN_SPANS_MAX];
-	memcpy(block, chain->iov, n * sizeof(*block));
-	chain->iov = block;
-	return true;
-}
 
 /* --- Rules --- */
-
-int ring_broken(struct virtq *vq, const char *rule)
-{
-	vq->error = rule;
-	vq->ledger->broken = 1;
-	return -VIRTQ_E_BROKEN;
-}
 
 void chain_bad(struct slot *slot, const char *rule)
 {
@@ -173,7 +62,7 @@ bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 	}
 	got = find_spans(vq, desc, &chain->iov[n], (few ? SLOT_SPANS : VIRTQ_CHAIN_SPANS_MAX) - n);
 	if (got < 0 && few) {
-		if (!move_to_block(vq, chain, n))
+		if (!block_get(vq, slot, n))
 			return false;
 		got = find_spans(vq, desc, &chain->iov[n], VIRTQ_CHAIN_SPANS_MAX - n);
 	}

@@ -13,15 +13,12 @@
 
 #include "base/bytes.h"
 #include "virtio/virtio.h"
-#include "virtq/inflight.h"
-#include "virtq/locks.h"
+#include "virtq/inflight-layout.h"
 
 #define PART_ALIGN LEDGER_SHAPED_AT /* of the file format, whatever the page size here is */
 #define PACKED_WRAP 0x8000u
 #define N_QUEUES_MAX 4096
 #define STATE_BYTES_MAX (64 << 20)
-
-_Static_assert(sizeof(struct ledger_header) <= LEDGER_LOCKS_AT, "the locks follow the header");
 
 static size_t state_at(void)
 {

@@ -16,7 +16,29 @@
  * Where the present and the old position differ, a successor looks at the ring to see which one is true.
  * The region is shared with the VMM, so nothing is ever read from it while the ring runs.
  */
-#include "virtq/core.h"
+#include "virtq/packed.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "virtq/chain.h"
+#include "virtq/packed-pos.h"
+
+int packed_new(struct virtq *vq)
+{
+	vq->ring.copies = lazy_new(vq->size, DESC_BYTES);
+	vq->ring.next = lazy_new(vq->size, sizeof(*vq->ring.next));
+	return vq->ring.copies && vq->ring.next ? 0 : -ENOMEM;
+}
+
+void packed_free(struct virtq *vq)
+{
+	lazy_free(vq->ring.copies, vq->size, DESC_BYTES);
+	lazy_free(vq->ring.next, vq->size, sizeof(*vq->ring.next));
+	free(vq->ring.again);
+	free(vq->ring.again_next);
+	free(vq->ring.again_num);
+}
 
 int packed_map(struct virtq *vq)
 {

@@ -15,11 +15,12 @@
  * A base that the ring does not contradict is taken, whatever else it may show; a ring that nobody has written to
  * contradicts none. One at slot 0 is likely to be a guess, and must be where the ring shows it.
  */
-#include "virtq/core.h"
+#include "virtq/place.h"
 
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "virtq/packed-pos.h"
 
 /** struct picture - one look at a packed ring; the guest may write meanwhile */
 struct picture {

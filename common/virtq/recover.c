@@ -20,7 +20,7 @@
  * flags were not written. The driver would take them for real when it comes there, and it comes there as
  * soon as the first is used; so all slots between the used and the available position are made to look unused.
  */
-#include "virtq/core.h"
+#include "virtq/recover.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,6 +29,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "virtq/packed-pos.h"
+#include "virtq/place.h"
 
 static void ledger_begin(struct virtq *vq)
 {

@@ -11,9 +11,14 @@
  *            where the two indices differ, a successor walks the batch and clears the marks itself
  * A successor takes the number of marks for the distance between the used and the available position.
  */
-#include "virtq/core.h"
+#include "virtq/split.h"
 
 #include <string.h>
+
+#include "virtq/chain.h"
+
+#define FILL_BATCH 32
+#define CHAIN_DESCS_MAX (2 * VIRTQ_CHAIN_SPANS_MAX) /* some may be empty */
 
 int split_map(struct virtq *vq)
 {
@@ -64,7 +69,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 			return give_up(vq, slot, "a descriptor's next is outside the ring");
 		if (n == vq->size)
 			return give_up(vq, slot, "a chain of descriptors runs in a circle");
-		if (n++ == VIRTQ_CHAIN_DESCS_MAX)
+		if (n++ == CHAIN_DESCS_MAX)
 			chain_bad(slot, "the chain has too many descriptors");
 		desc = load_desc(vq, desc.link);
 	}

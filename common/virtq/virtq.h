@@ -4,8 +4,9 @@
 #include <stdint.h>
 
 #include "guest/map.h"
-#include "virtio/virtio.h"
 #include "virtq/ledger.h"
+#include "virtq/payload.h"
+#include "virtq/types.h"
 
 /*
  * A virtqueue, split or packed, seen from the device. The order of calls is the order of the data path:
@@ -20,54 +21,6 @@
  * What the driver wrote is copied once, checked in the copy, and never read again.
  * A virtq belongs to one thread at a time; nothing here blocks or allocates after virtq_start().
  */
-#define VIRTQ_SIZE_MAX VIRTQUEUE_SIZE_MAX
-#define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
-
-enum {
-	VIRTQ_E_BROKEN = 1,   /* by the driver, or by the VMM in its memory: stop it; virtq_error() says how */
-	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
-	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
-	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
-};
-
-/** enum virtq_place - how it was found out where a ring begins */
-enum virtq_place {
-	VIRTQ_AS_TOLD, /* by the base, or by what is kept of it */
-	VIRTQ_FOUND,   /* the ring contradicts the base, and shows where it stands: it begins there */
-	VIRTQ_LOST,    /* the base may be wrong, and the ring does not show a better one: it begins there */
-};
-
-/** struct virtq_setup - how a ring starts */
-struct virtq_setup {
-	uint16_t index;
-	uint32_t size;
-	bool packed;        /* VIRTIO_F_RING_PACKED acked */
-	bool event_idx;     /* VIRTIO_RING_F_EVENT_IDX acked */
-	bool indirect;      /* VIRTIO_RING_F_INDIRECT_DESC acked */
-	bool in_order;      /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
-	bool reads_only;    /* the device writes no buffer of this ring, whatever a packed table says */
-	struct uva desc;    /* packed: descriptor ring */
-	struct uva avail;   /* packed: driver event suppression */
-	struct uva used;    /* packed: device event suppression */
-	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
-	uint64_t start_id;
-	struct blame_mark *blame; /* for who dies of this ring; borrowed; NULL = none */
-	uint64_t inflight_id; /* names a region that the VMM shares; 0 = the ledger's own */
-};
-
-/** struct virtq_chain - one buffer of the driver's */
-struct virtq_chain {
-	struct iovec *iov;    /* n_out device-readable spans, then n_in device-writable ones */
-	uint16_t n_out;
-	uint16_t n_in;
-	uint32_t out_bytes;
-	uint32_t in_bytes;
-	uint16_t id;          /* split: head; packed: buffer id */
-	uint16_t n_slots;     /* ring slots it takes */
-	bool bad;             /* broke a rule of one request: complete it with 0 bytes, and go on */
-	const char *rule;     /* which, when bad */
-};
-
 struct virtq;
 
 /**
@@ -146,5 +99,3 @@ bool virtq_is_blank(const struct virtq *vq);
 
 /** virtq_counters() - of this ring, in the ledger */
 struct ledger_counters *virtq_counters(struct virtq *vq);
-
-#include "virtq/payload.h"

@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "requests.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 static int check_shape(struct session *session, const struct inflight_area *area)
 {
