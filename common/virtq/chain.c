@@ -45,7 +45,7 @@ static int find_spans(struct virtq *vq, const struct desc *desc, struct iovec *r
 	return 1;
 }
 
-bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
+int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	struct virtq_chain *chain = &slot->chain;
 	unsigned int n = chain->n_out + chain->n_in;
@@ -54,22 +54,22 @@ bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 	int got;
 
 	if (chain->bad || desc->len == 0)
-		return true;
+		return 0;
 	rule = judge_desc(chain, desc);
 	if (rule) {
 		chain_bad(slot, rule);
-		return true;
+		return 0;
 	}
 	got = find_spans(vq, desc, &chain->iov[n], (few ? SLOT_SPANS : VIRTQ_CHAIN_SPANS_MAX) - n);
 	if (got < 0 && few) {
 		if (!block_get(vq, slot, n))
-			return false;
+			return PARSE_E_LATER;
 		got = find_spans(vq, desc, &chain->iov[n], VIRTQ_CHAIN_SPANS_MAX - n);
 	}
 	if (got < 0) {
 		chain_bad(slot, n == VIRTQ_CHAIN_SPANS_MAX ? "the chain has too many descriptors"
 							   : "a descriptor lies outside guest memory");
-		return true;
+		return 0;
 	}
 	if (desc->flags & VRING_DESC_F_WRITE) {
 		chain->n_in = (uint16_t)(chain->n_in + got);
@@ -78,7 +78,7 @@ bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 		chain->n_out = (uint16_t)(chain->n_out + got);
 		chain->out_bytes += desc->len;
 	}
-	return true;
+	return 0;
 }
 
 /* --- Indirect tables --- */
@@ -136,7 +136,7 @@ static bool next_entry(const struct virtq *vq, struct slot *slot, const struct d
 
 /* A table may hold more entries than the ring: Linux makes such chains, and they do no harm. Packed tables that
  * are only read may say of entries that these be written: DPDK leaves what stood there before. */
-bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
+int chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	const char *rule = judge_table(vq, desc);
 	uint32_t n = desc->len / DESC_BYTES, i = 0, seen = 0;
@@ -157,11 +157,11 @@ bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc
 		} else {
 			if (vq->packed && vq->setup.reads_only)
 				entry.flags &= (uint16_t)~VRING_DESC_F_WRITE;
-			if (!chain_add(vq, slot, &entry))
-				return false;
+			if (chain_add(vq, slot, &entry) != 0)
+				return PARSE_E_LATER;
 			if (!next_entry(vq, slot, &entry, n, &i))
 				break;
 		}
 	}
-	return true;
+	return 0;
 }

@@ -14,13 +14,13 @@ void chain_bad(struct slot *slot, const char *rule);
  *
  * A broken rule makes the chain bad, which is no failure here.
  *
- * Errors:  false when there is no storage until another chain is completed: the caller gives the chain up.
+ * Errors:  0 | PARSE_E_LATER: no storage until another chain is completed; the caller gives the chain up.
  * Cost:    no allocation; one look-up in the map.
  */
-bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc);
+int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc);
 
 /** chain_indirect() - append all of an indirect table, which desc points to; as chain_add() */
-bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc);
+int chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc);
 
 /** chain_simple() - the quick form of chain_add() for a chain of one direct descriptor in the region that was used
  * last, which nearly all chains are; false: it is not, and nothing was done */

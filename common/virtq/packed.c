@@ -67,7 +67,7 @@ static inline struct desc load_rest(struct virtq *vq, uint16_t pos, uint64_t wor
 static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
 	slot_put(vq, slot);
-	return rule ? ring_broken(vq, rule) : 0;
+	return rule ? ring_broken(vq, rule) : PARSE_E_LATER;
 }
 
 static const char *judge_id(const struct virtq *vq, uint16_t id)
@@ -85,7 +85,7 @@ static void push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n)
 	vq->ring.live_slots += n;
 }
 
-/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+/* A chain of any form into the window. 0 | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 {
 	uint16_t pos = vq->parsed;
@@ -96,7 +96,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	for (;;) {
 		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
-		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+		if ((indirect ? chain_indirect : chain_add)(vq, slot, &desc) != 0)
 			return give_up(vq, slot, NULL);
 		if (!(desc.flags & VRING_DESC_F_NEXT))
 			break;
@@ -109,10 +109,10 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	if (rule)
 		return give_up(vq, slot, rule);
 	push(vq, slot, desc.link, n);
-	return 1;
+	return 0;
 }
 
-/* 1 = one more in the window, 0 = no more, or -VIRTQ_E_BROKEN */
+/* One more into the window. 0 | PARSE_E_NONE | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static inline int parse_next(struct virtq *vq)
 {
 	uint64_t word1 = guest_load_acquire(pos_words(vq, vq->parsed) + 1);
@@ -120,7 +120,7 @@ static inline int parse_next(struct virtq *vq)
 	struct desc desc;
 
 	if (!pos_available((uint16_t)(word1 >> 48), vq->parsed))
-		return 0;
+		return PARSE_E_NONE;
 	if (unlikely(vq->ring.live_slots == vq->size))
 		return ring_broken(vq, "more descriptors were made available than the ring has");
 	__builtin_prefetch(pos_words(vq, pos_advance(vq, vq->parsed, MIN(8u, vq->size))));
@@ -131,7 +131,7 @@ static inline int parse_next(struct virtq *vq)
 	if (unlikely(desc.link >= vq->size) || unlikely(vq->busy[desc.link]))
 		return give_up(vq, slot, judge_id(vq, desc.link));
 	push(vq, slot, desc.link, 1);
-	return 1;
+	return 0;
 }
 
 /* A chain of a former worker, from the copies: its ring slots may hold something else by now. */
@@ -145,7 +145,7 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	for (uint16_t i = 0;; i++, e = vq->ring.again_next[e]) {
 		const struct desc *desc = &vq->ring.again[e];
 
-		if (!(desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc))
+		if ((desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc) != 0)
 			return give_up(vq, slot, NULL);
 		if (i + 1 == n)
 			break;
@@ -156,20 +156,20 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	if (rule)
 		return give_up(vq, slot, rule);
 	window_push(vq, slot, vq->ring.again[e].link, n);
-	return 1;
+	return 0;
 }
 
 int packed_fill(struct virtq *vq, unsigned int n)
 {
-	int r = 1;
+	int r = 0;
 
-	while (r > 0 && vq->window_len < n && unlikely(vq->again_parsed < vq->n_again)) {
+	while (r == 0 && vq->window_len < n && unlikely(vq->again_parsed < vq->n_again)) {
 		r = parse_copies(vq, vq->again[vq->again_parsed]);
-		vq->again_parsed += r > 0;
+		vq->again_parsed += r == 0;
 	}
-	while (r > 0 && vq->window_len < n)
+	while (r == 0 && vq->window_len < n)
 		r = parse_next(vq);
-	return r < 0 ? r : 0;
+	return r == VIRTQ_E_BROKEN ? r : 0;
 }
 
 /* --- Take and publish --- */

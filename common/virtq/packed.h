@@ -18,7 +18,7 @@ void packed_free(struct virtq *vq);
 /** packed_map() - find the three parts of the ring in guest memory; 0 | VIRTQ_E_ADDRESS */
 int packed_map(struct virtq *vq);
 
-/** packed_fill() - parse until the window holds n, or no more can be parsed; 0 | -VIRTQ_E_BROKEN */
+/** packed_fill() - parse until the window holds n, or no more can be parsed; 0 | VIRTQ_E_BROKEN */
 int packed_fill(struct virtq *vq, unsigned int n);
 
 /** packed_take() - enter the first n chains of the window into the in-flight region; the window holds n */

@@ -92,10 +92,17 @@ static inline void blame_head(const struct virtq *vq, uint32_t head)
 	blame_set(vq->setup.blame, vq->setup.index, head);
 }
 
-/** ring_broken() - the driver broke a rule of the ring: nothing more is served; rule is a static text */
+/** The outcomes of parsing beside VIRTQ_E_BROKEN; 0 = it was parsed */
+enum {
+	PARSE_E_NONE = 16, /* nothing more is available */
+	PARSE_E_LATER,     /* the next chain cannot be parsed now; it was given up, and is still to be parsed */
+};
+
+/** ring_broken() - the driver broke a rule of the ring: nothing more is served; rule is a static text.
+ * Returns VIRTQ_E_BROKEN */
 static inline int ring_broken(struct virtq *vq, const char *rule)
 {
 	vq->error = rule;
 	vq->ledger->broken = 1;
-	return -VIRTQ_E_BROKEN;
+	return VIRTQ_E_BROKEN;
 }

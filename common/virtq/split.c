@@ -48,10 +48,10 @@ static struct desc load_desc(const struct virtq *vq, uint16_t i)
 static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
 	slot_put(vq, slot);
-	return rule ? ring_broken(vq, rule) : 0;
+	return rule ? ring_broken(vq, rule) : PARSE_E_LATER;
 }
 
-/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+/* A chain of any form into the window. 0 | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struct desc desc)
 {
 	uint32_t n = 1;
@@ -60,7 +60,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 	for (;;) {
 		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
-		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+		if ((indirect ? chain_indirect : chain_add)(vq, slot, &desc) != 0)
 			return give_up(vq, slot, NULL);
 		/* a bad chain is known by its head alone; what hangs on it need not be walked */
 		if (indirect || !(desc.flags & VRING_DESC_F_NEXT) || slot->chain.bad)
@@ -74,7 +74,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 		desc = load_desc(vq, desc.link);
 	}
 	window_push(vq, slot, head, n);
-	return 1;
+	return 0;
 }
 
 static inline int parse_head(struct virtq *vq, uint16_t head)
@@ -88,7 +88,7 @@ static inline int parse_head(struct virtq *vq, uint16_t head)
 	if (unlikely(!chain_simple(vq, slot, &desc)))
 		return parse_chain(vq, slot, head, desc);
 	window_push(vq, slot, head, 1);
-	return 1;
+	return 0;
 }
 
 static int parse_again(struct virtq *vq, unsigned int n)
@@ -96,16 +96,16 @@ static int parse_again(struct virtq *vq, unsigned int n)
 	while (vq->window_len < n && vq->again_parsed < vq->n_again) {
 		int r = parse_head(vq, vq->again[vq->again_parsed]);
 
-		if (r <= 0)
+		if (r != 0)
 			return r;
 		window_slot(vq, vq->window_len - 1)->again = true;
 		vq->again_parsed++;
 	}
-	return 1;
+	return 0;
 }
 
-/* How many chains are available, at most n. */
-static int available(struct virtq *vq, unsigned int n)
+/* How many chains are available, at most n. 0 | PARSE_E_NONE | VIRTQ_E_BROKEN */
+static inline int available(struct virtq *vq, unsigned int n, unsigned int *ret_n)
 {
 	uint16_t ready = (uint16_t)(vq->split.avail_seen - vq->parsed);
 
@@ -115,7 +115,8 @@ static int available(struct virtq *vq, unsigned int n)
 		if (unlikely(ready > vq->size))
 			return ring_broken(vq, "the available index is further ahead than the ring is long");
 	}
-	return (int)MIN(ready, n);
+	*ret_n = MIN(ready, n);
+	return ready ? 0 : PARSE_E_NONE;
 }
 
 static int parse_batch(struct virtq *vq, unsigned int n)
@@ -132,25 +133,26 @@ static int parse_batch(struct virtq *vq, unsigned int n)
 	for (unsigned int i = 0; i < n; i++) {
 		int r = parse_head(vq, heads[i]);
 
-		if (unlikely(r <= 0))
+		if (unlikely(r != 0))
 			return r;
 		vq->parsed++;
 	}
-	return 1;
+	return 0;
 }
 
 int split_fill(struct virtq *vq, unsigned int n)
 {
-	int r = 1;
+	unsigned int n_ready = 0;
+	int r = 0;
 
 	if (unlikely(vq->again_parsed < vq->n_again))
 		r = parse_again(vq, n);
-	while (r > 0 && vq->window_len < n) {
-		r = available(vq, MIN(n - vq->window_len, (unsigned int)FILL_BATCH));
-		if (r > 0)
-			r = parse_batch(vq, (unsigned int)r);
+	while (r == 0 && vq->window_len < n) {
+		r = available(vq, MIN(n - vq->window_len, (unsigned int)FILL_BATCH), &n_ready);
+		if (r == 0)
+			r = parse_batch(vq, n_ready);
 	}
-	return r < 0 ? r : 0;
+	return r == VIRTQ_E_BROKEN ? r : 0;
 }
 
 /* --- Take and publish --- */

@@ -12,7 +12,7 @@
 /** split_map() - find the three parts of the ring in guest memory; 0 | VIRTQ_E_ADDRESS */
 int split_map(struct virtq *vq);
 
-/** split_fill() - parse until the window holds n, or no more can be parsed; 0 | -VIRTQ_E_BROKEN */
+/** split_fill() - parse until the window holds n, or no more can be parsed; 0 | VIRTQ_E_BROKEN */
 int split_fill(struct virtq *vq, unsigned int n);
 
 /** split_take() - enter the first n chains of the window into the in-flight region; the window holds n */

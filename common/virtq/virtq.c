@@ -162,19 +162,20 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 
 	if (unlikely(vq->error)) {
 		blame_unset();
-		return -VIRTQ_E_BROKEN;
+		return VIRTQ_FILL_BROKEN;
 	}
 	if (unlikely(map_poisoned(vq->map))) {
 		forget_window(vq);
-		return ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+		(void)ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+		return VIRTQ_FILL_BROKEN;
 	}
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
-		if (unlikely(r < 0)) {
+		if (unlikely(r != 0)) {
 			forget_window(vq);
 			blame_unset();
-			return r;
+			return VIRTQ_FILL_BROKEN;
 		}
 	}
 	return (int)MIN(vq->window_len, n);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -53,10 +54,12 @@ enum virtq_place virtq_place(const struct virtq *vq);
  * Errors as virtq_start(). The device is paused. */
 int virtq_remap(struct virtq *vq);
 
+#define VIRTQ_FILL_BROKEN INT_MIN /* no errno, since counts take the positive numbers of virtq_fill() */
+
 /**
  * virtq_fill() - parse available chains until the window holds n, or there are no more
  *
- * Errors:  number of chains in the window (0 .. n) | -VIRTQ_E_BROKEN (the window is then empty).
+ * Errors:  number of chains in the window (0 .. n) | VIRTQ_FILL_BROKEN, which is negative: the window is empty.
  * Cost:    one acquire load of the available index (split) for each call that needs more.
  */
 int virtq_fill(struct virtq *vq, unsigned int n);
