@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 #define PAGE 4096u
 

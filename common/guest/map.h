@@ -6,13 +6,14 @@
 #include <sys/uio.h>
 
 #include "guest/addr.h"
+#include "virtio/vhost-user.h"
 
 /*
  * Guest memory as this process has it mapped: a sorted table of regions, from a guest range to
  * memory that may be touched. Every address that a guest or VMM wrote goes through here.
  */
 
-#define MAP_REGIONS_MAX 509
+#define MAP_REGIONS_MAX VHOST_USER_MAX_RAM_SLOTS
 
 enum {
 	MAP_E_OUTSIDE = 1, /* the range is not (wholly) in guest memory: the peer's fault */

@@ -4,123 +4,12 @@
  * A descriptor arrives here as a copy; what is checked is what is used. A rule broken inside a chain spoils
  * that chain alone: it is completed unread, and the ring goes on. A descriptor of length 0 has no memory,
  * so its address is not looked at.
- *
- * Storage is reserved when the ring starts, and touched as far as it is used: a driver may ask for the largest rings
- * and post little. Slots are dealt from the beginning of their array, and the last one put back is the next one got,
- * so that there are as many as were ever in use at a time. A slot holds a few spans itself; a longer chain moves to a block,
- * of which there are fewer than slots. When all are out, parsing waits until a chain is completed, which
- * must happen, since blocks are only held by chains that the device has before it.
  */
-#include "virtq/core.h"
+#include "virtq/chain.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#include "base/check.h"
-
-/* --- Storage --- */
-
-#define LINE_BYTES 64    /* a slot fills two lines of the cache */
-#define LAZY_BYTES 65536 /* from here on an array has pages of its own, which the kernel gives when they are touched */
-
-void *lazy_new(size_t n, size_t size)
-{
-	size_t n_bytes = n * size;
-	void *mem;
-
-	if (n_bytes < LAZY_BYTES) {
-		mem = aligned_alloc(LINE_BYTES, align_up(n_bytes, LINE_BYTES));
-		return mem ? memset(mem, 0, n_bytes) : NULL;
-	}
-	mem = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return mem == MAP_FAILED ? NULL : mem;
-}
-
-void lazy_free(void *mem, size_t n, size_t size)
-{
-	if (n * size < LAZY_BYTES)
-		free(mem);
-	else if (mem)
-		(void)munmap(mem, n * size);
-}
-
-static uint32_t n_window(const struct virtq *vq)
-{
-	uint32_t n = 1;
-
-	while (n < vq->size)
-		n <<= 1;
-	return n;
-}
-
-int slots_new(struct virtq *vq)
-{
-	uint32_t n = vq->size;
-
-	vq->size_max_mask = n_window(vq) - 1;
-	vq->n_blocks = MIN(n, (uint32_t)SPAN_BLOCKS_MAX);
-	vq->slots = lazy_new(n, sizeof(*vq->slots));
-	vq->free_slots = lazy_new(n, sizeof(*vq->free_slots));
-	vq->window = lazy_new(n_window(vq), sizeof(*vq->window));
-	vq->busy = lazy_new(n, sizeof(*vq->busy));
-	vq->staged = lazy_new(n, sizeof(*vq->staged));
-	vq->again = lazy_new(n, sizeof(*vq->again));
-	vq->free_blocks = lazy_new(vq->n_blocks, sizeof(*vq->free_blocks));
-	vq->blocks = lazy_new(vq->n_blocks, SPAN_BLOCK_BYTES);
-	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
-		!vq->free_blocks || !vq->blocks)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < vq->n_blocks; i++)
-		vq->free_blocks[i] = (uint16_t)(vq->n_blocks - 1 - i);
-	vq->n_free_blocks = vq->n_blocks;
-	return 0;
-}
-
-void slots_free(struct virtq *vq)
-{
-	uint32_t n = vq->size;
-
-	lazy_free(vq->slots, n, sizeof(*vq->slots));
-	lazy_free(vq->free_slots, n, sizeof(*vq->free_slots));
-	lazy_free(vq->window, n_window(vq), sizeof(*vq->window));
-	lazy_free(vq->busy, n, sizeof(*vq->busy));
-	lazy_free(vq->staged, n, sizeof(*vq->staged));
-	lazy_free(vq->again, n, sizeof(*vq->again));
-	lazy_free(vq->free_blocks, vq->n_blocks, sizeof(*vq->free_blocks));
-	lazy_free(vq->blocks, vq->n_blocks, SPAN_BLOCK_BYTES);
-}
-
-void block_put(struct virtq *vq, const struct iovec *block)
-{
-	vq->free_blocks[vq->n_free_blocks++] =
-		(uint16_t)((block - vq->blocks) / VIRTQ_CHAIN_SPANS_MAX);
-	vq->starved = false;
-}
-
-static bool move_to_block(struct virtq *vq, struct virtq_chain *chain, unsigned int n)
-{
-	struct iovec *block;
-
-	if (vq->n_free_blocks == 0) {
-		vq->starved = true;
-		return false;
-	}
-	block = &vq->blocks[(size_t)vq->free_blocks[--vq->n_free_blocks] * VIRTQ_CHAIN_SPANS_MAX];
-	memcpy(block, chain->iov, n * sizeof(*block));
-	chain->iov = block;
-	return true;
-}
 
 /* --- Rules --- */
-
-int ring_broken(struct virtq *vq, const char *rule)
-{
-	vq->error = rule;
-	vq->ledger->broken = 1;
-	return -VIRTQ_E_BROKEN;
-}
 
 void chain_bad(struct slot *slot, const char *rule)
 {
@@ -135,7 +24,7 @@ void chain_bad(struct slot *slot, const char *rule)
 
 static const char *judge_desc(const struct virtq_chain *chain, const struct desc *desc)
 {
-	if (!(desc->flags & DESC_F_WRITE) && chain->n_in)
+	if (!(desc->flags & VRING_DESC_F_WRITE) && chain->n_in)
 		return "a readable descriptor follows a writable one";
 	if (desc->len > UINT32_MAX - chain->in_bytes - (uint64_t)chain->out_bytes)
 		return "the chain is longer than 4 GiB";
@@ -156,7 +45,7 @@ static int find_spans(struct virtq *vq, const struct desc *desc, struct iovec *r
 	return 1;
 }
 
-bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
+int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	struct virtq_chain *chain = &slot->chain;
 	unsigned int n = chain->n_out + chain->n_in;
@@ -165,31 +54,31 @@ bool chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc)
 	int got;
 
 	if (chain->bad || desc->len == 0)
-		return true;
+		return 0;
 	rule = judge_desc(chain, desc);
 	if (rule) {
 		chain_bad(slot, rule);
-		return true;
+		return 0;
 	}
 	got = find_spans(vq, desc, &chain->iov[n], (few ? SLOT_SPANS : VIRTQ_CHAIN_SPANS_MAX) - n);
 	if (got < 0 && few) {
-		if (!move_to_block(vq, chain, n))
-			return false;
+		if (!block_get(vq, slot, n))
+			return PARSE_E_LATER;
 		got = find_spans(vq, desc, &chain->iov[n], VIRTQ_CHAIN_SPANS_MAX - n);
 	}
 	if (got < 0) {
 		chain_bad(slot, n == VIRTQ_CHAIN_SPANS_MAX ? "the chain has too many descriptors"
 							   : "a descriptor lies outside guest memory");
-		return true;
+		return 0;
 	}
-	if (desc->flags & DESC_F_WRITE) {
+	if (desc->flags & VRING_DESC_F_WRITE) {
 		chain->n_in = (uint16_t)(chain->n_in + got);
 		chain->in_bytes += desc->len;
 	} else {
 		chain->n_out = (uint16_t)(chain->n_out + got);
 		chain->out_bytes += desc->len;
 	}
-	return true;
+	return 0;
 }
 
 /* --- Indirect tables --- */
@@ -221,7 +110,7 @@ static const char *judge_table(const struct virtq *vq, const struct desc *desc)
 {
 	if (!vq->indirect)
 		return "an indirect descriptor, which was not negotiated";
-	if (desc->flags & DESC_F_NEXT)
+	if (desc->flags & VRING_DESC_F_NEXT)
 		return "an indirect descriptor with a next one";
 	if (desc->len == 0 || desc->len % DESC_BYTES)
 		return "an indirect table whose size is no multiple of 16";
@@ -237,7 +126,7 @@ static bool next_entry(const struct virtq *vq, struct slot *slot, const struct d
 {
 	if (vq->packed)
 		return ++*i < n;
-	if (!(entry->flags & DESC_F_NEXT))
+	if (!(entry->flags & VRING_DESC_F_NEXT))
 		return false;
 	*i = entry->link;
 	if (*i >= n)
@@ -247,7 +136,7 @@ static bool next_entry(const struct virtq *vq, struct slot *slot, const struct d
 
 /* A table may hold more entries than the ring: Linux makes such chains, and they do no harm. Packed tables that
  * are only read may say of entries that these be written: DPDK leaves what stood there before. */
-bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
+int chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	const char *rule = judge_table(vq, desc);
 	uint32_t n = desc->len / DESC_BYTES, i = 0, seen = 0;
@@ -263,16 +152,16 @@ bool chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc
 			chain_bad(slot, "an indirect table is too long, or runs in a circle");
 		} else if (!copy_entry(vq, desc->addr + (uint64_t)i * DESC_BYTES, &entry)) {
 			chain_bad(slot, "an indirect table lies outside guest memory");
-		} else if (entry.flags & DESC_F_INDIRECT) {
+		} else if (entry.flags & VRING_DESC_F_INDIRECT) {
 			chain_bad(slot, "an indirect descriptor in an indirect table");
 		} else {
 			if (vq->packed && vq->setup.reads_only)
-				entry.flags &= (uint16_t)~DESC_F_WRITE;
-			if (!chain_add(vq, slot, &entry))
-				return false;
+				entry.flags &= (uint16_t)~VRING_DESC_F_WRITE;
+			if (chain_add(vq, slot, &entry) != 0)
+				return PARSE_E_LATER;
 			if (!next_entry(vq, slot, &entry, n, &i))
 				break;
 		}
 	}
-	return true;
+	return 0;
 }

@@ -12,16 +12,13 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
-#include "virtq/inflight.h"
-#include "virtq/locks.h"
+#include "virtio/virtio.h"
+#include "virtq/inflight-layout.h"
 
 #define PART_ALIGN LEDGER_SHAPED_AT /* of the file format, whatever the page size here is */
 #define PACKED_WRAP 0x8000u
 #define N_QUEUES_MAX 4096
-#define QUEUE_SIZE_MAX 32768
 #define STATE_BYTES_MAX (64 << 20)
-
-_Static_assert(sizeof(struct ledger_header) <= LEDGER_LOCKS_AT, "the locks follow the header");
 
 static size_t state_at(void)
 {
@@ -52,7 +49,7 @@ size_t ledger_bytes(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_b
 
 static bool shape_is_sane(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes)
 {
-	return n_queues <= N_QUEUES_MAX && queue_size_max <= QUEUE_SIZE_MAX &&
+	return n_queues <= N_QUEUES_MAX && queue_size_max <= VIRTQUEUE_SIZE_MAX &&
 		state_bytes <= STATE_BYTES_MAX;
 }
 

@@ -29,6 +29,7 @@ struct part {
 	union slot slots[LEDGER_LOCKS_MAX];
 };
 
+_Static_assert(sizeof(struct ledger_header) <= LEDGER_LOCKS_AT, "the locks follow the header");
 _Static_assert(sizeof(union slot) == LEDGER_LOCK_BYTES, "a mutex fits its slot");
 _Static_assert(LEDGER_LOCKS_AT + sizeof(struct part) == PAGE_BYTES, "the part ends with the page");
 

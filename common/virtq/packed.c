@@ -16,11 +16,29 @@
  * Where the present and the old position differ, a successor looks at the ring to see which one is true.
  * The region is shared with the VMM, so nothing is ever read from it while the ring runs.
  */
-#include "virtq/core.h"
+#include "virtq/packed.h"
 
-#define EVENT_ENABLE 0
-#define EVENT_DISABLE 1
-#define EVENT_DESC 2
+#include <errno.h>
+#include <stdlib.h>
+
+#include "virtq/chain.h"
+#include "virtq/packed-pos.h"
+
+int packed_new(struct virtq *vq)
+{
+	vq->ring.copies = lazy_new(vq->size, DESC_BYTES);
+	vq->ring.next = lazy_new(vq->size, sizeof(*vq->ring.next));
+	return vq->ring.copies && vq->ring.next ? 0 : -ENOMEM;
+}
+
+void packed_free(struct virtq *vq)
+{
+	lazy_free(vq->ring.copies, vq->size, DESC_BYTES);
+	lazy_free(vq->ring.next, vq->size, sizeof(*vq->ring.next));
+	free(vq->ring.again);
+	free(vq->ring.again_next);
+	free(vq->ring.again_num);
+}
 
 int packed_map(struct virtq *vq)
 {
@@ -49,7 +67,7 @@ static inline struct desc load_rest(struct virtq *vq, uint16_t pos, uint64_t wor
 static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
 	slot_put(vq, slot);
-	return rule ? ring_broken(vq, rule) : 0;
+	return rule ? ring_broken(vq, rule) : PARSE_E_LATER;
 }
 
 static const char *judge_id(const struct virtq *vq, uint16_t id)
@@ -67,7 +85,7 @@ static void push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n)
 	vq->ring.live_slots += n;
 }
 
-/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+/* A chain of any form into the window. 0 | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 {
 	uint16_t pos = vq->parsed;
@@ -76,11 +94,11 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 
 	blame_head(vq, desc.link); /* most drivers write it into each descriptor; it counts in the last */
 	for (;;) {
-		bool indirect = desc.flags & DESC_F_INDIRECT;
+		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
-		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+		if ((indirect ? chain_indirect : chain_add)(vq, slot, &desc) != 0)
 			return give_up(vq, slot, NULL);
-		if (!(desc.flags & DESC_F_NEXT))
+		if (!(desc.flags & VRING_DESC_F_NEXT))
 			break;
 		if (n++ + vq->ring.live_slots == vq->size)
 			return give_up(vq, slot, "a chain is longer than what is free of the ring");
@@ -91,10 +109,10 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	if (rule)
 		return give_up(vq, slot, rule);
 	push(vq, slot, desc.link, n);
-	return 1;
+	return 0;
 }
 
-/* 1 = one more in the window, 0 = no more, or -VIRTQ_E_BROKEN */
+/* One more into the window. 0 | PARSE_E_NONE | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static inline int parse_next(struct virtq *vq)
 {
 	uint64_t word1 = guest_load_acquire(pos_words(vq, vq->parsed) + 1);
@@ -102,7 +120,7 @@ static inline int parse_next(struct virtq *vq)
 	struct desc desc;
 
 	if (!pos_available((uint16_t)(word1 >> 48), vq->parsed))
-		return 0;
+		return PARSE_E_NONE;
 	if (unlikely(vq->ring.live_slots == vq->size))
 		return ring_broken(vq, "more descriptors were made available than the ring has");
 	__builtin_prefetch(pos_words(vq, pos_advance(vq, vq->parsed, MIN(8u, vq->size))));
@@ -113,7 +131,7 @@ static inline int parse_next(struct virtq *vq)
 	if (unlikely(desc.link >= vq->size) || unlikely(vq->busy[desc.link]))
 		return give_up(vq, slot, judge_id(vq, desc.link));
 	push(vq, slot, desc.link, 1);
-	return 1;
+	return 0;
 }
 
 /* A chain of a former worker, from the copies: its ring slots may hold something else by now. */
@@ -127,7 +145,7 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	for (uint16_t i = 0;; i++, e = vq->ring.again_next[e]) {
 		const struct desc *desc = &vq->ring.again[e];
 
-		if (!(desc->flags & DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc))
+		if ((desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc) != 0)
 			return give_up(vq, slot, NULL);
 		if (i + 1 == n)
 			break;
@@ -138,20 +156,20 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	if (rule)
 		return give_up(vq, slot, rule);
 	window_push(vq, slot, vq->ring.again[e].link, n);
-	return 1;
+	return 0;
 }
 
 int packed_fill(struct virtq *vq, unsigned int n)
 {
-	int r = 1;
+	int r = 0;
 
-	while (r > 0 && vq->window_len < n && unlikely(vq->again_parsed < vq->n_again)) {
+	while (r == 0 && vq->window_len < n && unlikely(vq->again_parsed < vq->n_again)) {
 		r = parse_copies(vq, vq->again[vq->again_parsed]);
-		vq->again_parsed += r > 0;
+		vq->again_parsed += r == 0;
 	}
-	while (r > 0 && vq->window_len < n)
+	while (r == 0 && vq->window_len < n)
 		r = parse_next(vq);
-	return r < 0 ? r : 0;
+	return r == VIRTQ_E_BROKEN ? r : 0;
 }
 
 /* --- Take and publish --- */
@@ -226,7 +244,7 @@ static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 static uint64_t used_word(const struct staged *staged, uint16_t pos)
 {
 	uint16_t flags = (pos & POS_WRAP ? DESC_F_AVAIL | DESC_F_USED : 0) |
-		(staged->len ? DESC_F_WRITE : 0);
+		(staged->len ? VRING_DESC_F_WRITE : 0);
 
 	return staged->len | (uint64_t)staged->id << 32 | (uint64_t)flags << 48;
 }
@@ -283,9 +301,9 @@ bool packed_call_due(struct virtq *vq)
 	full_fence();
 	wish = guest_load(vq->ring.driver);
 	flags = (uint16_t)(wish >> 16);
-	if (flags == EVENT_DISABLE)
+	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE)
 		return false;
-	if (flags != EVENT_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
+	if (flags != VRING_PACKED_EVENT_FLAG_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
 		return true;
 	event = wish & 0x7fff;
 	if ((wish ^ vq->used) & POS_WRAP) /* of the lap before */
@@ -295,15 +313,15 @@ bool packed_call_due(struct virtq *vq)
 
 void packed_kick_off(struct virtq *vq)
 {
-	guest_store(vq->ring.device, (uint32_t)EVENT_DISABLE << 16);
+	guest_store(vq->ring.device, (uint32_t)VRING_PACKED_EVENT_FLAG_DISABLE << 16);
 }
 
 bool packed_kick_on(struct virtq *vq)
 {
-	uint32_t wish = (uint32_t)EVENT_ENABLE << 16;
+	uint32_t wish = (uint32_t)VRING_PACKED_EVENT_FLAG_ENABLE << 16;
 
 	if (vq->event_idx)
-		wish = vq->parsed | (uint32_t)EVENT_DESC << 16;
+		wish = vq->parsed | (uint32_t)VRING_PACKED_EVENT_FLAG_DESC << 16;
 	guest_store(vq->ring.device, wish);
 	full_fence();
 	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48), vq->parsed);

@@ -1,8 +1,8 @@
-/* Payload by copy, for headers and commands; the bounds are those of the chain. */
+#include "virtq/payload.h"
+
 #include <string.h>
 
 #include "base/bytes.h"
-#include "virtq/virtq.h"
 
 unsigned int virtq_slice(const struct iovec *iov, unsigned int n_iov, size_t skip, size_t max_bytes,
 	struct iovec *ret)

@@ -15,11 +15,12 @@
  * A base that the ring does not contradict is taken, whatever else it may show; a ring that nobody has written to
  * contradicts none. One at slot 0 is likely to be a guess, and must be where the ring shows it.
  */
-#include "virtq/core.h"
+#include "virtq/place.h"
 
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "virtq/packed-pos.h"
 
 /** struct picture - one look at a packed ring; the guest may write meanwhile */
 struct picture {
@@ -106,7 +107,7 @@ static bool are_chains(const struct virtq *vq, const struct picture *picture, ui
 	for (uint32_t n = picture->n_avail; seen && n; n--, pos = pos_advance(vq, pos, 1)) {
 		uint16_t slot = pos & (uint16_t)~POS_WRAP, id = picture->ids[slot];
 
-		whole = !(picture->flags[slot] & DESC_F_NEXT);
+		whole = !(picture->flags[slot] & VRING_DESC_F_NEXT);
 		if (!whole)
 			continue;
 		if (id >= vq->size || seen[id])

@@ -20,7 +20,7 @@
  * flags were not written. The driver would take them for real when it comes there, and it comes there as
  * soon as the first is used; so all slots between the used and the available position are made to look unused.
  */
-#include "virtq/core.h"
+#include "virtq/recover.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -29,6 +29,8 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "virtq/packed-pos.h"
+#include "virtq/place.h"
 
 static void ledger_begin(struct virtq *vq)
 {
@@ -280,67 +282,66 @@ static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *c
 	return 0;
 }
 
-/* What is on the free list is not in flight, whatever its mark says. Number of entries, or VIRTQ_E_BROKEN
- * as a negative number. */
-static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned)
+/* What is on the free list is not in flight, whatever its mark says. The entries are counted. */
+static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned,
+	uint32_t *count)
 {
-	int n = 0;
-
-	for (uint16_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next, n++) {
+	for (uint16_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next, ++*count) {
 		if (owned[e])
-			return -VIRTQ_E_BROKEN;
+			return VIRTQ_E_BROKEN;
 		owned[e] = 1;
 		if (!copy->desc[e].inflight)
 			continue;
 		vq->ring.region->desc[e].inflight = 0;
 		step();
 	}
-	return n;
+	return 0;
 }
 
-/* One chain's entries; how many, or VIRTQ_E_BROKEN as a negative number. */
+/* One chain's entries. */
 static int packed_walk_chain(struct virtq *vq, const struct inflight_packed *copy, uint16_t head,
 	uint8_t *owned)
 {
 	uint16_t n = copy->desc[head].num, e = head;
 
 	if (n == 0)
-		return -VIRTQ_E_BROKEN;
+		return VIRTQ_E_BROKEN;
 	for (uint16_t i = 0; i < n; i++, e = copy->desc[e].next) {
 		const struct inflight_packed_desc *desc = e < vq->size ? &copy->desc[e] : NULL;
 
 		if (!desc || owned[e])
-			return -VIRTQ_E_BROKEN;
+			return VIRTQ_E_BROKEN;
 		owned[e] = 1;
 		vq->ring.again[e] = (struct desc){ desc->addr, desc->len, desc->flags, desc->id };
 	}
 	vq->ring.again_num[head] = n;
 	vq->again[vq->n_again++] = head;
-	return n;
+	return 0;
 }
 
-/* Every entry is free, or in one chain. Number of those in chains, or VIRTQ_E_BROKEN as a negative number. */
-static int packed_divide(struct virtq *vq, const struct inflight_packed *copy)
+/* Every entry is free, or in one chain; *ret_slots: how many are in chains. */
+static int packed_divide(struct virtq *vq, const struct inflight_packed *copy, uint32_t *ret_slots)
 {
 	_cleanup_free_ uint8_t *owned = calloc(vq->size, 1);
-	int n_free, n_slots = 0;
+	uint32_t n_free = 0, n_slots = 0;
+	int r;
 
 	if (!owned)
 		return -ENOMEM;
-	n_free = packed_walk_free(vq, copy, owned);
-	if (n_free < 0)
-		return n_free;
+	r = packed_walk_free(vq, copy, owned, &n_free);
+	if (r != 0)
+		return r;
 	for (uint32_t e = 0; e < vq->size; e++) {
 		vq->ring.next[e] = vq->ring.again_next[e] = copy->desc[e].next;
 		if (!copy->desc[e].inflight || owned[e])
 			continue;
-		int n = packed_walk_chain(vq, copy, (uint16_t)e, owned);
-
-		if (n < 0)
-			return n;
-		n_slots += n;
+		r = packed_walk_chain(vq, copy, (uint16_t)e, owned);
+		if (r != 0)
+			return r;
+		n_slots += copy->desc[e].num;
 	}
-	return n_free + n_slots == (int)vq->size ? n_slots : -VIRTQ_E_BROKEN;
+	*ret_slots = n_slots;
+	return n_free + n_slots == vq->size ? 0 : VIRTQ_E_BROKEN;
 }
 
 static void packed_hide_unpublished(struct virtq *vq)
@@ -385,7 +386,8 @@ static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *
 
 static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 {
-	int r, n_slots;
+	uint32_t n_slots = 0;
+	int r;
 
 	if (packed_allocate_again(vq) < 0)
 		return -ENOMEM;
@@ -394,10 +396,10 @@ static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 	r = packed_finish_batch(vq, copy);
 	if (r != 0)
 		return r;
-	n_slots = packed_divide(vq, copy);
-	if (n_slots < 0)
-		return n_slots == -ENOMEM ? -ENOMEM : VIRTQ_E_BROKEN;
-	vq->ring.live_slots = (uint32_t)n_slots + vq->ledger->skew;
+	r = packed_divide(vq, copy, &n_slots);
+	if (r != 0)
+		return r;
+	vq->ring.live_slots = n_slots + vq->ledger->skew;
 	if (vq->ring.live_slots > vq->size)
 		return VIRTQ_E_BROKEN;
 	packed_hide_unpublished(vq);

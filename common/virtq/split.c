@@ -11,12 +11,14 @@
  *            where the two indices differ, a successor walks the batch and clears the marks itself
  * A successor takes the number of marks for the distance between the used and the available position.
  */
-#include "virtq/core.h"
+#include "virtq/split.h"
 
 #include <string.h>
 
-#define USED_F_NO_NOTIFY 1
-#define AVAIL_F_NO_INTERRUPT 1
+#include "virtq/chain.h"
+
+#define FILL_BATCH 32
+#define CHAIN_DESCS_MAX (2 * VIRTQ_CHAIN_SPANS_MAX) /* some may be empty */
 
 int split_map(struct virtq *vq)
 {
@@ -46,33 +48,33 @@ static struct desc load_desc(const struct virtq *vq, uint16_t i)
 static int give_up(struct virtq *vq, struct slot *slot, const char *rule)
 {
 	slot_put(vq, slot);
-	return rule ? ring_broken(vq, rule) : 0;
+	return rule ? ring_broken(vq, rule) : PARSE_E_LATER;
 }
 
-/* A chain of any form; 1 = it is in the window, 0 = no storage now, or -VIRTQ_E_BROKEN. */
+/* A chain of any form into the window. 0 | PARSE_E_LATER | VIRTQ_E_BROKEN */
 static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struct desc desc)
 {
 	uint32_t n = 1;
 
 	blame_head(vq, head);
 	for (;;) {
-		bool indirect = desc.flags & DESC_F_INDIRECT;
+		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
-		if (!(indirect ? chain_indirect : chain_add)(vq, slot, &desc))
+		if ((indirect ? chain_indirect : chain_add)(vq, slot, &desc) != 0)
 			return give_up(vq, slot, NULL);
 		/* a bad chain is known by its head alone; what hangs on it need not be walked */
-		if (indirect || !(desc.flags & DESC_F_NEXT) || slot->chain.bad)
+		if (indirect || !(desc.flags & VRING_DESC_F_NEXT) || slot->chain.bad)
 			break;
 		if (desc.link >= vq->size)
 			return give_up(vq, slot, "a descriptor's next is outside the ring");
 		if (n == vq->size)
 			return give_up(vq, slot, "a chain of descriptors runs in a circle");
-		if (n++ == VIRTQ_CHAIN_DESCS_MAX)
+		if (n++ == CHAIN_DESCS_MAX)
 			chain_bad(slot, "the chain has too many descriptors");
 		desc = load_desc(vq, desc.link);
 	}
 	window_push(vq, slot, head, n);
-	return 1;
+	return 0;
 }
 
 static inline int parse_head(struct virtq *vq, uint16_t head)
@@ -86,7 +88,7 @@ static inline int parse_head(struct virtq *vq, uint16_t head)
 	if (unlikely(!chain_simple(vq, slot, &desc)))
 		return parse_chain(vq, slot, head, desc);
 	window_push(vq, slot, head, 1);
-	return 1;
+	return 0;
 }
 
 static int parse_again(struct virtq *vq, unsigned int n)
@@ -94,16 +96,16 @@ static int parse_again(struct virtq *vq, unsigned int n)
 	while (vq->window_len < n && vq->again_parsed < vq->n_again) {
 		int r = parse_head(vq, vq->again[vq->again_parsed]);
 
-		if (r <= 0)
+		if (r != 0)
 			return r;
 		window_slot(vq, vq->window_len - 1)->again = true;
 		vq->again_parsed++;
 	}
-	return 1;
+	return 0;
 }
 
-/* How many chains are available, at most n. */
-static int available(struct virtq *vq, unsigned int n)
+/* How many chains are available, at most n. 0 | PARSE_E_NONE | VIRTQ_E_BROKEN */
+static inline int available(struct virtq *vq, unsigned int n, unsigned int *ret_n)
 {
 	uint16_t ready = (uint16_t)(vq->split.avail_seen - vq->parsed);
 
@@ -113,7 +115,8 @@ static int available(struct virtq *vq, unsigned int n)
 		if (unlikely(ready > vq->size))
 			return ring_broken(vq, "the available index is further ahead than the ring is long");
 	}
-	return (int)MIN(ready, n);
+	*ret_n = MIN(ready, n);
+	return ready ? 0 : PARSE_E_NONE;
 }
 
 static int parse_batch(struct virtq *vq, unsigned int n)
@@ -130,25 +133,26 @@ static int parse_batch(struct virtq *vq, unsigned int n)
 	for (unsigned int i = 0; i < n; i++) {
 		int r = parse_head(vq, heads[i]);
 
-		if (unlikely(r <= 0))
+		if (unlikely(r != 0))
 			return r;
 		vq->parsed++;
 	}
-	return 1;
+	return 0;
 }
 
 int split_fill(struct virtq *vq, unsigned int n)
 {
-	int r = 1;
+	unsigned int n_ready = 0;
+	int r = 0;
 
 	if (unlikely(vq->again_parsed < vq->n_again))
 		r = parse_again(vq, n);
-	while (r > 0 && vq->window_len < n) {
-		r = available(vq, MIN(n - vq->window_len, (unsigned int)FILL_BATCH));
-		if (r > 0)
-			r = parse_batch(vq, (unsigned int)r);
+	while (r == 0 && vq->window_len < n) {
+		r = available(vq, MIN(n - vq->window_len, (unsigned int)FILL_BATCH), &n_ready);
+		if (r == 0)
+			r = parse_batch(vq, n_ready);
 	}
-	return r < 0 ? r : 0;
+	return r == VIRTQ_E_BROKEN ? r : 0;
 }
 
 /* --- Take and publish --- */
@@ -234,7 +238,7 @@ bool split_call_due(struct virtq *vq)
 
 	full_fence();
 	if (!vq->event_idx)
-		return !(guest_load(&vq->split.avail[0]) & AVAIL_F_NO_INTERRUPT);
+		return !(guest_load(&vq->split.avail[0]) & VRING_AVAIL_F_NO_INTERRUPT);
 	if (!vq->call_known || vq->since_call > UINT16_MAX)
 		return true;
 	event = guest_load(&vq->split.avail[2 + vq->size]);
@@ -245,7 +249,7 @@ bool split_call_due(struct virtq *vq)
 void split_kick_off(struct virtq *vq)
 {
 	if (!vq->event_idx)
-		guest_store(&vq->split.used[0], USED_F_NO_NOTIFY);
+		guest_store(&vq->split.used[0], VRING_USED_F_NO_NOTIFY);
 }
 
 bool split_kick_on(struct virtq *vq)

@@ -12,13 +12,17 @@
  * Completing only stages: region and ring change when the batch is published, which keeps taking and
  * publishing from ever being half-way at the same time.
  */
-#include "virtq/core.h"
+#include "virtq/virtq.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "virtq/packed.h"
+#include "virtq/recover.h"
+#include "virtq/slots.h"
+#include "virtq/split.h"
 
 /* --- Life --- */
 
@@ -69,12 +73,8 @@ static struct virtq *allocate(const struct virtq_setup *setup)
 	vq->event_idx = setup->event_idx;
 	vq->indirect = setup->indirect;
 	r = slots_new(vq);
-	if (vq->packed) {
-		vq->ring.copies = lazy_new(vq->size, DESC_BYTES);
-		vq->ring.next = lazy_new(vq->size, sizeof(*vq->ring.next));
-		if (!vq->ring.copies || !vq->ring.next)
-			r = -ENOMEM;
-	}
+	if (r == 0 && vq->packed)
+		r = packed_new(vq);
 	return r == 0 ? vq : virtq_stop(vq);
 }
 
@@ -115,13 +115,8 @@ struct virtq *virtq_stop(struct virtq *vq)
 	if (!vq)
 		return NULL;
 	slots_free(vq);
-	if (vq->packed) {
-		lazy_free(vq->ring.copies, vq->size, DESC_BYTES);
-		lazy_free(vq->ring.next, vq->size, sizeof(*vq->ring.next));
-		free(vq->ring.again);
-		free(vq->ring.again_next);
-		free(vq->ring.again_num);
-	}
+	if (vq->packed)
+		packed_free(vq);
 	free(vq);
 	return NULL;
 }
@@ -167,19 +162,20 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 
 	if (unlikely(vq->error)) {
 		blame_unset();
-		return -VIRTQ_E_BROKEN;
+		return VIRTQ_FILL_BROKEN;
 	}
 	if (unlikely(map_poisoned(vq->map))) {
 		forget_window(vq);
-		return ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+		(void)ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+		return VIRTQ_FILL_BROKEN;
 	}
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
-		if (unlikely(r < 0)) {
+		if (unlikely(r != 0)) {
 			forget_window(vq);
 			blame_unset();
-			return r;
+			return VIRTQ_FILL_BROKEN;
 		}
 	}
 	return (int)MIN(vq->window_len, n);

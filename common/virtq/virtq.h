@@ -1,10 +1,13 @@
 #pragma once
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "guest/map.h"
 #include "virtq/ledger.h"
+#include "virtq/payload.h"
+#include "virtq/types.h"
 
 /*
  * A virtqueue, split or packed, seen from the device. The order of calls is the order of the data path:
@@ -19,55 +22,6 @@
  * What the driver wrote is copied once, checked in the copy, and never read again.
  * A virtq belongs to one thread at a time; nothing here blocks or allocates after virtq_start().
  */
-
-#define VIRTQ_SIZE_MAX 32768
-#define VIRTQ_CHAIN_SPANS_MAX 1024 /* a longer chain is completed unread, as an error of the driver's */
-
-enum {
-	VIRTQ_E_BROKEN = 1,   /* by the driver, or by the VMM in its memory: stop it; virtq_error() says how */
-	VIRTQ_E_ADDRESS,      /* virtq_start(): a ring address is not in guest memory, or misaligned */
-	VIRTQ_E_SIZE,         /* virtq_start(): size 0, above the maximum, or (split) no power of 2 */
-	VIRTQ_E_BASE,         /* virtq_start(): a packed base outside the ring */
-};
-
-/** enum virtq_place - how it was found out where a ring begins */
-enum virtq_place {
-	VIRTQ_AS_TOLD, /* by the base, or by what is kept of it */
-	VIRTQ_FOUND,   /* the ring contradicts the base, and shows where it stands: it begins there */
-	VIRTQ_LOST,    /* the base may be wrong, and the ring does not show a better one: it begins there */
-};
-
-/** struct virtq_setup - how a ring starts */
-struct virtq_setup {
-	uint16_t index;
-	uint32_t size;
-	bool packed;        /* VIRTIO_F_RING_PACKED acked */
-	bool event_idx;     /* VIRTIO_F_EVENT_IDX acked */
-	bool indirect;      /* VIRTIO_F_INDIRECT_DESC acked */
-	bool in_order;      /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
-	bool reads_only;    /* the device writes no buffer of this ring, whatever a packed table says */
-	struct uva desc;    /* packed: descriptor ring */
-	struct uva avail;   /* packed: driver event suppression */
-	struct uva used;    /* packed: device event suppression */
-	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
-	uint64_t start_id;
-	struct blame_mark *blame; /* for who dies of this ring; borrowed; NULL = none */
-	uint64_t inflight_id; /* names a region that the VMM shares; 0 = the ledger's own */
-};
-
-/** struct virtq_chain - one buffer of the driver's */
-struct virtq_chain {
-	struct iovec *iov;    /* n_out device-readable spans, then n_in device-writable ones */
-	uint16_t n_out;
-	uint16_t n_in;
-	uint32_t out_bytes;
-	uint32_t in_bytes;
-	uint16_t id;          /* split: head; packed: buffer id */
-	uint16_t n_slots;     /* ring slots it takes */
-	bool bad;             /* broke a rule of one request: complete it with 0 bytes, and go on */
-	const char *rule;     /* which, when bad */
-};
-
 struct virtq;
 
 /**
@@ -93,7 +47,6 @@ struct virtq *virtq_stop(struct virtq *vq);
 
 /** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */
 uint32_t virtq_base(const struct virtq *vq);
-
 /** virtq_place() - how virtq_start() found out where it begins */
 enum virtq_place virtq_place(const struct virtq *vq);
 
@@ -101,10 +54,12 @@ enum virtq_place virtq_place(const struct virtq *vq);
  * Errors as virtq_start(). The device is paused. */
 int virtq_remap(struct virtq *vq);
 
+#define VIRTQ_FILL_BROKEN INT_MIN /* no errno, since counts take the positive numbers of virtq_fill() */
+
 /**
  * virtq_fill() - parse available chains until the window holds n, or there are no more
  *
- * Errors:  number of chains in the window (0 .. n) | -VIRTQ_E_BROKEN (the window is then empty).
+ * Errors:  number of chains in the window (0 .. n) | VIRTQ_FILL_BROKEN, which is negative: the window is empty.
  * Cost:    one acquire load of the available index (split) for each call that needs more.
  */
 int virtq_fill(struct virtq *vq, unsigned int n);
@@ -115,8 +70,8 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
-/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring is
- * in it, or there is no storage for a longer chain */
+/** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring
+ * is in it, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);
 
 /** virtq_take() - the first n chains of the window are in flight now */
@@ -144,7 +99,6 @@ const char *virtq_error(const struct virtq *vq);
 
 /** virtq_is_blank() - whether the ring in memory is as if no driver had ever written it; any thread, unpaused */
 bool virtq_is_blank(const struct virtq *vq);
+
 /** virtq_counters() - of this ring, in the ledger */
 struct ledger_counters *virtq_counters(struct virtq *vq);
-
-#include "virtq/payload.h"

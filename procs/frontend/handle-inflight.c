@@ -12,7 +12,7 @@
 
 #include "base/file.h"
 #include "handlers.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 static int check_shape(struct exchange *exchange, const struct inflight_area *area)
 {

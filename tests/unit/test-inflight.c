@@ -7,7 +7,7 @@
 
 #include "driver.h"
 #include "lib/run.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 #define SIZE 8u
 

@@ -9,7 +9,7 @@
 
 #include "driver.h"
 #include "lib/run.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 static struct rig rig;
 static bool packed;

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <stdbool.h>
+
+#include "virtq/slots.h"
+
+/* From descriptors to spans of memory (chain.c). A descriptor arrives here as a copy, already read once. */
+
+/** chain_bad() - the chain in this slot broke a rule: it loses its spans, and keeps the first rule it broke */
+void chain_bad(struct slot *slot, const char *rule);
+
+/**
+ * chain_add() - append the memory of one descriptor to the chain in this slot
+ *
+ * A broken rule makes the chain bad, which is no failure here.
+ *
+ * Errors:  0 | PARSE_E_LATER: no storage until another chain is completed; the caller gives the chain up.
+ * Cost:    no allocation; one look-up in the map.
+ */
+int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc);
+
+/** chain_indirect() - append all of an indirect table, which desc points to; as chain_add() */
+int chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc);
+
+/** chain_simple() - the quick form of chain_add() for a chain of one direct descriptor in the region that was used
+ * last, which nearly all chains are; false: it is not, and nothing was done */
+static inline bool chain_simple(struct virtq *vq, struct slot *slot, const struct desc *desc)
+{
+	uint64_t offset = desc->addr - vq->hint.start;
+	struct virtq_chain *chain = &slot->chain;
+
+	if (unlikely(desc->flags & (VRING_DESC_F_NEXT | VRING_DESC_F_INDIRECT)) ||
+		unlikely(desc->len == 0) || unlikely(offset >= vq->hint.n_bytes) ||
+		unlikely(desc->len > vq->hint.n_bytes - offset))
+		return false;
+	chain->iov[0] = (struct iovec){ vq->hint.mem + offset, desc->len };
+	if (desc->flags & VRING_DESC_F_WRITE) {
+		chain->n_in = 1;
+		chain->in_bytes = desc->len;
+	} else {
+		chain->n_out = 1;
+		chain->out_bytes = desc->len;
+	}
+	return true;
+}
