@@ -19,6 +19,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "config/keys.h"
+#include "config/roles.h"
 
 struct parse {
 	struct config *config;
@@ -28,8 +29,6 @@ struct parse {
 	FILE *file;
 	unsigned int line;
 };
-
-static const struct config_type *const types[] = { &config_type_net };
 
 /* --- Errors --- */
 
@@ -205,14 +204,6 @@ static int choose(struct parse *parse, const struct choice *choice, const char *
 	return fail(parse, parse->line, "%s = %s: must be %s", choice->key, text, choice->words);
 }
 
-static const struct config_type *find_type(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-		if (strcmp(types[i]->name, name) == 0)
-			return types[i];
-	return NULL;
-}
-
 /* --- Sections and keys as they come --- */
 
 bool config_check_name(const char *name)
@@ -227,8 +218,19 @@ bool config_check_name(const char *name)
 	return true;
 }
 
-/* Names in the guest's runtime folder, see proc/proc.h. */
-static const char *const taken_names[] = { "frontend", "memory", "keeper", "link", "notify", "lock", "ctl" };
+/* In the guest's runtime folder, see proc/proc.h, and among its processes. */
+static bool is_taken(const char *name)
+{
+	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl" };
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (!roles[i].per_device && strcmp(name, roles[i].name) == 0)
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (strcmp(name, others[i]) == 0)
+			return true;
+	return false;
+}
 
 static int on_section(struct parse *parse, unsigned int line, const char *section)
 {
@@ -243,9 +245,8 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 		return fail(parse, line,
 			"[device %s]: a name has 1 to %d letters, digits, '_', '-' or '.', beginning with a letter or digit",
 			name, CONFIG_NAME_MAX);
-	for (size_t i = 0; i < ARRAY_SIZE(taken_names); i++)
-		if (strcmp(name, taken_names[i]) == 0)
-			return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
+	if (is_taken(name))
+		return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
 	if (config_device(config, name))
 		return fail(parse, line, "[device %s] is given twice; rename or remove one", name);
 	if (config->n_devices == CONFIG_DEVICES_MAX)
@@ -413,10 +414,21 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
+/* What a device is taken for whose type cannot be known, so that its other mistakes are told, too. */
+static const struct config_type *usual_type(void)
+{
+	const struct role *role = roles;
+
+	while (!role->per_device)
+		role++;
+	return role->type;
+}
+
 /* Whether one of the keys was meant to be that one, and will be named as a typing error. */
 static bool is_misspelt(const struct config_device *device, const char *key)
 {
-	const struct config_type *type = device->type ? find_type(device->type) : types[0];
+	const struct role *role = device->type ? role_of_type(device->type) : NULL;
+	const struct config_type *type = device->type ? (role ? role->type : NULL) : usual_type();
 
 	for (size_t i = 0; type && i < device->n_values; i++)
 		if (!find_key(type, device->values[i].key) &&
@@ -425,35 +437,50 @@ static bool is_misspelt(const struct config_device *device, const char *key)
 	return false;
 }
 
+static void fail_type(struct parse *parse, const struct config_device *device)
+{
+	const char *names[N_ROLES];
+	size_t n = 0;
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (roles[i].per_device)
+			names[n++] = roles[i].name;
+	if (device->type)
+		fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?", device->name,
+			device->type, nearest(device->type, names, n));
+	else
+		fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name, names[0]);
+}
+
+static void judge_whole(struct parse *parse, const struct role *role, struct config_device *device)
+{
+	const char *wrong = NULL;
+
+	if (role && device->standby && !role->may_stand_by)
+		fail(parse, device->line, "[device %s]: a device of type '%s' has no standby; remove 'standby'",
+			device->name, role->name);
+	if (role && !parse->errors && role->type->complete)
+		wrong = role->type->complete(parse->config, device);
+	if (wrong)
+		fail(parse, device->line, "[device %s]: %s", device->name, wrong);
+}
+
 static void judge_device(struct parse *parse, struct config_device *device)
 {
-	const struct config_type *type = device->type ? find_type(device->type) : NULL;
-	const char *names[ARRAY_SIZE(types)];
-	const char *wrong;
+	const struct role *role = device->type ? role_of_type(device->type) : NULL;
+	const struct config_type *type = role ? role->type : NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-		names[i] = types[i]->name;
 	if (!device->socket && !device->socket_line && !is_misspelt(device, "socket"))
 		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path", device->name);
 	if (!device->type && is_misspelt(device, "type"))
-		type = types[0];
+		type = usual_type();
 	if (!type) {
-		if (device->type)
-			fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
-				device->name, device->type,
-				nearest(device->type, names, ARRAY_SIZE(names)));
-		else
-			fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name,
-				names[0]);
+		fail_type(parse, device);
 		drop_values(device);
 		return;
 	}
 	resolve_values(parse, device, type);
-	if (!parse->errors && type->complete) {
-		wrong = type->complete(parse->config, device);
-		if (wrong)
-			fail(parse, device->line, "[device %s]: %s", device->name, wrong);
-	}
+	judge_whole(parse, role, device);
 }
 
 static void judge_sockets(struct parse *parse)

@@ -2,7 +2,7 @@
 
 #include "config/config.h"
 
-/* The tables of keys, one for each type of device. */
+/* The tables of keys, one for each type of device: procs/TYPE/keys.c. */
 
 enum config_kind {
 	CONFIG_KIND_NUMBER,
@@ -19,12 +19,17 @@ struct config_key {
 	const char *const *words;  /* enums; ends with NULL */
 };
 
+/** struct config_type - the keys of a type of device, beside those that all have */
 struct config_type {
-	const char *name;
 	const struct config_key *keys;
 	size_t n_keys;
 	/** complete() - judge the device whole and fill what follows from the rest; a text = what is wrong */
 	const char *(*complete)(const struct config *config, struct config_device *device);
 };
 
-extern const struct config_type config_type_net;
+/* config_type_TYPE, for each row of roles.def */
+#define PROCESS(...)
+#define DEVICE(name, ...) extern const struct config_type config_type_##name;
+#include "config/roles.def"
+#undef PROCESS
+#undef DEVICE

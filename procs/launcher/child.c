@@ -271,25 +271,17 @@ void child_kill(struct child *child, int signal)
 
 /* --- Life --- */
 
-/* GUEST, GUEST:DEVICE or GUEST:DEVICE:standby */
-static char *peer_of(const char *role, const char *instance)
-{
-	_cleanup_free_ char *copy = strdup(instance);
-	char *device = strchr(copy, ':'), *second = device ? strchr(device + 1, ':') : NULL, *peer;
-
-	if (second)
-		*second = '\0';
-	check(asprintf(&peer, "%s%s", device ? device + 1 : role, second ? "+standby" : "") >= 0);
-	return peer;
-}
-
 void child_init(struct child *child, struct guest *guest, const char *role, const char *instance)
 {
+	char peer[sizeof(((struct process *)NULL)->peer)];
+
 	*child = (struct child){ .launcher = guest->launcher, .guest = guest, .role = strdup(role),
 		.instance = strdup(instance), .pid_fd = -1 };
 	check(child->role && child->instance);
 	check(asprintf(&child->title, "%s %s", role, instance) >= 0);
-	child->peer = peer_of(role, instance);
+	process_peer(role, instance, peer, sizeof(peer));
+	child->peer = strdup(peer);
+	check(child->peer);
 }
 
 int child_open(struct child *child)

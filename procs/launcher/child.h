@@ -4,7 +4,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
-#include "config/config.h"
+#include "config/roles.h"
 #include "keeper.h"
 
 /*
@@ -18,8 +18,8 @@ struct launcher;
 struct child {
 	struct launcher *launcher;
 	struct guest *guest;
-	char *role;                /* "memory", "frontend", or a device's type */
-	char *instance;            /* GUEST or GUEST:DEVICE */
+	char *role;                /* the name of its row in the table of processes */
+	char *instance;            /* as in struct process */
 	char *title;               /* role and instance: for the log, and its name at the keeper */
 	char *peer;                /* as its endpoints are called: "memory", "net0", "net0+standby" */
 	pid_t pid;                 /* 0 = not running */
@@ -96,7 +96,7 @@ void guest_close(struct guest *guest);
 /** guest_note() - write into slot i of the lock file who we are, for whoever comes after us */
 void guest_note(const struct guest *guest, size_t slot, unsigned long number);
 
-#define GUEST_CHILDREN_MAX (2 + 4 * CONFIG_DEVICES_MAX) /* two for each device; of the file, and of a former one */
+#define GUEST_CHILDREN_MAX (ROLES_PER_GUEST + 4 * CONFIG_DEVICES_MAX) /* two for each device; of the file, and of a former one */
 
 #define SLOT_LAUNCHER 0            /* its pid; 0 = it has come to a good end */
 #define SLOT_EXECUTIONS 1          /* how often it took its own place */

@@ -22,7 +22,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
-#include "config/config.h"
+#include "config/roles.h"
 #include "config/user.h"
 
 #define WAIT_MS 10000
@@ -101,15 +101,14 @@ static int take_lock(int fd)
 	return -EBUSY;
 }
 
-/* The longest path of a socket that the guest's processes make; a line is told before anything is begun. */
+/* The longest path of a socket that the guest's processes make: an error is told before anything is begun. */
 static int judge_path(const struct guest *guest, const struct config *config)
 {
 	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
-	size_t longest = strlen("frontend");
+	size_t longest = 0;
 
-	for (size_t i = 0; i < config->n_devices; i++)
-		longest = MAX(longest, strlen(config->devices[i].name) +
-				(config->devices[i].standby ? strlen("+standby") : 0));
+	for (struct process process = { 0 }; process_next(config, &process);)
+		longest = MAX(longest, strlen(process.peer));
 	longest += strlen("/notify/.sock");
 	if (strlen(guest->runtime_dir) + longest <= max)
 		return 0;
@@ -211,13 +210,10 @@ static struct child *find_child(const struct guest *guest, const char *role, con
 }
 
 /* Once the guest is served, one that cannot start is that device's trouble alone: it is tried again. */
-static void add_child(struct guest *guest, const char *role, const char *device)
+static void add_child(struct guest *guest, const char *role, const char *instance)
 {
-	_cleanup_free_ char *instance = NULL;
-	struct child *child;
+	struct child *child = find_child(guest, role, instance);
 
-	check(asprintf(&instance, "%s%s%s", guest->name, device ? ":" : "", device ?: "") >= 0);
-	child = find_child(guest, role, instance);
 	if (!child && guest->n_children == GUEST_CHILDREN_MAX) {
 		log_error("no room for %s %s; what is no longer wanted must end first", role, instance);
 		return;
@@ -231,21 +227,11 @@ static void add_child(struct guest *guest, const char *role, const char *device)
 	child->unwanted = false;
 }
 
-/* The first instances come first: what whoever started us passed goes to the first of them. */
 static void add_children(struct guest *guest, const struct config *config)
 {
 	guest->n_devices = config->n_devices;
-	add_child(guest, "memory", NULL);
-	add_child(guest, "frontend", NULL);
-	for (size_t i = 0; i < config->n_devices; i++)
-		add_child(guest, config->devices[i].type, config->devices[i].name);
-	for (size_t i = 0; i < config->n_devices; i++) {
-		_cleanup_free_ char *second = NULL;
-
-		check(asprintf(&second, "%s:standby", config->devices[i].name) >= 0);
-		if (config->devices[i].standby)
-			add_child(guest, config->devices[i].type, second);
-	}
+	for (struct process process = { 0 }; process_next(config, &process);)
+		add_child(guest, process.role->name, process.instance);
 }
 
 /* An error begins with the place it is at: "FILE:LINE: " or "FILE: ". */

@@ -305,11 +305,20 @@ static int on_hand_over(sd_event_source *source, const struct signalfd_siginfo *
 
 /* --- Life --- */
 
+static struct child *first_of(const struct guest *guest, const char *role)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		if (strcmp(guest->children[i].role, role) == 0)
+			return &guest->children[i];
+	check(!"each role has a process of the guest that options describe");
+	return NULL;
+}
+
 static void hand_over(struct guest *guest, const struct launch *launch)
 {
 	for (size_t i = 0; i < launch->n_fds; i++) {
 		const struct launch_fd *passed = &launch->fds[i];
-		struct child *child = &guest->children[passed->for_frontend ? 1 : 2];
+		const struct child *child = first_of(guest, passed->role);
 
 		(void)keeper_add(guest->keeper, child->title, passed->name, passed->fd);
 		fd_close(passed->fd);

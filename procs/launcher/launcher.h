@@ -12,7 +12,7 @@
 
 /** struct launch_fd - a descriptor that whoever started us passed, for a process of the first guest */
 struct launch_fd {
-	bool for_frontend;  /* else for the first device's worker */
+	const char *role;   /* of that process: the first that has it */
 	const char *name;   /* under which the process finds it */
 	int fd;
 };

@@ -159,7 +159,7 @@ static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh
 
 		if (row->request != msg->body_case)
 			continue;
-		if (!(row->roles & peer->role))
+		if (!(row->roles & peer->role->asks))
 			return -EPERM;
 		if (in->n_fds < row->min_fds || in->n_fds > row->max_fds)
 			return -EBADMSG;
@@ -180,7 +180,7 @@ static void disconnect(struct peer *peer)
 /* Of its two connections this one tells of its end at once. */
 static void on_left(struct peer *peer)
 {
-	if (peer->link_fd >= 0)
+	if (peer->link_fd >= 0 && peer->bus)
 		bus_server_left(peer->bus);
 	disconnect(peer);
 }

@@ -34,7 +34,7 @@ struct device *memory_device(struct memory *memory, const char *peer, const char
 		struct device *device = &memory->devices[i];
 
 		if (strcmp(device->config->name, name) == 0)
-			return asking->role == ROLE_FRONTEND || asking->device == device ? device : NULL;
+			return asking->role->asks == ROLE_FRONTEND || asking->device == device ? device : NULL;
 	}
 	return NULL;
 }
@@ -78,18 +78,22 @@ static int open_devices(struct memory *memory)
 	return 0;
 }
 
-static int open_peer(struct memory *memory, struct device *device, bool second)
+static struct device *device_of(struct memory *memory, const struct process *process)
+{
+	return process->device ? &memory->devices[process->device - memory->proc->config->devices] : NULL;
+}
+
+static int open_peer(struct memory *memory, const struct process *process)
 {
 	_cleanup_free_ char *path = NULL;
 	struct peer *peer = &memory->peers[memory->n_peers++];
-	struct bus_peer id = { .role = device ? ROLE_WORKER : ROLE_FRONTEND, .table = memory_table,
-		.context = memory };
+	struct bus_peer id = { .role = process->role->asks, .table = memory_table, .context = memory };
 	int r;
 
-	*peer = (struct peer){ .memory = memory, .role = id.role, .device = device, .listen_fd = -1,
-		.link_fd = -1 };
-	check(asprintf(&peer->name, "%s%s", device ? device->config->name : "frontend",
-		      second ? "+standby" : "") >= 0);
+	*peer = (struct peer){ .memory = memory, .role = process->role,
+		.device = device_of(memory, process), .listen_fd = -1, .link_fd = -1 };
+	peer->name = strdup(process->peer);
+	check(peer->name);
 	id.name = peer->name;
 	id.user = peer->user = proc_user(memory->proc, peer->name);
 	path = proc_bus_path(memory->proc, peer->name);
@@ -104,16 +108,13 @@ static int open_peer(struct memory *memory, struct device *device, bool second)
 
 static int open_peers(struct memory *memory)
 {
-	int r;
+	int r = 0;
 
-	memory->peers = calloc(2 * memory->n_devices + 1, sizeof(*memory->peers));
+	memory->peers = calloc(2 * memory->n_devices + ROLES_PER_GUEST, sizeof(*memory->peers));
 	check(memory->peers);
-	r = open_peer(memory, NULL, false);
-	for (size_t i = 0; r == 0 && i < memory->n_devices; i++) {
-		r = open_peer(memory, &memory->devices[i], false);
-		if (r == 0 && memory->devices[i].config->standby)
-			r = open_peer(memory, &memory->devices[i], true);
-	}
+	for (struct process process = { 0 }; r == 0 && process_next(memory->proc->config, &process);)
+		if (process.role->asks)
+			r = open_peer(memory, &process);
 	return r;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "bus/bus.h"
+#include "config/roles.h"
 #include "fd/fdlink.h"
 #include "proc/marks.h"
 #include "proc/proc.h"
@@ -17,12 +18,6 @@
 
 /* What a mark of ours is about: a message of the bus by its case, one of the link by its case and this. */
 #define BLAME_LINK 1000u
-
-enum role {
-	ROLE_FRONTEND = 1 << 0,
-	ROLE_WORKER = 1 << 1,
-	ROLE_CTL = 1 << 2,
-};
 
 /** struct holders - who may hold locks in a device's ledger: every process that was attached since they were made */
 struct holders {
@@ -52,7 +47,7 @@ struct device {
 struct peer {
 	struct memory *memory;
 	char *name;                 /* "frontend", "net0", "net0+standby" */
-	enum role role;
+	const struct role *role;
 	uid_t user;                 /* who alone may be it, and root; see proc_user() */
 	struct device *device;      /* workers: theirs; frontend: NULL */
 	struct bus_request *watch;  /* a worker's, waiting for a newer generation; or NULL */

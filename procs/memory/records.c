@@ -435,7 +435,7 @@ static void answer_frontend(struct memory *memory, Bh__Record **records, size_t 
 static struct peer *find_frontend(const struct memory *memory)
 {
 	for (size_t i = 0; i < memory->n_peers; i++)
-		if (memory->peers[i].role & ROLE_FRONTEND)
+		if (memory->peers[i].role->asks & ROLE_FRONTEND)
 			return &memory->peers[i];
 	return NULL;
 }

@@ -19,7 +19,7 @@ struct collected {
 static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 {
 	ret->name = (char *)peer->name;
-	ret->role = peer->role == ROLE_FRONTEND ? (char *)"frontend" : peer->device->config->type;
+	ret->role = (char *)peer->role->name;
 	ret->pid = (uint32_t)peer->pid;
 	ret->connected_ms = peer->pid ? (clock_us() - peer->connected_usec) / 1000 : 0;
 	ret->connects = peer->connects;
@@ -28,7 +28,7 @@ static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 
 static void fill_self(struct memory *memory, Bh__PeerStatus *ret)
 {
-	ret->name = ret->role = (char *)"memory";
+	ret->name = ret->role = (char *)memory->proc->role->name;
 	ret->pid = (uint32_t)getpid();
 	ret->connected_ms = (clock_us() - memory->started_usec) / 1000;
 	ret->connects = 1;

@@ -24,7 +24,7 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.tcp import MIB, Transfer
 
 GET_FEATURES = 1
-ROLES = ('memory', 'frontend', 'net')
+ROLES = env.ROLES
 STORM = 100
 STORE_MAX = 4096
 GUESTS = 32
@@ -292,7 +292,7 @@ def no_rights(current):
         assert not keeping, f'threads with capabilities: {keeping}'
     check_all()
     assert os.stat(devices[0].socket).st_gid == group.gr_gid
-    for role in ('memory', 'frontend'):
+    for role in env.ROLES_OF_GUEST:
         product.kill(role)
         check_all()
     for pid in product.processes()['bulkhead-net']:

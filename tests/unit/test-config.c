@@ -7,7 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "config/config.h"
+#include "config/roles.h"
 #include "lib/run.h"
 
 #define NAME32 "n2345678901234567890123456789012"
@@ -241,6 +241,28 @@ START_TEST(test_line_too_long_is_told_once)
 }
 END_TEST
 
+START_TEST(test_processes_of_a_guest_are_those_of_table_and_file)
+{
+	static const char *const wanted[][3] = { { "memory", "memory", "vm1" }, { "frontend", "frontend", "vm1" },
+		{ "net", "a", "vm1:a" }, { "net", "a+standby", "vm1:a:standby" }, { "net", "b", "vm1:b" } };
+	struct config *config = load_good("[device a]\ntype = net\nsocket = /a\nbackend = null\nstandby = yes\n"
+					"[device b]\ntype = net\nsocket = /b\nbackend = null\n");
+	struct process process = { 0 };
+	char peer[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+		ck_assert(process_next(config, &process));
+		ck_assert_str_eq(process.role->name, wanted[i][0]);
+		ck_assert_str_eq(process.peer, wanted[i][1]);
+		ck_assert_str_eq(process.instance, wanted[i][2]);
+		process_peer(process.role->name, process.instance, peer, sizeof(peer));
+		ck_assert_str_eq(peer, process.peer);
+	}
+	ck_assert(!process_next(config, &process));
+	config_free(config);
+}
+END_TEST
+
 START_TEST(test_65_devices_are_too_many)
 {
 	static char text[65 * 64];
@@ -297,6 +319,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_limits_themselves_are_allowed);
 	tcase_add_loop_test(tc, test_mistake_is_told_with_file_and_line, 0, ARRAY_SIZE(wrong));
 	tcase_add_test(tc, test_line_too_long_is_told_once);
+	tcase_add_test(tc, test_processes_of_a_guest_are_those_of_table_and_file);
 	tcase_add_test(tc, test_65_devices_are_too_many);
 	tcase_add_test(tc, test_file_that_cannot_be_read_is_told);
 	tcase_add_test(tc, test_file_must_be_named_as_a_guest);

@@ -50,9 +50,9 @@ static void serve(void)
 		devices[i].mark = &marks[i];
 		ck_assert_int_eq(records_open(&devices[i]), 0);
 	}
-	peers[0] = (struct peer){ .name = (char *)"frontend", .role = ROLE_FRONTEND };
-	peers[1] = (struct peer){ .name = configs[0].name, .role = ROLE_WORKER, .device = &devices[0] };
-	peers[2] = (struct peer){ .name = configs[1].name, .role = ROLE_WORKER, .device = &devices[1] };
+	peers[0] = (struct peer){ .name = (char *)"frontend", .role = role_find("frontend") };
+	peers[1] = (struct peer){ .name = configs[0].name, .role = role_find("net"), .device = &devices[0] };
+	peers[2] = (struct peer){ .name = configs[1].name, .role = role_find("net"), .device = &devices[1] };
 	for (size_t i = 0; i < 3; i++) {
 		peers[i].memory = &memory;
 		peers[i].user = geteuid();
