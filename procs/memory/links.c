@@ -37,6 +37,7 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 	static uint64_t tokens[FDLINK_FDS_MAX];
 	static Bh__DepositReply body;
 	struct device *device = memory_device(peer->memory, peer->name, msg->deposit->device);
+	enum record_half half = peer->role->asks == ROLE_WORKER ? RECORD_OBSERVED : RECORD_DESIRED;
 
 	if (!device)
 		return -ENOENT;
@@ -46,7 +47,7 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 		return -EPERM;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
-		int r = vault_put(device->vault, fdset_steal(in, i), &tokens[i]);
+		int r = vault_put(device->vault, half, fdset_steal(in, i), &tokens[i]);
 
 		if (r < 0)
 			return r;
@@ -82,28 +83,48 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
+static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *out)
+{
+	struct device *device = peer->device;
+	int ledger = ledgers_get(device, attach->ledger_bytes);
+
+	if (ledger < 0)
+		return ledger;
+	ledgers_attached(device, peer->pid);
+	out->fds[out->n_fds++] = copies_fd(device->copies, attach->by_record_id);
+	out->fds[out->n_fds++] = ledger;
+	return 0;
+}
+
+/* As many as fit the packet. A worker of a former release, which kept fewer, does not ask for more. */
+static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply, struct fdset *out)
+{
+	const char *name = after, *next;
+	int fd;
+
+	while ((fd = vault_named_after(vault, name, &next)) >= 0 && out->n_fds < FDLINK_FDS_MAX) {
+		out->fds[out->n_fds++] = fd;
+		reply->kept[reply->n_kept++] = (char *)next;
+		name = next;
+	}
+	reply->more = fd >= 0;
+}
+
 static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 	struct fdset *out)
 {
 	static Bh__AttachReply body;
 	static char *names[FDLINK_FDS_MAX];
-	struct device *device = peer->device;
-	int ledger = ledgers_get(device, msg->attach->ledger_bytes);
-	const char *name;
-	int fd;
+	int r = 0;
 
-	if (ledger < 0)
-		return ledger;
-	ledgers_attached(device, peer->pid);
 	bh__attach_reply__init(&body);
 	body.kept = names;
-	body.record_id = copies_id(device->copies);
-	out->fds[out->n_fds++] = copies_fd(device->copies, msg->attach->by_record_id);
-	out->fds[out->n_fds++] = ledger;
-	for (size_t i = 0; (fd = vault_named(device->vault, i, &name)) >= 0; i++) {
-		out->fds[out->n_fds++] = fd;
-		names[body.n_kept++] = (char *)name;
-	}
+	body.record_id = copies_id(peer->device->copies);
+	if (!*msg->attach->kept_after)
+		r = give_files(peer, msg->attach, out);
+	if (r < 0)
+		return r;
+	give_page(peer->device->vault, msg->attach->kept_after, &body, out);
 	reply->body_case = BH__LINK__BODY_ATTACH_REPLY;
 	reply->attach_reply = &body;
 	return 0;
@@ -143,7 +164,7 @@ static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in
 }
 
 static const struct link_row table[] = {
-	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, 1, FDLINK_FDS_MAX, handle_deposit },
+	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND | ROLE_WORKER, 1, FDLINK_FDS_MAX, handle_deposit },
 	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_redeem },
 	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, 0, 0, handle_attach },
 	{ BH__LINK__BODY_KEEP, ROLE_WORKER, 1, 1, handle_keep },
@@ -183,6 +204,8 @@ static void on_left(struct peer *peer)
 	if (peer->link_fd >= 0 && peer->bus)
 		bus_server_left(peer->bus);
 	disconnect(peer);
+	if (peer->device && memory_attached(peer->device) == 0)
+		vault_abandoned(peer->device->vault);
 }
 
 static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset *out, int r)

@@ -76,7 +76,7 @@ int records_open(struct device *device)
 	if (r == 0 && quarantine_is_ours(device))
 		r = quarantine_enter(device);
 	if (r == 0)
-		vault_adopt(device->vault, device->desired);
+		vault_adopt(device->vault, device->desired, device->observed);
 	return r;
 }
 
@@ -118,50 +118,54 @@ static int check_regions(struct device *device, Bh__Desired *desired, char *text
 	for (size_t i = 0; i < desired->n_regions; i++) {
 		Bh__Region *region = desired->regions[i];
 		const Bh__Region *old = find_region(device->desired, region->token, region->gpa);
-		int fd = vault_get(device->vault, region->token);
 
-		if (fd < 0) {
-			snprintf(text, n_text, "a memory region names a descriptor that was not deposited");
-			return 1;
-		}
 		if (old && old->size_bytes == region->size_bytes &&
 			old->offset_bytes == region->offset_bytes)
 			region->sealed = old->sealed;
-		else if (regions_check_file(fd, region, text, n_text))
+		else if (regions_check_file(vault_get(device->vault, region->token), region, text, n_text))
 			return 1;
-	}
-	return 0;
-}
-
-static bool token_there(const struct device *device, uint64_t token)
-{
-	return token == 0 || vault_get(device->vault, token) >= 0;
-}
-
-static int check_tokens(const struct device *device, const Bh__Desired *desired, char *text, size_t n_text)
-{
-	for (size_t i = 0; i < desired->n_rings; i++) {
-		const Bh__Ring *ring = desired->rings[i];
-
-		if (token_there(device, ring->kick_token) && token_there(device, ring->call_token) &&
-			token_there(device, ring->err_token))
-			continue;
-		snprintf(text, n_text, "ring %u names a descriptor that was not deposited", ring->index);
-		return 1;
 	}
 	return 0;
 }
 
 static int check_inflight(struct device *device, const Bh__Inflight *inflight, char *text, size_t n_text)
 {
-	int fd = inflight ? vault_get(device->vault, inflight->token) : -1;
+	return inflight && regions_check_inflight(vault_get(device->vault, inflight->token), inflight, text, n_text);
+}
 
-	if (!inflight)
+/** struct deposit_check - whether what a record names is there; the first that is not */
+struct deposit_check {
+	const struct vault *vault;
+	char *text;
+	size_t n_text;
+};
+
+static int check_deposit(void *data, const struct record_token *token)
+{
+	const struct deposit_check *check = data;
+	char place[32] = "";
+
+	if (vault_get(check->vault, token->token) >= 0)
 		return 0;
-	if (fd >= 0)
-		return regions_check_inflight(fd, inflight, text, n_text);
-	snprintf(text, n_text, "the in-flight region names a descriptor that was not deposited");
+	if (token->place == RECORD_REGION)
+		snprintf(place, sizeof(place), "a memory region");
+	else if (token->place == RECORD_INFLIGHT)
+		snprintf(place, sizeof(place), "the in-flight region");
+	else if (token->place == RECORD_KEPT_BY_WORKER)
+		snprintf(place, sizeof(place), "the worker");
+	else
+		snprintf(place, sizeof(place), "ring %u", token->index);
+	snprintf(check->text, check->n_text, "%s names a descriptor that was not deposited", place);
 	return 1;
+}
+
+/* Token 0 names nothing: a region without a file is refused where files are judged. */
+static int check_tokens(const struct device *device, const Bh__Desired *desired, const Bh__Observed *observed,
+	char *text, size_t n_text)
+{
+	struct deposit_check check = { .vault = device->vault, .text = text, .n_text = n_text };
+
+	return record_each_token(desired, observed, check_deposit, &check);
 }
 
 static void reply_to_worker(struct peer *peer, bool unchanged)
@@ -222,7 +226,7 @@ static int put_in_force(struct device *device, Bh__Desired *desired)
 	}
 	bh__desired__free_unpacked(device->desired, NULL);
 	device->desired = desired;
-	vault_collect(device->vault, desired);
+	vault_committed(device->vault, desired);
 	records_answer_workers(device);
 	return 0;
 }
@@ -258,11 +262,11 @@ static int commit_desired(struct device *device, struct bus_request *request, co
 	if (!desired)
 		return -ENOMEM;
 	if (judge_desired(desired, device->desired->generation, text, sizeof(text)) ||
+		check_tokens(device, desired, NULL, text, sizeof(text)) ||
 		check_regions(device, desired, text, sizeof(text)) ||
-		check_tokens(device, desired, text, sizeof(text)) ||
 		check_inflight(device, desired->inflight, text, sizeof(text))) {
 		bh__desired__free_unpacked(desired, NULL);
-		vault_collect(device->vault, device->desired);
+		vault_committed(device->vault, device->desired);
 		answer_commit(request, device, text, false);
 		return 0;
 	}
@@ -353,7 +357,8 @@ static bool may_be_said(struct device *device, const Bh__Observed *observed)
 	/* its sender has given it up, and sent another one that overtook it */
 	if (observed->applied < device->observed->applied)
 		return false;
-	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)))
+	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&
+		!check_tokens(device, NULL, observed, text, sizeof(text)))
 		return true;
 	log_limited(LOG_WARNING, device->config->name, 0, "a report of the worker is left out: %s", text);
 	return false;
@@ -375,6 +380,7 @@ static int take_report(struct device *device, const Bh__Observed *report)
 	}
 	bh__observed__free_unpacked(device->observed, NULL);
 	device->observed = observed;
+	vault_reported(device->vault, observed);
 	return 0;
 }
 
