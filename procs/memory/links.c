@@ -3,7 +3,7 @@
  * request is answered before the next is read. A new connection replaces the old one: the old process is
  * gone, or about to be.
  */
-#include "memory.h"
+#include "links.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,10 +14,15 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "fd/fdlink.h"
 #include "fd/fdstore.h"
 #include "fd/kind.h"
+#include "ledgers.h"
 
 #define BURIED_MAX 16
+
+/* What a mark of ours is about: a message of the bus by its case, one of the link by its case and this. */
+#define BLAME_LINK 1000u
 
 /** struct link_row - a row of the side link's table */
 struct link_row {
@@ -36,14 +41,14 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 {
 	static uint64_t tokens[FDLINK_FDS_MAX];
 	static Bh__DepositReply body;
-	struct device *device = memory_device(peer->memory, peer->name, msg->deposit->device);
+	struct served *device = peer_device(peer->memory, peer->name, msg->deposit->device);
 	enum record_half half = peer->role->asks == ROLE_WORKER ? RECORD_OBSERVED : RECORD_DESIRED;
 
 	if (!device)
 		return -ENOENT;
 	if (in->n_fds != msg->deposit->n_fds)
 		return -EBADMSG;
-	if (quarantine_is_ours(device))
+	if (served_is_deadly(device))
 		return -EPERM;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
@@ -65,7 +70,7 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 {
 	static Bh__RedeemReply body = BH__REDEEM_REPLY__INIT;
 	const Bh__Redeem *redeem = msg->redeem;
-	struct device *device = memory_device(peer->memory, peer->name, redeem->device);
+	struct served *device = peer_device(peer->memory, peer->name, redeem->device);
 
 	if (!device)
 		return -ENOENT;
@@ -85,7 +90,7 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 
 static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *out)
 {
-	struct device *device = peer->device;
+	struct served *device = peer->device;
 	int ledger = ledgers_get(device, attach->ledger_bytes);
 
 	if (ledger < 0)
@@ -193,6 +198,8 @@ static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh
 
 static void disconnect(struct peer *peer)
 {
+	if (peer->link_fd >= 0 && peer->device && --peer->device->n_attached == 0)
+		vault_abandoned(peer->device->vault);
 	peer->link_source = sd_event_source_disable_unref(peer->link_source);
 	peer->link_fd = fd_close(peer->link_fd);
 	peer->pid = 0;
@@ -204,8 +211,6 @@ static void on_left(struct peer *peer)
 	if (peer->link_fd >= 0 && peer->bus)
 		bus_server_left(peer->bus);
 	disconnect(peer);
-	if (peer->device && memory_attached(peer->device) == 0)
-		vault_abandoned(peer->device->vault);
 }
 
 static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdset *out, int r)
@@ -293,6 +298,8 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		return 0;
 	}
 	peer->link_fd = fd;
+	if (peer->device)
+		peer->device->n_attached++;
 	peer->pid = pid;
 	peer->connects++;
 	sd_event_now(peer->memory->proc->event, CLOCK_MONOTONIC, &peer->connected_usec);

@@ -36,10 +36,20 @@ class Line:
     def __init__(self, case, path):
         self.socket = path if isinstance(path, socket.socket) else socket.socket(socket.AF_UNIX)
         if self.socket is not path:
-            self.socket.connect(path)  # waits where others stand in line
+            self._connect(path)
         self.socket.settimeout(20 * env.TIME_FACTOR)
         case.defer(self.socket.close)
         self.features = self.ask()
+
+    def _connect(self, path):
+        """Waits where others stand in line; and where its file is there, and nobody listens yet."""
+        def connected():
+            try:
+                self.socket.connect(path)
+            except ConnectionRefusedError:
+                return False
+            return True
+        wait_until(connected, f'{path} is listened on')
 
     def ask(self):
         self.socket.sendall(struct.pack('III', GET_FEATURES, 1, 0))

@@ -19,7 +19,7 @@
 #include "base/cleanup.h"
 #include "fd/fdlink.h"
 #include "lib/run.h"
-#include "memory/memory.h"
+#include "memory/links.h"
 #include "virtq/locks.h"
 
 #define LEDGER_BYTES 8192
@@ -34,7 +34,7 @@ static struct vault *frontend, *worker, *other;
 static void serve(void)
 {
 	static struct config_device configs[] = { { .name = (char *)"net0" }, { .name = (char *)"net0.b" } };
-	static struct device devices[2];
+	static struct served devices[2];
 	static struct blame_mark marks[2];
 	static struct peer peers[3];
 	static struct proc proc;
@@ -45,10 +45,9 @@ static void serve(void)
 	proc.runtime_dir = dir;
 	ck_assert_int_ge(sd_event_new(&proc.event), 0);
 	for (size_t i = 0; i < 2; i++) {
-		devices[i].memory = &memory;
 		devices[i].config = &configs[i];
 		devices[i].mark = &marks[i];
-		ck_assert_int_eq(records_open(&devices[i]), 0);
+		ck_assert_int_eq(served_open(&devices[i]), 0);
 	}
 	peers[0] = (struct peer){ .name = (char *)"frontend", .role = role_find("frontend") };
 	peers[1] = (struct peer){ .name = configs[0].name, .role = role_find("net"), .device = &devices[0] };

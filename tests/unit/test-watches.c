@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "memory/memory.h"
+#include "memory/watch.h"
 #include "lib/run.h"
 
 static char dir[64], path[96];
@@ -22,7 +23,7 @@ static void serve(const char *name, unsigned int asks)
 {
 	static struct role role;
 	static struct config_device config = { .name = (char *)"net0" };
-	static struct device device;
+	static struct served device;
 	static struct blame_mark mark;
 	static struct peer peer;
 	static struct proc proc;
@@ -34,10 +35,10 @@ static void serve(const char *name, unsigned int asks)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	role.asks = asks;
-	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
+	device = (struct served){ .config = &config, .mark = &mark };
 	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = &role,
 		.device = asks & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
-	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 || records_renew_watches(&memory) < 0 ||
+	if (sd_event_new(&proc.event) < 0 || served_open(&device) < 0 || watch_open(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
 	sd_event_loop(proc.event);
