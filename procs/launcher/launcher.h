@@ -33,8 +33,5 @@ struct launch {
 	int state_fd;                  /* LAUNCHER_STATE_ENV; -1 = a first start */
 };
 
-/** state_serves() - whether this program can take the place of a launcher that hands over in that form */
-bool state_serves(const char *form);
-
 /** launcher_run() - run all processes of all guests until told to end; returns the exit status */
 int launcher_run(const struct launch *launch);

@@ -26,6 +26,7 @@
 #include "config/keys.h"
 #include "config/roles.h"
 #include "launcher.h"
+#include "state.h"
 
 static const char help[] =
 	"Usage: bulkhead run FILE...            serve the guests that the files describe\n"
