@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +18,9 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "config/keys.h"
+#include "config/nearest.h"
 #include "config/roles.h"
+#include "config/values.h"
 
 struct parse {
 	struct config *config;
@@ -49,112 +50,6 @@ __attribute__((format(printf, 3, 4))) static int fail(
 	free(parse->errors);
 	parse->errors = all;
 	return 1; /* inih goes on */
-}
-
-/* The edit distance of two short words; capitals are no difference. */
-static unsigned int distance(const char *a, const char *b)
-{
-	size_t n = MIN(strlen(b), (size_t)31);
-	unsigned int row[32];
-
-	for (unsigned int j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned int i = 1; *a; a++, i++) {
-		unsigned int diagonal = row[0];
-
-		row[0] = i;
-		for (unsigned int j = 1; j <= n; j++) {
-			unsigned int above = row[j];
-			unsigned int change = diagonal +
-				(tolower((unsigned char)*a) != tolower((unsigned char)b[j - 1]));
-			unsigned int insert = MIN(above, row[j - 1]) + 1;
-
-			row[j] = MIN(change, insert);
-			diagonal = above;
-		}
-	}
-	return row[n];
-}
-
-static const char *nearest(const char *word, const char *const *list, size_t n)
-{
-	const char *best = list[0];
-
-	for (size_t i = 1; i < n; i++)
-		if (distance(word, list[i]) < distance(word, best))
-			best = list[i];
-	return best;
-}
-
-/* --- Values --- */
-
-static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	char *end;
-	unsigned long long n;
-
-	if (!isdigit((unsigned char)*text))
-		return false;
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno || *end || n < min || n > max)
-		return false;
-	*ret = n;
-	return true;
-}
-
-static bool parse_mac(const char *text, uint8_t mac[6])
-{
-	unsigned int b[6];
-
-	if (strlen(text) != 17)
-		return false;
-	for (int i = 0; i < 17; i++)
-		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
-			return false;
-	(void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
-	for (int i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
-	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
-}
-
-static int set_enum(struct parse *parse, unsigned int line, const struct config_key *key, const char *text)
-{
-	size_t n = 0;
-
-	while (key->words[n]) {
-		if (strcmp(key->words[n], text) == 0)
-			return 0;
-		n++;
-	}
-	return fail(parse, line, "%s = %s: not a %s; did you mean '%s'?", key->name, text, key->name,
-		nearest(text, key->words, n));
-}
-
-static int judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
-{
-	switch (key->kind) {
-	case CONFIG_KIND_NUMBER:
-		if (!parse_number(value->text, key->min, key->max, &value->number))
-			return fail(parse, value->line, "%s = %s: must be a number from %llu to %llu", key->name,
-				value->text, (unsigned long long)key->min, (unsigned long long)key->max);
-		return 0;
-	case CONFIG_KIND_MAC:
-		if (!parse_mac(value->text, value->mac))
-			return fail(parse, value->line,
-				"%s = %s: must be a unicast MAC address like 52:54:00:12:34:56", key->name,
-				value->text);
-		return 0;
-	case CONFIG_KIND_INTERFACE:
-		if (!*value->text || strlen(value->text) >= IF_NAMESIZE || strpbrk(value->text, "/ \t:%"))
-			return fail(parse, value->line,
-				"%s = %s: must be an interface name of at most %d characters", key->name,
-				value->text, IF_NAMESIZE - 1);
-		return 0;
-	case CONFIG_KIND_ENUM:
-		return set_enum(parse, value->line, key, value->text);
-	}
-	return 0;
 }
 
 /* --- Common keys --- */
@@ -367,6 +262,14 @@ static void unknown_key(struct parse *parse, const struct config_device *device,
 {
 	fail(parse, value->line, "unknown key '%s' in [device %s]; did you mean '%s'?", value->key,
 		device->name, nearest_key(type, value->key));
+}
+
+static void judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
+{
+	char text[256];
+
+	if (!value_judge(key, value, text, sizeof(text)))
+		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
 }
 
 /* The values in the order of the table, defaults filled in; the keys' names are the table's from here on. */
