@@ -1,6 +1,6 @@
 /*
- * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's memory manager,
- * its frontend, and a worker for each device, or two where one stands by. The frontend wants a socket unit for
+ * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's processes, which
+ * the table of processes and the file name together (config/roles.h). The frontend wants a socket unit for
  * each device that VMMs connect to: systemd listens, whether the frontend runs or not. A drop-in names the user,
  * the groups and the runtime folder of each process, which the templates cannot compute; since systemd takes no
  * number that has no user behind it, a record of each is laid where nss-systemd finds it (/run/userdb). A file with
@@ -100,8 +100,8 @@ static void make_users(const struct config *config)
 	const char *userdb = getenv("BULKHEAD_USERDB") ?: "/run/userdb";
 
 	(void)mkdir(userdb, 0755);
-	for (size_t i = 0; i < user_peers(config); i++)
-		make_user(userdb, config->guest, user_peer(config, i));
+	for (struct process process = { 0 }; user_next(config, &process);)
+		make_user(userdb, config->guest, process.peer);
 }
 
 /* --- Drop-ins: what the template of a unit cannot know --- */
@@ -120,18 +120,6 @@ static FILE *open_part(const char *dir, const char *role, const char *instance)
 	return f;
 }
 
-static void close_part(FILE *f)
-{
-	if (fclose(f) != 0)
-		complain(strerror(errno));
-}
-
-static void write_user(FILE *f, const char *guest, const char *peer, const char *folder)
-{
-	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user_of(guest, peer),
-		user_of(guest, peer), guest, folder);
-}
-
 static void write_groups(FILE *f, const gid_t *groups, size_t n)
 {
 	if (n == 0)
@@ -142,55 +130,29 @@ static void write_groups(FILE *f, const gid_t *groups, size_t n)
 	fputc('\n', f);
 }
 
-static void want_memory(const char *dir, const struct config *config)
-{
-	gid_t groups[PROC_GROUPS_MAX];
-	FILE *f = open_part(dir, "memory", config->guest);
-
-	want(dir, "memory", config->guest);
-	if (!f)
-		return;
-	write_user(f, config->guest, "memory", "link");
-	write_groups(f, groups, groups_of_memory(config, groups));
-	close_part(f);
-}
-
-static void want_frontend(const char *dir, const struct config *config)
-{
-	gid_t groups[PROC_GROUPS_MAX];
-	FILE *f = open_part(dir, "frontend", config->guest);
-
-	want(dir, "frontend", config->guest);
-	if (!f)
-		return;
-	write_user(f, config->guest, "frontend", "frontend");
-	write_groups(f, groups, groups_of_frontend(config, groups));
-	close_part(f);
-}
-
 /* Of a pair one serves: that systemd builds the other's sandbox anew can wait until it has the guest's rings. */
-static void want_instance(const char *dir, const struct config_device *device, const char *guest, bool second)
+static void write_part(FILE *f, const struct config *config, const struct process *process)
 {
-	_cleanup_free_ char *instance = NULL, *peer = NULL;
-	FILE *f;
+	uid_t user = user_of(config->guest, process->peer);
+	gid_t groups[PROC_GROUPS_MAX];
 
-	check(asprintf(&instance, "%s:%s%s", guest, device->name, second ? ":standby" : "") >= 0);
-	check(asprintf(&peer, "%s%s", device->name, second ? "+standby" : "") >= 0);
-	want(dir, device->type, instance);
-	f = open_part(dir, device->type, instance);
-	if (!f)
-		return;
-	write_user(f, guest, peer, peer);
-	if (device->standby)
+	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user, user, config->guest,
+		process->role->folder ?: process->peer);
+	write_groups(f, groups, groups_of(process->role, config, groups));
+	if (process->device && process->device->standby)
 		fputs("RestartSec=20ms\n", f);
-	close_part(f);
 }
 
-static void want_worker(const char *dir, const struct config_device *device, const char *guest)
+static void want_process(const char *dir, const struct config *config, const struct process *process)
 {
-	want_instance(dir, device, guest, false);
-	if (device->standby)
-		want_instance(dir, device, guest, true);
+	FILE *f = open_part(dir, process->role->name, process->instance);
+
+	want(dir, process->role->name, process->instance);
+	if (!f)
+		return;
+	write_part(f, config, process);
+	if (fclose(f) != 0)
+		complain(strerror(errno));
 }
 
 /* --- Sockets --- */
@@ -265,13 +227,11 @@ static void generate(const char *dir, const char *path, struct users *users)
 	}
 	if (is_free(users, config)) {
 		make_users(config);
-		want_memory(dir, config);
-		want_frontend(dir, config);
-		for (size_t i = 0; i < config->n_devices; i++) {
-			want_worker(dir, &config->devices[i], config->guest);
+		for (struct process process = { 0 }; process_next(config, &process);)
+			want_process(dir, config, &process);
+		for (size_t i = 0; i < config->n_devices; i++)
 			if (!config->devices[i].client)
 				want_socket(dir, &config->devices[i], config->guest);
-		}
 	}
 	config_free(config);
 }

@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
-#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,9 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "config/keys.h"
+#include "config/nearest.h"
+#include "config/roles.h"
+#include "config/values.h"
 
 struct parse {
 	struct config *config;
@@ -28,8 +30,6 @@ struct parse {
 	FILE *file;
 	unsigned int line;
 };
-
-static const struct config_type *const types[] = { &config_type_net };
 
 /* --- Errors --- */
 
@@ -50,112 +50,6 @@ __attribute__((format(printf, 3, 4))) static int fail(
 	free(parse->errors);
 	parse->errors = all;
 	return 1; /* inih goes on */
-}
-
-/* The edit distance of two short words; capitals are no difference. */
-static unsigned int distance(const char *a, const char *b)
-{
-	size_t n = MIN(strlen(b), (size_t)31);
-	unsigned int row[32];
-
-	for (unsigned int j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned int i = 1; *a; a++, i++) {
-		unsigned int diagonal = row[0];
-
-		row[0] = i;
-		for (unsigned int j = 1; j <= n; j++) {
-			unsigned int above = row[j];
-			unsigned int change = diagonal +
-				(tolower((unsigned char)*a) != tolower((unsigned char)b[j - 1]));
-			unsigned int insert = MIN(above, row[j - 1]) + 1;
-
-			row[j] = MIN(change, insert);
-			diagonal = above;
-		}
-	}
-	return row[n];
-}
-
-static const char *nearest(const char *word, const char *const *list, size_t n)
-{
-	const char *best = list[0];
-
-	for (size_t i = 1; i < n; i++)
-		if (distance(word, list[i]) < distance(word, best))
-			best = list[i];
-	return best;
-}
-
-/* --- Values --- */
-
-static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	char *end;
-	unsigned long long n;
-
-	if (!isdigit((unsigned char)*text))
-		return false;
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno || *end || n < min || n > max)
-		return false;
-	*ret = n;
-	return true;
-}
-
-static bool parse_mac(const char *text, uint8_t mac[6])
-{
-	unsigned int b[6];
-
-	if (strlen(text) != 17)
-		return false;
-	for (int i = 0; i < 17; i++)
-		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
-			return false;
-	(void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
-	for (int i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
-	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
-}
-
-static int set_enum(struct parse *parse, unsigned int line, const struct config_key *key, const char *text)
-{
-	size_t n = 0;
-
-	while (key->words[n]) {
-		if (strcmp(key->words[n], text) == 0)
-			return 0;
-		n++;
-	}
-	return fail(parse, line, "%s = %s: not a %s; did you mean '%s'?", key->name, text, key->name,
-		nearest(text, key->words, n));
-}
-
-static int judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
-{
-	switch (key->kind) {
-	case CONFIG_KIND_NUMBER:
-		if (!parse_number(value->text, key->min, key->max, &value->number))
-			return fail(parse, value->line, "%s = %s: must be a number from %llu to %llu", key->name,
-				value->text, (unsigned long long)key->min, (unsigned long long)key->max);
-		return 0;
-	case CONFIG_KIND_MAC:
-		if (!parse_mac(value->text, value->mac))
-			return fail(parse, value->line,
-				"%s = %s: must be a unicast MAC address like 52:54:00:12:34:56", key->name,
-				value->text);
-		return 0;
-	case CONFIG_KIND_INTERFACE:
-		if (!*value->text || strlen(value->text) >= IF_NAMESIZE || strpbrk(value->text, "/ \t:%"))
-			return fail(parse, value->line,
-				"%s = %s: must be an interface name of at most %d characters", key->name,
-				value->text, IF_NAMESIZE - 1);
-		return 0;
-	case CONFIG_KIND_ENUM:
-		return set_enum(parse, value->line, key, value->text);
-	}
-	return 0;
 }
 
 /* --- Common keys --- */
@@ -205,14 +99,6 @@ static int choose(struct parse *parse, const struct choice *choice, const char *
 	return fail(parse, parse->line, "%s = %s: must be %s", choice->key, text, choice->words);
 }
 
-static const struct config_type *find_type(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-		if (strcmp(types[i]->name, name) == 0)
-			return types[i];
-	return NULL;
-}
-
 /* --- Sections and keys as they come --- */
 
 bool config_check_name(const char *name)
@@ -227,8 +113,19 @@ bool config_check_name(const char *name)
 	return true;
 }
 
-/* Names in the guest's runtime folder, see proc/proc.h. */
-static const char *const taken_names[] = { "frontend", "memory", "keeper", "link", "notify", "lock", "ctl" };
+/* In the guest's runtime folder, see proc/proc.h, and among its processes. */
+static bool is_taken(const char *name)
+{
+	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl" };
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (!roles[i].per_device && strcmp(name, roles[i].name) == 0)
+			return true;
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (strcmp(name, others[i]) == 0)
+			return true;
+	return false;
+}
 
 static int on_section(struct parse *parse, unsigned int line, const char *section)
 {
@@ -243,9 +140,8 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 		return fail(parse, line,
 			"[device %s]: a name has 1 to %d letters, digits, '_', '-' or '.', beginning with a letter or digit",
 			name, CONFIG_NAME_MAX);
-	for (size_t i = 0; i < ARRAY_SIZE(taken_names); i++)
-		if (strcmp(name, taken_names[i]) == 0)
-			return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
+	if (is_taken(name))
+		return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
 	if (config_device(config, name))
 		return fail(parse, line, "[device %s] is given twice; rename or remove one", name);
 	if (config->n_devices == CONFIG_DEVICES_MAX)
@@ -368,6 +264,14 @@ static void unknown_key(struct parse *parse, const struct config_device *device,
 		device->name, nearest_key(type, value->key));
 }
 
+static void judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
+{
+	char text[256];
+
+	if (!value_judge(key, value, text, sizeof(text)))
+		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
+}
+
 /* The values in the order of the table, defaults filled in; the keys' names are the table's from here on. */
 static void resolve_values(struct parse *parse, struct config_device *device,
 	const struct config_type *type)
@@ -413,10 +317,21 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
+/* What a device is taken for whose type cannot be known, so that its other mistakes are told, too. */
+static const struct config_type *usual_type(void)
+{
+	const struct role *role = roles;
+
+	while (!role->per_device)
+		role++;
+	return role->type;
+}
+
 /* Whether one of the keys was meant to be that one, and will be named as a typing error. */
 static bool is_misspelt(const struct config_device *device, const char *key)
 {
-	const struct config_type *type = device->type ? find_type(device->type) : types[0];
+	const struct role *role = device->type ? role_of_type(device->type) : NULL;
+	const struct config_type *type = device->type ? (role ? role->type : NULL) : usual_type();
 
 	for (size_t i = 0; type && i < device->n_values; i++)
 		if (!find_key(type, device->values[i].key) &&
@@ -425,35 +340,50 @@ static bool is_misspelt(const struct config_device *device, const char *key)
 	return false;
 }
 
+static void fail_type(struct parse *parse, const struct config_device *device)
+{
+	const char *names[N_ROLES];
+	size_t n = 0;
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (roles[i].per_device)
+			names[n++] = roles[i].name;
+	if (device->type)
+		fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?", device->name,
+			device->type, nearest(device->type, names, n));
+	else
+		fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name, names[0]);
+}
+
+static void judge_whole(struct parse *parse, const struct role *role, struct config_device *device)
+{
+	const char *wrong = NULL;
+
+	if (role && device->standby && !role->may_stand_by)
+		fail(parse, device->line, "[device %s]: a device of type '%s' has no standby; remove 'standby'",
+			device->name, role->name);
+	if (role && !parse->errors && role->type->complete)
+		wrong = role->type->complete(parse->config, device);
+	if (wrong)
+		fail(parse, device->line, "[device %s]: %s", device->name, wrong);
+}
+
 static void judge_device(struct parse *parse, struct config_device *device)
 {
-	const struct config_type *type = device->type ? find_type(device->type) : NULL;
-	const char *names[ARRAY_SIZE(types)];
-	const char *wrong;
+	const struct role *role = device->type ? role_of_type(device->type) : NULL;
+	const struct config_type *type = role ? role->type : NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-		names[i] = types[i]->name;
 	if (!device->socket && !device->socket_line && !is_misspelt(device, "socket"))
 		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path", device->name);
 	if (!device->type && is_misspelt(device, "type"))
-		type = types[0];
+		type = usual_type();
 	if (!type) {
-		if (device->type)
-			fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
-				device->name, device->type,
-				nearest(device->type, names, ARRAY_SIZE(names)));
-		else
-			fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name,
-				names[0]);
+		fail_type(parse, device);
 		drop_values(device);
 		return;
 	}
 	resolve_values(parse, device, type);
-	if (!parse->errors && type->complete) {
-		wrong = type->complete(parse->config, device);
-		if (wrong)
-			fail(parse, device->line, "[device %s]: %s", device->name, wrong);
-	}
+	judge_whole(parse, role, device);
 }
 
 static void judge_sockets(struct parse *parse)

@@ -14,7 +14,7 @@
  *   tap = vm1-net0
  *
  * Keys common to all types: type, socket, mode (server|client), socket-group, standby (yes|no). The keys of a type stand in
- * the table of config.c with their kind, range and default.
+ * procs/TYPE/keys.c with their kind, range and default.
  */
 
 #define CONFIG_NAME_MAX 32      /* guests and devices: [A-Za-z0-9_.-], beginning with a letter or digit */
@@ -23,7 +23,7 @@
 struct config_value {
 	const char *key;   /* from the table */
 	char *text;        /* as written, or the default; NULL when neither */
-	uint64_t number;   /* kind unsigned: the value; kind bool: 0 or 1 */
+	uint64_t number;   /* kinds number, size (in bytes) and bool (0 or 1) */
 	uint8_t mac[6];    /* kind mac */
 	bool given;        /* written in the file */
 	unsigned int line;

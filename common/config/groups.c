@@ -24,12 +24,12 @@ static bool find(const char *name, gid_t *ret_group)
 	return group;
 }
 
-size_t groups_of_memory(const struct config *config, gid_t *groups)
+static size_t groups_of_peers(const struct config *config, gid_t *groups)
 {
 	size_t n = 0;
 
-	for (size_t i = 0; i < user_peers(config); i++)
-		groups[n++] = user_of(config->guest, user_peer(config, i));
+	for (struct process peer = { 0 }; user_next(config, &peer);)
+		groups[n++] = user_of(config->guest, peer.peer);
 	return n;
 }
 
@@ -46,7 +46,7 @@ static bool find_socket_group(const struct config_device *device, gid_t *ret_gro
 	return group;
 }
 
-size_t groups_of_frontend(const struct config *config, gid_t *groups)
+static size_t groups_of_vmms(const struct config *config, gid_t *groups)
 {
 	size_t n = 0;
 
@@ -54,4 +54,17 @@ size_t groups_of_frontend(const struct config *config, gid_t *groups)
 		if (config->devices[i].client)
 			n += find_socket_group(&config->devices[i], &groups[n]);
 	return n;
+}
+
+size_t groups_of(const struct role *role, const struct config *config, gid_t *groups)
+{
+	switch (role->groups) {
+	case GROUPS_OF_PEERS:
+		return groups_of_peers(config, groups);
+	case GROUPS_OF_VMMS:
+		return groups_of_vmms(config, groups);
+	case NO_GROUPS:
+		break;
+	}
+	return 0;
 }

@@ -38,16 +38,11 @@ uid_t user_of(const char *guest, const char *peer)
 	return USER_FIRST + (uid_t)(hash >> (64 - USER_BITS));
 }
 
-size_t user_peers(const struct config *config)
+bool user_next(const struct config *config, struct process *process)
 {
-	return 2 + config->n_devices;
-}
+	bool any = process_next(config, process);
 
-const char *user_peer(const struct config *config, size_t i)
-{
-	if (i < 2)
-		return i == 0 ? "memory" : "frontend";
-	return config->devices[i - 2].name;
+	return any && process->second ? process_next(config, process) : any;
 }
 
 /* --- Whether two are one --- */
@@ -79,36 +74,42 @@ static void make_room(struct users *users, size_t n)
 	*users = larger;
 }
 
-/* The process before the i-th that would be the same user; NULL: there is none. */
-static const char *same_in_guest(const struct config *config, size_t i)
+/* The name of a process that the config has for good. */
+static const char *name_of(const struct process *process)
 {
-	for (size_t j = 0; j < i; j++)
-		if (user_of(config->guest, user_peer(config, j)) ==
-			user_of(config->guest, user_peer(config, i)))
-			return user_peer(config, j);
+	return process->device ? process->device->name : process->role->name;
+}
+
+/* The process before that one that would be the same user; NULL: there is none. */
+static const char *same_in_guest(const struct config *config, const struct process *process)
+{
+	uid_t id = user_of(config->guest, process->peer);
+
+	for (struct process other = { 0 }; user_next(config, &other);) {
+		if (strcmp(other.peer, process->peer) == 0)
+			return NULL;
+		if (user_of(config->guest, other.peer) == id)
+			return name_of(&other);
+	}
 	return NULL;
 }
 
 int users_add(struct users *users, const struct config *config, const char **ret_own, const char **ret_other)
 {
-	size_t n = user_peers(config);
+	make_room(users, ROLES_PER_GUEST + config->n_devices);
+	for (struct process process = { 0 }; user_next(config, &process);) {
+		const struct user *other = look_up(users, user_of(config->guest, process.peer));
 
-	make_room(users, n);
-	for (size_t i = 0; i < n; i++) {
-		const char *peer = user_peer(config, i);
-		const struct user *other = look_up(users, user_of(config->guest, peer));
-
-		*ret_own = peer;
-		*ret_other = other->id ? other->name : same_in_guest(config, i);
+		*ret_own = name_of(&process);
+		*ret_other = other->id ? other->name : same_in_guest(config, &process);
 		if (*ret_other)
 			return -EEXIST;
 	}
-	for (size_t i = 0; i < n; i++) {
-		const char *peer = user_peer(config, i);
-		struct user *user = look_up(users, user_of(config->guest, peer));
+	for (struct process process = { 0 }; user_next(config, &process);) {
+		struct user *user = look_up(users, user_of(config->guest, process.peer));
 
-		user->id = user_of(config->guest, peer);
-		snprintf(user->name, sizeof(user->name), "%s:%s", config->guest, peer);
+		user->id = user_of(config->guest, process.peer);
+		snprintf(user->name, sizeof(user->name), "%s:%s", config->guest, process.peer);
 		users->n++;
 	}
 	return 0;

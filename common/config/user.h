@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include "config/config.h"
+#include "config/roles.h"
 
 /*
  * Each process of each guest has a user of its own, so that one which was taken over reaches neither another
@@ -26,11 +27,8 @@
  */
 uid_t user_of(const char *guest, const char *peer);
 
-/** user_peers() - how many processes a guest has, pairs counted as one */
-size_t user_peers(const struct config *config);
-
-/** user_peer() - the name of the i-th: memory, the frontend, then the devices; borrowed from the config */
-const char *user_peer(const struct config *config, size_t i);
+/** user_next() - go through the processes that are users of a guest, as process_next() does; of a pair the first */
+bool user_next(const struct config *config, struct process *process);
 
 /** struct users - who has which user already; for whoever sees the files of many guests */
 struct users {
@@ -43,7 +41,7 @@ struct users {
 
 /**
  * users_add() - note the users of one more guest
- * @ret_own:   [out] the process of this guest that has another's user; set on -EEXIST
+ * @ret_own:   [out] the process of this guest that has another's user; set on -EEXIST; borrowed from the config
  * @ret_other: [out] that other: GUEST:PEER of a guest noted before, or a process of this one; borrowed until
  *             the next call
  *

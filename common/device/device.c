@@ -299,8 +299,8 @@ int device_take_kept(struct device *device, const char *name)
 	char passed[256];
 
 	for (size_t i = 0; i < attachment->n_kept; i++)
-		if (strcmp(attachment->kept_names[i], name) == 0 && attachment->kept_fds.fds[i] >= 0)
-			return fdset_steal(&attachment->kept_fds, i);
+		if (strcmp(attachment->kept_names[i], name) == 0 && attachment->kept_fds[i] >= 0)
+			return fd_steal(&attachment->kept_fds[i]);
 	snprintf(passed, sizeof(passed), "%s.%s", name, device->config->name);
 	return fdstore_take(passed);
 }

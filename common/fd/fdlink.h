@@ -89,7 +89,7 @@ struct vault_attachment {
 	uint64_t record_id;     /* the same after a restart of memory, whose file may be another one */
 	int ledger_fd;
 	char **kept_names;      /* n_kept */
-	struct fdset kept_fds;  /* the same order */
+	int *kept_fds;          /* the same order; -1 = taken */
 	size_t n_kept;
 };
 

@@ -426,45 +426,74 @@ static uint64_t record_id(const Bh__AttachReply *reply, int record_fd)
 	return fstat(record_fd, &st) < 0 ? 0 : st.st_ino;
 }
 
-static int take_attachment(const Bh__AttachReply *reply, struct fdset *fds,
-	struct vault_attachment *ret)
+static int add_kept(struct vault_attachment *to, const char *name, int fd)
 {
-	if (fds->n_fds != reply->n_kept + 2)
-		return -EBADMSG;
-	*ret = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
-	ret->kept_names = calloc(reply->n_kept + 1, sizeof(char *));
-	if (!ret->kept_names)
+	size_t n = to->n_kept + 1;
+	char **names = reallocarray(to->kept_names, n, sizeof(*names));
+	int *fds = names ? reallocarray(to->kept_fds, n, sizeof(*fds)) : NULL;
+
+	to->kept_names = names ?: to->kept_names;
+	to->kept_fds = fds ?: to->kept_fds;
+	if (!fds || !(names[n - 1] = strdup(name))) {
+		fd_close(fd);
 		return -ENOMEM;
-	for (size_t i = 0; i < reply->n_kept; i++) {
-		ret->kept_names[i] = strdup(reply->kept[i]);
-		if (!ret->kept_names[i])
-			return -ENOMEM;
-		ret->n_kept++;
-		ret->kept_fds.fds[ret->kept_fds.n_fds++] = fdset_steal(fds, i + 2);
 	}
-	ret->record_fd = fdset_steal(fds, 0);
-	ret->record_id = record_id(reply, ret->record_fd);
-	ret->ledger_fd = fdset_steal(fds, 1);
+	fds[n - 1] = fd;
+	to->n_kept = n;
 	return 0;
+}
+
+/* The kept ones come behind so many others. */
+static int take_page(const Bh__AttachReply *reply, struct fdset *fds, size_t n_before, struct vault_attachment *to)
+{
+	int r = 0;
+
+	if (fds->n_fds != reply->n_kept + n_before || (reply->more && reply->n_kept == 0))
+		return -EBADMSG;
+	for (size_t i = 0; r == 0 && i < reply->n_kept; i++)
+		r = add_kept(to, reply->kept[i], fdset_steal(fds, i + n_before));
+	return r;
+}
+
+/* One page; the first brings the files as well. A memory of the former release knows no others. */
+static int attach_page(struct vault *vault, Bh__Attach *attach, struct vault_attachment *ret, bool *ret_more)
+{
+	Bh__Link msg = BH__LINK__INIT, *reply;
+	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
+	bool first = !*attach->kept_after;
+	int r;
+
+	msg.body_case = BH__LINK__BODY_ATTACH;
+	msg.attach = attach;
+	r = call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);
+	if (r < 0)
+		return r;
+	r = take_page(reply->attach_reply, &fds, first ? 2 : 0, ret);
+	if (r == 0 && first) {
+		ret->record_fd = fdset_steal(&fds, 0);
+		ret->record_id = record_id(reply->attach_reply, ret->record_fd);
+		ret->ledger_fd = fdset_steal(&fds, 1);
+	}
+	*ret_more = reply->attach_reply->more;
+	bh__link__free_unpacked(reply, NULL);
+	return r;
 }
 
 int vault_attach(struct vault *vault, uint64_t bytes, struct vault_attachment *ret)
 {
 	Bh__Attach attach = BH__ATTACH__INIT;
-	Bh__Link msg = BH__LINK__INIT, *reply;
-	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
-	int r;
+	bool more = true;
+	int r = 0;
 
+	*ret = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
 	attach.device = vault->device;
 	attach.ledger_bytes = bytes;
 	attach.by_record_id = true;
-	msg.body_case = BH__LINK__BODY_ATTACH;
-	msg.attach = &attach;
-	r = call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);
-	if (r < 0)
-		return r;
-	r = take_attachment(reply->attach_reply, &fds, ret);
-	bh__link__free_unpacked(reply, NULL);
+	while (r == 0 && more) {
+		if (ret->n_kept)
+			attach.kept_after = ret->kept_names[ret->n_kept - 1];
+		r = attach_page(vault, &attach, ret, &more);
+	}
 	if (r < 0)
 		vault_attachment_deinit(ret);
 	return r;
@@ -474,12 +503,15 @@ void vault_attachment_deinit(struct vault_attachment *attachment)
 {
 	attachment->record_fd = fd_close(attachment->record_fd);
 	attachment->ledger_fd = fd_close(attachment->ledger_fd);
-	for (size_t i = 0; i < attachment->n_kept; i++)
+	for (size_t i = 0; i < attachment->n_kept; i++) {
 		free(attachment->kept_names[i]);
+		fd_close(attachment->kept_fds[i]);
+	}
 	free(attachment->kept_names);
+	free(attachment->kept_fds);
 	attachment->kept_names = NULL;
+	attachment->kept_fds = NULL;
 	attachment->n_kept = 0;
-	fdset_deinit(&attachment->kept_fds);
 }
 
 static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,

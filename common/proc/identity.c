@@ -27,9 +27,13 @@
 #include "config/groups.h"
 #include "config/user.h"
 
-static bool is_memory(const struct proc *proc)
+/* Its row in the table of processes. */
+static const struct role *row_of(const struct proc *proc)
 {
-	return strcmp(proc->role->name, "memory") == 0;
+	const struct role *row = role_find(proc->role->name);
+
+	check(row);
+	return row;
 }
 
 /* --- Directories --- */
@@ -56,12 +60,13 @@ static int own_directory(const char *path, uid_t user, mode_t mode)
 /* The peers search memory's directory; memory, as a member of their groups, searches theirs. */
 static int make_own(const struct proc *proc)
 {
+	const struct role *row = row_of(proc);
 	_cleanup_free_ char *path = NULL;
 
-	check(asprintf(&path, "%s/%s", proc->runtime_dir, is_memory(proc) ? "link" : proc->peer) >= 0);
+	check(asprintf(&path, "%s/%s", proc->runtime_dir, row->folder ?: proc->peer) >= 0);
 	if (geteuid() == 0)
-		return own_directory(path, user_of(proc->guest, proc->peer), is_memory(proc) ? 0711 : 0710);
-	if (mkdir(path, is_memory(proc) ? 0711 : 0710) < 0 && errno != EEXIST)
+		return own_directory(path, user_of(proc->guest, proc->peer), row->folder_mode);
+	if (mkdir(path, row->folder_mode) < 0 && errno != EEXIST)
 		return fail_directory(path, -errno);
 	return 0;
 }
@@ -128,13 +133,6 @@ uid_t proc_user(const struct proc *proc, const char *peer)
 
 /* --- Changing the user --- */
 
-static size_t choose_groups(const struct proc *proc, gid_t *groups)
-{
-	if (is_memory(proc))
-		return groups_of_memory(proc->config, groups);
-	return strcmp(proc->role->name, "frontend") == 0 ? groups_of_frontend(proc->config, groups) : 0;
-}
-
 /* A change of user clears the parent-death signal and the dumpable flag. */
 static int keep_death(int signal, pid_t parent)
 {
@@ -148,7 +146,7 @@ static int keep_death(int signal, pid_t parent)
 static int become(const struct proc *proc, uid_t user)
 {
 	gid_t groups[PROC_GROUPS_MAX];
-	size_t n = choose_groups(proc, groups);
+	size_t n = groups_of(row_of(proc), proc->config, groups);
 	pid_t parent = getppid();
 	int signal = 0;
 

@@ -141,6 +141,13 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	return r < 0 || !released ? -EIO : 0;
 }
 
+static void print_users(const char *guest)
+{
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (!roles[i].per_device)
+			printf("%s %u\n", roles[i].name, user_of(guest, roles[i].name));
+}
+
 /* Nobody is asked: the names are enough. */
 static int user(const struct arguments *args, char *names[], size_t n)
 {
@@ -157,7 +164,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 		if (device)
 			printf("%u\n", user_of(names[i], device));
 		else
-			printf("memory %u\nfrontend %u\n", user_of(names[i], "memory"), user_of(names[i], "frontend"));
+			print_users(names[i]);
 	}
 	if (n == 0)
 		fputs("user needs GUEST:DEVICE, or GUEST\n", stderr);

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/program.h"
 #include "bus/bus.h"
+#include "config/roles.h"
 #include "query.h"
 
 #define LAUNCHER_MS 10000 /* it probes its own program first */
@@ -31,7 +32,6 @@
 #define ASK_MS 500 /* who is ended does not answer any more */
 #define PEERS_MAX 256
 #define NAME_BYTES 128
-#define SECOND "+standby"
 
 /** struct peer - what the status says of a process */
 struct peer {
@@ -62,7 +62,7 @@ static bool is_of(const char *peer, const char *device)
 {
 	size_t n = strlen(device);
 
-	return strncmp(peer, device, n) == 0 && (!peer[n] || strcmp(peer + n, SECOND) == 0);
+	return strncmp(peer, device, n) == 0 && (!peer[n] || strcmp(peer + n, PEER_STANDBY) == 0);
 }
 
 static void take_snapshot(const Bh__GetStatusReply *status, void *data)

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "config/user.h"
 #include "launcher.pb-c.h"
+#include "lock.h"
 #include "notify.h"
 
 #define LISTEN_FDS_START 3
@@ -118,11 +119,11 @@ static void place(struct handed *handed)
 
 static char *program_path(const struct child *child)
 {
-	const struct launcher *launcher = child->launcher;
+	const struct home *home = child->home;
 	char *path;
 
-	check(asprintf(&path, "%s/%s%sbulkhead-%s", launcher->libexec_dir,
-		      launcher->build_tree ? child->role : "", launcher->build_tree ? "/" : "",
+	check(asprintf(&path, "%s/%s%sbulkhead-%s", home->libexec_dir,
+		      home->build_tree ? child->role : "", home->build_tree ? "/" : "",
 		      child->role) >= 0);
 	return path;
 }
@@ -131,7 +132,7 @@ static char *notify_path(const struct child *child)
 {
 	char *path;
 
-	check(asprintf(&path, "%s/notify/%s.sock", child->guest->runtime_dir, child->peer) >= 0);
+	check(asprintf(&path, "%s/notify/%s.sock", child->home->runtime_dir, child->peer) >= 0);
 	return path;
 }
 
@@ -152,8 +153,8 @@ static void set_environment(const struct child *child, const struct handed *hand
 	for (size_t i = 0; i < sizeof(ours) / sizeof(*ours); i++)
 		(void)unsetenv(ours[i]);
 	(void)setenv("NOTIFY_SOCKET", notify, 1);
-	if (child->launcher->watchdog_usec) {
-		set_number("WATCHDOG_USEC", child->launcher->watchdog_usec);
+	if (child->home->watchdog_usec) {
+		set_number("WATCHDOG_USEC", child->home->watchdog_usec);
 		set_number("WATCHDOG_PID", (unsigned long)getpid());
 	}
 	if (handed->n == 0)
@@ -173,11 +174,10 @@ __attribute__((noreturn)) static void run(const struct child *child, const char 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_FAILURE);
-	guest_note(child->guest, SLOT_CHILDREN + (size_t)(child - child->guest->children),
-		(unsigned long)getpid());
+	lock_note(child->home->lock_fd, child->slot, (unsigned long)getpid(), child->home->name);
 	check(asprintf(&instance, "--instance=%s", child->instance) >= 0);
-	check(asprintf(&config, "--config=%s", child->guest->config_path) >= 0);
-	check(asprintf(&dir, "--runtime-dir=%s", child->launcher->runtime_dir) >= 0);
+	check(asprintf(&config, "--config=%s", child->home->config_path) >= 0);
+	check(asprintf(&dir, "--runtime-dir=%s", child->home->runtime_base) >= 0);
 	take_store(store_fd, &handed);
 	set_environment(child, &handed);
 	place(&handed);
@@ -199,8 +199,8 @@ static int on_end(sd_event_source *source, int fd, uint32_t revents, void *data)
 	child->abort = sd_event_source_disable_unref(child->abort);
 	child->pid_fd = fd_close(child->pid_fd);
 	child->pid = 0;
-	(void)keeper_end(child->guest->keeper, child->title);
-	launcher_child_ended(child, status);
+	(void)keeper_end(child->home->keeper, child->title);
+	child->home->ended(child, status);
 	return 0;
 }
 
@@ -209,7 +209,7 @@ int child_adopt(struct child *child)
 	child->pid_fd = pidfd_open_(child->pid);
 	if (child->pid_fd < 0)
 		return -errno;
-	return sd_event_add_io(child->launcher->event, &child->source, child->pid_fd, EPOLLIN, on_end,
+	return sd_event_add_io(child->home->event, &child->source, child->pid_fd, EPOLLIN, on_end,
 		child);
 }
 
@@ -235,7 +235,7 @@ int child_start(struct child *child)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	r = keeper_start(child->guest->keeper, child->title, fds[1], START_USEC, child->launcher->watchdog_usec);
+	r = keeper_start(child->home->keeper, child->title, fds[1], START_USEC, child->home->watchdog_usec);
 	fd_close(fds[1]);
 	if (r == 0)
 		r = fork_it(child, fds[0]);
@@ -259,7 +259,7 @@ void child_silent(struct child *child)
 		"again", child->title, child->pid);
 	/* it may still say what it hangs in */
 	child_kill(child, SIGABRT);
-	(void)sd_event_add_time_relative(child->launcher->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,
+	(void)sd_event_add_time_relative(child->home->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,
 		on_abort_timeout, child);
 }
 
@@ -271,34 +271,26 @@ void child_kill(struct child *child, int signal)
 
 /* --- Life --- */
 
-/* GUEST, GUEST:DEVICE or GUEST:DEVICE:standby */
-static char *peer_of(const char *role, const char *instance)
+void child_init(struct child *child, const struct home *home, const char *role, const char *instance)
 {
-	_cleanup_free_ char *copy = strdup(instance);
-	char *device = strchr(copy, ':'), *second = device ? strchr(device + 1, ':') : NULL, *peer;
+	char peer[sizeof(((struct process *)NULL)->peer)];
 
-	if (second)
-		*second = '\0';
-	check(asprintf(&peer, "%s%s", device ? device + 1 : role, second ? "+standby" : "") >= 0);
-	return peer;
-}
-
-void child_init(struct child *child, struct guest *guest, const char *role, const char *instance)
-{
-	*child = (struct child){ .launcher = guest->launcher, .guest = guest, .role = strdup(role),
+	*child = (struct child){ .home = home, .role = strdup(role),
 		.instance = strdup(instance), .pid_fd = -1 };
 	check(child->role && child->instance);
 	check(asprintf(&child->title, "%s %s", role, instance) >= 0);
-	child->peer = peer_of(role, instance);
+	process_peer(role, instance, peer, sizeof(peer));
+	child->peer = strdup(peer);
+	check(child->peer);
 }
 
 int child_open(struct child *child)
 {
 	_cleanup_free_ char *path = notify_path(child);
-	uid_t user = geteuid() == 0 ? user_of(child->guest->name, child->peer) : geteuid();
+	uid_t user = geteuid() == 0 ? user_of(child->home->name, child->peer) : geteuid();
 	_cleanup_close_ int fd = notify_bind(path, user);
 
-	return fd < 0 ? fd : keeper_open(child->guest->keeper, child->title, fd);
+	return fd < 0 ? fd : keeper_open(child->home->keeper, child->title, fd);
 }
 
 void child_free(struct child *child)

@@ -2,13 +2,14 @@
  * The children of a former release, which a launcher that took its own place has inherited, speak at that one's
  * socket until they are started again. Who speaks is what the kernel says.
  */
-#include "child.h"
+#include "former.h"
 
 #include <sys/epoll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "guest.h"
 #include "notify.h"
 
 static struct child *find_child(struct launcher *launcher, pid_t pid)
@@ -29,7 +30,7 @@ static int on_notify(sd_event_source *source, int fd, uint32_t revents, void *da
 		struct child *child = n.pid ? find_child(launcher, n.pid) : NULL;
 
 		if (child)
-			(void)keeper_heard(child->guest->keeper, child->title, n.text, n.fds, n.n_fds);
+			(void)keeper_heard(child->home->keeper, child->title, n.text, n.fds, n.n_fds);
 		notify_release(&n);
 	}
 	return 0;

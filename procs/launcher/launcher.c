@@ -23,7 +23,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "build-config.h"
-#include "child.h"
+#include "former.h"
+#include "guest.h"
+#include "state.h"
 
 #define LATER_USEC 1000000ULL
 #define STOP_USEC 5000000ULL
@@ -90,7 +92,7 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data);
 static void start_later(struct child *child)
 {
 	child->timer = sd_event_source_disable_unref(child->timer);
-	(void)sd_event_add_time_relative(child->launcher->event, &child->timer, CLOCK_MONOTONIC, LATER_USEC,
+	(void)sd_event_add_time_relative(child->guest->launcher->event, &child->timer, CLOCK_MONOTONIC, LATER_USEC,
 		0, on_start_again, child);
 }
 
@@ -98,7 +100,7 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct child *child = data;
 
-	if (child->pid == 0 && !child->launcher->stopping && child_start(child) < 0)
+	if (child->pid == 0 && !child->guest->launcher->stopping && child_start(child) < 0)
 		start_later(child);
 	return 0;
 }
@@ -143,22 +145,22 @@ static void announce(struct launcher *launcher)
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		if (!launcher->guests[i].failed)
 			log_notice("guest %s is served: %zu device(s), %zu processes",
-				launcher->guests[i].name,
+				launcher->guests[i].home.name,
 				launcher->guests[i].n_devices, launcher->guests[i].n_children);
 	(void)sd_notify(0, "READY=1");
 }
 
-void launcher_child_ready(struct child *child)
+static void note_ready(struct child *child)
 {
 	child->ready = child->was_ready = true;
-	announce(child->launcher);
+	announce(child->guest->launcher);
 }
 
 static void give_up_guest(struct child *child)
 {
-	struct launcher *launcher = child->launcher;
+	struct launcher *launcher = child->guest->launcher;
 
-	log_error("guest %s is not served: its %s process could not start", child->guest->name, child->role);
+	log_error("guest %s is not served: its %s process could not start", child->guest->home.name, child->role);
 	launcher->status = EXIT_FAILURE;
 	stop_guest(child->guest);
 	announce(launcher);
@@ -168,15 +170,15 @@ static void give_up_guest(struct child *child)
 /* Lines about different processes are different lines. */
 static unsigned int kind_of(const struct child *child)
 {
-	return (unsigned int)((child->guest - child->launcher->guests) * GUEST_CHILDREN_MAX +
+	return (unsigned int)((child->guest - child->guest->launcher->guests) * GUEST_CHILDREN_MAX +
 		(child - child->guest->children));
 }
 
 /* A process that dies again and again before it is ready backs off by itself, whatever kills it. One that ended
  * with an error before it was ready has nothing to try again at once. */
-void launcher_child_ended(struct child *child, int wait_status)
+static void on_ended(struct child *child, int wait_status)
 {
-	struct launcher *launcher = child->launcher;
+	struct launcher *launcher = child->guest->launcher;
 	bool exited = WIFEXITED(wait_status);
 	bool gave_up = exited && WEXITSTATUS(wait_status) && !child->ready;
 
@@ -185,7 +187,7 @@ void launcher_child_ended(struct child *child, int wait_status)
 		return;
 	}
 	if (child->unwanted) {
-		(void)keeper_forget(child->guest->keeper, child->title);
+		(void)keeper_forget(child->guest->home.keeper, child->title);
 		return;
 	}
 	if (!child->was_ready && gave_up) {
@@ -247,7 +249,7 @@ static void on_ready(void *data, const char *title)
 	struct child *child = find_child(data, title);
 
 	if (child && child->pid)
-		launcher_child_ready(child);
+		note_ready(child);
 }
 
 static void on_silent(void *data, const char *title)
@@ -275,8 +277,8 @@ static void on_lost(void *data)
 	if (guest->launcher->stopping || guest->failed)
 		return;
 	log_error("guest %s: its keeper was killed, and what its processes had stored is lost: its VMMs have lost "
-		  "their devices and must connect again", guest->name);
-	guest->keeper = keeper_free(guest->keeper);
+		  "their devices and must connect again", guest->home.name);
+	guest->home.keeper = keeper_free(guest->home.keeper);
 	if (guest_keep(guest) < 0) {
 		guest->launcher->status = EXIT_FAILURE;
 		stop_guest(guest);
@@ -286,7 +288,7 @@ static void on_lost(void *data)
 		child_kill(&guest->children[i], SIGKILL);
 }
 
-const struct keeper_events launcher_events = { .ready = on_ready, .silent = on_silent, .dropped = on_dropped,
+static const struct keeper_events keeper_events = { .ready = on_ready, .silent = on_silent, .dropped = on_dropped,
 	.lost = on_lost };
 
 /* --- Our own place --- */
@@ -305,13 +307,22 @@ static int on_hand_over(sd_event_source *source, const struct signalfd_siginfo *
 
 /* --- Life --- */
 
+static struct child *first_of(const struct guest *guest, const char *role)
+{
+	for (size_t i = 0; i < guest->n_children; i++)
+		if (strcmp(guest->children[i].role, role) == 0)
+			return &guest->children[i];
+	check(!"each role has a process of the guest that options describe");
+	return NULL;
+}
+
 static void hand_over(struct guest *guest, const struct launch *launch)
 {
 	for (size_t i = 0; i < launch->n_fds; i++) {
 		const struct launch_fd *passed = &launch->fds[i];
-		struct child *child = &guest->children[passed->for_frontend ? 1 : 2];
+		const struct child *child = first_of(guest, passed->role);
 
-		(void)keeper_add(guest->keeper, child->title, passed->name, passed->fd);
+		(void)keeper_add(guest->home.keeper, child->title, passed->name, passed->fd);
 		fd_close(passed->fd);
 	}
 }
@@ -412,6 +423,8 @@ static void raise_limit(void)
 int launcher_run(const struct launch *launch)
 {
 	struct launcher launcher = { .notify_fd = -1, .argv = launch->argv,
+		.keeper_events = &keeper_events,
+		.child_ended = on_ended,
 		.fd_passed = launch->fd_passed,
 		.from_options = launch->from_options,
 		.watchdog_usec = launch->watchdog_sec * 1000000ULL };

@@ -12,7 +12,7 @@
 
 /** struct launch_fd - a descriptor that whoever started us passed, for a process of the first guest */
 struct launch_fd {
-	bool for_frontend;  /* else for the first device's worker */
+	const char *role;   /* of that process: the first that has it */
 	const char *name;   /* under which the process finds it */
 	int fd;
 };
@@ -32,9 +32,6 @@ struct launch {
 	bool quiet;                    /* do not print that all is up */
 	int state_fd;                  /* LAUNCHER_STATE_ENV; -1 = a first start */
 };
-
-/** state_serves() - whether this program can take the place of a launcher that hands over in that form */
-bool state_serves(const char *form);
 
 /** launcher_run() - run all processes of all guests until told to end; returns the exit status */
 int launcher_run(const struct launch *launch);

@@ -23,12 +23,14 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
-#include "config/config.h"
+#include "config/keys.h"
+#include "config/roles.h"
 #include "launcher.h"
+#include "state.h"
 
 static const char help[] =
 	"Usage: bulkhead run FILE...            serve the guests that the files describe\n"
-	"       bulkhead device net OPTION...   serve one network device\n"
+	"       bulkhead device TYPE OPTION...  serve one device\n"
 	"\n"
 	"Both run in the foreground until SIGTERM or SIGINT; see bulkhead(1).\n"
 	"\n"
@@ -37,18 +39,16 @@ static const char help[] =
 	"  --watchdog=SECONDS    how long a process may give no sign of life (default 15; 0: for ever)\n"
 	"  --help, --version\n"
 	"\n"
-	"Options of `device net`:\n"
+	"Options of `device`:\n"
 	"  --socket-path=PATH    listen for the VMM here, or\n"
 	"  --fd=N                take this descriptor: a listening or connected vhost-user socket\n"
-	"  --tap=NAME            the TAP interface, or\n"
-	"  --tap-fd=N            take this descriptor of a TAP; again for each queue pair\n"
-	"  --backend=tap|echo|null\n"
-	"  --mac=MAC --mtu=N --queue-pairs=N --generate=N\n"
-	"  --print-capabilities  say in JSON what this program can do, and exit\n";
+	"  --print-capabilities  say in JSON what this program can do, and exit\n"
+	"  --tap-fd=N            net: take this descriptor of a TAP instead of --tap=NAME; again for each queue pair\n"
+	"  and the keys of the type, as in bulkhead.conf(5):\n";
 
 enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };
 
-static const struct option options[] = {
+static const struct option own_options[] = {
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME },
 	{ "libexec-dir", required_argument, NULL, OPT_LIBEXEC },
 	{ "watchdog", required_argument, NULL, OPT_WATCHDOG },
@@ -58,17 +58,11 @@ static const struct option options[] = {
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "tap-fd", required_argument, NULL, OPT_TAP_FD },
 	{ "socket-path", required_argument, NULL, OPT_SOCKET },
-	{ "tap", required_argument, NULL, OPT_KEY },
-	{ "backend", required_argument, NULL, OPT_KEY },
-	{ "mac", required_argument, NULL, OPT_KEY },
-	{ "mtu", required_argument, NULL, OPT_KEY },
-	{ "queue-pairs", required_argument, NULL, OPT_KEY },
-	{ "generate", required_argument, NULL, OPT_KEY },
-	{ 0 },
 };
 
 #define FDS_MAX 65
 #define KEYS_MAX 16
+#define OPTIONS_MAX 128
 #define WATCHDOG_SEC 15 /* each process says that it lives after half of this, and wakes the launcher */
 #define WATCHDOG_MAX_SEC 86400
 
@@ -82,9 +76,24 @@ struct arguments {
 	char fd_names[FDS_MAX][24];
 	size_t n_tap_fds;
 	char tap_name[IFNAMSIZ]; /* theirs */
+	const struct role *role; /* of the device that is to be served */
+	struct option options[OPTIONS_MAX]; /* ours, and the keys of all types */
 	bool done; /* --help and the like */
 	bool cannot; /* --takes-over: no */
 };
+
+static void print_help(FILE *f)
+{
+	fputs(help, f);
+	for (size_t i = 0; i < N_ROLES; i++) {
+		if (!roles[i].per_device)
+			continue;
+		fprintf(f, "  %s:", roles[i].name);
+		for (size_t j = 0; j < roles[i].type->n_keys; j++)
+			fprintf(f, " --%s=", roles[i].type->keys[j].name);
+		fputc('\n', f);
+	}
+}
 
 static int option_of(int fd, int name)
 {
@@ -153,7 +162,8 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 		return -EBADF;
 	(void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 	(void)fcntl((int)fd, F_SETFL, fcntl((int)fd, F_GETFL) | O_NONBLOCK);
-	args->fds[i] = (struct launch_fd){ .for_frontend = !tap, .name = args->fd_names[i], .fd = (int)fd };
+	args->fds[i] = (struct launch_fd){ .role = tap ? "net" : "frontend",
+		.name = args->fd_names[i], .fd = (int)fd };
 	args->launch.n_fds++;
 	return 0;
 }
@@ -190,7 +200,7 @@ static int take_option(struct arguments *args, int option, int index)
 		args->launch.libexec_dir = optarg;
 		return 0;
 	case OPT_HELP:
-		fputs(help, stdout);
+		print_help(stdout);
 		args->done = true;
 		return 0;
 	case OPT_VERSION:
@@ -212,12 +222,36 @@ static int take_option(struct arguments *args, int option, int index)
 	case OPT_KEY:
 		if (args->n_keys == KEYS_MAX)
 			return -E2BIG;
-		args->keys[args->n_keys] = options[index].name;
+		args->keys[args->n_keys] = args->options[index].name;
 		args->values[args->n_keys++] = optarg;
-		return judge_text(options[index].name, optarg);
+		return judge_text(args->options[index].name, optarg);
 	default:
 		return -EINVAL;
 	}
+}
+
+static bool has_option(const struct arguments *args, const char *name)
+{
+	for (size_t i = 0; args->options[i].name; i++)
+		if (strcmp(args->options[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Of which type the device is may be said last. */
+static void fill_options(struct arguments *args)
+{
+	size_t n = ARRAY_SIZE(own_options);
+
+	memcpy(args->options, own_options, sizeof(own_options));
+	for (size_t i = 0; i < N_ROLES; i++)
+		for (size_t j = 0; roles[i].type && j < roles[i].type->n_keys; j++) {
+			const char *key = roles[i].type->keys[j].name;
+
+			check(n + 1 < OPTIONS_MAX);
+			if (!has_option(args, key))
+				args->options[n++] = (struct option){ key, required_argument, NULL, OPT_KEY };
+		}
 }
 
 static int parse(int argc, char *argv[], struct arguments *args)
@@ -231,11 +265,34 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	args->launch.argv = argv;
 	args->launch.state_fd = state ? atoi(state) : -1;
 	(void)unsetenv(LAUNCHER_STATE_ENV);
-	while (r == 0 && !args->done && (c = getopt_long(argc, argv, "", options, &index)) >= 0)
+	fill_options(args);
+	while (r == 0 && !args->done && (c = getopt_long(argc, argv, "", args->options, &index)) >= 0)
 		r = take_option(args, c, index);
 	if (r < 0 && r != -EBADF)
 		fprintf(stderr, "See 'bulkhead --help'.\n");
 	return r;
+}
+
+/* The program's name as a wrapper of one type, under which management software starts it; NULL: it is none. */
+static const char *wrapped_type(const char *program)
+{
+	const char *base = strrchr(program, '/') ? strrchr(program, '/') + 1 : program;
+	size_t n = strlen("vhost-user-");
+
+	return strncmp(base, "vhost-user-", n) == 0 ? base + n : NULL;
+}
+
+/* The type that is named, or the first there is. */
+static const char *named_type(int argc, char *argv[])
+{
+	const struct role *role = roles;
+
+	for (int i = 1; i + 1 < argc; i++)
+		if (strcmp(argv[i], "device") == 0 && role_of_type(argv[i + 1]))
+			return argv[i + 1];
+	while (!role->per_device)
+		role++;
+	return wrapped_type(argv[0]) ?: role->name;
 }
 
 /* Nothing else on the command line is looked at. */
@@ -243,7 +300,7 @@ static bool print_capabilities(int argc, char *argv[])
 {
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--print-capabilities") == 0)
-			return puts("{\n  \"type\": \"net\",\n  \"features\": []\n}") >= 0;
+			return printf("{\n  \"type\": \"%s\",\n  \"features\": []\n}\n", named_type(argc, argv)) >= 0;
 	return false;
 }
 
@@ -266,6 +323,14 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 
 /* --- device --- */
 
+static bool has_key(const struct role *role, const char *key)
+{
+	for (size_t i = 0; i < role->type->n_keys; i++)
+		if (strcmp(role->type->keys[i].name, key) == 0)
+			return true;
+	return false;
+}
+
 static const char *value_of(const struct arguments *args, const char *key)
 {
 	for (size_t i = 0; i < args->n_keys; i++)
@@ -281,7 +346,7 @@ static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 	socklen_t len = sizeof(addr) - 1;
 
 	for (size_t i = 0; i < args->launch.n_fds; i++)
-		if (args->fds[i].for_frontend)
+		if (strcmp(args->fds[i].role, "frontend") == 0)
 			(void)getsockname(args->fds[i].fd, (struct sockaddr *)&addr, &len);
 	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
 }
@@ -310,10 +375,10 @@ static int write_file(const struct arguments *args, const char *socket, const ch
 
 	if (!f)
 		return -errno;
-	fprintf(f, "[device dev]\ntype = net\nsocket = %s\n", socket);
+	fprintf(f, "[device dev]\ntype = %s\nsocket = %s\n", args->role->name, socket);
 	for (size_t i = 0; i < args->n_keys; i++)
 		fprintf(f, "%s = %s\n", args->keys[i], args->values[i]);
-	if (!value_of(args, "mac"))
+	if (has_key(args->role, "mac") && !value_of(args, "mac"))
 		write_mac(args, socket, f);
 	if (args->n_tap_fds)
 		fprintf(f, "tap = %s\nqueue-pairs = %zu\n", args->tap_name, args->n_tap_fds);
@@ -356,7 +421,7 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 static const char *judge_device(const struct arguments *args)
 {
 	const char *backend = value_of(args, "backend");
-	bool tap = !backend || strcmp(backend, "tap") == 0;
+	bool tap = has_key(args->role, "tap") && (!backend || strcmp(backend, "tap") == 0);
 
 	if (!args->socket && !args->launch.fd_passed)
 		return "'bulkhead device' needs --socket-path=PATH or --fd=N; see 'bulkhead --help'";
@@ -369,17 +434,29 @@ static const char *judge_device(const struct arguments *args)
 	return NULL;
 }
 
+static bool judge_options(const struct arguments *args)
+{
+	const char *wrong = judge_device(args);
+
+	for (size_t i = 0; i < args->n_keys; i++)
+		if (!has_key(args->role, args->keys[i])) {
+			log_error("--%s does not go with 'bulkhead device %s'", args->keys[i], args->role->name);
+			return false;
+		}
+	if (wrong)
+		log_error("%s", wrong);
+	return !wrong;
+}
+
 static int run_device(struct arguments *args)
 {
 	_cleanup_free_ char *guest = NULL, *dir = NULL, *path = NULL;
 	struct launch launch = args->launch;
-	const char *file, *wrong = judge_device(args);
+	const char *file;
 	int r;
 
-	if (wrong) {
-		log_error("%s", wrong);
+	if (!judge_options(args))
 		return EXIT_FAILURE;
-	}
 	check(asprintf(&guest, "device-%d", (int)getpid()) >= 0);
 	check(asprintf(&dir, "%s/%s", launch.runtime_dir, guest) >= 0);
 	check(asprintf(&path, "%s/%s.conf", dir, guest) >= 0);
@@ -399,9 +476,7 @@ static int run_device(struct arguments *args)
 int main(int argc, char *argv[])
 {
 	struct arguments args = { 0 };
-	const char *base = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
-	bool wrapper = strcmp(base, "vhost-user-net") == 0;
-	const char *command;
+	const char *type = wrapped_type(argv[0]), *command;
 
 	log_open("launcher", NULL, NULL);
 	if (print_capabilities(argc, argv))
@@ -410,12 +485,14 @@ int main(int argc, char *argv[])
 		return EXIT_FAILURE;
 	if (args.done)
 		return args.cannot ? EXIT_FAILURE : EXIT_SUCCESS;
-	command = wrapper ? "device" : optind < argc ? argv[optind++] : "";
+	command = type ? "device" : optind < argc ? argv[optind++] : "";
 	if (strcmp(command, "run") == 0)
 		return run_files(argc, argv, &args);
-	if (strcmp(command, "device") == 0 &&
-		(wrapper || (optind < argc && strcmp(argv[optind], "net") == 0)))
+	if (!type && optind < argc)
+		type = argv[optind];
+	args.role = type ? role_of_type(type) : NULL;
+	if (strcmp(command, "device") == 0 && args.role)
 		return run_device(&args);
-	fputs(help, stderr);
+	print_help(stderr);
 	return EXIT_FAILURE;
 }

@@ -3,7 +3,7 @@
  * this very process. So its children stay its children, and do not notice. What cannot be asked of the kernel
  * travels in a memfd, every descriptor by inheritance.
  */
-#include "child.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +22,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/program.h"
+#include "guest.h"
 #include "launcher.h"
 #include "launcher.pb-c.h"
 
@@ -51,14 +52,14 @@ static Bh__LauncherGuest *tell_guest(const struct guest *guest)
 
 	check(told);
 	bh__launcher_guest__init(told);
-	told->name = guest->name;
-	told->config_path = guest->config_path;
-	told->runtime_dir = guest->runtime_dir;
-	told->lock_fd = guest->lock_fd;
+	told->name = guest->home.name;
+	told->config_path = guest->home.config_path;
+	told->runtime_dir = guest->home.runtime_dir;
+	told->lock_fd = guest->home.lock_fd;
 	told->n_devices = (uint32_t)guest->n_devices;
 	told->failed = guest->failed;
-	told->keeper_pid = keeper_pid(guest->keeper);
-	told->keeper_fd = keeper_fd(guest->keeper);
+	told->keeper_pid = keeper_pid(guest->home.keeper);
+	told->keeper_fd = keeper_fd(guest->home.keeper);
 	told->children = calloc(guest->n_children + 1, sizeof(*told->children));
 	check(told->children);
 	for (size_t i = 0; i < guest->n_children; i++)
@@ -126,8 +127,8 @@ static void set_all_inherited(const struct launcher *launcher, bool inherited)
 	for (size_t i = 0; i < launcher->n_guests; i++) {
 		const struct guest *guest = &launcher->guests[i];
 
-		set_inherited(guest->lock_fd, inherited);
-		set_inherited(keeper_fd(guest->keeper), inherited);
+		set_inherited(guest->home.lock_fd, inherited);
+		set_inherited(keeper_fd(guest->home.keeper), inherited);
 	}
 }
 
@@ -172,9 +173,8 @@ static bool is_open(int fd)
 
 static void take_child(struct guest *guest, const Bh__LauncherChild *told)
 {
-	struct child *child = &guest->children[guest->n_children++];
+	struct child *child = guest_add(guest, told->role, told->instance);
 
-	child_init(child, guest, told->role, told->instance);
 	child->was_ready = told->was_ready;
 	child->ready = told->ready;
 	child->restarts = told->restarts;
@@ -205,7 +205,7 @@ static void give_stores(struct guest *guest, const Bh__LauncherGuest *told)
 
 			if (!is_open(stored->fd))
 				continue;
-			give(guest->keeper, guest->children[i].title, stored);
+			give(guest->home.keeper, guest->children[i].title, stored);
 			fd_close(stored->fd);
 		}
 }
@@ -230,17 +230,20 @@ static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
 {
 	struct guest *guest = &launcher->guests[launcher->n_guests++];
 
-	*guest = (struct guest){ .launcher = launcher, .name = strdup(told->name),
-		.config_path = strdup(told->config_path), .runtime_dir = strdup(told->runtime_dir),
-		.lock_fd = told->lock_fd, .n_devices = told->n_devices, .failed = told->failed };
-	check(guest->name && guest->config_path && guest->runtime_dir);
-	set_inherited(guest->lock_fd, false);
-	guest->children = guest_children();
+	guest_init(launcher, guest);
+	guest->home.name = strdup(told->name);
+	guest->home.config_path = strdup(told->config_path);
+	guest->home.runtime_dir = strdup(told->runtime_dir);
+	guest->home.lock_fd = told->lock_fd;
+	guest->n_devices = told->n_devices;
+	guest->failed = told->failed;
+	check(guest->home.name && guest->home.config_path && guest->home.runtime_dir);
+	set_inherited(guest->home.lock_fd, false);
 	for (size_t i = 0; i < MIN(told->n_children, (size_t)GUEST_CHILDREN_MAX); i++)
 		take_child(guest, told->children[i]);
 	take_keeper(guest, told);
 	guest_follow(guest);
-	guest_note(guest, SLOT_EXECUTIONS, launcher->executions);
+	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, launcher->executions, guest->home.name);
 }
 
 static int read_all(int fd, Bh__LauncherState **ret_state)

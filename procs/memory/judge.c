@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "regions.h"
+#include "vault.h"
 
 #define NUM(x)		  ((unsigned long long)(x))
 #define FIRST_MAX	  (UINT64_C(1) << 62)
@@ -240,6 +241,14 @@ static int check_offer(const Bh__Observed *observed, const struct verdict *verdi
 	return 0;
 }
 
+static int check_worker_tokens(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	if (observed->n_tokens > VAULT_WORKER_FILES_MAX)
+		return refuse(verdict, "%zu descriptors of the worker's own; at most %d are possible",
+			observed->n_tokens, VAULT_WORKER_FILES_MAX);
+	return 0;
+}
+
 int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, size_t n_text)
 {
 	const struct verdict verdict = { text, n_text };
@@ -250,7 +259,7 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 			NUM(observed->applied), NUM(desired));
 	return check_counter("the number of changes of the configuration", observed->config_seq,
 		       &verdict) ||
-	       check_offer(observed, &verdict) || check_ring_states(observed, desired, &verdict) ||
+	       check_offer(observed, &verdict) || check_worker_tokens(observed, &verdict) || check_ring_states(observed, desired, &verdict) ||
 	       check_text("what is said of the rest", observed->backend, &verdict) ||
 	       check_text("the error", observed->apply_error, &verdict) ||
 	       check_text("the reason of the quarantine", observed->quarantine, &verdict);

@@ -7,7 +7,7 @@
  * it would by a mutex that is none, or is held by somebody who lives for ever: once all who were attached have
  * ended, the locks are made anew before the next has them. Only their making is done here, which reads nothing.
  */
-#include "memory.h"
+#include "ledgers.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -20,12 +20,12 @@
 #include "virtq/locks.h"
 
 /* With another size comes another file, with locks of its own: it must not be had beside the old one. */
-static bool in_use(const struct device *device)
+static bool in_use(const struct served *device)
 {
-	return device->ledger_fd >= 0 && memory_attached(device) > 1;
+	return device->ledger_fd >= 0 && device->n_attached > 1;
 }
 
-static int make_ledger(struct device *device, uint64_t n_bytes)
+static int make_ledger(struct served *device, uint64_t n_bytes)
 {
 	_cleanup_close_ int fd = -1;
 	char name[128];
@@ -63,7 +63,7 @@ static bool is_known(const struct holders *holders, pid_t pid)
 
 /* After a restart of ours, or with more than there can be, somebody may hold a lock whom we do not know: until as many
  * live as there are instances, and all are known. */
-static void note_holder(struct device *device, pid_t pid)
+static void note_holder(struct served *device, pid_t pid)
 {
 	struct holders *holders = &device->holders;
 
@@ -76,7 +76,7 @@ static void note_holder(struct device *device, pid_t pid)
 		holders->complete = true;
 }
 
-void ledgers_attached(struct device *device, pid_t pid)
+void ledgers_attached(struct served *device, pid_t pid)
 {
 	struct holders *holders = &device->holders;
 
@@ -88,7 +88,7 @@ void ledgers_attached(struct device *device, pid_t pid)
 	note_holder(device, pid);
 }
 
-int ledgers_get(struct device *device, uint64_t n_bytes)
+int ledgers_get(struct served *device, uint64_t n_bytes)
 {
 	char name[128];
 	int fd;
@@ -96,7 +96,7 @@ int ledgers_get(struct device *device, uint64_t n_bytes)
 	/* a longer one is of another release: the shape in it says what lies where */
 	if (device->ledger_fd >= 0 && device->ledger_bytes >= n_bytes && n_bytes > 0)
 		return device->ledger_fd;
-	if (n_bytes == 0 || n_bytes > LEDGER_BYTES_MAX)
+	if (n_bytes == 0 || n_bytes > SERVED_LEDGER_BYTES_MAX)
 		return -EINVAL;
 	if (in_use(device))
 		return -EBUSY;

@@ -3,7 +3,7 @@
  * request is answered before the next is read. A new connection replaces the old one: the old process is
  * gone, or about to be.
  */
-#include "memory.h"
+#include "links.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,10 +14,15 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "fd/fdlink.h"
 #include "fd/fdstore.h"
 #include "fd/kind.h"
+#include "ledgers.h"
 
 #define BURIED_MAX 16
+
+/* What a mark of ours is about: a message of the bus by its case, one of the link by its case and this. */
+#define BLAME_LINK 1000u
 
 /** struct link_row - a row of the side link's table */
 struct link_row {
@@ -36,17 +41,18 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 {
 	static uint64_t tokens[FDLINK_FDS_MAX];
 	static Bh__DepositReply body;
-	struct device *device = memory_device(peer->memory, peer->name, msg->deposit->device);
+	struct served *device = peer_device(peer->memory, peer->name, msg->deposit->device);
+	enum record_half half = peer->role->asks == ROLE_WORKER ? RECORD_OBSERVED : RECORD_DESIRED;
 
 	if (!device)
 		return -ENOENT;
 	if (in->n_fds != msg->deposit->n_fds)
 		return -EBADMSG;
-	if (quarantine_is_ours(device))
+	if (served_is_deadly(device))
 		return -EPERM;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
-		int r = vault_put(device->vault, fdset_steal(in, i), &tokens[i]);
+		int r = vault_put(device->vault, half, fdset_steal(in, i), &tokens[i]);
 
 		if (r < 0)
 			return r;
@@ -64,7 +70,7 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 {
 	static Bh__RedeemReply body = BH__REDEEM_REPLY__INIT;
 	const Bh__Redeem *redeem = msg->redeem;
-	struct device *device = memory_device(peer->memory, peer->name, redeem->device);
+	struct served *device = peer_device(peer->memory, peer->name, redeem->device);
 
 	if (!device)
 		return -ENOENT;
@@ -82,28 +88,48 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
+static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *out)
+{
+	struct served *device = peer->device;
+	int ledger = ledgers_get(device, attach->ledger_bytes);
+
+	if (ledger < 0)
+		return ledger;
+	ledgers_attached(device, peer->pid);
+	out->fds[out->n_fds++] = copies_fd(device->copies, attach->by_record_id);
+	out->fds[out->n_fds++] = ledger;
+	return 0;
+}
+
+/* As many as fit the packet. A worker of a former release, which kept fewer, does not ask for more. */
+static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply, struct fdset *out)
+{
+	const char *name = after, *next;
+	int fd;
+
+	while ((fd = vault_named_after(vault, name, &next)) >= 0 && out->n_fds < FDLINK_FDS_MAX) {
+		out->fds[out->n_fds++] = fd;
+		reply->kept[reply->n_kept++] = (char *)next;
+		name = next;
+	}
+	reply->more = fd >= 0;
+}
+
 static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 	struct fdloan *out)
 {
 	static Bh__AttachReply body;
 	static char *names[FDLINK_FDS_MAX];
-	struct device *device = peer->device;
-	int ledger = ledgers_get(device, msg->attach->ledger_bytes);
-	const char *name;
-	int fd;
+	int r = 0;
 
-	if (ledger < 0)
-		return ledger;
-	ledgers_attached(device, peer->pid);
 	bh__attach_reply__init(&body);
 	body.kept = names;
-	body.record_id = copies_id(device->copies);
-	out->fds[out->n_fds++] = copies_fd(device->copies, msg->attach->by_record_id);
-	out->fds[out->n_fds++] = ledger;
-	for (size_t i = 0; (fd = vault_named(device->vault, i, &name)) >= 0; i++) {
-		out->fds[out->n_fds++] = fd;
-		names[body.n_kept++] = (char *)name;
-	}
+	body.record_id = copies_id(peer->device->copies);
+	if (!*msg->attach->kept_after)
+		r = give_files(peer, msg->attach, out);
+	if (r < 0)
+		return r;
+	give_page(peer->device->vault, msg->attach->kept_after, &body, out);
 	reply->body_case = BH__LINK__BODY_ATTACH_REPLY;
 	reply->attach_reply = &body;
 	return 0;
@@ -143,7 +169,7 @@ static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in
 }
 
 static const struct link_row table[] = {
-	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND, 1, FDLINK_FDS_MAX, handle_deposit },
+	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND | ROLE_WORKER, 1, FDLINK_FDS_MAX, handle_deposit },
 	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_redeem },
 	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, 0, 0, handle_attach },
 	{ BH__LINK__BODY_KEEP, ROLE_WORKER, 1, 1, handle_keep },
@@ -159,7 +185,7 @@ static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh
 
 		if (row->request != msg->body_case)
 			continue;
-		if (!(row->roles & peer->role))
+		if (!(row->roles & peer->role->asks))
 			return -EPERM;
 		if (in->n_fds < row->min_fds || in->n_fds > row->max_fds)
 			return -EBADMSG;
@@ -172,6 +198,8 @@ static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh
 
 static void disconnect(struct peer *peer)
 {
+	if (peer->link_fd >= 0 && peer->device && --peer->device->n_attached == 0)
+		vault_abandoned(peer->device->vault);
 	peer->link_source = sd_event_source_disable_unref(peer->link_source);
 	peer->link_fd = fd_close(peer->link_fd);
 	peer->pid = 0;
@@ -180,7 +208,7 @@ static void disconnect(struct peer *peer)
 /* Of its two connections this one tells of its end at once. */
 static void on_left(struct peer *peer)
 {
-	if (peer->link_fd >= 0)
+	if (peer->link_fd >= 0 && peer->bus)
 		bus_server_left(peer->bus);
 	disconnect(peer);
 }
@@ -270,6 +298,8 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		return 0;
 	}
 	peer->link_fd = fd;
+	if (peer->device)
+		peer->device->n_attached++;
 	peer->pid = pid;
 	peer->connects++;
 	sd_event_now(peer->memory->proc->event, CLOCK_MONOTONIC, &peer->connected_usec);

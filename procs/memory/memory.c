@@ -15,39 +15,12 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "fd/fdlink.h"
 #include "fd/fdstore.h"
 #include "files.h"
-
-struct peer *memory_peer(struct memory *memory, const char *name)
-{
-	for (size_t i = 0; i < memory->n_peers; i++)
-		if (memory->peers[i].name && strcmp(memory->peers[i].name, name) == 0)
-			return &memory->peers[i];
-	return NULL;
-}
-
-struct device *memory_device(struct memory *memory, const char *peer, const char *name)
-{
-	const struct peer *asking = memory_peer(memory, peer);
-
-	for (size_t i = 0; asking && i < memory->n_devices; i++) {
-		struct device *device = &memory->devices[i];
-
-		if (strcmp(device->config->name, name) == 0)
-			return asking->role == ROLE_FRONTEND || asking->device == device ? device : NULL;
-	}
-	return NULL;
-}
-
-unsigned int memory_attached(const struct device *device)
-{
-	const struct memory *memory = device->memory;
-	unsigned int n = 0;
-
-	for (size_t i = 0; i < memory->n_peers; i++)
-		n += memory->peers[i].device == device && memory->peers[i].link_fd >= 0;
-	return n;
-}
+#include "links.h"
+#include "quarantine.h"
+#include "watch.h"
 
 static int open_devices(struct memory *memory)
 {
@@ -63,12 +36,13 @@ static int open_devices(struct memory *memory)
 	check(memory->devices && memory->seen);
 	memory->n_devices = config->n_devices;
 	for (size_t i = 0; i < config->n_devices; i++) {
-		struct device *device = &memory->devices[i];
+		struct served *device = &memory->devices[i];
 
-		device->memory = memory;
 		device->config = &config->devices[i];
 		device->mark = marks_of(memory->marks, device->config->name);
-		r = records_open(device);
+		r = served_open(device);
+		if (r == 0 && served_is_deadly(device))
+			r = quarantine_enter(device, memory->proc->guest);
 		if (r < 0) {
 			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));
 			return r;
@@ -78,18 +52,22 @@ static int open_devices(struct memory *memory)
 	return 0;
 }
 
-static int open_peer(struct memory *memory, struct device *device, bool second)
+static struct served *device_of(struct memory *memory, const struct process *process)
+{
+	return process->device ? &memory->devices[process->device - memory->proc->config->devices] : NULL;
+}
+
+static int open_peer(struct memory *memory, const struct process *process)
 {
 	_cleanup_free_ char *path = NULL;
 	struct peer *peer = &memory->peers[memory->n_peers++];
-	struct bus_peer id = { .role = device ? ROLE_WORKER : ROLE_FRONTEND, .table = memory_table,
-		.context = memory };
+	struct bus_peer id = { .role = process->role->asks, .table = memory_table, .context = memory };
 	int r;
 
-	*peer = (struct peer){ .memory = memory, .role = id.role, .device = device, .listen_fd = -1,
-		.link_fd = -1 };
-	check(asprintf(&peer->name, "%s%s", device ? device->config->name : "frontend",
-		      second ? "+standby" : "") >= 0);
+	*peer = (struct peer){ .memory = memory, .role = process->role,
+		.device = device_of(memory, process), .listen_fd = -1, .link_fd = -1 };
+	peer->name = strdup(process->peer);
+	check(peer->name);
 	id.name = peer->name;
 	id.user = peer->user = proc_user(memory->proc, peer->name);
 	path = proc_bus_path(memory->proc, peer->name);
@@ -104,16 +82,13 @@ static int open_peer(struct memory *memory, struct device *device, bool second)
 
 static int open_peers(struct memory *memory)
 {
-	int r;
+	int r = 0;
 
-	memory->peers = calloc(2 * memory->n_devices + 1, sizeof(*memory->peers));
+	memory->peers = calloc(2 * memory->n_devices + ROLES_PER_GUEST, sizeof(*memory->peers));
 	check(memory->peers);
-	r = open_peer(memory, NULL, false);
-	for (size_t i = 0; r == 0 && i < memory->n_devices; i++) {
-		r = open_peer(memory, &memory->devices[i], false);
-		if (r == 0 && memory->devices[i].config->standby)
-			r = open_peer(memory, &memory->devices[i], true);
-	}
+	for (struct process process = { 0 }; r == 0 && process_next(memory->proc->config, &process);)
+		if (process.role->asks)
+			r = open_peer(memory, &process);
 	return r;
 }
 
@@ -156,7 +131,7 @@ int memory_start(struct proc *proc)
 	memory->proc = proc;
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
-		(r = open_ctl(memory)) < 0 || (r = records_renew_watches(memory)) < 0)
+		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0)
 		return r;
 	set_budget(memory);
 	fdstore_drop_rest();
@@ -185,7 +160,7 @@ void memory_stop(struct proc *proc)
 		free(memory->peers[i].name);
 	}
 	for (size_t i = 0; i < memory->n_devices; i++)
-		records_close(&memory->devices[i]);
+		served_close(&memory->devices[i]);
 	free(memory->peers);
 	free(memory->devices);
 	free(memory->seen);

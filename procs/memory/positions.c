@@ -2,8 +2,9 @@
  * Where stopped rings stand by the ledger. A worker that lives reports it; for one that is gone, or does not
  * answer, the ledger is the last word.
  */
-#include "memory.h"
+#include "positions.h"
 
+#include "judge.h"
 #include "virtq/ledger.h"
 
 static bool has_stopped(const Bh__Ring *ring)
@@ -41,12 +42,12 @@ static size_t fill_rings(const Bh__Desired *desired, const struct ledger *ledger
 	return n;
 }
 
-void positions_fill(const struct device *device, Bh__CommitDesiredReply *reply)
+void positions_fill(const struct served *device, Bh__CommitDesiredReply *reply)
 {
 	static Bh__RingState states[RINGS_MAX], *list[RINGS_MAX];
 	struct ledger ledger;
 
-	reply->worker_gone = memory_attached(device) == 0;
+	reply->worker_gone = device->n_attached == 0;
 	if (!any_has_stopped(device->desired) || device->ledger_fd < 0 ||
 		ledger_open_existing(&ledger, device->ledger_fd) < 0)
 		return;

@@ -4,7 +4,7 @@
  * frontend died of, in its own file of marks, and it commits a record that says so; what we died of, here:
  * we put the record that says so in force ourselves, and take no other. Releasing takes all of them back.
  */
-#include "memory.h"
+#include "quarantine.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -14,12 +14,9 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "record/copy.h"
 #include "virtq/ledger.h"
-
-bool quarantine_is_ours(const struct device *device)
-{
-	return device->mark->deaths >= BLAME_LIMIT;
-}
+#include "watch.h"
 
 static const char *name_input(const struct blame_mark *mark)
 {
@@ -29,13 +26,13 @@ static const char *name_input(const struct blame_mark *mark)
 	case BH__ENVELOPE__BODY_REPORT_OBSERVED:
 		return "a report of the worker";
 	default:
-		return "descriptors that the VMM handed over";
+		return "descriptors that were deposited";
 	}
 }
 
 /* What counts on over all sessions stays. The generation is the next one: what the frontend believed to be in
  * force is not. */
-static void fill(const struct device *device, char *text, Bh__Desired *ret)
+static void fill(const struct served *device, char *text, Bh__Desired *ret)
 {
 	bh__desired__init(ret);
 	ret->generation = device->desired->generation + 1;
@@ -45,10 +42,10 @@ static void fill(const struct device *device, char *text, Bh__Desired *ret)
 	ret->quarantine = text;
 }
 
-int quarantine_enter(struct device *device)
+int quarantine_enter(struct served *device, const char *guest)
 {
 	char how[64], text[160];
-	Bh__Desired stopped;
+	Bh__Desired stopped, *copy;
 	int r;
 
 	snprintf(text, sizeof(text), "memory manager: %s (message %llu) %s", name_input(device->mark),
@@ -56,20 +53,20 @@ int quarantine_enter(struct device *device)
 	log_device(LOG_ERR, device->config->name,
 		"quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
 		"the core dumps (coredumpctl list bulkhead-memory)",
-		text, device->memory->proc->guest, device->config->name);
+		text, guest, device->config->name);
 	if (*device->desired->quarantine)
 		return 0;
 	fill(device, text, &stopped);
-	r = copies_write_desired(device->copies, &stopped);
-	return r < 0 ? r : records_take_desired(device, &stopped);
+	copy = record_copy_desired(&stopped);
+	if (!copy)
+		return -ENOMEM;
+	r = served_commit(device, copy);
+	if (r < 0)
+		bh__desired__free_unpacked(copy, NULL);
+	return r;
 }
 
-const char *quarantine_text(const struct device *device)
-{
-	return *device->desired->quarantine ? device->desired->quarantine : device->observed->quarantine;
-}
-
-static void clear_ledger_mark(const struct device *device)
+static void clear_ledger_mark(const struct served *device)
 {
 	const struct blame_mark none = { 0 };
 
@@ -78,9 +75,9 @@ static void clear_ledger_mark(const struct device *device)
 		log_device(LOG_ERR, device->config->name, "the mark in the ledger cannot be removed");
 }
 
-static void release(struct device *device)
+static void release(struct memory *memory, struct served *device)
 {
-	log_device(LOG_NOTICE, device->config->name, "released from quarantine (%s)", quarantine_text(device));
+	log_device(LOG_NOTICE, device->config->name, "released from quarantine (%s)", served_quarantine(device));
 	clear_ledger_mark(device);
 	*device->mark = (struct blame_mark){ 0 };
 	if (*device->desired->quarantine)
@@ -92,8 +89,8 @@ static void release(struct device *device)
 		(void)copies_write_observed(device->copies, device->observed);
 	}
 	device->wake = true;
-	records_answer_workers(device);
-	records_answer_frontend(device->memory);
+	watch_tell_workers(memory, device);
+	watch_tell_frontend(memory);
 }
 
 int handle_release_device(void *context, struct bus_request *request, const Bh__Envelope *msg)
@@ -101,16 +98,16 @@ int handle_release_device(void *context, struct bus_request *request, const Bh__
 	Bh__ReleaseDeviceReply reply = BH__RELEASE_DEVICE_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
 	struct memory *memory = context;
-	struct device *device = NULL;
+	struct served *device = NULL;
 
 	for (size_t i = 0; i < memory->n_devices; i++)
 		if (strcmp(memory->devices[i].config->name, msg->release_device->device) == 0)
 			device = &memory->devices[i];
 	if (!device)
 		return -ENODEV;
-	reply.released = quarantine_text(device)[0] != '\0';
+	reply.released = served_quarantine(device)[0] != '\0';
 	if (reply.released)
-		release(device);
+		release(memory, device);
 	body.body_case = BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY;
 	body.release_device_reply = &reply;
 	bus_request_reply(request, &body);

@@ -1,5 +1,5 @@
 /* What the operator sees: put together from the records, the vault and the ledgers; no worker is asked. */
-#include "memory.h"
+#include "status.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ struct collected {
 static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 {
 	ret->name = (char *)peer->name;
-	ret->role = peer->role == ROLE_FRONTEND ? (char *)"frontend" : peer->device->config->type;
+	ret->role = (char *)peer->role->name;
 	ret->pid = (uint32_t)peer->pid;
 	ret->connected_ms = peer->pid ? (clock_us() - peer->connected_usec) / 1000 : 0;
 	ret->connects = peer->connects;
@@ -28,7 +28,7 @@ static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 
 static void fill_self(struct memory *memory, Bh__PeerStatus *ret)
 {
-	ret->name = ret->role = (char *)"memory";
+	ret->name = ret->role = (char *)memory->proc->role->name;
 	ret->pid = (uint32_t)getpid();
 	ret->connected_ms = (clock_us() - memory->started_usec) / 1000;
 	ret->connects = 1;
@@ -46,7 +46,7 @@ static void fill_counters(const struct ledger_queue *queue, uint32_t index, Bh__
 	ret->calls = queue->counters.calls;
 }
 
-static void add_ledger(const struct device *device, Bh__DeviceStatus *ret)
+static void add_ledger(const struct served *device, Bh__DeviceStatus *ret)
 {
 	struct ledger ledger;
 	size_t n = device->desired->n_rings;
@@ -68,7 +68,7 @@ static void add_ledger(const struct device *device, Bh__DeviceStatus *ret)
 	ledger_close(&ledger);
 }
 
-static void fill_device(const struct device *device, Bh__DeviceStatus *ret)
+static void fill_device(const struct served *device, Bh__DeviceStatus *ret)
 {
 	ret->name = device->config->name;
 	ret->type = device->config->type;
@@ -77,7 +77,7 @@ static void fill_device(const struct device *device, Bh__DeviceStatus *ret)
 	ret->observed = device->observed;
 	ret->vault_fds = (uint32_t)vault_count(device->vault);
 	ret->vmm_connected = device->desired->connected;
-	ret->quarantine = (char *)quarantine_text(device);
+	ret->quarantine = (char *)served_quarantine(device);
 	add_ledger(device, ret);
 }
 

@@ -1,6 +1,11 @@
 /* Who may ask what. The roles of all rows together are what each process may do to the others. */
 #include "memory.h"
 
+#include "quarantine.h"
+#include "records.h"
+#include "status.h"
+#include "watch.h"
+
 #define REQ(x) BH__ENVELOPE__BODY_##x
 
 const struct bus_row memory_table[] = {

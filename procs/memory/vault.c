@@ -16,7 +16,6 @@
 #include "fd/fdstore.h"
 #include "files.h"
 
-#define NAMED_MAX 60 /* an answer to Attach carries them all */
 #define FLOOR 32     /* that each device may have, whatever the others do */
 
 struct named {
@@ -24,12 +23,19 @@ struct named {
 	int fd;
 };
 
+/** struct held - a file of the vault's; each is there once. It stays while a half has a use for it. */
+struct held {
+	struct file *file;
+	unsigned int fresh;  /* by half (1 << RECORD_...): deposited, and not decided upon */
+	unsigned int named;  /* by half: the record says so */
+};
+
 struct vault {
 	char *device;
-	struct file **files; /* each once */
-	size_t n_files, n_room;
-	struct named named[NAMED_MAX];
-	size_t n_named;
+	struct held *held;
+	size_t n_held, n_room;
+	struct named *named; /* in the order of names */
+	size_t n_named, n_named_room;
 	LIST_ENTRY(vault) others;
 };
 
@@ -72,41 +78,49 @@ struct vault *vault_close(struct vault *vault)
 		fd_close(vault->named[i].fd);
 		free(vault->named[i].name);
 	}
-	free(vault->files); /* the files go with the process: their names must stay in the fd store */
+	free(vault->named);
+	free(vault->held); /* the files go with the process: their names must stay in the fd store */
 	free(vault->device);
 	free(vault);
 	return NULL;
 }
 
-static struct file *find_file(const struct vault *vault, uint64_t token)
+static struct held *find_held(const struct vault *vault, uint64_t token)
 {
-	for (size_t i = 0; i < vault->n_files; i++)
-		if (vault->files[i]->token == token)
-			return vault->files[i];
+	for (size_t i = 0; i < vault->n_held; i++)
+		if (vault->held[i].file->token == token)
+			return &vault->held[i];
 	return NULL;
 }
 
-/* The use that was taken is the vault's, or given back: of each file it has one. */
-static bool append(struct vault *vault, struct file *file)
+/* Whether there is room for one more of that size, at least, in a list. */
+static bool grow(void **list, size_t n, size_t *n_room, size_t n_bytes)
 {
-	size_t room = vault->n_room ? 2 * vault->n_room : 16;
+	size_t room = *n_room ? 2 * *n_room : 16;
+	void *larger;
 
-	if (find_file(vault, file->token)) {
-		files_release(file);
+	if (n < *n_room)
 		return true;
-	}
-	if (vault->n_files == vault->n_room) {
-		struct file **list = reallocarray(vault->files, room, sizeof(struct file *));
-
-		if (!list) {
-			files_release(file);
-			return false;
-		}
-		vault->files = list;
-		vault->n_room = room;
-	}
-	vault->files[vault->n_files++] = file;
+	larger = reallocarray(*list, room, n_bytes);
+	if (!larger)
+		return false;
+	*list = larger;
+	*n_room = room;
 	return true;
+}
+
+/* The use that was taken is the vault's, or given back: of each file it has one. NULL: there is no memory. */
+static struct held *have(struct vault *vault, struct file *file)
+{
+	struct held *held = find_held(vault, file->token);
+
+	if (held || !grow((void **)&vault->held, vault->n_held, &vault->n_room, sizeof(*vault->held))) {
+		files_release(file);
+		return held;
+	}
+	held = &vault->held[vault->n_held++];
+	*held = (struct held){ .file = file };
+	return held;
 }
 
 /* --- Budget --- */
@@ -140,16 +154,38 @@ static bool has_room(const struct vault *vault)
 	return n < budget || vault_count(vault) < FLOOR;
 }
 
-int vault_put(struct vault *vault, int fd, uint64_t *ret_token)
-{
-	const struct file *known = files_find(fd);
-	struct file *file;
-	int r = 0;
+/* --- Files, by token --- */
 
-	if (vault->n_files >= VAULT_FILES_MAX && !(known && find_file(vault, known->token)))
-		r = -EDQUOT;
-	else if (!known && !has_room(vault))
-		r = -EMFILE;
+static unsigned int bit_of(enum record_half half)
+{
+	return 1u << half;
+}
+
+static bool is_full(const struct vault *vault, enum record_half half)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < vault->n_held; i++)
+		n += ((vault->held[i].fresh | vault->held[i].named) & bit_of(half)) != 0;
+	return n >= (half == RECORD_DESIRED ? VAULT_FILES_MAX : VAULT_WORKER_FILES_MAX);
+}
+
+/* One more, of a file that may be there already: whether it counts against a limit. */
+static int judge(const struct vault *vault, enum record_half half, const struct file *known)
+{
+	const struct held *held = known ? find_held(vault, known->token) : NULL;
+
+	if (!(held && ((held->fresh | held->named) & bit_of(half))) && is_full(vault, half))
+		return -EDQUOT;
+	return known || has_room(vault) ? 0 : -EMFILE;
+}
+
+int vault_put(struct vault *vault, enum record_half half, int fd, uint64_t *ret_token)
+{
+	struct file *file;
+	struct held *held;
+	int r = judge(vault, half, files_find(fd));
+
 	if (r < 0) {
 		fd_close(fd);
 		return r;
@@ -157,71 +193,108 @@ int vault_put(struct vault *vault, int fd, uint64_t *ret_token)
 	r = files_put(&file, vault->device, fd);
 	if (r < 0)
 		return r;
-	*ret_token = file->token;
-	return append(vault, file) ? 0 : -ENOMEM;
+	held = have(vault, file);
+	if (!held)
+		return -ENOMEM;
+	held->fresh |= bit_of(half);
+	*ret_token = held->file->token;
+	return 0;
 }
 
 int vault_get(const struct vault *vault, uint64_t token)
 {
-	const struct file *file = find_file(vault, token);
+	const struct held *held = find_held(vault, token);
 
-	return file ? file->fd : -ENOENT;
+	return held ? held->file->fd : -ENOENT;
 }
 
-static bool is_named_by(const Bh__Desired *desired, uint64_t token)
+static void collect(struct vault *vault)
 {
-	if (desired->backend_req_token == token || (desired->inflight && desired->inflight->token == token))
-		return true;
-	for (size_t i = 0; i < desired->n_regions; i++)
-		if (desired->regions[i]->token == token)
-			return true;
-	for (size_t i = 0; i < desired->n_rings; i++) {
-		const Bh__Ring *ring = desired->rings[i];
-
-		if (ring->kick_token == token || ring->call_token == token || ring->err_token == token)
-			return true;
-	}
-	return false;
-}
-
-void vault_collect(struct vault *vault, const Bh__Desired *desired)
-{
-	for (size_t i = vault->n_files; i-- > 0;) {
-		if (is_named_by(desired, vault->files[i]->token))
+	for (size_t i = vault->n_held; i-- > 0;) {
+		if (vault->held[i].fresh | vault->held[i].named)
 			continue;
-		files_release(vault->files[i]);
-		vault->files[i] = vault->files[--vault->n_files];
+		files_release(vault->held[i].file);
+		vault->held[i] = vault->held[--vault->n_held];
 	}
 }
 
-static void adopt(struct vault *vault, uint64_t token)
+/* The bits of a half go from all. */
+static void clear(struct vault *vault, unsigned int fresh, unsigned int named)
 {
-	struct file *file = token ? files_use(token) : NULL;
-
-	if (file)
-		(void)append(vault, file);
+	for (size_t i = 0; i < vault->n_held; i++) {
+		vault->held[i].fresh &= ~fresh;
+		vault->held[i].named &= ~named;
+	}
 }
 
-void vault_adopt(struct vault *vault, const Bh__Desired *desired)
+static int note_named(void *data, const struct record_token *token)
 {
-	adopt(vault, desired->backend_req_token);
-	if (desired->inflight)
-		adopt(vault, desired->inflight->token);
-	for (size_t i = 0; i < desired->n_regions; i++)
-		adopt(vault, desired->regions[i]->token);
-	for (size_t i = 0; i < desired->n_rings; i++) {
-		adopt(vault, desired->rings[i]->kick_token);
-		adopt(vault, desired->rings[i]->call_token);
-		adopt(vault, desired->rings[i]->err_token);
+	struct held *held = find_held(data, token->token);
+
+	if (held) {
+		held->named |= bit_of(token->half);
+		held->fresh &= ~bit_of(token->half);
 	}
+	return 0;
+}
+
+void vault_committed(struct vault *vault, const Bh__Desired *desired)
+{
+	clear(vault, bit_of(RECORD_DESIRED), bit_of(RECORD_DESIRED));
+	(void)record_each_token(desired, NULL, note_named, vault);
+	collect(vault);
+}
+
+void vault_reported(struct vault *vault, const Bh__Observed *observed)
+{
+	clear(vault, 0, bit_of(RECORD_OBSERVED));
+	(void)record_each_token(NULL, observed, note_named, vault);
+	collect(vault);
+}
+
+void vault_abandoned(struct vault *vault)
+{
+	clear(vault, bit_of(RECORD_OBSERVED), 0);
+	collect(vault);
+}
+
+static int adopt(void *data, const struct record_token *token)
+{
+	struct file *file = files_use(token->token);
+
+	if (file && have(data, file))
+		return note_named(data, token);
+	return 0;
+}
+
+void vault_adopt(struct vault *vault, const Bh__Desired *desired, const Bh__Observed *observed)
+{
+	(void)record_each_token(desired, observed, adopt, vault);
+}
+
+/* --- What a worker keeps, by name --- */
+
+/* Where the name stands in the list, or would stand. */
+static size_t place_of(const struct vault *vault, const char *name)
+{
+	size_t low = 0, high = vault->n_named;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (strcmp(vault->named[middle].name, name) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 static struct named *find_named(struct vault *vault, const char *name)
 {
-	for (size_t i = 0; i < vault->n_named; i++)
-		if (strcmp(vault->named[i].name, name) == 0)
-			return &vault->named[i];
-	return NULL;
+	size_t i = place_of(vault, name);
+
+	return i < vault->n_named && strcmp(vault->named[i].name, name) == 0 ? &vault->named[i] : NULL;
 }
 
 void vault_drop_named(struct vault *vault, const char *name)
@@ -235,19 +308,24 @@ void vault_drop_named(struct vault *vault, const char *name)
 	(void)fdstore_remove(stored);
 	fd_close(named->fd);
 	free(named->name);
-	*named = vault->named[--vault->n_named];
+	vault->n_named--;
+	memmove(named, named + 1, (size_t)(vault->named + vault->n_named - named) * sizeof(*named));
 }
 
 static int add_named(struct vault *vault, const char *name, int fd)
 {
-	char *copy = strdup(name);
+	size_t i = place_of(vault, name);
+	int r = vault->n_named == VAULT_NAMED_MAX ? -ENOSPC : has_room(vault) ? 0 : -EMFILE;
+	char *copy = r == 0 ? strdup(name) : NULL;
 
-	if (!copy || vault->n_named == NAMED_MAX || !has_room(vault)) {
+	if (!copy || !grow((void **)&vault->named, vault->n_named, &vault->n_named_room, sizeof(*vault->named))) {
 		fd_close(fd);
 		free(copy);
-		return !copy ? -ENOMEM : vault->n_named == NAMED_MAX ? -ENOSPC : -EMFILE;
+		return r ?: -ENOMEM;
 	}
-	vault->named[vault->n_named++] = (struct named){ .name = copy, .fd = fd };
+	memmove(&vault->named[i + 1], &vault->named[i], (vault->n_named - i) * sizeof(*vault->named));
+	vault->named[i] = (struct named){ .name = copy, .fd = fd };
+	vault->n_named++;
 	return 0;
 }
 
@@ -275,9 +353,13 @@ int vault_keep_named(struct vault *vault, const char *name, int fd)
 	return 0;
 }
 
-int vault_named(const struct vault *vault, size_t i, const char **ret_name)
+int vault_named_after(const struct vault *vault, const char *name, const char **ret_name)
 {
-	if (i >= vault->n_named)
+	size_t i = place_of(vault, name);
+
+	if (i < vault->n_named && strcmp(vault->named[i].name, name) == 0)
+		i++;
+	if (i == vault->n_named)
 		return -1;
 	*ret_name = vault->named[i].name;
 	return vault->named[i].fd;
@@ -285,7 +367,7 @@ int vault_named(const struct vault *vault, size_t i, const char **ret_name)
 
 size_t vault_count(const struct vault *vault)
 {
-	return vault->n_files + vault->n_named;
+	return vault->n_held + vault->n_named;
 }
 
 void vault_restore(struct vault *vault)

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/roles.h"
 #include "stepper.h"
 #include "world.h"
 
@@ -23,7 +24,7 @@
 #define HOT_GPA (UINT64_C(64) << 30)
 #define HOT_BYTES (UINT64_C(4) << 20)
 
-static const char *const roles[] = { "frontend", "memory", "net", "all" };
+#define N_VICTIMS (ROLES_PER_GUEST + 2) /* the processes of a guest with one device, and all of them at once */
 
 /** struct phase - a piece of work, done while the tracer counts */
 struct phase {
@@ -148,7 +149,6 @@ static const struct phase phases[] = {
 };
 
 #define N_PHASES (sizeof(phases) / sizeof(phases[0]))
-#define N_ROLES (sizeof(roles) / sizeof(roles[0]))
 
 /* --- one try --- */
 
@@ -164,7 +164,7 @@ static void kill_role(const struct world *w, const char *role)
 /* A kill may cost the batch that the worker has in hand; without the worker's death there is no loss. */
 static int check_loss(struct world *w, const char *role, const struct traffic *before)
 {
-	bool worker = !strcmp(role, "net") || !strcmp(role, "all");
+	bool worker = !strcmp(role, suite_type(&w->device)) || !strcmp(role, "all");
 	uint64_t lost = w->traffic.n_lost - before->n_lost;
 	uint64_t repeated = w->traffic.n_repeated - before->n_repeated;
 	char text[80];
@@ -307,14 +307,19 @@ static void report_cell(int number, const struct phase *phase, const char *role,
 
 /* --- the matrix --- */
 
-static void print_matrix(const struct cell cells[N_PHASES][N_ROLES])
+static const char *victim(const struct world *w, size_t k)
+{
+	return k + 1 < N_VICTIMS ? world_role(w, k) : "all";
+}
+
+static void print_matrix(const struct world *w, const struct cell cells[N_PHASES][N_VICTIMS])
 {
 	printf("# %-16s", "survived/tried");
-	for (size_t k = 0; k < N_ROLES; k++)
-		printf("%16s", roles[k]);
+	for (size_t k = 0; k < N_VICTIMS; k++)
+		printf("%16s", victim(w, k));
 	for (size_t i = 0; i < N_PHASES; i++) {
 		printf("\n# %-16s", phases[i].name);
-		for (size_t k = 0; k < N_ROLES; k++) {
+		for (size_t k = 0; k < N_VICTIMS; k++) {
 			char text[32] = "-";
 
 			if (cells[i][k].every)
@@ -335,7 +340,7 @@ static bool wanted(int argc, char **argv, int at, const char *name)
 int main(int argc, char **argv)
 {
 	static struct world w;
-	static struct cell cells[N_PHASES][N_ROLES];
+	static struct cell cells[N_PHASES][N_VICTIMS];
 	uint32_t only = argc > 3 ? (uint32_t)atoi(argv[3]) : 0;
 	bool failed = false;
 	int number = 0;
@@ -347,18 +352,18 @@ int main(int argc, char **argv)
 	if (world_connect(&w, VMM_LOGGED))
 		printf("Bail out! an undisturbed session fails: %s\n", w.why);
 	for (size_t i = 0; i < N_PHASES; i++)
-		for (size_t k = 0; k < N_ROLES; k++) {
+		for (size_t k = 0; k < N_VICTIMS; k++) {
 			struct cell *cell = &cells[i][k];
 
 			if (!wanted(argc, argv, 1, phases[i].name) ||
-			    !wanted(argc, argv, 2, roles[k]))
+			    !wanted(argc, argv, 2, victim(&w, k)))
 				continue;
-			run_cell(&w, &phases[i], roles[k], only, cell);
-			report_cell(++number, &phases[i], roles[k], cell);
+			run_cell(&w, &phases[i], victim(&w, k), only, cell);
+			report_cell(++number, &phases[i], victim(&w, k), cell);
 			failed |= !is_good(cell);
 		}
 	printf("1..%d\n", number);
-	print_matrix(cells);
+	print_matrix(&w, cells);
 	printf("# frames: %lu sent, %lu lost, %lu repeated; at most %u lost, %u repeated in a run\n",
 	       w.traffic.n_sent, w.traffic.n_lost, w.traffic.n_repeated, w.traffic.worst_lost,
 	       w.traffic.worst_repeated);

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "config/roles.h"
 #include "world.h"
 
 #define TIMES 150
@@ -25,9 +26,7 @@
 #define SETTLE_MS 5000
 #define CALM_MS 500
 #define GROWN_MAX_KIB 512	/* what an arena may grow by; 10,000 leaks of 64 bytes are more */
-#define N_WHO 4
-
-static const char *const who[N_WHO] = { "launcher", "frontend", "memory", "net" };
+#define N_WHO (ROLES_PER_GUEST + 2) /* the processes of a guest with one device, and the launcher */
 
 /** struct look - what there is of everything */
 struct look {
@@ -36,6 +35,11 @@ struct look {
 };
 
 /* --- looking --- */
+
+static const char *who(const struct world *w, size_t i)
+{
+	return i ? world_role(w, i - 1) : "launcher";
+}
 
 static size_t n_entries(const char *path)
 {
@@ -81,7 +85,7 @@ static void look(const struct world *w, struct look *ret)
 		char path[64];
 		pid_t pid = w->suite.pid;
 
-		if (i && world_pids(w, who[i], &pid, 1) != 1)
+		if (i && world_pids(w, who(w, i), &pid, 1) != 1)
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/fd", pid);
 		ret->n_fds[i] = n_entries(path);
@@ -166,10 +170,10 @@ static int restart(struct world *w, const char *role, uint32_t times)
 }
 
 /* the process that was killed is a new one each time: its memory tells nothing */
-static bool grew(const struct look *before, const struct look *after, const char *role)
+static bool grew(const struct world *w, const struct look *before, const struct look *after, const char *role)
 {
 	for (size_t i = 0; i < N_WHO; i++)
-		if (strcmp(who[i], role) != 0 &&
+		if (strcmp(who(w, i), role) != 0 &&
 		    after->rss_kib[i] > before->rss_kib[i] + GROWN_MAX_KIB)
 			return true;
 	return false;
@@ -187,11 +191,11 @@ static bool try_role(int number, struct world *w, const char *role, uint32_t tim
 	if (!e)
 		e = restart(w, role, times);
 	look_settled(w, &before, &after);
-	good = !e && same_counts(&before, &after) && !grew(&before, &after, role);
+	good = !e && same_counts(&before, &after) && !grew(w, &before, &after, role);
 	printf("%s %d - %u restarts of %s%s%s\n", good ? "ok" : "not ok", number, times, role, e ? ": " : "",
 	       e ? w->why : "");
 	for (size_t i = 0; i < N_WHO; i++)
-		printf("#   %-8s descriptors %zu, then %zu; memory %ld KiB, then %ld\n", who[i],
+		printf("#   %-8s descriptors %zu, then %zu; memory %ld KiB, then %ld\n", who(w, i),
 		       before.n_fds[i], after.n_fds[i], before.rss_kib[i], after.rss_kib[i]);
 	printf("#   files %zu, then %zu\n", before.n_files, after.n_files);
 	fflush(stdout);
@@ -213,8 +217,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	for (size_t i = 1; i < N_WHO; i++)
-		if (argc < 2 || !strcmp(argv[1], who[i]))
-			good &= try_role(++number, &w, who[i], times);
+		if (argc < 2 || !strcmp(argv[1], who(&w, i)))
+			good &= try_role(++number, &w, who(&w, i), times);
 	printf("1..%d\n", number);
 	if (world_close(&w)) {
 		printf("Bail out! at the end: %s\n", w.why);

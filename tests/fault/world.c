@@ -9,13 +9,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "config/roles.h"
 #include "world.h"
 
 #define LOG "/tests/data/messages/qemu72-tp-tap22.log"
 #define WAIT_MS 10000
 #define INFLIGHT_RING 256
-#define N_ROLES 3
-
 
 int world_fail(struct world *w, int e, const char *what)
 {
@@ -29,12 +28,25 @@ int world_fail(struct world *w, int e, const char *what)
 
 /* --- the product --- */
 
-static const char *const roles[] = { "frontend", "memory", "net" };
-
-static bool belongs(const char *role, const char *wanted)
+const char *world_role(const struct world *w, size_t i)
 {
-	for (size_t i = 0; i < N_ROLES; i++)
-		if (!strcmp(role, roles[i]))
+	size_t n = 0;
+
+	for (size_t k = 0; k < N_ROLES; k++) {
+		if (roles[k].per_device && strcmp(roles[k].name, suite_type(&w->device)))
+			continue;
+		if (n++ == i)
+			return roles[k].name;
+	}
+	return NULL;
+}
+
+static bool belongs(const struct world *w, const char *role, const char *wanted)
+{
+	const char *own;
+
+	for (size_t i = 0; (own = world_role(w, i)); i++)
+		if (!strcmp(role, own))
 			return !strcmp(wanted, "all") || !strcmp(role, wanted);
 	return false;
 }
@@ -46,7 +58,7 @@ size_t world_pids(const struct world *w, const char *role, pid_t *ret_pids, size
 	size_t n = 0;
 
 	for (size_t i = 0; i < n_all && n < max; i++)
-		if (belongs(all[i].role, role))
+		if (belongs(w, all[i].role, role))
 			ret_pids[n++] = all[i].pid;
 	return n;
 }
@@ -56,11 +68,11 @@ int world_wait(struct world *w)
 	pid_t pids[SUITE_MAX_PROCESSES];
 
 	for (int ms = 0; ms < WAIT_MS; ms++) {
-		size_t n = 0;
+		size_t i = 0;
 
-		for (size_t i = 0; i < N_ROLES; i++)
-			n += world_pids(w, roles[i], pids, SUITE_MAX_PROCESSES) == 1;
-		if (n == N_ROLES)
+		while (world_role(w, i) && world_pids(w, world_role(w, i), pids, SUITE_MAX_PROCESSES) == 1)
+			i++;
+		if (!world_role(w, i))
 			return 0;
 		poll(NULL, 0, 1);
 	}

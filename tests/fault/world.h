@@ -34,6 +34,8 @@ int world_close(struct world *w);
 /* after a failure: everything anew; the product's output is kept */
 int world_renew(struct world *w);
 
+/* the i-th role that has its process in this world; NULL past the end */
+const char *world_role(const struct world *w, size_t i);
 /* processes of a role ("all": every one of them); returns their number */
 size_t world_pids(const struct world *w, const char *role, pid_t *ret_pids, size_t max);
 /* waits until each role has its process */

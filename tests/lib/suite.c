@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "config/roles.h"
 #include "suite.h"
 
 #define START_MS 10000
@@ -37,6 +38,11 @@ const char *suite_socket(const struct suite *s, const char *device)
 	return path;
 }
 
+const char *suite_type(const struct suite_device *device)
+{
+	return device->type ? device->type : "net";
+}
+
 static int write_config(struct suite *s)
 {
 	char path[128];
@@ -49,8 +55,10 @@ static int write_config(struct suite *s)
 	for (size_t i = 0; i < s->n_devices; i++) {
 		const struct suite_device *d = &s->devices[i];
 
-		fprintf(f, "[device %s]\ntype = net\nsocket = %s\nbackend = %s\n", d->name,
-			suite_socket(s, d->name), d->backend);
+		fprintf(f, "[device %s]\ntype = %s\nsocket = %s\n", d->name, suite_type(d),
+			suite_socket(s, d->name));
+		if (d->backend)
+			fprintf(f, "backend = %s\n", d->backend);
 		if (d->tap)
 			fprintf(f, "tap = %s\n", d->tap);
 		if (d->queue_pairs)
@@ -110,7 +118,6 @@ static void exec_dpdk(const struct suite *s)
 /* the processes lie scattered in a build tree: a folder of links, as after an installation */
 static void link_programs(const struct suite *s)
 {
-	static const char *const roles[] = { "frontend", "memory", "net" };
 	const char *build = getenv("BULKHEAD_BUILD");
 	char dir[128], from[512], to[256];
 
@@ -119,9 +126,9 @@ static void link_programs(const struct suite *s)
 	snprintf(dir, sizeof(dir), "%s/libexec", s->dir);
 	if (mkdir(dir, 0700) < 0)
 		_exit(126);
-	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
-		snprintf(from, sizeof(from), "%s/procs/%s/bulkhead-%s", build, roles[i], roles[i]);
-		snprintf(to, sizeof(to), "%s/bulkhead-%s", dir, roles[i]);
+	for (size_t i = 0; i < N_ROLES; i++) {
+		snprintf(from, sizeof(from), "%s/procs/%s/bulkhead-%s", build, roles[i].name, roles[i].name);
+		snprintf(to, sizeof(to), "%s/bulkhead-%s", dir, roles[i].name);
 		if (symlink(from, to) < 0)
 			_exit(126);
 	}
@@ -430,7 +437,10 @@ int suite_kill(struct suite *s, const char *role)
 
 int suite_kill_worker(struct suite *s, const char *device)
 {
-	return kill_one(s, "net", device);
+	for (size_t i = 0; i < s->n_devices; i++)
+		if (!strcmp(s->devices[i].name, device))
+			return kill_one(s, suite_type(&s->devices[i]), device);
+	return say(s, -ENODEV, "no device", device);
 }
 
 static bool runs(pid_t pid)

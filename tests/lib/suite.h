@@ -18,6 +18,7 @@
 
 struct suite_device {
 	const char *name;
+	const char *type;	/* NULL: net */
 	const char *backend;	/* echo, null, tap */
 	const char *tap;	/* name of the interface, tap only */
 	uint16_t queue_pairs;	/* 0: not said */
@@ -30,7 +31,7 @@ struct suite_device {
 
 struct suite_process {
 	pid_t pid;
-	char role[32];		/* frontend, memory, net ... */
+	char role[32];		/* of the table of processes (config/roles.h), or (keeper), (late-unmap) */
 	char instance[64];	/* of which guest, and for a worker of which device: vm1:net0 */
 };
 
@@ -54,6 +55,9 @@ int suite_start(struct suite *s, const struct suite_device *devices, size_t n);
 int suite_wait_ready(struct suite *s);
 /* path of a device's socket, valid until the next call */
 const char *suite_socket(const struct suite *s, const char *device);
+
+/* the type of a device, as the suite writes it into its file */
+const char *suite_type(const struct suite_device *device);
 
 /* descendants of the launcher; returns their number */
 size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t max);

@@ -2,7 +2,7 @@
 """Holds what is written down to what is there; prints TAP.
 
 deploy/rights.md to the units and to the tables of procs/memory; bulkhead.conf(5) to the tables of keys in
-common/config; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take; the
+common/config and procs; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take; the
 README's paths and links to the tree.
 """
 import pathlib
@@ -10,7 +10,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ROLES = [path.name.split("@")[0][len("bulkhead-"):] for path in sorted((ROOT / "deploy/units").glob("bulkhead-*@.service.in"))]
+ROLES = re.findall(r"^(?:PROCESS|DEVICE)\((\w+)", (ROOT / "common/config/roles.def").read_text(), re.M)
 
 # How a process is started, watched and kept is no right.
 LIFE = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "FileDescriptorStoreMax",
@@ -46,7 +46,7 @@ def unit_rights():
     found = {}
     for role in ROLES:
         section = ""
-        for line in read(f"deploy/units/bulkhead-{role}@.service.in").splitlines():
+        for line in (read("deploy/units/bulkhead@.service.in") + read(f"procs/{role}/unit.conf")).splitlines():
             if line.startswith("["):
                 section = line
             name, equals, value = line.partition("=")
@@ -104,7 +104,7 @@ def described(page, start):
 
 def config_keys():
     keys = {name: None for name in re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', read("common/config/config.c"))}
-    for path in sorted((ROOT / "common/config").glob("keys-*.c")):
+    for path in sorted((ROOT / "procs").glob("*/keys.c")):
         for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_(.*) \},$', path.read_text(), re.M):
             keys[name] = rest
     return keys
@@ -144,9 +144,10 @@ def check_options(source, page):
     taken = {name for pair in taken for name in pair if name}
     help_text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', re.search(r"help\[\] =(.*?);\n", text, re.S)[1]))
     taken -= INTERNAL
-    yield from differences(dict.fromkeys(taken), "the program", dict.fromkeys(re.findall(r"--([a-z-]+)", help_text)), "--help")
+    keys = set(config_keys())  # which `bulkhead device TYPE` takes as options
+    yield from differences(dict.fromkeys(taken), "the program", dict.fromkeys(set(re.findall(r"--([a-z-]+)", help_text)) - (keys - taken)), "--help")
     yield from differences(dict.fromkeys(taken), "the program",
-                           dict.fromkeys(re.findall(r"--([a-z]+(?:-[a-z]+)*)", plain(read(page)))), page)
+                           dict.fromkeys(set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", plain(read(page)))) - (keys - taken)), page)
 
 
 # --- README ---

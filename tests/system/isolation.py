@@ -180,7 +180,7 @@ def closed(current):
     current.dir.chmod(0o700)
     product = Bulkhead(current, devices(current, 'a'))
     product.process.wait_output('is served')
-    for role in ('memory', 'frontend'):
+    for role in env.ROLES_OF_GUEST:
         product.kill(role)
     wait_until(lambda: len([process for process in product.status()['guests'][0]['processes'] if process['pid']]) == 4,
                'all four processes are there')

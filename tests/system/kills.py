@@ -23,7 +23,7 @@ from bulkhead_test.systemd import Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
 KILLS = 200 if env.FULL else 40
-ROLES = ('frontend', 'memory', 'net')
+ROLES = env.ROLES
 CHUNK = 128 * MIB
 STEP = 8 * MIB
 BURST = 4

@@ -24,7 +24,7 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.tcp import MIB, Transfer
 
 GET_FEATURES = 1
-ROLES = ('memory', 'frontend', 'net')
+ROLES = env.ROLES
 STORM = 100
 STORE_MAX = 4096
 GUESTS = 32
@@ -36,10 +36,20 @@ class Line:
     def __init__(self, case, path):
         self.socket = path if isinstance(path, socket.socket) else socket.socket(socket.AF_UNIX)
         if self.socket is not path:
-            self.socket.connect(path)  # waits where others stand in line
+            self._connect(path)
         self.socket.settimeout(20 * env.TIME_FACTOR)
         case.defer(self.socket.close)
         self.features = self.ask()
+
+    def _connect(self, path):
+        """Waits where others stand in line; and where its file is there, and nobody listens yet."""
+        def connected():
+            try:
+                self.socket.connect(path)
+            except ConnectionRefusedError:
+                return False
+            return True
+        wait_until(connected, f'{path} is listened on')
 
     def ask(self):
         self.socket.sendall(struct.pack('III', GET_FEATURES, 1, 0))
@@ -292,7 +302,7 @@ def no_rights(current):
         assert not keeping, f'threads with capabilities: {keeping}'
     check_all()
     assert os.stat(devices[0].socket).st_gid == group.gr_gid
-    for role in ('memory', 'frontend'):
+    for role in env.ROLES_OF_GUEST:
         product.kill(role)
         check_all()
     for pid in product.processes()['bulkhead-net']:

@@ -116,7 +116,7 @@ def changed(current, roles, new=(), back=False, **properties):
                 product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
             current.note(f'{role} {direction} {transfer.wait(180):.0f} Mbit/s')
         assert PROGRAMS[role] in os.readlink(f'/proc/{product.pid_of(role)}/exe')
-    for role in ('memory', 'frontend', 'net'):
+    for role in env.ROLES:
         product.kill(role)
         vm.guest.ping()
     vm.qemu_events = vm.qmp.event_names()
@@ -233,7 +233,7 @@ def shared_users(current):
     for role in PROGRAMS:
         put(programs, role, None)
     check_upgraded(current, vm, netns, vm.sockets(), vm.guest.carrier_changes(), lambda: product.ctl('upgrade'))
-    for role in ('memory', 'frontend', 'net'):
+    for role in env.ROLES:
         assert os.stat(f'/proc/{product.pid_of(role)}').st_uid >= 0x70000000, f'{role} is a user of its own'
         product.kill(role)
         vm.guest.ping()

@@ -7,7 +7,8 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
-#include "config/config.h"
+#include "config/roles.h"
+#include "config/values.h"
 #include "lib/run.h"
 
 #define NAME32 "n2345678901234567890123456789012"
@@ -241,6 +242,94 @@ START_TEST(test_line_too_long_is_told_once)
 }
 END_TEST
 
+/* --- Kinds that no type has a key of yet --- */
+
+static const struct config_key path_key = { "file", CONFIG_KIND_PATH, NULL };
+static const struct config_key size_key = { "size", CONFIG_KIND_SIZE, NULL, 512, UINT64_C(16) << 30 };
+static const struct config_key any_size = { "size", CONFIG_KIND_SIZE, NULL, 0, UINT64_MAX };
+static const struct config_key bool_key = { "read-only", CONFIG_KIND_BOOL, NULL };
+
+#define NOT_A_SIZE "must be a size from 512 to 16G, in bytes or with K, M or G behind the number"
+#define NOT_A_PATH "must be an absolute path of at most 4095 characters"
+#define NOT_A_BOOL "must be 'yes' or 'no'"
+
+/** struct kind_row - a value, and what is made of it */
+static const struct kind_row {
+	const struct config_key *key;
+	const char *text;
+	const char *wrong; /* NULL: it is right */
+	uint64_t number;
+} kinds[] = {
+	{ &path_key, "/", NULL, 0 },
+	{ &path_key, "/var/lib/vm1/disk image.raw", NULL, 0 },
+	{ &path_key, "disk.raw", NOT_A_PATH, 0 },
+	{ &path_key, "./disk.raw", NOT_A_PATH, 0 },
+	{ &path_key, "", NOT_A_PATH, 0 },
+	{ &size_key, "512", NULL, 512 },
+	{ &size_key, "4K", NULL, 4096 },
+	{ &size_key, "10M", NULL, 10 << 20 },
+	{ &size_key, "16G", NULL, UINT64_C(16) << 30 },
+	{ &size_key, "511", NOT_A_SIZE, 0 },
+	{ &size_key, "17G", NOT_A_SIZE, 0 },
+	{ &size_key, "16777217K", NOT_A_SIZE, 0 },
+	{ &size_key, "4k", NOT_A_SIZE, 0 },
+	{ &size_key, "4KB", NOT_A_SIZE, 0 },
+	{ &size_key, "4 K", NOT_A_SIZE, 0 },
+	{ &size_key, "4.5M", NOT_A_SIZE, 0 },
+	{ &size_key, "-4K", NOT_A_SIZE, 0 },
+	{ &size_key, "+4K", NOT_A_SIZE, 0 },
+	{ &size_key, "0x1000", NOT_A_SIZE, 0 },
+	{ &size_key, "K", NOT_A_SIZE, 0 },
+	{ &size_key, "", NOT_A_SIZE, 0 },
+	{ &any_size, "0", NULL, 0 },
+	{ &any_size, "18446744073709551615", NULL, UINT64_MAX },
+	{ &any_size, "17179869183G", NULL, UINT64_C(17179869183) << 30 },
+	{ &any_size, "17179869184G", "must be a size from 0 to 18446744073709551615, in bytes or with K, M or G "
+		"behind the number", 0 },
+	{ &any_size, "18446744073709551616", "must be a size from 0 to 18446744073709551615, in bytes or with K, M "
+		"or G behind the number", 0 },
+	{ &bool_key, "yes", NULL, 1 },
+	{ &bool_key, "no", NULL, 0 },
+	{ &bool_key, "Yes", NOT_A_BOOL, 0 },
+	{ &bool_key, "1", NOT_A_BOOL, 0 },
+	{ &bool_key, "", NOT_A_BOOL, 0 },
+};
+
+START_TEST(test_value_is_judged_by_its_kind)
+{
+	const struct kind_row *row = &kinds[_i];
+	struct config_value value = { .text = (char *)row->text };
+	char text[256] = "";
+
+	ck_assert_int_eq(value_judge(row->key, &value, text, sizeof(text)), !row->wrong);
+	ck_assert_str_eq(text, row->wrong ?: "");
+	if (!row->wrong)
+		ck_assert_uint_eq(value.number, row->number);
+}
+END_TEST
+
+START_TEST(test_processes_of_a_guest_are_those_of_table_and_file)
+{
+	static const char *const wanted[][3] = { { "memory", "memory", "vm1" }, { "frontend", "frontend", "vm1" },
+		{ "net", "a", "vm1:a" }, { "net", "a+standby", "vm1:a:standby" }, { "net", "b", "vm1:b" } };
+	struct config *config = load_good("[device a]\ntype = net\nsocket = /a\nbackend = null\nstandby = yes\n"
+					"[device b]\ntype = net\nsocket = /b\nbackend = null\n");
+	struct process process = { 0 };
+	char peer[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+		ck_assert(process_next(config, &process));
+		ck_assert_str_eq(process.role->name, wanted[i][0]);
+		ck_assert_str_eq(process.peer, wanted[i][1]);
+		ck_assert_str_eq(process.instance, wanted[i][2]);
+		process_peer(process.role->name, process.instance, peer, sizeof(peer));
+		ck_assert_str_eq(peer, process.peer);
+	}
+	ck_assert(!process_next(config, &process));
+	config_free(config);
+}
+END_TEST
+
 START_TEST(test_65_devices_are_too_many)
 {
 	static char text[65 * 64];
@@ -297,6 +386,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_limits_themselves_are_allowed);
 	tcase_add_loop_test(tc, test_mistake_is_told_with_file_and_line, 0, ARRAY_SIZE(wrong));
 	tcase_add_test(tc, test_line_too_long_is_told_once);
+	tcase_add_loop_test(tc, test_value_is_judged_by_its_kind, 0, ARRAY_SIZE(kinds));
+	tcase_add_test(tc, test_processes_of_a_guest_are_those_of_table_and_file);
 	tcase_add_test(tc, test_65_devices_are_too_many);
 	tcase_add_test(tc, test_file_that_cannot_be_read_is_told);
 	tcase_add_test(tc, test_file_must_be_named_as_a_guest);

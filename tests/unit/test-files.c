@@ -64,7 +64,7 @@ static uint64_t put(struct vault *vault, int fd)
 {
 	uint64_t token = 0;
 
-	ck_assert_int_eq(vault_put(vault, fd, &token), 0);
+	ck_assert_int_eq(vault_put(vault, RECORD_DESIRED, fd, &token), 0);
 	ck_assert_uint_ne(token, 0);
 	return token;
 }
@@ -78,7 +78,7 @@ START_TEST(test_the_same_file_has_one_token_and_is_stored_once)
 	ck_assert_uint_eq(put(net0, again), token);
 	ck_assert_int_eq(fcntl(again, F_GETFD), -1); /* consumed */
 	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
-	vault_collect(net0, &nothing);
+	vault_committed(net0, &nothing);
 	ck_assert_int_eq(vault_get(net0, token), -ENOENT);
 	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 1);
 	ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
@@ -97,7 +97,7 @@ START_TEST(test_files_of_the_same_content_are_two)
 	token = put(net0, fd);
 	ck_assert_uint_ne(put(net0, other), token);
 	ck_assert_int_eq(n_told("FDSTORE=1"), 2);
-	vault_collect(net0, &nothing);
+	vault_committed(net0, &nothing);
 }
 END_TEST
 
@@ -109,11 +109,11 @@ START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 	ck_assert_int_eq(vault_get(net1, token), -ENOENT); /* it was not handed over for this one yet */
 	ck_assert_uint_eq(put(net1, again), token);
 	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
-	vault_collect(net0, &nothing);
+	vault_committed(net0, &nothing);
 	ck_assert_int_eq(vault_get(net0, token), -ENOENT);
 	ck_assert_int_eq(vault_get(net1, token), fd);
 	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 0);
-	vault_collect(net1, &nothing);
+	vault_committed(net1, &nothing);
 	ck_assert_int_eq(n_told("FDSTOREREMOVE=1"), 1);
 	ck_assert_int_eq(fcntl(fd, F_GETFD), -1);
 }
@@ -150,12 +150,12 @@ START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
 	ck_assert_int_eq(vault_open(&other, pairs[_i][1]), 0);
 	ck_assert_int_eq(vault_open(&again, pairs[_i][0]), 0);
 	ck_assert_int_eq(vault_keep_named(keeper, "tap.0", memfd_create("a", MFD_CLOEXEC)), 0);
-	come_back_with(vault_named(keeper, 0, &name));
+	come_back_with(vault_named_after(keeper, "", &name));
 	vault_restore(other);
 	ck_assert_uint_eq(vault_count(other), 0);
 	vault_restore(again);
 	ck_assert_uint_eq(vault_count(again), 1);
-	ck_assert_int_ge(vault_named(again, 0, &name), 0);
+	ck_assert_int_ge(vault_named_after(again, "", &name), 0);
 	ck_assert_str_eq(name, "tap.0");
 	vault_close(keeper);
 	vault_close(other);
@@ -168,7 +168,7 @@ END_TEST
 
 static int put_new(struct vault *vault, uint64_t *ret_token)
 {
-	return vault_put(vault, new_file(), ret_token);
+	return vault_put(vault, RECORD_DESIRED, new_file(), ret_token);
 }
 
 START_TEST(test_one_device_has_so_many_and_no_more)
@@ -183,11 +183,59 @@ START_TEST(test_one_device_has_so_many_and_no_more)
 		ck_assert_int_eq(put_new(net0, &token), 0);
 	ck_assert_int_eq(put_new(net0, &token), -EDQUOT);
 	/* what it has already it may hand over again, and the other device is none the worse */
-	ck_assert_int_eq(vault_put(net0, dup(vault_get(net0, first)), &token), 0);
+	ck_assert_int_eq(vault_put(net0, RECORD_DESIRED, dup(vault_get(net0, first)), &token), 0);
 	ck_assert_uint_eq(token, first);
 	ck_assert_int_eq(put_new(net1, &token), 0);
-	vault_collect(net0, &nothing);
+	vault_committed(net0, &nothing);
 	ck_assert_int_eq(put_new(net0, &token), 0);
+}
+END_TEST
+
+static void report(struct vault *vault, uint64_t *tokens, size_t n)
+{
+	Bh__Observed observed = BH__OBSERVED__INIT;
+
+	observed.tokens = tokens;
+	observed.n_tokens = n;
+	vault_reported(vault, &observed);
+}
+
+START_TEST(test_each_half_of_the_record_keeps_its_own)
+{
+	uint64_t own, vmms;
+
+	unsetenv("NOTIFY_SOCKET");
+	ck_assert_int_eq(put_new(net0, &vmms), 0);
+	ck_assert_int_eq(vault_put(net0, RECORD_OBSERVED, new_file(), &own), 0);
+	/* a report that does not name it yet may have been overtaken */
+	report(net0, NULL, 0);
+	ck_assert_int_ge(vault_get(net0, own), 0);
+	ck_assert_int_ge(vault_get(net0, vmms), 0);
+	report(net0, &own, 1);
+	vault_committed(net0, &nothing);
+	ck_assert_int_ge(vault_get(net0, own), 0);
+	ck_assert_int_eq(vault_get(net0, vmms), -ENOENT);
+	vault_abandoned(net0);
+	ck_assert_int_ge(vault_get(net0, own), 0);
+	report(net0, NULL, 0);
+	ck_assert_int_eq(vault_get(net0, own), -ENOENT);
+}
+END_TEST
+
+START_TEST(test_worker_cannot_crowd_the_vmm_out)
+{
+	struct rlimit limit = { 4096, 4096 };
+	uint64_t token;
+
+	unsetenv("NOTIFY_SOCKET");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (size_t i = 0; i < VAULT_WORKER_FILES_MAX; i++)
+		ck_assert_int_eq(vault_put(net0, RECORD_OBSERVED, new_file(), &token), 0);
+	ck_assert_int_eq(vault_put(net0, RECORD_OBSERVED, new_file(), &token), -EDQUOT);
+	for (size_t i = 0; i < VAULT_FILES_MAX; i++)
+		ck_assert_int_eq(put_new(net0, &token), 0);
+	vault_abandoned(net0);
+	ck_assert_int_eq(vault_put(net0, RECORD_OBSERVED, new_file(), &token), 0);
 }
 END_TEST
 
@@ -213,8 +261,8 @@ START_TEST(test_room_that_is_left_is_shared)
 		ck_assert_int_eq(put_new(net1, &token), 0);
 	ck_assert_int_eq(put_new(net1, &token), -EMFILE);
 	/* what is refused is closed */
-	vault_collect(net0, &nothing);
-	vault_collect(net1, &nothing);
+	vault_committed(net0, &nothing);
+	vault_committed(net1, &nothing);
 	r = dup(0);
 	ck_assert_int_eq(r, lowest);
 }
@@ -230,6 +278,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
 	tcase_add_loop_test(tc, test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
 	tcase_add_test(tc, test_one_device_has_so_many_and_no_more);
+	tcase_add_test(tc, test_each_half_of_the_record_keeps_its_own);
+	tcase_add_test(tc, test_worker_cannot_crowd_the_vmm_out);
 	tcase_add_test(tc, test_room_that_is_left_is_shared);
 	suite_add_tcase(suite, tc);
 }

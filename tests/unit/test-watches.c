@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "memory/memory.h"
+#include "memory/watch.h"
 #include "lib/run.h"
 
 static char dir[64], path[96];
@@ -18,24 +19,26 @@ static sd_event *event;
 static struct bus_client *client;
 static unsigned int n_answers;
 
-static void serve(const char *name, enum role role)
+static void serve(const char *name, unsigned int asks)
 {
+	static struct role role;
 	static struct config_device config = { .name = (char *)"net0" };
-	static struct device device;
+	static struct served device;
 	static struct blame_mark mark;
 	static struct peer peer;
 	static struct proc proc;
 	static Bh__Seen seen;
 	static struct memory memory = { .proc = &proc, .devices = &device, .n_devices = 1, .peers = &peer,
 		.n_peers = 1, .seen = &seen };
-	const struct bus_peer id = { .name = name, .role = role, .user = geteuid(), .table = memory_table,
+	const struct bus_peer id = { .name = name, .role = asks, .user = geteuid(), .table = memory_table,
 		.context = &memory };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	device = (struct device){ .memory = &memory, .config = &config, .mark = &mark };
-	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = role,
-		.device = role & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
-	if (sd_event_new(&proc.event) < 0 || records_open(&device) < 0 || records_renew_watches(&memory) < 0 ||
+	role.asks = asks;
+	device = (struct served){ .config = &config, .mark = &mark };
+	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = &role,
+		.device = asks & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
+	if (sd_event_new(&proc.event) < 0 || served_open(&device) < 0 || watch_open(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
 	sd_event_loop(proc.event);
@@ -50,12 +53,12 @@ static void set_up(void)
 	snprintf(path, sizeof(path), "%s/bus.sock", dir);
 }
 
-static void start(const char *name, enum role role)
+static void start(const char *name, unsigned int asks)
 {
 	server = fork();
 	ck_assert_int_ge(server, 0);
 	if (server == 0)
-		serve(name, role);
+		serve(name, asks);
 	ck_assert_int_ge(sd_event_new(&event), 0);
 	ck_assert_int_eq(bus_client_listen(&client, event, path, geteuid()), 0);
 }

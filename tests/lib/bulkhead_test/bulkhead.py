@@ -13,8 +13,9 @@ class Device:
     """One [device NAME] section."""
 
     def __init__(self, name='net0', socket=None, backend='tap', tap='tap0', mac=None, mtu=None, queue_pairs=1,
-                 mode='server', generate=None, standby=False, socket_group=None):
+                 mode='server', generate=None, standby=False, socket_group=None, kind='net'):
         self.name = name
+        self.kind = kind
         self.socket = socket
         self.backend = backend
         self.tap = tap
@@ -27,7 +28,7 @@ class Device:
         self.socket_group = socket_group
 
     def section(self):
-        pairs = [('type', 'net'), ('socket', self.socket), ('backend', self.backend),
+        pairs = [('type', self.kind), ('socket', self.socket), ('backend', self.backend),
                  ('tap', self.tap if self.backend == 'tap' else None), ('mac', self.mac), ('mtu', self.mtu),
                  ('queue-pairs', self.queue_pairs if self.queue_pairs > 1 else None),
                  ('mode', self.mode if self.mode != 'server' else None), ('generate', self.generate),
@@ -127,7 +128,7 @@ class Bulkhead:
         """(pid that serves, pid that stands by) of the first device, once there are both."""
         def both():
             found = [process for guest in self.status()['guests'] for process in guest.get('processes', [])
-                     if process['role'] == 'net' and process['pid']]
+                     if process['role'] in env.DEVICE_TYPES and process['pid']]
             serving = [process['pid'] for process in found if not process['standby']]
             waiting = [process['pid'] for process in found if process['standby']]
             return (serving[0], waiting[0]) if len(serving) == 1 and len(waiting) == 1 else None

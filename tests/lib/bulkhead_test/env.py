@@ -1,6 +1,7 @@
 """Where things are, and what this machine can do."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,15 @@ TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else
 
 # As in tests/meson.build, which says why.
 os.environ.setdefault('TSAN_OPTIONS', f'detect_deadlocks=0:suppressions={SOURCE}/tests/static/tsan.supp')
+
+
+# The table of processes: (what there is one of for each, name).
+_ROWS = re.findall(r'^(PROCESS|DEVICE)\((\w+)', (SOURCE / 'common/config/roles.def').read_text(encoding='utf-8'), re.M)
+ROLES_OF_GUEST = [name for kind, name in _ROWS if kind == 'PROCESS']
+DEVICE_TYPES = [name for kind, name in _ROWS if kind == 'DEVICE']
+
+# Of a guest with one network device, as most tests have it.
+ROLES = (*ROLES_OF_GUEST, 'net')
 
 
 class Skip(Exception):
@@ -64,7 +74,7 @@ def prepare(what):
 
 def product(name):
     """Path of one of our own programs in the build tree."""
-    for place in ('procs/launcher', 'procs/ctl', 'procs/frontend', 'procs/memory', 'procs/net', ''):
+    for place in (*(f'procs/{folder}' for folder in ('launcher', 'ctl', *ROLES_OF_GUEST, *DEVICE_TYPES)), ''):
         path = BUILD / place / name
         if path.is_file():
             return path

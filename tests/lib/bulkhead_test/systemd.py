@@ -10,7 +10,8 @@ from .netns import Netns
 from .process import Process
 from .report import wait_until
 
-UNITS = {'memory': 'bulkhead-memory@vm1', 'frontend': 'bulkhead-frontend@vm1', 'net': 'bulkhead-net@vm1:net0'}
+# Of a guest with one device.
+UNITS = {**{role: f'bulkhead-{role}@vm1' for role in env.ROLES_OF_GUEST}, 'net': 'bulkhead-net@vm1:net0'}
 
 
 class Inside(Netns):
@@ -82,7 +83,7 @@ class Systemd:
     def user(self, name):
         """The number of the user that GUEST:DEVICE, or GUEST:memory and GUEST:frontend, runs as."""
         guest, _, peer = name.partition(':')
-        if peer not in ('memory', 'frontend'):
+        if peer not in env.ROLES_OF_GUEST:
             return self.run('bulkheadctl', 'user', name)
         return dict(line.split() for line in self.run('bulkheadctl', 'user', guest).splitlines())[peer]
 

@@ -44,4 +44,4 @@ static const char *complete_net(const struct config *config, struct config_devic
 	return NULL;
 }
 
-const struct config_type config_type_net = { "net", keys, ARRAY_SIZE(keys), complete_net };
+const struct config_type config_type_net = { keys, ARRAY_SIZE(keys), complete_net };

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/blame.h"
+#include "config/config.h"
+
+#include "copies.h"
+#include "vault.h"
+
+/* What is remembered of one device that the guest is served: record, ledger, vault, and the mark of our own deaths. */
+
+struct peer;
+
+/** struct holders - who may hold locks in a device's ledger: every process that was attached since they were made */
+struct holders {
+	pid_t pids[8];
+	size_t n;
+	bool complete;              /* there is nobody else */
+};
+
+/** struct served - a device of the guest */
+struct served {
+	const struct config_device *config;
+	struct vault *vault;
+	struct copies *copies;
+	int ledger_fd;              /* -1 until a worker has attached */
+	uint64_t ledger_bytes;
+	struct holders holders;     /* of locks in the ledger */
+	unsigned int n_attached;    /* instances of its worker whose link is up; written by links.c */
+	Bh__Desired *desired;       /* never NULL */
+	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
+	struct blame_mark *mark;    /* of our own deaths by what is said about this device */
+	uint64_t released;          /* Record.released */
+	bool wake;                  /* the worker's next watch is answered whatever it has seen */
+	const struct peer *serving; /* of two instances the one that reported last; NULL = none yet */
+};
+
+#define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)
+
+/**
+ * served_open() - take back what the fd store has of the device, or begin it anew
+ * @device: [in, out] config and mark are set; all else is zero
+ *
+ * Errors: 0 | negative errno: served_close() releases what there is.
+ */
+int served_open(struct served *device);
+
+/** served_close() - release all; what the fd store has stays there */
+void served_close(struct served *device);
+
+/**
+ * served_commit() - put this in force: in the record file first, so that who is killed after that has committed
+ * @desired: [in] judged; the device's on 0, the caller's otherwise
+ *
+ * Errors: 0 | -EMSGSIZE too large, and nothing has changed.
+ */
+int served_commit(struct served *device, Bh__Desired *desired);
+
+/** served_report() - take a worker's report, judged and borrowed; we count the reports ourselves
+ * Errors: 0 | -EMSGSIZE, -ENOMEM: nothing has changed. */
+int served_report(struct served *device, const Bh__Observed *report);
+
+/** served_is_deadly() - whether it is we who have died of the device so often that we must not be told more about it */
+bool served_is_deadly(const struct served *device);
+
+/** served_quarantine() - why the device stands still, whoever found out; "" = it does not. Borrowed until the record
+ * changes */
+const char *served_quarantine(const struct served *device);
