@@ -1,0 +1,61 @@
+/*
+ * What memory's peers may say on the bus: a list of messages, each from one of the peers, through unpacking, the table
+ * and the handlers. What is in force passes the judge at any time. A half of a record is judged by itself, too.
+ */
+#include "base/check.h"
+#include "input.h"
+#include "memory-rig.h"
+
+static void judge_one_desired(const uint8_t *bytes, size_t n, uint64_t now)
+{
+	Bh__Desired *desired = bh__desired__unpack(NULL, n, bytes);
+	char text[256] = "";
+
+	if (!desired)
+		return;
+	check(judge_desired(desired, now, text, sizeof(text)) == 0 || *text);
+	bh__desired__free_unpacked(desired, NULL);
+}
+
+static void judge_one_observed(const uint8_t *bytes, size_t n, uint64_t now)
+{
+	Bh__Observed *observed = bh__observed__unpack(NULL, n, bytes);
+	char text[256] = "";
+
+	if (!observed)
+		return;
+	check(judge_observed(observed, now, text, sizeof(text)) == 0 || *text);
+	bh__observed__free_unpacked(observed, NULL);
+}
+
+static void step(struct input *in)
+{
+	uint8_t what = input_u8(in) % (_RIG_ASKERS + 2);
+	size_t n = input_u16(in);
+	const uint8_t *bytes = input_view(in, n, &n);
+
+	switch (what) {
+	case _RIG_ASKERS:
+		judge_one_desired(bytes, n, n % 3 ? 0 : n);
+		return;
+	case _RIG_ASKERS + 1:
+		judge_one_observed(bytes, n, n);
+		return;
+	default:
+		rig_ask(what, bytes, n);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	struct input in = { data, n };
+
+	rig_open(NULL);
+	rig_deposit();
+	if (input_u8(&in) & 1) /* a ledger is there, and workers are attached */
+		check(ledgers_get(&rig_memory.devices[0], 65536) >= 0);
+	while (in.n)
+		step(&in);
+	rig_close();
+	return 0;
+}
