@@ -19,7 +19,9 @@ struct bus_request {
 	const struct peer *peer;
 	unsigned int role;
 	const struct bus_row *row;
-	bool answered;
+	void (*on_gone)(void *data, struct bus_request *request);
+	void *on_gone_data;
+	bool answered; /* or nobody waits for it any more */
 };
 
 static LIST_HEAD(requests, bus_request) requests = LIST_HEAD_INITIALIZER(requests);
@@ -160,6 +162,8 @@ void bus_request_on_gone(struct bus_request *request,
 	void (*fn)(void *data, struct bus_request *request), void *data)
 {
 	check(!request->answered && fn);
+	request->on_gone = fn;
+	request->on_gone_data = data;
 }
 
 const char *bus_request_peer(const struct bus_request *request)
@@ -246,6 +250,20 @@ static void dispatch(const struct peer *peer, const Bh__Envelope *msg)
 	*request = (struct bus_request){ .peer = peer, .role = peer->role, .row = row };
 	LIST_INSERT_HEAD(&requests, request, link);
 	put(request, msg);
+	free_requests(false);
+}
+
+void rig_leave(enum rig_peer peer)
+{
+	struct bus_request *request;
+
+	LIST_FOREACH(request, &requests, link) {
+		if (request->peer != &peers[peer] || !request->on_gone)
+			continue;
+		request->on_gone(request->on_gone_data, request);
+		check(!is_held(request));
+		request->answered = true;
+	}
 	free_requests(false);
 }
 

@@ -30,3 +30,6 @@ uint64_t rig_token(uint64_t token);
 /** rig_ask() - bytes from that peer, as the bus would have them; what is answered has the type that the table says,
  * every question is answered once or held as a watch, and nobody moves what is not his */
 void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n);
+
+/** rig_leave() - that peer's connection has ended, and with it the questions that are held */
+void rig_leave(enum rig_peer peer);
