@@ -1,0 +1,79 @@
+/*
+ * What memory's peers may say on the bus: a list of messages, each from one of the peers, through unpacking, the table
+ * and the handlers, while a ledger says anything and peers come and go. What is in force passes the judge at any time.
+ * A half of a record is judged by itself, too.
+ */
+#include <unistd.h>
+
+#include "base/check.h"
+#include "input.h"
+#include "memory-rig.h"
+
+static void judge_one_desired(const uint8_t *bytes, size_t n, uint64_t now)
+{
+	Bh__Desired *desired = bh__desired__unpack(NULL, n, bytes);
+	char text[256] = "";
+
+	if (!desired)
+		return;
+	check(judge_desired(desired, now, text, sizeof(text)) == 0 || *text);
+	bh__desired__free_unpacked(desired, NULL);
+}
+
+static void judge_one_observed(const uint8_t *bytes, size_t n, uint64_t now)
+{
+	Bh__Observed *observed = bh__observed__unpack(NULL, n, bytes);
+	char text[256] = "";
+
+	if (!observed)
+		return;
+	check(judge_observed(observed, now, text, sizeof(text)) == 0 || *text);
+	bh__observed__free_unpacked(observed, NULL);
+}
+
+/* A worker that was taken over writes what it likes into the ledger that memory reads. */
+static void write_ledger(const uint8_t *bytes, size_t n)
+{
+	int fd = rig_memory.devices[0].ledger_fd;
+
+	if (fd >= 0 && n > 1)
+		check(pwrite(fd, bytes + 1, n - 1, bytes[0] * 256) == (ssize_t)n - 1);
+}
+
+static void step(struct input *in)
+{
+	uint8_t what = input_u8(in) % (_RIG_ASKERS + 4);
+	size_t n = input_u16(in);
+	const uint8_t *bytes = input_view(in, n, &n);
+
+	switch (what) {
+	case _RIG_ASKERS:
+		judge_one_desired(bytes, n, n % 3 ? 0 : n);
+		return;
+	case _RIG_ASKERS + 1:
+		judge_one_observed(bytes, n, n);
+		return;
+	case _RIG_ASKERS + 2:
+		write_ledger(bytes, n);
+		return;
+	case _RIG_ASKERS + 3:
+		rig_leave(n % _RIG_PEERS);
+		return;
+	default:
+		rig_ask(what, bytes, n);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	struct input in = { data, n };
+
+	rig_open(NULL);
+	rig_deposit();
+	if (input_u8(&in) & 1) /* a ledger is there, and workers are attached */
+		check(ledgers_get(&rig_memory.devices[0], 65536) >= 0);
+	while (in.n)
+		step(&in);
+	rig_close();
+	return 0;
+}

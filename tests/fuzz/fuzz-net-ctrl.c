@@ -1,0 +1,79 @@
+/*
+ * Commands of a hostile driver, one after the other, each cut into buffers as the driver likes. What is refused changes
+ * nothing; what is done leaves settings that a successor takes over as they are.
+ */
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "header.h"
+#include "input.h"
+#include "net.h"
+
+#define SPANS_MAX 64
+#define COMMAND_MAX 1024
+
+static const uint8_t own_mac[6] = { 0x52, 0x54, 0, 0, 0, 1 };
+
+/* Each buffer is memory of its own, so that sanitizers see a byte too many. */
+static void cut(struct virtq_chain *chain, const uint8_t *bytes, size_t n, uint8_t piece)
+{
+	static struct iovec iov[SPANS_MAX];
+
+	*chain = (struct virtq_chain){ .iov = iov, .out_bytes = (uint32_t)n };
+	while (n) {
+		size_t len = chain->n_out + 1 < SPANS_MAX ? MIN(n, (size_t)piece + 1) : n;
+		void *mem = malloc(len);
+
+		check(mem);
+		memcpy(mem, bytes, len);
+		iov[chain->n_out++] = (struct iovec){ mem, len };
+		bytes += len;
+		n -= len;
+	}
+}
+
+static void release(struct virtq_chain *chain)
+{
+	for (unsigned int i = 0; i < chain->n_out; i++)
+		free(chain->iov[i].iov_base);
+}
+
+static void check_taken_over(const struct net_state *state)
+{
+	static struct net_saved saved;
+
+	saved = (struct net_saved){ .version = NET_STATE_VERSION };
+	saved.halves[0] = *state;
+	check(memcmp(state_open(&saved, own_mac), state, sizeof(*state)) == 0);
+}
+
+static void execute(struct input *in, uint64_t features, unsigned int n_pairs, struct net_state *state)
+{
+	uint8_t piece = input_u8(in);
+	size_t n = MIN((size_t)input_u16(in), (size_t)COMMAND_MAX);
+	const uint8_t *bytes = input_view(in, n, &n);
+	struct net_state before = *state;
+	struct virtq_chain chain;
+
+	cut(&chain, bytes, n, piece);
+	if (!ctrl_execute(features, n_pairs, &chain, state))
+		check(memcmp(state, &before, sizeof(before)) == 0);
+	check(state->pairs <= n_pairs);
+	check((state->offloads & ~features) == 0);
+	check_taken_over(state);
+	release(&chain);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+	struct input in = { data, n };
+	uint64_t features = ~input_u64(&in);
+	unsigned int n_pairs = 1 + input_u8(&in) % NET_PAIRS_MAX;
+	struct net_state state;
+
+	state_reset(&state, own_mac);
+	while (in.n)
+		execute(&in, features, n_pairs, &state);
+	return 0;
+}
