@@ -88,7 +88,7 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
-static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *out)
+static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdloan *out)
 {
 	struct served *device = peer->device;
 	int ledger = ledgers_get(device, attach->ledger_bytes);
@@ -102,7 +102,8 @@ static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset 
 }
 
 /* As many as fit the packet. A worker of a former release, which kept fewer, does not ask for more. */
-static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply, struct fdset *out)
+static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply,
+	struct fdloan *out)
 {
 	const char *name = after, *next;
 	int fd;

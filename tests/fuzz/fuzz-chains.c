@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "guest.h"
 #include "input.h"
-#include "virtq/inflight.h"
+#include "virtq/inflight-layout.h"
 
 #define DESC_AT 0x0
 #define AVAIL_AT 0x1000

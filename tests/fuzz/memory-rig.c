@@ -11,7 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "bus/internal.h"
+#include "bus/message.h"
 
 /** struct bus_request - a question; it ends when it is answered */
 struct bus_request {
@@ -30,10 +30,11 @@ static struct config_device configs[RIG_DEVICES] = {
 	{ .name = (char *)"net0", .type = (char *)"net", .socket = (char *)"/a", .standby = true },
 	{ .name = (char *)"witness", .type = (char *)"net", .socket = (char *)"/b" },
 };
-static struct device devices[RIG_DEVICES];
+static struct served devices[RIG_DEVICES];
 static struct blame_mark marks[RIG_DEVICES];
 static struct peer peers[_RIG_PEERS];
-static const struct peer ctl = { .name = (char *)"ctl", .role = ROLE_CTL };
+static const struct role ctl_role = { .name = "ctl", .asks = ROLE_CTL };
+static const struct peer ctl = { .name = (char *)"ctl", .role = &ctl_role };
 static Bh__Seen seen[RIG_DEVICES];
 static struct proc proc;
 static uint64_t tokens[RIG_DEVICES * RIG_TOKENS];
@@ -44,8 +45,8 @@ struct memory rig_memory;
 
 static void open_device(size_t i)
 {
-	devices[i] = (struct device){ .memory = &rig_memory, .config = &configs[i], .mark = &marks[i] };
-	check(records_open(&devices[i]) == 0);
+	devices[i] = (struct served){ .config = &configs[i], .mark = &marks[i] };
+	check(served_open(&devices[i]) == 0);
 }
 
 void rig_open(const char *runtime_dir)
@@ -64,18 +65,19 @@ void rig_open(const char *runtime_dir)
 		open_device(i);
 	for (size_t i = 0; i < _RIG_PEERS; i++)
 		peers[i] = (struct peer){ .memory = &rig_memory, .name = (char *)names[i], .user = geteuid(),
-			.role = i == RIG_FRONTEND ? ROLE_FRONTEND : ROLE_WORKER, .listen_fd = -1, .link_fd = -1,
+			.role = role_find(i == RIG_FRONTEND ? "frontend" : "net"), .listen_fd = -1, .link_fd = -1,
 			.device = i == RIG_FRONTEND ? NULL : &devices[i == RIG_WITNESS] };
-	check(records_renew_watches(&rig_memory) >= 0);
+	check(watch_open(&rig_memory) >= 0);
 }
 
 /* What a record names stays in the store for a successor; here there is none. */
-static void close_device(struct device *device)
+static void close_device(struct served *device)
 {
 	Bh__Desired empty = BH__DESIRED__INIT;
 
-	vault_collect(device->vault, &empty);
-	records_close(device);
+	vault_committed(device->vault, &empty);
+	vault_abandoned(device->vault);
+	served_close(device);
 }
 
 static void free_requests(bool all)
@@ -121,7 +123,7 @@ static int new_file(size_t i)
 void rig_deposit(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(tokens); i++)
-		check(vault_put(devices[i / RIG_TOKENS].vault, new_file(i % RIG_TOKENS), &tokens[i]) == 0);
+		check(vault_put(devices[i / RIG_TOKENS].vault, RECORD_DESIRED, new_file(i % RIG_TOKENS), &tokens[i]) == 0);
 }
 
 uint64_t rig_token(uint64_t token)
@@ -169,11 +171,6 @@ void bus_request_on_gone(struct bus_request *request,
 const char *bus_request_peer(const struct bus_request *request)
 {
 	return request->peer->name;
-}
-
-unsigned int bus_request_role(const struct bus_request *request)
-{
-	return request->role;
 }
 
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path, const struct bus_peer *peer)
@@ -243,11 +240,11 @@ static void dispatch(const struct peer *peer, const Bh__Envelope *msg)
 
 	while (row->request && row->request != msg->body_case)
 		row++;
-	if (!row->request || !(row->roles & peer->role))
+	if (!row->request || !(row->roles & peer->role->asks))
 		return;
 	request = calloc(1, sizeof(*request));
 	check(request);
-	*request = (struct bus_request){ .peer = peer, .role = peer->role, .row = row };
+	*request = (struct bus_request){ .peer = peer, .role = peer->role->asks, .row = row };
 	LIST_INSERT_HEAD(&requests, request, link);
 	put(request, msg);
 	free_requests(false);
@@ -272,7 +269,7 @@ struct halves {
 	uint64_t desired, observed;
 };
 
-static void check_halves(const struct device *device, const struct peer *asker, const struct halves *before)
+static void check_halves(const struct served *device, const struct peer *asker, const struct halves *before)
 {
 	char text[256];
 
@@ -280,9 +277,9 @@ static void check_halves(const struct device *device, const struct peer *asker, 
 	check(judge_observed(device->observed, device->desired->generation, text, sizeof(text)) == 0);
 	check(device->desired->generation >= before->desired && device->observed->generation >= before->observed);
 	if (device->desired->generation != before->desired)
-		check(asker->role == ROLE_FRONTEND);
+		check(asker->role->asks == ROLE_FRONTEND);
 	if (device->observed->generation != before->observed)
-		check(asker->role == ROLE_CTL || asker->device == device);
+		check(asker->role->asks == ROLE_CTL || asker->device == device);
 }
 
 void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n)

@@ -1,6 +1,11 @@
 #pragma once
 
+#include "memory/judge.h"
+#include "memory/ledgers.h"
+#include "memory/links.h"
 #include "memory/memory.h"
+#include "memory/watch.h"
+#include "fd/fdlink.h"
 
 /*
  * A memory process in this one, that two devices have been configured for, one of them with a standby. Its bus has no
