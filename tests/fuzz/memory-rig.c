@@ -36,6 +36,7 @@ static struct peer peers[_RIG_PEERS];
 static const struct role ctl_role = { .name = "ctl", .asks = ROLE_CTL };
 static const struct peer ctl = { .name = (char *)"ctl", .role = &ctl_role };
 static Bh__Seen seen[RIG_DEVICES];
+static const struct proc_role memory_role = { .name = "memory" };
 static struct proc proc;
 static uint64_t tokens[RIG_DEVICES * RIG_TOKENS];
 
@@ -54,7 +55,7 @@ void rig_open(const char *runtime_dir)
 	static const char *const names[] = { "frontend", "net0", "net0+standby", "witness" };
 
 	unsetenv("NOTIFY_SOCKET");
-	proc = (struct proc){ .guest = "vm1", .runtime_dir = runtime_dir, .runtime_base = runtime_dir };
+	proc = (struct proc){ .role = &memory_role, .guest = "vm1", .runtime_dir = runtime_dir, .runtime_base = runtime_dir };
 	check(sd_event_new(&proc.event) >= 0);
 	memset(marks, 0, sizeof(marks));
 	memset(seen, 0, sizeof(seen));
