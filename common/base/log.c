@@ -109,7 +109,7 @@ static void tell_alone(const struct kind *kind, struct limit_told told)
 {
 	char text[LINE_MAX_BYTES];
 
-	snprintf(text, sizeof(text), "%u more like this were left out in %u s: %.200s", told.more, told.seconds,
+	snprintf(text, sizeof(text), "%u more messages like this were suppressed in %u s: %.200s", told.more, told.seconds,
 		kind->fmt);
 	write_line(kind->level, kind->device, text);
 }

@@ -78,7 +78,7 @@ static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 		pipes_count(&endpoint->pipes) > endpoint->n_most;
 
 	if (overdue && endpoint->suspected) {
-		log_warning("nng does not take down a connection that has ended: this process starts anew");
+		log_warning("nng does not close a connection that has ended; restarting this process");
 		return sd_event_exit(endpoint->loop->event, 0);
 	}
 	endpoint->suspected = overdue;

@@ -209,7 +209,7 @@ static int on_removal(sd_event_source *source, const struct inotify_event *what,
 
 	if (what->len == 0 || strcmp(what->name, file_name(path)) != 0 || access(path, F_OK) == 0)
 		return 0;
-	log_notice("%s was removed: made anew", path);
+	log_notice("%s was removed; listening again", path);
 	r = open_door(gate);
 	if (r < 0)
 		log_warning("cannot listen on %s: %s", path, strerror(-r));

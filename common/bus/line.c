@@ -235,7 +235,7 @@ static int reach_inside(struct bus_endpoint *endpoint)
 
 	if (fd != -ENOENT && fd != -ECONNREFUSED)
 		return fd;
-	log_notice("%s is gone: made anew", endpoint->inner_path);
+	log_notice("%s is gone; listening again", endpoint->inner_path);
 	return bus_endpoint_listen_inside(endpoint) < 0 ? fd : connect_inside(endpoint);
 }
 

@@ -91,7 +91,7 @@ static void dispatch(struct bus_request *request, const Bh__Envelope *msg)
 		return;
 	}
 	if (!(request->row->roles & server->peer.role)) {
-		log_limited(LOG_WARNING, NULL, 0, "%s asked for what its role may not (request %d)", server->name,
+		log_limited(LOG_WARNING, NULL, 0, "%s sent a request that its role does not permit (request %d)", server->name,
 			(int)msg->body_case);
 		bus_request_fail(request, EPERM, "not allowed for this role");
 		return;

@@ -32,8 +32,8 @@ static bool has_room(const char *name)
 {
 	if (store.n_kept < FDSTORE_MAX && store.kept_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
-	log_limited(LOG_ERR, NULL, 0, "the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and "
-		"what follows is refused, until others are given back", FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
+	log_limited(LOG_ERR, NULL, 0, "the fd store is full (%d descriptors or %d bytes of names): "
+		"'%s' is not stored, nor is anything else until descriptors are removed", FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	return false;
 }
 

@@ -210,7 +210,7 @@ static enum fd_kind kind_of_name(int fd, char *text)
 		snprintf(text, FD_KIND_TEXT_BYTES, "an eventfd");
 		return FD_EVENT;
 	}
-	snprintf(text, FD_KIND_TEXT_BYTES, "something of the kernel's (%s)", name);
+	snprintf(text, FD_KIND_TEXT_BYTES, "a kernel object (%s)", name);
 	return FD_FOREIGN;
 }
 
@@ -220,7 +220,7 @@ enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES])
 
 	if (flags < 0 || (flags & O_PATH)) {
 		snprintf(ret_text, FD_KIND_TEXT_BYTES, "%s",
-			flags < 0 ? "not open" : "a path, and no open file");
+			flags < 0 ? "not open" : "a path (O_PATH), not an open file");
 		return FD_FOREIGN;
 	}
 	if (fcntl(fd, F_GET_SEALS) >= 0) {

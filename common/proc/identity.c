@@ -167,8 +167,8 @@ int identity_take(const struct proc *proc)
 		return 0;
 	r = become(proc, user);
 	if (r < 0)
-		log_error("cannot become user %u, which is this process's own: %s; where root may not become "
-			  "every user (a container), start the launcher as an ordinary user", user, strerror(-r));
+		log_error("cannot change to user %u, the user of this process: %s; if root may not use every "
+			  "user ID (in a container), start the launcher as an ordinary user", user, strerror(-r));
 	return r;
 }
 

@@ -52,6 +52,6 @@ void late_unmap(void)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	if (clone(linger, stack + STACK_BYTES, CLONE_VM, (void *)(intptr_t)getpid()) < 0)
-		log_warning("a restart will take longer: no second process for the memory: %s", strerror(errno));
+		log_warning("cannot start the process that delays unmapping, restarts will take longer: %s", strerror(errno));
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }

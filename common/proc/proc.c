@@ -84,7 +84,7 @@ static int parse_arguments(int argc, char *argv[], const struct proc_role *role,
 	}
 	if (ret->instance && optind == argc)
 		return 0;
-	log_error("--instance=%s is needed, and nothing but options; see --help",
+	log_error("--instance=%s is required, and only options are accepted; see --help",
 		role->per_device ? "GUEST:DEVICE" : "GUEST");
 	return -EINVAL;
 }
@@ -144,7 +144,7 @@ static int drop_rights(const struct proc *proc)
 			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned int)*cap);
 	r = capng_apply(CAPNG_SELECT_CAPS);
 	if (r < 0) {
-		log_error("the capabilities cannot be dropped (libcap-ng says %d)", r);
+		log_error("cannot drop capabilities (libcap-ng: %d)", r);
 		return -EPERM;
 	}
 	if (role->per_device)
