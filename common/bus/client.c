@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "bus/dial.h"
@@ -182,8 +183,7 @@ static int on_break(sd_event_source *source, uint64_t usec, void *data)
 
 static void on_gone(struct bus_note *note)
 {
-	struct bus_client *client =
-		(struct bus_client *)(void *)((char *)note - offsetof(struct bus_client, endpoint.gone_note));
+	struct bus_client *client = container_of(note, struct bus_client, endpoint.gone_note);
 
 	client->broken_seq = client->seq;
 	(void)sd_event_source_set_time_relative(client->breaker, BREAK_USEC);

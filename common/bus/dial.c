@@ -87,8 +87,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 
 static void on_pipes(struct bus_note *note)
 {
-	struct bus_endpoint *endpoint =
-		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
+	struct bus_endpoint *endpoint = container_of(note, struct bus_endpoint, pipes_note);
 
 	if (bus_endpoint_n_pipes(endpoint) > 0)
 		return;

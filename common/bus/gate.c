@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/address.h"
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -122,8 +123,7 @@ static void on_room(struct gate_lines *lines)
 
 static void on_pipes(struct bus_note *note)
 {
-	struct bus_endpoint *endpoint =
-		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
+	struct bus_endpoint *endpoint = container_of(note, struct bus_endpoint, pipes_note);
 
 	if (endpoint->gate)
 		look(endpoint->gate);

@@ -200,8 +200,8 @@ static void take_greeting(struct gate_line *line)
 	line->state = LINE_OPEN;
 	if (line->outer_fd < 0 || greet(line) < 0)
 		line_end(line);
-	else
-		line->lines->on_room(line->lines); /* a newcomer may wait for a line that can be evicted */
+	else /* a newcomer may wait for a line that can be evicted */
+		line->lines->on_room(line->lines);
 }
 
 static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *data)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -194,8 +195,7 @@ const char *bus_request_peer(const struct bus_request *request)
  * whose reply is then dropped. */
 static void on_gone(struct bus_note *note)
 {
-	struct bus_server *server =
-		(struct bus_server *)(void *)((char *)note - offsetof(struct bus_server, endpoint.gone_note));
+	struct bus_server *server = container_of(note, struct bus_server, endpoint.gone_note);
 
 	for (unsigned int i = 0; i < CONTEXTS; i++) {
 		struct bus_request *request = &server->requests[i];

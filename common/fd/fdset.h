@@ -15,7 +15,7 @@ struct fdset {
 	size_t n_fds;
 };
 
-#define FDSET_INIT { .n_fds = 0 }
+#define FDSET_INIT ((struct fdset){ .n_fds = 0 })
 #define _cleanup_fdset_ __attribute__((cleanup(fdset_deinit)))
 
 /** fdset_deinit() - close the descriptors that are left, and empty the set */
@@ -30,4 +30,4 @@ struct fdloan {
 	size_t n_fds;
 };
 
-#define FDLOAN_INIT { .n_fds = 0 }
+#define FDLOAN_INIT ((struct fdloan){ .n_fds = 0 })
