@@ -13,7 +13,8 @@ enum line_state {
 
 struct gate_line;
 
-/** struct gate_lines - the connections of one gate; the gate fills all but the list and its length */
+/** struct gate_lines - the connections of one gate; the gate fills all but the list and its
+ * length */
 struct gate_lines {
 	struct bus_endpoint *endpoint;
 	uint8_t hello[LINE_HELLO_BYTES]; /* that a peer must send */

@@ -1,7 +1,7 @@
 /*
- * A process that keeps dying before it is ready delays its next start. The process does this itself, because
- * a service manager with a start limit or a restart delay would also apply it after the death of a process
- * that was serving. The count of failed starts is a memfd in the fd store.
+ * A process that keeps dying before it is ready delays its next start. The process does this
+ * itself, because a service manager with a start limit or a restart delay would also apply it after
+ * the death of a process that was serving. The count of failed starts is a memfd in the fd store.
  */
 #include "proc/backoff.h"
 

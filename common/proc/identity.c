@@ -1,11 +1,13 @@
 /*
- * Under systemd, the generator's drop-ins set user, groups and runtime directory before this program runs.
- * Under a launcher of root, the program does so itself: it opens what needs root (a TAP, a socket in a VMM's
- * directory), and changes to its own user before it reads its first hostile byte. Under a launcher of an
- * ordinary user all processes run as that user, and a peer is only known to belong to that user.
+ * Under systemd, the generator's drop-ins set user, groups and runtime directory before this
+ * program runs. Under a launcher of root, the program does so itself: it opens what needs root (a
+ * TAP, a socket in a VMM's directory), and changes to its own user before it reads its first
+ * hostile byte. Under a launcher of an ordinary user all processes run as that user, and a peer is
+ * only known to belong to that user.
  *
- * The runtime directory may lie below one that only root can search (mktemp -d makes such). The process opens
- * it as root, and later reaches its sockets through that descriptor (/proc/self/fd/N/...).
+ * The runtime directory may lie below one that only root can search (mktemp -d makes such). The
+ * process opens it as root, and later reaches its sockets through that descriptor
+ * (/proc/self/fd/N/...).
  */
 #include "proc/identity.h"
 
@@ -58,9 +60,11 @@ static int make_own(const struct proc *proc)
 {
 	_cleanup_free_ char *path = NULL;
 
-	check(asprintf(&path, "%s/%s", proc->runtime_dir, is_memory(proc) ? "link" : proc->peer) >= 0);
+	check(asprintf(&path, "%s/%s", proc->runtime_dir, is_memory(proc) ? "link" : proc->peer) >=
+		0);
 	if (geteuid() == 0)
-		return own_directory(path, user_of(proc->guest, proc->peer), is_memory(proc) ? 0711 : 0710);
+		return own_directory(path, user_of(proc->guest, proc->peer),
+			is_memory(proc) ? 0711 : 0710);
 	if (mkdir(path, is_memory(proc) ? 0711 : 0710) < 0 && errno != EEXIST)
 		return fail_directory(path, -errno);
 	return 0;
@@ -132,7 +136,8 @@ static size_t choose_groups(const struct proc *proc, gid_t *groups)
 {
 	if (is_memory(proc))
 		return groups_of_memory(proc->config, groups);
-	return strcmp(proc->role->name, "frontend") == 0 ? groups_of_frontend(proc->config, groups) : 0;
+	return strcmp(proc->role->name, "frontend") == 0 ? groups_of_frontend(proc->config, groups)
+							 : 0;
 }
 
 /* A change of user clears the parent-death signal and the dumpable flag. */
@@ -153,7 +158,8 @@ static int become(const struct proc *proc, uid_t user)
 	int signal = 0;
 
 	(void)prctl(PR_GET_PDEATHSIG, &signal, 0, 0, 0);
-	if (setgroups(n, groups) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+	if (setgroups(n, groups) < 0 || setresgid(user, user, user) < 0 ||
+		setresuid(user, user, user) < 0)
 		return -errno;
 	return keep_death(signal, parent);
 }
@@ -168,7 +174,8 @@ int identity_take(const struct proc *proc)
 	r = become(proc, user);
 	if (r < 0)
 		log_error("cannot change to user %u, the user of this process: %s; if root may not use every "
-			  "user ID (in a container), start the launcher as an ordinary user", user, strerror(-r));
+			  "user ID (in a container), start the launcher as an ordinary user",
+			user, strerror(-r));
 	return r;
 }
 
@@ -178,7 +185,8 @@ static char *path_of(const struct proc *proc, const char *folder, const char *na
 {
 	char *path;
 
-	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_base ?: proc->runtime_dir, folder, name) >= 0);
+	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_base ?: proc->runtime_dir, folder,
+		      name) >= 0);
 	return path;
 }
 
