@@ -17,8 +17,8 @@ struct gate_line;
  * length */
 struct gate_lines {
 	struct bus_endpoint *endpoint;
-	uint8_t hello[LINE_HELLO_BYTES]; /* that a peer must send */
-	TAILQ_HEAD(, gate_line) all;     /* oldest first */
+	uint8_t hello[LINE_HELLO_BYTES];           /* that a peer must send */
+	TAILQ_HEAD(gate_line_list, gate_line) all; /* oldest first */
 	unsigned int n;
 	/** on_room() - a place is free, or a line can be evicted now; may end any line */
 	void (*on_room)(struct gate_lines *lines);
