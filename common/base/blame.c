@@ -61,7 +61,8 @@ static bool goes_on(const struct blame_mark *mark, const struct blame_here *here
 {
 	if (mark->what != here->what)
 		return false;
-	return mark->which == here->which || (hung && mark->signal & BLAME_HUNG && is_recent(mark, now));
+	return mark->which == here->which ||
+		(hung && mark->signal & BLAME_HUNG && is_recent(mark, now));
 }
 
 static void speak(int sig, bool hung)
@@ -102,7 +103,8 @@ static void make_stack(void)
 {
 	stack_t stack = { .ss_size = STACK_BYTES };
 
-	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	stack.ss_sp =
+		mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack.ss_sp != MAP_FAILED)
 		(void)sigaltstack(&stack, NULL);
 }
@@ -159,7 +161,8 @@ void blame_finish(void)
 
 void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which)
 {
-	if (mark->deaths && mark->deaths < BLAME_LIMIT && mark->what == what && mark->which == which)
+	if (mark->deaths && mark->deaths < BLAME_LIMIT && mark->what == what &&
+		mark->which == which)
 		*mark = (struct blame_mark){ 0 };
 }
 

@@ -19,7 +19,7 @@
 /** struct blame_mark - shared memory that outlives the process; zeros = no death. Written by the
  * signal handler of the dying process */
 struct blame_mark {
-	uint64_t what;      /* the input, in its owner's terms */
+	uint64_t what; /* the input, in its owner's terms */
 	uint64_t which;
 	uint64_t when_usec; /* of the last death; CLOCK_REALTIME */
 	uint32_t deaths;    /* in a row, by this input */
@@ -60,10 +60,11 @@ static inline void blame_unset(void)
 	blame_here.mark = NULL;
 }
 
-/** BLAME_SCOPE() - blame_set() for the rest of the block; leaving it, in any way, restores the former
- * input */
+/** BLAME_SCOPE() - blame_set() for the rest of the block; leaving it, in any way, restores the
+ * former input */
 #define BLAME_SCOPE(mark, what, which)                                                             \
-	struct blame_here _blame_before __attribute__((cleanup(blame_leave), unused)) = blame_here;        \
+	struct blame_here _blame_before __attribute__((cleanup(blame_leave), unused)) =            \
+		blame_here;                                                                        \
 	blame_set(mark, what, which)
 
 static inline void blame_leave(const struct blame_here *before)
@@ -83,5 +84,6 @@ void blame_acquit(struct blame_mark *mark, uint64_t what, uint64_t which);
  * hung may hang on the next input of that kind, so after a hang only time is a proof */
 bool blame_may_acquit(const struct blame_mark *mark);
 
-/** blame_describe() - write "killed it 3 times running, last by SIGSEGV" to buf of n bytes; returns buf */
+/** blame_describe() - write "killed it 3 times running, last by SIGSEGV" to buf of n bytes; returns
+ * buf */
 const char *blame_describe(const struct blame_mark *mark, char *buf, unsigned int n);

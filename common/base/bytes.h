@@ -44,4 +44,7 @@ static inline bool has_bit(uint64_t set, unsigned int bit)
 	return set >> bit & 1;
 }
 
+/** container_of() - the object of that type whose member ptr points to */
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
 #define BIT(n) (UINT64_C(1) << (n))

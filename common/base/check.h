@@ -14,8 +14,8 @@
 			check_failed(#cond, __FILE__, __LINE__);                                   \
 	} while (0)
 
-__attribute__((noreturn, cold)) static inline void check_failed(
-	const char *cond, const char *file, int line)
+__attribute__((noreturn, cold)) static inline void check_failed(const char *cond, const char *file,
+	int line)
 {
 	fprintf(stderr, "%s:%d: impossible: !(%s)\n", file, line, cond);
 	abort();

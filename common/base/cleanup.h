@@ -10,7 +10,8 @@
 #define _cleanup_free_ _cleanup_(cleanup_free)
 #define _cleanup_close_ _cleanup_(cleanup_close)
 
-/** fd_close() - close fd unless it is negative; keeps errno; returns -1, to be assigned to the owner */
+/** fd_close() - close fd unless it is negative; keeps errno; returns -1, to be assigned to the
+ * owner */
 static inline int fd_close(int fd)
 {
 	int saved = errno;

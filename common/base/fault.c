@@ -9,8 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The file is read at every call, because a test changes it meanwhile. A line that was carried out is
- * commented out. */
+/* The file is read at every call, because a test changes it meanwhile. A line that was carried out
+ * is commented out. */
 void fault_point(const char *name, uint64_t value)
 {
 	const char *path = getenv("BULKHEAD_FAULTS");

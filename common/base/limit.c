@@ -1,5 +1,5 @@
-/* Time is divided into windows. A flood costs LIMIT_FIRST lines in its first window, and one line in
- * each later one. */
+/* Time is divided into windows. A flood costs LIMIT_FIRST lines in its first window, and one line
+ * in each later one. */
 #include "base/limit.h"
 
 static void begin_window(struct limit *limit, uint64_t now_ms)

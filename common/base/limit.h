@@ -4,15 +4,16 @@
 #include <stdint.h>
 
 /*
- * The rate limit of log lines that others can cause. The first lines of a kind are logged, later ones
- * are counted, and the count is logged with the next line that passes. A kind that was quiet for two
- * windows starts again.
+ * The rate limit of log lines that others can cause. The first lines of a kind are logged, later
+ * ones are counted, and the count is logged with the next line that passes. A kind that was quiet
+ * for two windows starts again.
  */
 
-#define LIMIT_FIRST 10        /* lines in the first window */
+#define LIMIT_FIRST 10 /* lines in the first window */
 #define LIMIT_WINDOW_MS 10000
 
-/** struct limit - the state of one kind of line; zeros = none was logged. Written by limit_pass() */
+/** struct limit - the state of one kind of line; zeros = none was logged. Written by
+ * limit_pass() */
 struct limit {
 	uint64_t since_ms;   /* start of the window; 0 = none yet */
 	uint64_t counted_ms; /* time of the first line counted in `more` */
@@ -34,6 +35,6 @@ bool limit_pass(struct limit *limit, uint64_t now_ms, struct limit_told *ret);
 /** limit_tell() - fetch the count of suppressed lines, and reset it */
 struct limit_told limit_tell(struct limit *limit, uint64_t now_ms);
 
-/** limit_due() - whether suppressed lines must be reported although no further line came; *ret is set
- * only if so, and the count is reset */
+/** limit_due() - whether suppressed lines must be reported although no further line came; *ret is
+ * set only if so, and the count is reset */
 bool limit_due(struct limit *limit, uint64_t now_ms, struct limit_told *ret);

@@ -1,7 +1,8 @@
 /*
- * Logging: one line per event. If stderr is the journal, the line goes there with structured fields;
- * otherwise it goes to stderr as text. An error is logged once, where it is finally handled. Lines that
- * others can cause are rate-limited by call site, kind and device, across all threads.
+ * Logging: one line per event. If stderr is the journal, the line goes there with structured
+ * fields; otherwise it goes to stderr as text. An error is logged once, where it is finally
+ * handled. Lines that others can cause are rate-limited by call site, kind and device, across all
+ * threads.
  */
 #include "base/log.h"
 
@@ -57,9 +58,9 @@ void log_open(const char *role, const char *guest, const char *device)
 
 static void to_journal(int level, const char *device, const char *text)
 {
-	if (sd_journal_send("MESSAGE=%s", text, "PRIORITY=%d", level, "SYSLOG_IDENTIFIER=bulkhead-%s",
-		    state.role, "BULKHEAD_ROLE=%s", state.role, "BULKHEAD_GUEST=%s", state.guest,
-		    "BULKHEAD_DEVICE=%s", device, NULL) < 0)
+	if (sd_journal_send("MESSAGE=%s", text, "PRIORITY=%d", level,
+		    "SYSLOG_IDENTIFIER=bulkhead-%s", state.role, "BULKHEAD_ROLE=%s", state.role,
+		    "BULKHEAD_GUEST=%s", state.guest, "BULKHEAD_DEVICE=%s", device, NULL) < 0)
 		fprintf(stderr, "<%d>%s\n", level, text);
 }
 
@@ -109,8 +110,8 @@ static void tell_alone(const struct kind *kind, struct limit_told told)
 {
 	char text[LINE_MAX_BYTES];
 
-	snprintf(text, sizeof(text), "%u more like this were left out in %u s: %.200s", told.more, told.seconds,
-		kind->fmt);
+	snprintf(text, sizeof(text), "%u more messages like this were suppressed in %u s: %.200s",
+		told.more, told.seconds, kind->fmt);
 	write_line(kind->level, kind->device, text);
 }
 
@@ -140,7 +141,8 @@ static struct kind *find_kind(const char *fmt, unsigned int number, const char *
 	for (size_t i = 0; i < KINDS_MAX; i++) {
 		struct kind *kind = &kinds[i];
 
-		if (kind->fmt == fmt && kind->kind == number && strncmp(kind->device, device, sizeof(kind->device) - 1) == 0)
+		if (kind->fmt == fmt && kind->kind == number &&
+			strncmp(kind->device, device, sizeof(kind->device) - 1) == 0)
 			return kind;
 		if (!kind->fmt || (oldest->fmt && kind->used_ms < oldest->used_ms))
 			oldest = kind;
@@ -152,7 +154,8 @@ static struct kind *find_kind(const char *fmt, unsigned int number, const char *
 	return oldest;
 }
 
-static bool may_pass(int level, const char *device, unsigned int number, const char *fmt, struct limit_told *ret)
+static bool may_pass(int level, const char *device, unsigned int number, const char *fmt,
+	struct limit_told *ret)
 {
 	uint64_t now_ms = clock_ms();
 	struct kind *kind;
@@ -169,8 +172,8 @@ static bool may_pass(int level, const char *device, unsigned int number, const c
 	return pass;
 }
 
-__attribute__((format(printf, 4, 0))) static void log_line(int level, const char *device, struct limit_told told,
-	const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void log_line(int level, const char *device,
+	struct limit_told told, const char *fmt, va_list ap)
 {
 	int saved = errno;
 	char text[LINE_MAX_BYTES];
@@ -183,8 +186,8 @@ __attribute__((format(printf, 4, 0))) static void log_line(int level, const char
 	vsnprintf(text, sizeof(text), fmt, ap);
 	n = strlen(text);
 	if (told.more)
-		snprintf(text + n, sizeof(text) - n, " (and %u more like this in the last %u s)", told.more,
-			told.seconds);
+		snprintf(text + n, sizeof(text) - n, " (and %u more like this in the last %u s)",
+			told.more, told.seconds);
 	write_line(level, device, text);
 	errno = saved;
 }

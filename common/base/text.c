@@ -1,6 +1,6 @@
 /*
- * Texts from VMMs, guests, files and other processes appear on terminals, which obey escape sequences,
- * and in logs, where a newline starts an entry. Only printable UTF-8 passes.
+ * Texts from VMMs, guests, files and other processes appear on terminals, which obey escape
+ * sequences, and in logs, where a newline starts an entry. Only printable UTF-8 passes.
  */
 #include "base/text.h"
 
@@ -13,7 +13,8 @@ static bool is_hidden(uint32_t c)
 	if (c < 0x20 || (c >= 0x7f && c < 0xa0))
 		return true;
 	/* direction marks and overrides, line and paragraph separators */
-	return (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+	return (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+		(c >= 0x2066 && c <= 0x2069);
 }
 
 static size_t length_of(unsigned char first)

@@ -9,11 +9,12 @@
  * Requests and replies between processes, over nng: one endpoint per peer, one protobuf-c Envelope
  * per message. No other library uses nng.
  *
- * memory dials, because it must not die; each peer listens on "PEER/bus.sock" in the guest's runtime
- * directory. All callbacks run in the thread of the event loop.
+ * memory dials, because it must not die; each peer listens on "PEER/bus.sock" in the guest's
+ * runtime directory. All callbacks run in the thread of the event loop.
  *
- * The library never resends. A call whose connection ends fails with -ECONNRESET, and the caller may
- * repeat it: every request is idempotent. The end of a connection ends all calls made before it.
+ * The library never resends. A call whose connection ends fails with -ECONNRESET, and the caller
+ * may repeat it: every request is idempotent. The end of a connection ends all calls made before
+ * it.
  *
  * No timer runs while all peers are connected. If nng stops taking connections down (pipes.c), the
  * event loop exits and the process is restarted.
@@ -36,16 +37,18 @@ struct bus_client;
  * @reply: borrowed until the function returns; NULL unless error is 0 */
 typedef void (*bus_reply_fn)(void *data, int error, const Bh__Envelope *reply);
 
-/** bus_client_listen() - listen at path for that user and root; nng's own socket lies beside (gate.c)
+/** bus_client_listen() - listen at path for that user and root; nng's own socket lies beside
+ * (gate.c)
  * Errors: 0 | negative errno. */
-int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user);
+int bus_client_listen(struct bus_client **ret_client, sd_event *event, const char *path,
+	uid_t user);
 
 /** bus_client_dial() - for ctl: connect to an endpoint at which memory listens
  * Errors: 0 | negative errno. A path at which nobody listens yet is dialled again. */
 int bus_client_dial(struct bus_client **ret_client, sd_event *event, const char *path);
 
-/** bus_client_free() - end all connections; open calls end without a callback. NULL is fine; returns
- * NULL */
+/** bus_client_free() - end all connections; open calls end without a callback. NULL is fine;
+ * returns NULL */
 struct bus_client *bus_client_free(struct bus_client *client);
 
 /**
@@ -83,8 +86,8 @@ struct bus_peer {
 	void *context;               /* for the handlers */
 };
 
-/** bus_server_dial() - connect to the peer's endpoint at path and answer its requests. Whenever there
- * is no connection the endpoint is dialled again, with exponential back-off.
+/** bus_server_dial() - connect to the peer's endpoint at path and answer its requests. Whenever
+ * there is no connection the endpoint is dialled again, with exponential back-off.
  * Errors: 0 | negative errno. */
 int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
 	const struct bus_peer *peer);
@@ -103,8 +106,8 @@ void bus_server_left(struct bus_server *server);
 
 /** bus_server_listen() - for ctl: listen at path; mode is the file's, and decides who may connect
  * Errors: 0 | negative errno. */
-int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
-	const struct bus_peer *peer);
+int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path,
+	unsigned int mode, const struct bus_peer *peer);
 
 /** bus_server_free() - end all connections; open requests are not answered. NULL is fine; returns
  * NULL */
@@ -121,7 +124,7 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body);
  * @error: positive errno */
 void bus_request_fail(struct bus_request *request, int error, const char *text);
 
-/** bus_request_on_gone() - call fn if the connection ends before the request is answered; the request
- * is over then. Without fn, an answer to a lost connection is dropped. */
-void bus_request_on_gone(struct bus_request *request, void (*fn)(void *data, struct bus_request *request),
-	void *data);
+/** bus_request_on_gone() - call fn if the connection ends before the request is answered; the
+ * request is over then. Without fn, an answer to a lost connection is dropped. */
+void bus_request_on_gone(struct bus_request *request,
+	void (*fn)(void *data, struct bus_request *request), void *data);

@@ -1,12 +1,12 @@
 /*
- * The asking side. Each call has an nng context of its own, so that a watch that lasts for hours and a
- * report that takes microseconds share one socket. nng's thread takes a call from "sent" to "answered";
- * only its end reaches the event loop.
+ * The asking side. Each call has an nng context of its own, so that a watch that lasts for hours
+ * and a report that takes microseconds share one socket. nng's thread takes a call from "sent" to
+ * "answered"; only its end reaches the event loop.
  *
- * nng 1.5 sometimes loses a request that is sent just as its connection ends, without an error: the call
- * would never end. So the end of a connection ends all calls made before it. nng gets BREAK_USEC to end
- * them by itself, and the rest are aborted here. This may abort a call that another connection would
- * still answer; its caller repeats it.
+ * nng 1.5 sometimes loses a request that is sent just as its connection ends, without an error: the
+ * call would never end. So the end of a connection ends all calls made before it. nng gets
+ * BREAK_USEC to end them by itself, and the rest are aborted here. This may abort a call that
+ * another connection would still answer; its caller repeats it.
  */
 #include "bus/bus.h"
 
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "bus/dial.h"
@@ -29,7 +30,7 @@ struct bus_call {
 	struct bus_client *client;
 	nng_ctx ctx;
 	nng_aio *aio;
-	bool sent;            /* by nng's thread: the request is sent */
+	bool sent; /* by nng's thread: the request is sent */
 	int error;
 	nng_msg *answer;
 	uint64_t seq;
@@ -43,7 +44,7 @@ struct bus_client {
 	uint64_t caller;
 	uint64_t seq;
 	TAILQ_HEAD(bus_calls, bus_call) calls; /* in the order of their seq */
-	uint64_t broken_seq; /* the last call made before a connection ended */
+	uint64_t broken_seq;                   /* the last call made before a connection ended */
 	sd_event_source *breaker;
 };
 
@@ -80,10 +81,9 @@ static void on_aio(void *data)
 	bus_loop_post(call->client->endpoint.loop, &call->note);
 }
 
-/* The case of a reply is that of its request plus one, so that a caller reads no other member of the
- * union. */
-#define ANSWERS(x) \
-	_Static_assert(BH__ENVELOPE__BODY_##x##_REPLY == BH__ENVELOPE__BODY_##x + 1, #x)
+/* The case of a reply is that of its request plus one, so that a caller reads no other member of
+ * the union. */
+#define ANSWERS(x) _Static_assert(BH__ENVELOPE__BODY_##x##_REPLY == BH__ENVELOPE__BODY_##x + 1, #x)
 ANSWERS(COMMIT_DESIRED);
 ANSWERS(WATCH_DESIRED);
 ANSWERS(REPORT_OBSERVED);
@@ -159,7 +159,8 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 
 /* --- Calls whose connection has ended --- */
 
-/* After nng_aio_stop() there is no further callback. An earlier one has posted its note with the result. */
+/* After nng_aio_stop() there is no further callback. An earlier one has posted its note with the
+ * result. */
 static void break_off(struct bus_call *call)
 {
 	nng_aio_stop(call->aio);
@@ -182,8 +183,7 @@ static int on_break(sd_event_source *source, uint64_t usec, void *data)
 
 static void on_gone(struct bus_note *note)
 {
-	struct bus_client *client =
-		(struct bus_client *)(void *)((char *)note - offsetof(struct bus_client, endpoint.gone_note));
+	struct bus_client *client = container_of(note, struct bus_client, endpoint.gone_note);
 
 	client->broken_seq = client->seq;
 	(void)sd_event_source_set_time_relative(client->breaker, BREAK_USEC);
@@ -218,7 +218,8 @@ static int client_new(struct bus_client **ret_client, sd_event *event, const cha
 	return 0;
 }
 
-static int client_open(struct bus_client **ret_client, sd_event *event, const char *path, uid_t user, bool dials)
+static int client_open(struct bus_client **ret_client, sd_event *event, const char *path,
+	uid_t user, bool dials)
 {
 	struct bus_client *client;
 	int r = client_new(&client, event, path);
@@ -226,7 +227,8 @@ static int client_open(struct bus_client **ret_client, sd_event *event, const ch
 	if (r < 0)
 		return r;
 	client->endpoint.user = user;
-	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC) : gate_open(&client->endpoint, 0660);
+	r = dials ? bus_endpoint_dial(&client->endpoint, CTL_RETRY_USEC)
+		  : gate_open(&client->endpoint, 0660);
 	if (r < 0) {
 		bus_client_free(client);
 		return r;

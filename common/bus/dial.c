@@ -1,14 +1,15 @@
 /*
- * An nng dialer redials by itself when a connection ends, at times of its own choosing, and cannot be
- * told to dial now. So its retry interval is set to days, and each attempt gets a new dialer: when the
- * peer announces that it listens, and when the back-off expires.
+ * An nng dialer redials by itself when a connection ends, at times of its own choosing, and cannot
+ * be told to dial now. So its retry interval is set to days, and each attempt gets a new dialer:
+ * when the peer announces that it listens, and when the back-off expires.
  *
- * The end of a connection triggers no attempt. The peer has just died, and until a new socket connects
- * or fails nng's poll thread spins on it (an unconnected socket polls as hung up), on a CPU that the
- * peer's successor needs.
+ * The end of a connection triggers no attempt. The peer has just died, and until a new socket
+ * connects or fails nng's poll thread spins on it (an unconnected socket polls as hung up), on a
+ * CPU that the peer's successor needs.
  *
- * The former dialer may be connecting at that moment, and closing it would abort the calls made over
- * its connection. So the last BUS_DIALERS dialers are kept. Two connections to one peer do no harm.
+ * The former dialer may be connecting at that moment, and closing it would abort the calls made
+ * over its connection. So the last BUS_DIALERS dialers are kept. Two connections to one peer do no
+ * harm.
  */
 #include "bus/dial.h"
 
@@ -21,8 +22,8 @@
 #include "base/log.h"
 #include "bus/message.h"
 
-/* Long, because a connection that is aborted half-way kills the listener of our former release with an
- * nng before 1.6. */
+/* Long, because a connection that is aborted half-way kills the listener of our former release with
+ * an nng before 1.6. */
 #define RETRY_USEC 100000
 #define NEVER_MS (1 << 29)
 
@@ -62,7 +63,8 @@ static void try(struct bus_endpoint *endpoint)
 
 	endpoint->told_usec = 0;
 	if (r < 0)
-		log_limited(LOG_WARNING, NULL, 0, "cannot dial %s: %s", endpoint->path, strerror(-r));
+		log_limited(LOG_WARNING, NULL, 0, "cannot dial %s: %s", endpoint->path,
+			strerror(-r));
 	look_later(endpoint);
 }
 
@@ -87,8 +89,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data)
 
 static void on_pipes(struct bus_note *note)
 {
-	struct bus_endpoint *endpoint =
-		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
+	struct bus_endpoint *endpoint = container_of(note, struct bus_endpoint, pipes_note);
 
 	if (bus_endpoint_n_pipes(endpoint) > 0)
 		return;
@@ -101,8 +102,8 @@ static void on_pipes(struct bus_note *note)
 
 int bus_endpoint_dial(struct bus_endpoint *endpoint, uint64_t retry_max_usec)
 {
-	int r = sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer, CLOCK_MONOTONIC, 0, 1000,
-		on_retry, endpoint);
+	int r = sd_event_add_time_relative(endpoint->loop->event, &endpoint->dial_timer,
+		CLOCK_MONOTONIC, 0, 1000, on_retry, endpoint);
 
 	if (r < 0)
 		return r;

@@ -1,7 +1,7 @@
 /*
- * One nng socket per peer. Each socket limits the size of messages and checks the peer's user before it
- * reads the first byte. nng's resending is off, because it would deliver a request that a dying peer has
- * taken to that peer's successor as well.
+ * One nng socket per peer. Each socket limits the size of messages and checks the peer's user
+ * before it reads the first byte. nng's resending is off, because it would deliver a request that a
+ * dying peer has taken to that peer's successor as well.
  */
 #include "bus/endpoint.h"
 
@@ -22,7 +22,8 @@
 
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid)
 {
-	return endpoint->user == BUS_ANY_USER || peer_is(&(struct ucred){ .uid = uid }, endpoint->user);
+	return endpoint->user == BUS_ANY_USER ||
+		peer_is(&(struct ucred){ .uid = uid }, endpoint->user);
 }
 
 /* Only our own gate may connect to a listener. */
@@ -31,7 +32,8 @@ static bool peer_allowed(const struct bus_endpoint *endpoint, nng_pipe pipe)
 	uint64_t uid, pid;
 
 	if (nng_listener_id(nng_pipe_listener(pipe)) > 0)
-		return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 && pid == (uint64_t)getpid();
+		return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_PID, &pid) == 0 &&
+			pid == (uint64_t)getpid();
 	return nng_pipe_get_uint64(pipe, NNG_OPT_IPC_PEER_UID, &uid) == 0 &&
 		bus_endpoint_allows(endpoint, (uid_t)uid);
 }
@@ -69,8 +71,8 @@ static void expect_end(struct bus_endpoint *endpoint)
 		look_after(endpoint, OVERDUE_USEC);
 }
 
-/* A process that was stopped (SIGSTOP) finds everything overdue when it continues, so nng gets one more
- * chance before the process gives up. */
+/* A process that was stopped (SIGSTOP) finds everything overdue when it continues, so nng gets one
+ * more chance before the process gives up. */
 static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
@@ -78,7 +80,7 @@ static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 		pipes_count(&endpoint->pipes) > endpoint->n_most;
 
 	if (overdue && endpoint->suspected) {
-		log_warning("nng does not take down a connection that has ended: this process starts anew");
+		log_warning("nng does not close a connection that has ended; restarting this process");
 		return sd_event_exit(endpoint->loop->event, 0);
 	}
 	endpoint->suspected = overdue;
@@ -112,8 +114,9 @@ void bus_endpoint_line_ended(struct bus_endpoint *endpoint, unsigned int n_left)
 		expect_end(endpoint);
 }
 
-/* nng reports the end of every connection, refused ones included. A connection that is let in is listed
- * before its first message can arrive, so a message of an unlisted connection comes from a dead one. */
+/* nng reports the end of every connection, refused ones included. A connection that is let in is
+ * listed before its first message can arrive, so a message of an unlisted connection comes from a
+ * dead one. */
 static void on_pipe(nng_pipe pipe, nng_pipe_ev ev, void *data)
 {
 	struct bus_endpoint *endpoint = data;
@@ -137,7 +140,8 @@ static int set_limits(struct bus_endpoint *endpoint)
 
 	if ((r = nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, BUS_MESSAGE_MAX)) != 0)
 		return r;
-	if (endpoint->asks && (r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
+	if (endpoint->asks &&
+		(r = nng_socket_set_ms(s, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0)
 		return r;
 	r = nng_pipe_notify(s, NNG_PIPE_EV_ADD_PRE, on_pipe, endpoint);
 	if (r != 0)
@@ -157,7 +161,8 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
 		return -ENOMEM;
 	r = bus_loop_get(event, &endpoint->loop);
 	if (r >= 0)
-		r = sd_event_add_time(event, &endpoint->overdue, CLOCK_MONOTONIC, 0, 100000, on_overdue, endpoint);
+		r = sd_event_add_time(event, &endpoint->overdue, CLOCK_MONOTONIC, 0, 100000,
+			on_overdue, endpoint);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_OFF);
 	if (r < 0)

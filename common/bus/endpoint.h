@@ -14,11 +14,11 @@ struct bus_gate;
 struct bus_endpoint {
 	nng_socket socket;
 	char *path;
-	bool asks;                  /* REQ; else REP */
-	uid_t user;                 /* of the peer, who may also be root; or BUS_ANY_USER */
+	bool asks;  /* REQ; else REP */
+	uid_t user; /* of the peer, who may also be root; or BUS_ANY_USER */
 	struct bus_loop *loop;
 	struct bus_pipes pipes;
-	struct bus_note gone_note;  /* a connection ended: for the client or server; fn may be NULL */
+	struct bus_note gone_note;  /* a connection ended: for client or server; fn may be NULL */
 	struct bus_note pipes_note; /* the same, for the dialler or the gate */
 	sd_event_source *overdue;   /* armed: nng has connections to take down */
 	bool suspected;             /* nng was late at the last look, and has one more chance */
@@ -49,19 +49,22 @@ int bus_endpoint_open(struct bus_endpoint *endpoint, sd_event *event, const char
  * Errors: 0 | negative errno. */
 int bus_endpoint_listen_inside(struct bus_endpoint *endpoint);
 
-/** bus_endpoint_close() - end all connections and release what the endpoint holds; after gate_close() */
+/** bus_endpoint_close() - end all connections and release what the endpoint holds; after
+ * gate_close() */
 void bus_endpoint_close(struct bus_endpoint *endpoint);
 
 /** bus_endpoint_allows() - whether a process of that user may be the peer; any thread */
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);
 
-/** bus_endpoint_has() - whether that connection is open; false for good once gone_note was posted */
+/** bus_endpoint_has() - whether that connection is open; false for good once gone_note was
+ * posted */
 bool bus_endpoint_has(struct bus_endpoint *endpoint, uint32_t pipe_id);
 
 /** bus_endpoint_n_pipes() - the number of open connections; any thread */
 unsigned int bus_endpoint_n_pipes(struct bus_endpoint *endpoint);
 
-/** bus_endpoint_hang_up() - end all connections now, however long nng takes; returns their number */
+/** bus_endpoint_hang_up() - end all connections now, however long nng takes; returns their
+ * number */
 unsigned int bus_endpoint_hang_up(struct bus_endpoint *endpoint);
 
 /** bus_endpoint_line_ended() - for the gate: a connection has ended, and n_left are open */

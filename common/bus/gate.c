@@ -1,12 +1,12 @@
 /*
- * The listening socket of an endpoint. A listener of nng before 1.6 is lost for good, with three leaked
- * descriptors, when a peer connects and disappears before both sides have exchanged their hello. A process
- * that is killed at the wrong moment does that, and so can an attacker. So nobody but this process connects
- * to nng's listener.
+ * The listening socket of an endpoint. A listener of nng before 1.6 is lost for good, with three
+ * leaked descriptors, when a peer connects and disappears before both sides have exchanged their
+ * hello. A process that is killed at the wrong moment does that, and so can an attacker. So nobody
+ * but this process connects to nng's listener.
  *
- * The gate owns a plain socket at the endpoint's path. It checks the user of each connection first, and
- * line.c then relays the bytes to nng's inner listener. That one lies beside the path, and its mode admits
- * our own user alone.
+ * The gate owns a plain socket at the endpoint's path. It checks the user of each connection first,
+ * and line.c then relays the bytes to nng's inner listener. That one lies beside the path, and its
+ * mode admits our own user alone.
  *
  * No time-out is involved. A silent connection keeps its place until all places are taken; then a
  * newcomer evicts it.
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/address.h"
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -64,8 +65,8 @@ static unsigned int weight_of(const struct gate_line *line)
 	return line_has_spoken(line) ? 0 : 1;
 }
 
-/* A connection of the user with most of them; among these the one that has said least; among these the
- * oldest. */
+/* A connection of the user with most of them; among these the one that has said least; among these
+ * the oldest. */
 static struct gate_line *choose_victim(const struct bus_gate *gate)
 {
 	struct gate_line *line = NULL, *victim = NULL;
@@ -75,7 +76,8 @@ static struct gate_line *choose_victim(const struct bus_gate *gate)
 		unsigned int n = 3 * count_of(gate, line_uid(line)) + weight_of(line);
 		bool newest = !line_next(&gate->lines, line);
 
-		if (n <= most || newest || (line_state(line) != LINE_SILENT && line_state(line) != LINE_OPEN))
+		if (n <= most || newest ||
+			(line_state(line) != LINE_SILENT && line_state(line) != LINE_OPEN))
 			continue;
 		most = n;
 		victim = line;
@@ -101,8 +103,9 @@ static bool is_anybody_leaving(const struct bus_gate *gate)
 	return false;
 }
 
-/* One connection more than there are places is accepted, and evicts another; further ones wait in the
- * backlog. nng takes a while to close a connection that has ended, and holds its descriptors until then. */
+/* One connection more than there are places is accepted, and evicts another; further ones wait in
+ * the backlog. nng takes a while to close a connection that has ended, and holds its descriptors
+ * until then. */
 static void look(struct bus_gate *gate)
 {
 	bool pauses = sd_event_source_get_enabled(gate->pause, NULL) > 0, room;
@@ -112,7 +115,8 @@ static void look(struct bus_gate *gate)
 	if (gate->lines.n > PLACES && !is_anybody_leaving(gate))
 		make_room(gate);
 	room = gate->lines.n <= PLACES && bus_endpoint_n_pipes(gate->lines.endpoint) <= NNG_PLACES;
-	(void)sd_event_source_set_enabled(gate->listen_source, room && !pauses ? SD_EVENT_ON : SD_EVENT_OFF);
+	(void)sd_event_source_set_enabled(gate->listen_source,
+		room && !pauses ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 static void on_room(struct gate_lines *lines)
@@ -122,8 +126,7 @@ static void on_room(struct gate_lines *lines)
 
 static void on_pipes(struct bus_note *note)
 {
-	struct bus_endpoint *endpoint =
-		(struct bus_endpoint *)(void *)((char *)note - offsetof(struct bus_endpoint, pipes_note));
+	struct bus_endpoint *endpoint = container_of(note, struct bus_endpoint, pipes_note);
 
 	if (endpoint->gate)
 		look(endpoint->gate);
@@ -158,7 +161,8 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		return 0;
 	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 ||
-		!bus_endpoint_allows(gate->lines.endpoint, cred.uid) || line_new(&gate->lines, fd, cred.uid) < 0)
+		!bus_endpoint_allows(gate->lines.endpoint, cred.uid) ||
+		line_new(&gate->lines, fd, cred.uid) < 0)
 		return 0;
 	(void)fd_steal(&fd);
 	look(gate);
@@ -178,8 +182,8 @@ static int bind_socket(const char *path, unsigned int mode)
 	if (fd < 0 || (unlink(path) < 0 && errno != ENOENT))
 		return -errno;
 	/* the mode is set before anybody can connect: the socket does not listen yet */
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-		chmod(path, (mode_t)mode) < 0 || listen(fd, BACKLOG) < 0)
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, (mode_t)mode) < 0 ||
+		listen(fd, BACKLOG) < 0)
 		return -errno;
 	return fd_steal(&fd);
 }
@@ -193,7 +197,8 @@ static int open_door(struct bus_gate *gate)
 	gate->listen_source = sd_event_source_disable_unref(gate->listen_source);
 	fd_close(gate->listen_fd);
 	gate->listen_fd = fd;
-	return sd_event_add_io(gate->lines.endpoint->loop->event, &gate->listen_source, fd, EPOLLIN, on_connect, gate);
+	return sd_event_add_io(gate->lines.endpoint->loop->event, &gate->listen_source, fd, EPOLLIN,
+		on_connect, gate);
 }
 
 static const char *file_name(const char *path)
@@ -209,7 +214,7 @@ static int on_removal(sd_event_source *source, const struct inotify_event *what,
 
 	if (what->len == 0 || strcmp(what->name, file_name(path)) != 0 || access(path, F_OK) == 0)
 		return 0;
-	log_notice("%s was removed: made anew", path);
+	log_notice("%s was removed; listening again", path);
 	r = open_door(gate);
 	if (r < 0)
 		log_warning("cannot listen on %s: %s", path, strerror(-r));
@@ -225,8 +230,8 @@ static void watch_path(struct bus_gate *gate)
 
 	check(dir);
 	dir[file_name(dir) - dir] = '\0';
-	r = sd_event_add_inotify(gate->lines.endpoint->loop->event, &gate->removal, dir, IN_DELETE | IN_MOVED_FROM, on_removal,
-		gate);
+	r = sd_event_add_inotify(gate->lines.endpoint->loop->event, &gate->removal, dir,
+		IN_DELETE | IN_MOVED_FROM, on_removal, gate);
 	if (r < 0)
 		log_debug("cannot watch %s: %s", dir, strerror(-r));
 }
@@ -249,7 +254,8 @@ static struct bus_gate *gate_new(struct bus_endpoint *endpoint, unsigned int mod
 	if (!gate)
 		return NULL;
 	*gate = (struct bus_gate){ .mode = mode, .listen_fd = -1 };
-	gate->lines = (struct gate_lines){ .endpoint = endpoint, .on_room = on_room,
+	gate->lines = (struct gate_lines){ .endpoint = endpoint,
+		.on_room = on_room,
 		.hello = { 0, 'S', 'P', 0, 0, protocol, 0, 0 } };
 	TAILQ_INIT(&gate->lines.all);
 	return gate;
@@ -275,7 +281,8 @@ int gate_open(struct bus_endpoint *endpoint, unsigned int mode)
 	endpoint->gate = gate;
 	r = listen_inside(endpoint);
 	if (r == 0)
-		r = sd_event_add_time(endpoint->loop->event, &gate->pause, CLOCK_MONOTONIC, 0, 1000, on_pause, gate);
+		r = sd_event_add_time(endpoint->loop->event, &gate->pause, CLOCK_MONOTONIC, 0, 1000,
+			on_pause, gate);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(gate->pause, SD_EVENT_OFF);
 	if (r >= 0)

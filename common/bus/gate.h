@@ -10,6 +10,6 @@
  */
 int gate_open(struct bus_endpoint *endpoint, unsigned int mode);
 
-/** gate_close() - end all connections and stop listening; before bus_endpoint_close(). Harmless if no
- * gate is open */
+/** gate_close() - end all connections and stop listening; before bus_endpoint_close(). Harmless if
+ * no gate is open */
 void gate_close(struct bus_endpoint *endpoint);

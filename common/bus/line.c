@@ -1,8 +1,8 @@
 /*
- * One connection to a gate. The gate connects to nng only after the peer's hello is complete and right, and
- * it hides the end of the peer from nng until nng's own hello has arrived: a listener of nng before 1.6 is
- * lost if a connection ends earlier. From then on bytes are relayed as they come. A line whose peer is gone
- * keeps its place until nng has noticed.
+ * One connection to a gate. The gate connects to nng only after the peer's hello is complete and
+ * right, and it hides the end of the peer from nng until nng's own hello has arrived: a listener of
+ * nng before 1.6 is lost if a connection ends earlier. From then on bytes are relayed as they come.
+ * A line whose peer is gone keeps its place until nng has noticed.
  */
 #include "bus/line.h"
 
@@ -100,7 +100,8 @@ void line_end(struct gate_line *line)
 	if (line->state == LINE_GREETING)
 		return;
 	line->state = LINE_ENDING;
-	if (shutdown(line->inner_fd, SHUT_WR) < 0 || sd_event_source_set_io_events(line->inner_source, EPOLLIN) < 0)
+	if (shutdown(line->inner_fd, SHUT_WR) < 0 ||
+		sd_event_source_set_io_events(line->inner_source, EPOLLIN) < 0)
 		line_free(line);
 }
 
@@ -151,8 +152,8 @@ static int lane_carry(struct lane *lane, int from, int to)
 	return lane_write(lane, to);
 }
 
-/* One end is readable or writable. What a peer sent before it hung up is still relayed, unless the other
- * end does not take it. */
+/* One end is readable or writable. What a peer sent before it hung up is still relayed, unless the
+ * other end does not take it. */
 static int carry(uint32_t revents, int fd, struct lane *from, struct lane *to, int other_fd)
 {
 	int r = (revents & (EPOLLHUP | EPOLLERR)) && is_full(from) ? -ECONNRESET : 0;
@@ -177,16 +178,16 @@ static int await_bytes(const struct gate_line *line)
 
 static int greet(struct gate_line *line)
 {
-	if (send(line->outer_fd, line->greeting, sizeof(line->greeting), MSG_NOSIGNAL | MSG_DONTWAIT) !=
-		sizeof(line->greeting))
+	if (send(line->outer_fd, line->greeting, sizeof(line->greeting),
+		    MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(line->greeting))
 		return -ECONNRESET;
 	return sd_event_source_set_enabled(line->outer_source, SD_EVENT_ON);
 }
 
 static void take_greeting(struct gate_line *line)
 {
-	ssize_t n = recv(line->inner_fd, line->greeting + line->n_greeting, sizeof(line->greeting) - line->n_greeting,
-		MSG_DONTWAIT);
+	ssize_t n = recv(line->inner_fd, line->greeting + line->n_greeting,
+		sizeof(line->greeting) - line->n_greeting, MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN)
 		return;
@@ -200,8 +201,8 @@ static void take_greeting(struct gate_line *line)
 	line->state = LINE_OPEN;
 	if (line->outer_fd < 0 || greet(line) < 0)
 		line_end(line);
-	else
-		line->lines->on_room(line->lines); /* a newcomer may wait for a line that can be evicted */
+	else /* a newcomer may wait for a line that can be evicted */
+		line->lines->on_room(line->lines);
 }
 
 static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -212,7 +213,8 @@ static int on_inner(sd_event_source *source, int fd, uint32_t revents, void *dat
 		take_greeting(line);
 	else if (line->state == LINE_ENDING)
 		drain(line);
-	else if (carry(revents, fd, &line->out, &line->in, line->outer_fd) < 0 || await_bytes(line) < 0)
+	else if (carry(revents, fd, &line->out, &line->in, line->outer_fd) < 0 ||
+		await_bytes(line) < 0)
 		line_end(line);
 	return 0;
 }
@@ -235,7 +237,7 @@ static int reach_inside(struct bus_endpoint *endpoint)
 
 	if (fd != -ENOENT && fd != -ECONNREFUSED)
 		return fd;
-	log_notice("%s is gone: made anew", endpoint->inner_path);
+	log_notice("%s is gone; listening again", endpoint->inner_path);
 	return bus_endpoint_listen_inside(endpoint) < 0 ? fd : connect_inside(endpoint);
 }
 
@@ -250,22 +252,25 @@ static int let_in(struct gate_line *line)
 	line->inner_fd = reach_inside(endpoint);
 	if (line->inner_fd < 0)
 		return line->inner_fd;
-	r = sd_event_add_io(endpoint->loop->event, &line->inner_source, line->inner_fd, EPOLLIN, on_inner, line);
+	r = sd_event_add_io(endpoint->loop->event, &line->inner_source, line->inner_fd, EPOLLIN,
+		on_inner, line);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(line->outer_source, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	if (send(line->inner_fd, line->hello, sizeof(line->hello), MSG_NOSIGNAL) != sizeof(line->hello))
+	if (send(line->inner_fd, line->hello, sizeof(line->hello), MSG_NOSIGNAL) !=
+		sizeof(line->hello))
 		return -ECONNRESET;
 	line->state = LINE_GREETING;
 	return 0;
 }
 
-/* Reads what has arrived. Errors: 0 | LINE_E_STRANGER: not the hello of a peer of ours | -ECONNRESET. */
+/* Reads what has arrived. Errors: 0 | LINE_E_STRANGER: not the hello of a peer of ours |
+ * -ECONNRESET. */
 static int take_hello(struct gate_line *line)
 {
-	ssize_t n = recv(line->outer_fd, line->hello + line->n_hello, sizeof(line->hello) - line->n_hello,
-		MSG_DONTWAIT);
+	ssize_t n = recv(line->outer_fd, line->hello + line->n_hello,
+		sizeof(line->hello) - line->n_hello, MSG_DONTWAIT);
 
 	if (n < 0 && errno == EAGAIN)
 		return 0;
@@ -308,7 +313,8 @@ int line_new(struct gate_lines *lines, int fd, uid_t uid)
 	line->lines = lines;
 	line->uid = uid;
 	line->inner_fd = -1;
-	r = sd_event_add_io(lines->endpoint->loop->event, &line->outer_source, fd, EPOLLIN, on_outer, line);
+	r = sd_event_add_io(lines->endpoint->loop->event, &line->outer_source, fd, EPOLLIN,
+		on_outer, line);
 	if (r < 0) {
 		free(line);
 		return r;

@@ -13,11 +13,12 @@ enum line_state {
 
 struct gate_line;
 
-/** struct gate_lines - the connections of one gate; the gate fills all but the list and its length */
+/** struct gate_lines - the connections of one gate; the gate fills all but the list and its
+ * length */
 struct gate_lines {
 	struct bus_endpoint *endpoint;
-	uint8_t hello[LINE_HELLO_BYTES]; /* that a peer must send */
-	TAILQ_HEAD(, gate_line) all;     /* oldest first */
+	uint8_t hello[LINE_HELLO_BYTES];           /* that a peer must send */
+	TAILQ_HEAD(gate_line_list, gate_line) all; /* oldest first */
 	unsigned int n;
 	/** on_room() - a place is free, or a line can be evicted now; may end any line */
 	void (*on_room)(struct gate_lines *lines);

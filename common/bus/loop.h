@@ -5,8 +5,8 @@
 #include <sys/queue.h>
 #include <systemd/sd-event.h>
 
-/* nng's callbacks run in its own threads. They post notes to the inbox of the event loop, which handles
- * them in its thread, so that the users of the bus need no locks. */
+/* nng's callbacks run in its own threads. They post notes to the inbox of the event loop, which
+ * handles them in its thread, so that the users of the bus need no locks. */
 
 struct bus_note;
 typedef void (*bus_note_fn)(struct bus_note *note);
@@ -30,7 +30,8 @@ struct bus_loop {
 /** bus_loop_get() - take a reference to the inbox, of which a process has one
  * Errors: 0 | negative errno. */
 int bus_loop_get(sd_event *event, struct bus_loop **ret_loop);
-/** bus_loop_put() - release a reference; the last one waits for nng's threads to end. NULL is fine */
+/** bus_loop_put() - release a reference; the last one waits for nng's threads to end. NULL is
+ * fine */
 void bus_loop_put(struct bus_loop *loop);
 /** bus_loop_post() - queue a note; no effect if it is queued already. Any thread */
 void bus_loop_post(struct bus_loop *loop, struct bus_note *note);

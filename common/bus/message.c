@@ -1,4 +1,5 @@
-/* Conversion of envelopes to nng's messages and back, and of nng's errors. Sizes are limited both ways. */
+/* Conversion of envelopes to nng's messages and back, and of nng's errors. Sizes are limited both
+ * ways. */
 #include "bus/message.h"
 
 #include <errno.h>

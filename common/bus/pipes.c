@@ -1,8 +1,9 @@
 /*
- * The list of connections. nng reports the end of a connection from its reaper thread. In versions before
- * 1.8 that thread may block for good on an operation that another thread has just begun (nng issues 1543
- * and 1813), and then no end is reported any more. So an end that is known from elsewhere takes effect at
- * once. A connection that nng has not taken down long after that is overdue, and the process restarts.
+ * The list of connections. nng reports the end of a connection from its reaper thread. In versions
+ * before 1.8 that thread may block for good on an operation that another thread has just begun (nng
+ * issues 1543 and 1813), and then no end is reported any more. So an end that is known from
+ * elsewhere takes effect at once. A connection that nng has not taken down long after that is
+ * overdue, and the process restarts.
  */
 #include "bus/pipes.h"
 

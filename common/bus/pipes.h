@@ -12,7 +12,8 @@ struct bus_pipe {
 	uint64_t left_usec; /* when it ended, as we know from elsewhere than nng; 0 = it is open */
 };
 
-/** struct bus_pipes - the connections of an endpoint (pipes.c); its functions may run in any thread */
+/** struct bus_pipes - the connections of an endpoint (pipes.c); its functions may run in any
+ * thread */
 struct bus_pipes {
 	pthread_mutex_t lock;
 	struct bus_pipe all[BUS_PIPES_MAX];
@@ -31,8 +32,8 @@ bool pipes_remove(struct bus_pipes *pipes, uint32_t id);
 bool pipes_has(struct bus_pipes *pipes, uint32_t id);
 /** pipes_count() - the number of open connections */
 unsigned int pipes_count(struct bus_pipes *pipes);
-/** pipes_leave() - mark all open connections as ended; returns their number, and their ids for nng to
- * close */
+/** pipes_leave() - mark all open connections as ended; returns their number, and their ids for nng
+ * to close */
 unsigned int pipes_leave(struct bus_pipes *pipes, uint32_t ret_ids[BUS_PIPES_MAX]);
 /** pipes_are_overdue() - whether a connection ended usec ago or earlier, and nng still has it */
 bool pipes_are_overdue(struct bus_pipes *pipes, uint64_t usec);

@@ -1,7 +1,7 @@
 /*
- * The answering side. Each peer's socket has a fixed number of contexts. A context that holds a request to be
- * answered later (a watch) does not block the others. When the peer disconnects its requests end, so that its
- * successor finds all contexts free.
+ * The answering side. Each peer's socket has a fixed number of contexts. A context that holds a
+ * request to be answered later (a watch) does not block the others. When the peer disconnects its
+ * requests end, so that its successor finds all contexts free.
  */
 #include "bus/bus.h"
 
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -91,8 +92,9 @@ static void dispatch(struct bus_request *request, const Bh__Envelope *msg)
 		return;
 	}
 	if (!(request->row->roles & server->peer.role)) {
-		log_limited(LOG_WARNING, NULL, 0, "%s asked for what its role may not (request %d)", server->name,
-			(int)msg->body_case);
+		log_limited(LOG_WARNING, NULL, 0,
+			"%s sent a request that its role does not permit (request %d)",
+			server->name, (int)msg->body_case);
 		bus_request_fail(request, EPERM, "not allowed for this role");
 		return;
 	}
@@ -128,7 +130,8 @@ static void on_question(struct bus_note *note)
 	msg = bus_unpack(request->question);
 	nng_msg_free(ptr_steal(&request->question));
 	if (!msg) {
-		log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed message", request->server->name);
+		log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed message",
+			request->server->name);
 		bus_request_fail(request, EBADMSG, "malformed");
 		return;
 	}
@@ -155,7 +158,8 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 		return;
 	}
 	if (r < 0) {
-		/* the client must not wait for ever: the end of its connection makes it ask again */
+		/* the client must not wait for ever: the end of its connection makes it ask
+		 * again */
 		(void)nng_pipe_close((nng_pipe){ .id = request->pipe_id });
 		drop(request);
 		return;
@@ -190,12 +194,11 @@ const char *bus_request_peer(const struct bus_request *request)
 	return request->server->name;
 }
 
-/* Ends the held requests of connections that are gone. A request without on_gone stays with its handler,
- * whose reply is then dropped. */
+/* Ends the held requests of connections that are gone. A request without on_gone stays with its
+ * handler, whose reply is then dropped. */
 static void on_gone(struct bus_note *note)
 {
-	struct bus_server *server =
-		(struct bus_server *)(void *)((char *)note - offsetof(struct bus_server, endpoint.gone_note));
+	struct bus_server *server = container_of(note, struct bus_server, endpoint.gone_note);
 
 	for (unsigned int i = 0; i < CONTEXTS; i++) {
 		struct bus_request *request = &server->requests[i];

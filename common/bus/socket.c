@@ -1,8 +1,8 @@
 /*
- * The first socket creates nng's threads. nng before 1.7 creates them in proportion to the number of CPUs, and
- * sysconf() is the only knob: there is no parameter, and glibc does not look at the thread's affinity. So this
- * file overrides sysconf(). Only the thread that is opening a socket is told of one CPU, and only meanwhile;
- * every other caller gets the real answer.
+ * The first socket creates nng's threads. nng before 1.7 creates them in proportion to the number
+ * of CPUs, and sysconf() is the only knob: there is no parameter, and glibc does not look at the
+ * thread's affinity. So this file overrides sysconf(). Only the thread that is opening a socket is
+ * told of one CPU, and only meanwhile; every other caller gets the real answer.
  */
 #include "bus/socket.h"
 
@@ -15,10 +15,6 @@
 #include "bus/bus-config.h"
 
 #ifndef HAVE_NNG_INIT_SET_PARAMETER
-/*
- * Before 1.7 nng makes threads for every processor and has no knob, but this one question of its own. It is told of
- * one processor; everybody else in this process, and this thread at any other time, hears the truth.
- */
 static _Thread_local bool nng_asks;
 
 long __sysconf(int name);

@@ -37,7 +37,8 @@ void texts_clean(ProtobufCMessage *msg)
 		void *value = base + field->offset;
 		size_t n = 1;
 
-		if ((field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE) ||
+		if ((field->type != PROTOBUF_C_TYPE_STRING &&
+			    field->type != PROTOBUF_C_TYPE_MESSAGE) ||
 			!is_there(field, base))
 			continue;
 		if (field->label == PROTOBUF_C_LABEL_REPEATED) {

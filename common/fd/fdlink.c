@@ -1,6 +1,6 @@
 /*
- * One packet is one message: SOCK_SEQPACKET keeps the boundaries, so no framing is needed. A packet whose
- * data or descriptors were truncated is refused as a whole.
+ * One packet is one message: SOCK_SEQPACKET keeps the boundaries, so no framing is needed. A packet
+ * whose data or descriptors were truncated is refused as a whole.
  */
 #include "fd/fdlink.h"
 
@@ -37,8 +37,8 @@ static int bind_as(int fd, const char *path, mode_t mode, gid_t group)
 	return r;
 }
 
-/* The socket is renamed to its path once it listens with the right group. An early client finds no socket,
- * rather than one that refuses it. */
+/* The socket is renamed to its path once it listens with the right group. An early client finds no
+ * socket, rather than one that refuses it. */
 int fdlink_listen(const char *path, mode_t mode, gid_t group)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -157,7 +157,8 @@ static void take_fds(struct msghdr *hdr, struct fdset *ret)
 
 int fdlink_recv(int fd, Bh__Link **ret_msg, struct fdset *ret_fds)
 {
-	return fdlink_recv_any(fd, &bh__link__descriptor, (ProtobufCMessage **)(void *)ret_msg, ret_fds);
+	return fdlink_recv_any(fd, &bh__link__descriptor, (ProtobufCMessage **)(void *)ret_msg,
+		ret_fds);
 }
 
 int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret_msg,
@@ -169,7 +170,9 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
 	} control;
 	_cleanup_free_ uint8_t *buf = malloc(FDLINK_BYTES_MAX);
 	struct iovec iov = { .iov_base = buf, .iov_len = FDLINK_BYTES_MAX };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	ProtobufCMessage *msg;
 	ssize_t n;

@@ -1,8 +1,8 @@
 /*
- * The service manager passes the stored descriptors, with their names, to the next instance of the process.
- * A descriptor that nobody takes by the end of start-up is stale; it is removed from the store as well,
- * because it would pin guest memory for good. A service manager does not report that its store is full, so
- * this file counts what it holds.
+ * The service manager passes the stored descriptors, with their names, to the next instance of the
+ * process. A descriptor that nobody takes by the end of start-up is stale; it is removed from the
+ * store as well, because it would pin guest memory for good. A service manager does not report that
+ * its store is full, so this file counts what it holds.
  */
 #include "fd/fdstore.h"
 
@@ -32,8 +32,10 @@ static bool has_room(const char *name)
 {
 	if (store.n_kept < FDSTORE_MAX && store.kept_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
-	log_limited(LOG_ERR, NULL, 0, "the fd store is full (at most %d descriptors, with %d bytes of names): '%s' and "
-		"what follows is refused, until others are given back", FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
+	log_limited(LOG_ERR, NULL, 0,
+		"the fd store is full (%d descriptors or %d bytes of names): "
+		"'%s' is not stored, nor is anything else until descriptors are removed",
+		FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	return false;
 }
 
@@ -132,7 +134,8 @@ int fdstore_push(const char *name, int fd)
 	if (r >= 0)
 		return 0;
 	note_dropped(name);
-	log_limited(LOG_WARNING, NULL, 0, "cannot store the descriptor '%s': %s", name, strerror(-r));
+	log_limited(LOG_WARNING, NULL, 0, "cannot store the descriptor '%s': %s", name,
+		strerror(-r));
 	return r;
 }
 
@@ -155,11 +158,14 @@ static void parcel_fill(struct parcel *parcel, const char *name)
 
 	*parcel = (struct parcel){ .iov.iov_base = parcel->text };
 	parcel->iov.iov_len = (size_t)write_request(parcel->text, sizeof(parcel->text), name);
-	parcel->hdr = (struct msghdr){ .msg_iov = &parcel->iov, .msg_iovlen = 1,
-		.msg_control = parcel->control.buf, .msg_controllen = sizeof(parcel->control.buf) };
+	parcel->hdr = (struct msghdr){ .msg_iov = &parcel->iov,
+		.msg_iovlen = 1,
+		.msg_control = parcel->control.buf,
+		.msg_controllen = sizeof(parcel->control.buf) };
 	cmsg = CMSG_FIRSTHDR(&parcel->hdr);
-	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS };
+	*cmsg = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+	};
 }
 
 static int manager_connect(void)

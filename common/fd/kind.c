@@ -5,12 +5,12 @@
  *  - an eventfd is recognized by its name in /proc/self/fd: paths of files begin with a slash;
  *  - statx() with AT_STATX_DONT_SYNC uses the attributes that FUSE, NFS, Ceph, CIFS and AFS have
  *    cached. 9p asks its server regardless; but only an administrator can mount 9p.
- * The mount table maps the device number from statx() to a file system type. If it has no such number
- * (each btrfs subvolume has its own), the mount id of the descriptor is looked up, which works for
- * mounts of our own namespace.
+ * The mount table maps the device number from statx() to a file system type. If it has no such
+ * number (each btrfs subvolume has its own), the mount id of the descriptor is looked up, which
+ * works for mounts of our own namespace.
  *
- * A local file system is one that neither a process nor a network serves. overlay is not in the list
- * because it may lie on anything. A block device is refused: guest memory does not lie in one.
+ * A local file system is one that neither a process nor a network serves. overlay is not in the
+ * list because it may lie on anything. A block device is refused: guest memory does not lie in one.
  */
 #include "fd/kind.h"
 
@@ -42,7 +42,8 @@ struct lines {
 	char bytes[LINE_BYTES + 1];
 };
 
-/* A line longer than the buffer is returned in pieces; the fields of interest are in the first one. */
+/* A line longer than the buffer is returned in pieces; the fields of interest are in the first
+ * one. */
 static char *next_line(struct lines *lines)
 {
 	char *line = lines->bytes + lines->at, *end = memchr(line, '\n', lines->n - lines->at);
@@ -93,10 +94,10 @@ static int mount_of(int fd)
 	return id;
 }
 
-/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw". Returns whether the mount
- * holds the place. */
-static bool parse_mount(
-	const char *line, const struct place *place, bool by_device, char ret_type[TYPE_BYTES])
+/* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw". Returns whether the
+ * mount holds the place. */
+static bool parse_mount(const char *line, const struct place *place, bool by_device,
+	char ret_type[TYPE_BYTES])
 {
 	const char *type = strstr(line, " - ");
 	unsigned int major, minor;
@@ -135,11 +136,11 @@ static bool is_local(const char *type)
 
 static const char *kind_of_mode(mode_t mode)
 {
-	return S_ISDIR(mode)   ? "a directory"
-	       : S_ISBLK(mode) ? "a block device"
-	       : S_ISCHR(mode) ? "a character device"
-	       : S_ISLNK(mode) ? "a symbolic link"
-			       : "a special file";
+	return S_ISDIR(mode)    ? "a directory"
+		: S_ISBLK(mode) ? "a block device"
+		: S_ISCHR(mode) ? "a character device"
+		: S_ISLNK(mode) ? "a symbolic link"
+				: "a special file";
 }
 
 static enum fd_kind kind_of_file(int fd, char *text)
@@ -210,7 +211,7 @@ static enum fd_kind kind_of_name(int fd, char *text)
 		snprintf(text, FD_KIND_TEXT_BYTES, "an eventfd");
 		return FD_EVENT;
 	}
-	snprintf(text, FD_KIND_TEXT_BYTES, "something of the kernel's (%s)", name);
+	snprintf(text, FD_KIND_TEXT_BYTES, "a kernel object (%s)", name);
 	return FD_FOREIGN;
 }
 
@@ -220,7 +221,7 @@ enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES])
 
 	if (flags < 0 || (flags & O_PATH)) {
 		snprintf(ret_text, FD_KIND_TEXT_BYTES, "%s",
-			flags < 0 ? "not open" : "a path, and no open file");
+			flags < 0 ? "not open" : "a path (O_PATH), not an open file");
 		return FD_FOREIGN;
 	}
 	if (fcntl(fd, F_GET_SEALS) >= 0) {

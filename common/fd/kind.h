@@ -31,8 +31,8 @@ enum {
  * @fd:       borrowed
  * @ret_text: [out] a description for the operator: "a memory file", "a file on fuse.sshfs"
  *
- * Cost: up to five system calls; for a file on disk, a read of the mount table. No allocation: it may
- *       be called in a child between fork() and exec().
+ * Cost: up to five system calls; for a file on disk, a read of the mount table. No allocation: it
+ *       may be called in a child between fork() and exec().
  */
 enum fd_kind fd_kind_of(int fd, char ret_text[FD_KIND_TEXT_BYTES]);
 

@@ -1,7 +1,7 @@
 /*
- * A process that keeps dying before it is ready delays its next start. The process does this itself, because
- * a service manager with a start limit or a restart delay would also apply it after the death of a process
- * that was serving. The count of failed starts is a memfd in the fd store.
+ * A process that keeps dying before it is ready delays its next start. The process does this
+ * itself, because a service manager with a start limit or a restart delay would also apply it after
+ * the death of a process that was serving. The count of failed starts is a memfd in the fd store.
  */
 #include "proc/backoff.h"
 
@@ -46,7 +46,7 @@ void backoff_begin(void)
 		return;
 	ms = n < LAST_START ? 10u << (n - FREE_STARTS) : 1000;
 	if (n == LAST_START)
-		log_warning("ended %u times before it was ready: from now on it is tried once a second", n);
+		log_warning("died %u times before it was ready; retrying once a second", n);
 	pause = (struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
 	(void)nanosleep(&pause, NULL);
 }

@@ -1,11 +1,13 @@
 /*
- * Under systemd, the generator's drop-ins set user, groups and runtime directory before this program runs.
- * Under a launcher of root, the program does so itself: it opens what needs root (a TAP, a socket in a VMM's
- * directory), and changes to its own user before it reads its first hostile byte. Under a launcher of an
- * ordinary user all processes run as that user, and a peer is only known to belong to that user.
+ * Under systemd, the generator's drop-ins set user, groups and runtime directory before this
+ * program runs. Under a launcher of root, the program does so itself: it opens what needs root (a
+ * TAP, a socket in a VMM's directory), and changes to its own user before it reads its first
+ * hostile byte. Under a launcher of an ordinary user all processes run as that user, and a peer is
+ * only known to belong to that user.
  *
- * The runtime directory may lie below one that only root can search (mktemp -d makes such). The process opens
- * it as root, and later reaches its sockets through that descriptor (/proc/self/fd/N/...).
+ * The runtime directory may lie below one that only root can search (mktemp -d makes such). The
+ * process opens it as root, and later reaches its sockets through that descriptor
+ * (/proc/self/fd/N/...).
  */
 #include "proc/identity.h"
 
@@ -151,7 +153,8 @@ static int become(const struct proc *proc, uid_t user)
 	int signal = 0;
 
 	(void)prctl(PR_GET_PDEATHSIG, &signal, 0, 0, 0);
-	if (setgroups(n, groups) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0)
+	if (setgroups(n, groups) < 0 || setresgid(user, user, user) < 0 ||
+		setresuid(user, user, user) < 0)
 		return -errno;
 	return keep_death(signal, parent);
 }
@@ -165,8 +168,9 @@ int identity_take(const struct proc *proc)
 		return 0;
 	r = become(proc, user);
 	if (r < 0)
-		log_error("cannot become user %u, which is this process's own: %s; where root may not become "
-			  "every user (a container), start the launcher as an ordinary user", user, strerror(-r));
+		log_error("cannot change to user %u, the user of this process: %s; if root may not use every "
+			  "user ID (in a container), start the launcher as an ordinary user",
+			user, strerror(-r));
 	return r;
 }
 
@@ -176,7 +180,8 @@ static char *path_of(const struct proc *proc, const char *folder, const char *na
 {
 	char *path;
 
-	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_base ?: proc->runtime_dir, folder, name) >= 0);
+	check(asprintf(&path, "%s/%s/%s.sock", proc->runtime_base ?: proc->runtime_dir, folder,
+		      name) >= 0);
 	return path;
 }
 

@@ -1,8 +1,9 @@
 /*
- * When a process is killed, the kernel tears its page tables down before it notifies the parent. For 4 GiB of
- * guest memory in 4 KiB pages that takes some 40 ms, during which nobody starts a successor. A second process
- * that shares the address space exits a few milliseconds after the first, so that the tear-down falls to it.
- * It runs at idle priority, and the successor starts meanwhile.
+ * When a process is killed, the kernel tears its page tables down before it notifies the parent.
+ * For 4 GiB of guest memory in 4 KiB pages that takes some 40 ms, during which nobody starts a
+ * successor. A second process that shares the address space exits a few milliseconds after the
+ * first, so that the tear-down falls to it. It runs at idle priority, and the successor starts
+ * meanwhile.
  */
 #include "proc/late-unmap.h"
 
@@ -24,7 +25,8 @@
 
 static uint8_t stack[STACK_BYTES] __attribute__((aligned(16)));
 
-/* errno and all other memory belong to the first process: only raw system calls, whose errors do not matter. */
+/* errno and all other memory belong to the first process: only raw system calls, whose errors do
+ * not matter. */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger(void *parent)
 {
 	const struct timespec until_all_threads_are_gone = { .tv_nsec = 5000000 };
@@ -32,7 +34,8 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger
 
 	(void)syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0);
 	(void)syscall(SYS_prctl, PR_SET_NAME, NAME, 0, 0, 0);
-	/* first of all, since its copies of a TAP and of connections would outlive the first process */
+	/* first of all, since its copies of a TAP and of connections would outlive the first
+	 * process */
 	(void)syscall(SYS_close_range, 0, ~0U, 0);
 	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
 	while (syscall(SYS_getppid) == (pid_t)(intptr_t)parent)
@@ -52,6 +55,7 @@ void late_unmap(void)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &before);
 	if (clone(linger, stack + STACK_BYTES, CLONE_VM, (void *)(intptr_t)getpid()) < 0)
-		log_warning("a restart will take longer: no second process for the memory: %s", strerror(errno));
+		log_warning("cannot start the process that delays unmapping, restarts will take longer: %s",
+			strerror(errno));
 	sigprocmask(SIG_SETMASK, &before, NULL);
 }

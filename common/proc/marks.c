@@ -1,7 +1,7 @@
 /*
- * Slots are looked up by device name, because the set of devices may change between two instances of the
- * process, and a mark must not pass from one device to another. Slots without a death are reassigned by each
- * instance.
+ * Slots are looked up by device name, because the set of devices may change between two instances
+ * of the process, and a mark must not pass from one device to another. Slots without a death are
+ * reassigned by each instance.
  */
 #include "proc/marks.h"
 

@@ -3,8 +3,8 @@
 #include "base/blame.h"
 
 /*
- * Marks (base/blame.h) for a process that serves many devices, so that the input of one device does not stop
- * the others: one mark per device, in a file that the process keeps in its fd store.
+ * Marks (base/blame.h) for a process that serves many devices, so that the input of one device does
+ * not stop the others: one mark per device, in a file that the process keeps in its fd store.
  */
 
 struct marks;

@@ -1,7 +1,7 @@
 /*
- * A process starts in steps, and its rights only fall. It takes the stored descriptors, the role opens what
- * needs rights, and capabilities are dropped. Only then does the process start its first thread (each thread
- * has capabilities of its own) and read its first hostile byte.
+ * A process starts in steps, and its rights only fall. It takes the stored descriptors, the role
+ * opens what needs rights, and capabilities are dropped. Only then does the process start its first
+ * thread (each thread has capabilities of its own) and read its first hostile byte.
  */
 #include "proc/proc.h"
 
@@ -40,8 +40,10 @@ static void usage(const struct proc_role *role)
 	printf("Usage: bulkhead-%s --instance=%s [--config=FILE] [--runtime-dir=DIR]\n\n"
 	       "A process of the Bulkhead suite; it is started by systemd or by 'bulkhead run'.\n\n"
 	       "  --instance=%-16s which guest%s to serve\n"
-	       "  --config=FILE              the guest's file (default " BULKHEAD_CONFDIR "/GUEST.conf)\n"
-	       "  --runtime-dir=DIR          where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
+	       "  --config=FILE              the guest's file (default " BULKHEAD_CONFDIR
+	       "/GUEST.conf)\n"
+	       "  --runtime-dir=DIR          where the suite's sockets are (default " BULKHEAD_RUNDIR
+	       ")\n"
 	       "  --help, --version\n",
 		role->name, role->per_device ? "GUEST:DEVICE" : "GUEST",
 		role->per_device ? "GUEST:DEVICE" : "GUEST", role->per_device ? " and device" : "");
@@ -53,11 +55,13 @@ enum {
 };
 
 /* Errors: 0 | PROC_E_ANSWERED | -EINVAL, logged. */
-static int parse_arguments(int argc, char *argv[], const struct proc_role *role, struct arguments *ret)
+static int parse_arguments(int argc, char *argv[], const struct proc_role *role,
+	struct arguments *ret)
 {
 	static const struct option options[] = { { "instance", required_argument, NULL, 'i' },
-		{ "config", required_argument, NULL, 'c' }, { "runtime-dir", required_argument, NULL, 'r' },
-		{ "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'v' }, { 0 } };
+		{ "config", required_argument, NULL, 'c' },
+		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c;
 
 	*ret = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
@@ -84,7 +88,7 @@ static int parse_arguments(int argc, char *argv[], const struct proc_role *role,
 	}
 	if (ret->instance && optind == argc)
 		return 0;
-	log_error("--instance=%s is needed, and nothing but options; see --help",
+	log_error("--instance=%s is required, and only options are accepted; see --help",
 		role->per_device ? "GUEST:DEVICE" : "GUEST");
 	return -EINVAL;
 }
@@ -141,10 +145,11 @@ static int drop_rights(const struct proc *proc)
 	capng_clear(CAPNG_SELECT_BOTH);
 	for (const int *cap = role->keep_caps; cap && *cap >= 0; cap++)
 		if (capng_have_capability(CAPNG_PERMITTED, (unsigned int)*cap))
-			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, (unsigned int)*cap);
+			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED,
+				(unsigned int)*cap);
 	r = capng_apply(CAPNG_SELECT_CAPS);
 	if (r < 0) {
-		log_error("the capabilities cannot be dropped (libcap-ng says %d)", r);
+		log_error("cannot drop capabilities (libcap-ng: %d)", r);
 		return -EPERM;
 	}
 	if (role->per_device)
@@ -175,7 +180,8 @@ static int name_process(struct proc *proc, const char *instance, char *guest, ch
 	if (second)
 		*second++ = '\0';
 	log_open(proc->role->name, guest, device);
-	if (proc->role->per_device != (device != NULL) || (second && strcmp(second, "standby") != 0)) {
+	if (proc->role->per_device != (device != NULL) ||
+		(second && strcmp(second, "standby") != 0)) {
 		log_error("--instance=%s: must be %s", instance,
 			proc->role->per_device ? "GUEST:DEVICE or GUEST:DEVICE:standby" : "GUEST");
 		return -EINVAL;
@@ -215,7 +221,8 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 	umask(0007);
 	r = fdstore_init();
 	if (r < 0)
-		log_error("cannot take over the descriptors of the service manager: %s", strerror(-r));
+		log_error("cannot take over the descriptors of the service manager: %s",
+			strerror(-r));
 	backoff_begin();
 	if (r >= 0)
 		r = blame_install();

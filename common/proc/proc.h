@@ -7,8 +7,8 @@
 #include "config/config.h"
 
 /*
- * The skeleton of every process: arguments, log, fd store, event loop, readiness, watchdog, exit. main()
- * declares a struct proc_role and calls proc_main().
+ * The skeleton of every process: arguments, log, fd store, event loop, readiness, watchdog, exit.
+ * main() declares a struct proc_role and calls proc_main().
  */
 
 struct proc {
@@ -21,27 +21,31 @@ struct proc {
 	const char *runtime_dir;  /* of the guest: /run/bulkhead/GUEST */
 	const char *runtime_base; /* the same through a descriptor (identity.c); may be NULL */
 	bool separate;            /* each process has a user of its own (config/user.h) */
-	bool by_root;             /* started by root: a restart has the rights that this one dropped */
-	void *data;               /* the role's own */
+	bool by_root; /* started by root: a restart has the rights that this one dropped */
+	void *data;   /* the role's own */
 };
 
 struct proc_role {
 	const char *name; /* "frontend", "memory", "net" */
 	bool per_device;  /* --instance names a device */
-	/** open() - open what needs rights; may be NULL. It must not start a thread, which would keep
-	 * its capabilities, nor read anything that a guest or a VMM wrote. Errors: as start(). */
+	/** open() - open what needs rights; may be NULL. It must not start a thread, which would
+	 * keep its capabilities, nor read anything that a guest or a VMM wrote. Errors: as
+	 * start(). */
 	int (*open)(struct proc *proc);
 	/** start() - everything else; called once, without rights, before the loop runs. The role
 	 * calls proc_ready() itself, here or later.
 	 * Errors: 0 | negative errno, logged: the process exits with status 1. */
 	int (*start)(struct proc *proc);
-	/** leave() - the loop has ended: finish the work in hand and release what a successor waits for;
-	 * may be NULL. The process exits after it, and the kernel frees the rest, which is faster. */
+	/** leave() - the loop has ended: finish the work in hand and release what a successor waits
+	 * for; may be NULL. The process exits after it, and the kernel frees the rest, which is
+	 * faster. */
 	void (*leave)(struct proc *proc);
-	/** stop() - release everything; may be NULL. After leave() it runs in sanitizer builds only. */
+	/** stop() - release everything; may be NULL. After leave() it runs in sanitizer builds
+	 * only. */
 	void (*stop)(struct proc *proc);
-	/** keep_caps - CAP_* that the process keeps, ending with -1; NULL = none. Between open() and
-	 * start() a process of root changes to its own user, and drops all other capabilities. */
+	/** keep_caps - CAP_* that the process keeps, ending with -1; NULL = none. Between open()
+	 * and start() a process of root changes to its own user, and drops all other
+	 * capabilities. */
 	const int *keep_caps;
 };
 
@@ -49,7 +53,8 @@ struct proc_role {
  * proc_main() - run a process to its end
  *
  * Arguments: --instance=GUEST[:DEVICE[:standby]], --config=FILE (default /etc/bulkhead/GUEST.conf),
- *            --runtime-dir=DIR (default /run/bulkhead; the guest's own is DIR/GUEST), --help, --version.
+ *            --runtime-dir=DIR (default /run/bulkhead; the guest's own is DIR/GUEST), --help,
+ *            --version.
  * SIGTERM and SIGINT end the loop. The loop serves the service manager's watchdog.
  * Returns the exit status.
  */
@@ -62,9 +67,10 @@ void proc_ready(struct proc *proc);
 void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /*
- * The guest's runtime directory belongs to root, or to the ordinary user who runs everything. Each process has
- * a subdirectory, which systemd (RuntimeDirectory=) or the process itself, as root, has made. The socket where
- * two processes meet has the group of the one peer, and every connection's user is checked (proc_user()).
+ * The guest's runtime directory belongs to root, or to the ordinary user who runs everything. Each
+ * process has a subdirectory, which systemd (RuntimeDirectory=) or the process itself, as root, has
+ * made. The socket where two processes meet has the group of the one peer, and every connection's
+ * user is checked (proc_user()).
  *
  *   GUEST/link/PEER.sock   memory listens; descriptors; of PEER's group
  *   GUEST/link/ctl.sock    memory listens; bulkheadctl, which root runs
@@ -74,8 +80,8 @@ void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(
 /** proc_user() - the user as which that process of this guest runs; peer as for user_of() */
 uid_t proc_user(const struct proc *proc, const char *peer);
 
-/** proc_link_path(), proc_bus_path(), proc_ctl_path() - the paths above, to be freed; never NULL (aborts
- * without memory) */
+/** proc_link_path(), proc_bus_path(), proc_ctl_path() - the paths above, to be freed; never NULL
+ * (aborts without memory) */
 char *proc_link_path(const struct proc *proc, const char *peer);
 char *proc_bus_path(const struct proc *proc, const char *peer);
 char *proc_ctl_path(const struct proc *proc);

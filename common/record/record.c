@@ -1,7 +1,7 @@
 /*
- * Each half has two slots. `current` selects the valid one, and a single store switches it after the other
- * slot is complete: a kill before that store leaves the old half in force. A reader that is overtaken by two
- * writes notices that the slot's generation has changed, and reads again.
+ * Each half has two slots. `current` selects the valid one, and a single store switches it after
+ * the other slot is complete: a kill before that store leaves the old half in force. A reader that
+ * is overtaken by two writes notices that the slot's generation has changed, and reads again.
  */
 #include "record/record.h"
 
@@ -77,8 +77,8 @@ int record_open(struct record_file **ret_file, int fd)
 		return -errno;
 	if (st.st_size != (off_t)sizeof(struct file))
 		return -EBADMSG;
-	p = mmap(NULL, sizeof(struct file), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd,
-		0);
+	p = mmap(NULL, sizeof(struct file), writable ? PROT_READ | PROT_WRITE : PROT_READ,
+		MAP_SHARED, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	file = calloc(1, sizeof(*file));
@@ -111,7 +111,8 @@ int record_readonly_fd(int fd)
 	return ro < 0 ? -errno : ro;
 }
 
-/* A writable mapping that exists before F_SEAL_FUTURE_WRITE stays writable; there can be no other. */
+/* A writable mapping that exists before F_SEAL_FUTURE_WRITE stays writable; there can be no
+ * other. */
 int record_publish(struct record_file **ret_file, int *ret_fd, const char *device)
 {
 	_cleanup_close_ int fd = make_file("published", device);
@@ -119,7 +120,9 @@ int record_publish(struct record_file **ret_file, int *ret_fd, const char *devic
 	int r = fd < 0 ? fd : record_open(&file, fd);
 
 	if (r == 0)
-		r = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0 ? -errno : record_readonly_fd(fd);
+		r = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0
+			? -errno
+			: record_readonly_fd(fd);
 	if (r < 0) {
 		record_close(file);
 		return r;

@@ -6,9 +6,9 @@
 #include "record.pb-c.h"
 
 /*
- * The record file is a memfd. memory writes it; workers map a copy that only memory can write. Each half
- * (desired, observed) has two slots: a write fills the unused slot and then switches, so that a kill at any
- * instruction leaves either the old half or the new one, whole.
+ * The record file is a memfd. memory writes it; workers map a copy that only memory can write. Each
+ * half (desired, observed) has two slots: a write fills the unused slot and then switches, so that
+ * a kill at any instruction leaves either the old half or the new one, whole.
  */
 
 #define RECORD_HALF_MAX (256u * 1024)
@@ -32,16 +32,16 @@ int record_open(struct record_file **ret_file, int fd);
 /** record_close() - unmap a record file; NULL is fine; returns NULL */
 struct record_file *record_close(struct record_file *file);
 
-/** record_readonly_fd() - open the same file read-only. The holder may still reopen it for writing through
- * /proc, unless the file was published.
+/** record_readonly_fd() - open the same file read-only. The holder may still reopen it for writing
+ * through /proc, unless the file was published.
  * Errors: the descriptor, the caller's | negative errno. */
 int record_readonly_fd(int fd);
 
 /**
  * record_publish() - create a record file that only *ret_file can write
  * @ret_fd: [out] the caller's, for readers. Nobody can reopen it for writing or map it writable,
- *          whatever its rights. That includes this process after record_close(): a restarted process
- *          publishes a new file.
+ *          whatever its rights. That includes this process after record_close(): a restarted
+ *          process publishes a new file.
  *
  * Errors: 0 | negative errno; -EINVAL: the kernel is older than 5.1.
  */
@@ -55,8 +55,8 @@ uint64_t record_generation(const struct record_file *file, enum record_half half
 int record_write_desired(struct record_file *file, const Bh__Desired *desired);
 int record_write_observed(struct record_file *file, const Bh__Observed *observed);
 
-/** record_read_desired(), record_read_observed() - copy a half; free it with bh__..__free_unpacked(x, NULL).
- * A half that was never written reads as an empty message.
+/** record_read_desired(), record_read_observed() - copy a half; free it with
+ * bh__..__free_unpacked(x, NULL). A half that was never written reads as an empty message.
  * Errors: 0 | -EBADMSG: malformed, which a torn write never is | -ENOMEM. */
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired);
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed);
