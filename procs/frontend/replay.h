@@ -24,7 +24,10 @@ struct replay {
 
 #define REPLAY_NULL { .read_fd = -1, .write_fd = -1, .parts = PARTS_NULL }
 
+/** replay_open() - the pipe that a former process of this device left in the fd store, or a new one
+ * Errors: 0 | negative errno. */
 int replay_open(struct replay *replay, const char *device);
+/** replay_close() - this process's end of it; the fd store keeps the pipe, and what is laid ready in it */
 void replay_close(struct replay *replay);
 
 enum replay_step {
