@@ -4,8 +4,11 @@
 
 #include "record.pb-c.h"
 
-/* The desired half of a record as a thing to copy and change. Out of memory ends the process: the record
- * is small, and a restart finds everything as it was. */
+/*
+ * The desired half of a record as a thing to copy and change. What these functions return is part of the record that it is
+ * in, but for the records themselves, which are the caller's to free. Out of memory ends the process: a record is small,
+ * and a restart finds everything as it was.
+ */
 
 /** desired_next() - a copy with the next generation */
 Bh__Desired *desired_next(const Bh__Desired *desired);
@@ -14,6 +17,7 @@ Bh__Desired *desired_next(const Bh__Desired *desired);
  * @connected: a new VMM is there: it begins the next session */
 Bh__Desired *desired_empty(const Bh__Desired *desired, bool connected);
 
+/** desired_free() - fine with NULL; returns NULL, to be assigned to the owner */
 Bh__Desired *desired_free(Bh__Desired *desired);
 
 /** desired_find_ring() - of that index, or NULL */
@@ -23,7 +27,9 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index);
 
 /** desired_add_region() - an empty region at the end */
 Bh__Region *desired_add_region(Bh__Desired *desired);
+/** desired_remove_region() - the i-th, which must be there; the order of the others may change */
 void desired_remove_region(Bh__Desired *desired, size_t i);
+/** desired_clear_regions() - remove all regions */
 void desired_clear_regions(Bh__Desired *desired);
 
 /** desired_new_inflight() - an empty one, in place of what was there */

@@ -35,6 +35,7 @@ struct door {
  */
 int door_open(struct door *door, sd_event *event, const struct config_device *config, void (*on_knock)(void *data),
 	bool (*start_anew)(void *data), void *data);
+/** door_close() - listen no more; the file stays. Fine with DOOR_NULL */
 void door_close(struct door *door);
 
 /** door_let_in() - whether on_knock() is called; nothing where there is no listening socket */

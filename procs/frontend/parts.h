@@ -26,6 +26,7 @@ struct parts {
 /** parts_resume() - take over what a former process had gathered
  * @conn_fd: the connection that it comes from; -1 = it is gone, and what was gathered, too */
 void parts_resume(struct parts *parts, int conn_fd, const char *device);
+/** parts_close() - this process's end of what was gathered; the fd store keeps it */
 void parts_close(struct parts *parts);
 
 /** parts_begun() - whether something was gathered */

@@ -32,72 +32,29 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "fd/fdstore.h"
 
 #define MARK (1 << 20)
 
-/* --- The pipe --- */
-
-static void name_end(char *buf, size_t n, const char *end, const char *device)
-{
-	snprintf(buf, n, "reply-%s.%s", end, device);
-}
-
 int replay_open(struct replay *replay, const char *device)
 {
-	char in[64], out[64];
-	int fds[2];
-
-	name_end(in, sizeof(in), "in", device);
-	name_end(out, sizeof(out), "out", device);
-	replay->write_fd = fdstore_take(in);
-	replay->read_fd = fdstore_take(out);
-	if (replay->write_fd >= 0 && replay->read_fd >= 0)
-		return 0;
-	replay_close(replay);
-	(void)fdstore_remove(in);
-	(void)fdstore_remove(out);
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	replay->read_fd = fds[0];
-	replay->write_fd = fds[1];
-	(void)fdstore_push(in, replay->write_fd);
-	(void)fdstore_push(out, replay->read_fd);
-	return 0;
+	return stage_open(&replay->stage, "reply", device);
 }
 
 void replay_close(struct replay *replay)
 {
-	replay->read_fd = fd_close(replay->read_fd);
-	replay->write_fd = fd_close(replay->write_fd);
+	stage_close(&replay->stage);
 	parts_close(&replay->parts);
-}
-
-static size_t staged(const struct replay *replay)
-{
-	int n = 0;
-
-	return ioctl(replay->read_fd, FIONREAD, &n) < 0 ? 0 : (size_t)n;
-}
-
-static void forget(const struct replay *replay)
-{
-	uint8_t buf[512];
-
-	while (read(replay->read_fd, buf, sizeof(buf)) > 0)
-		;
 }
 
 void replay_drop(struct replay *replay, const char *device)
 {
-	forget(replay);
+	stage_empty(&replay->stage);
 	parts_drop(&replay->parts, device);
 }
 
@@ -144,15 +101,13 @@ int replay_stage(struct replay *replay, uint32_t request, const void *payload, s
 {
 	struct header header = { .request = request, .flags = HEADER_VERSION | HEADER_REPLY,
 		.size = (uint32_t)n };
-	uint8_t buf[REPLAY_BYTES_MAX];
-	ssize_t done;
+	uint8_t buf[STAGE_BYTES_MAX];
 
 	check(n <= sizeof(buf) - sizeof(header));
 	memcpy(buf, &header, sizeof(header));
 	if (n)
 		memcpy(buf + sizeof(header), payload, n);
-	done = write(replay->write_fd, buf, sizeof(header) + n);
-	return done < 0 ? -errno : 0;
+	return stage_lay(&replay->stage, buf, sizeof(header) + n);
 }
 
 int replay_consume(struct replay *replay, int fd, const struct message *msg)
@@ -166,35 +121,14 @@ int replay_consume(struct replay *replay, int fd, const struct message *msg)
 
 int replay_send(struct replay *replay, int fd)
 {
-	size_t n;
-
-	while ((n = staged(replay))) {
-		ssize_t done = splice(replay->read_fd, NULL, fd, NULL, n, SPLICE_F_NONBLOCK);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return done < 0 ? -errno : -EPIPE;
-	}
-	return 0;
+	return stage_send(&replay->stage, fd);
 }
 
 /* --- A reply with a descriptor --- */
 
 size_t replay_look_at_staged(const struct replay *replay, void *buf, size_t n)
 {
-	_cleanup_close_ int out = -1, in = -1;
-	int fds[2];
-	ssize_t got;
-
-	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return 0;
-	out = fds[0];
-	in = fds[1];
-	if (tee(replay->read_fd, in, n, SPLICE_F_NONBLOCK) <= 0)
-		return 0;
-	got = read(out, buf, n);
-	return got < 0 ? 0 : (size_t)got;
+	return stage_look(&replay->stage, buf, n);
 }
 
 static int reopen(int file)
@@ -232,7 +166,7 @@ int replay_send_fd(struct replay *replay, int fd, int file)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	_cleanup_close_ int own = reopen(file);
-	uint8_t reply[REPLAY_BYTES_MAX];
+	uint8_t reply[STAGE_BYTES_MAX];
 	size_t n;
 	int r;
 
@@ -246,7 +180,7 @@ int replay_send_fd(struct replay *replay, int fd, int file)
 	} else if (errno != EAGAIN && errno != EACCES) {
 		return -errno;
 	}
-	forget(replay);
+	stage_empty(&replay->stage);
 	return 0;
 }
 
@@ -276,7 +210,7 @@ enum replay_step replay_resume(struct replay *replay, int fd)
 {
 	size_t left = left_of_begun(fd);
 
-	if (staged(replay)) {
+	if (stage_bytes(&replay->stage)) {
 		if (parts_whole(&replay->parts))
 			parts_done(&replay->parts);
 		(void)consume(fd, left);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "parts.h"
+#include "stage.h"
 #include "wire.h"
 
 /*
@@ -13,18 +14,18 @@
  * which the reply is laid before it goes out.
  */
 
-/** struct replay - the pipe of one device; both ends lie in the fd store as well */
+/** struct replay - of one device */
 struct replay {
-	int read_fd;
-	int write_fd;
+	struct stage stage; /* of the reply */
 	struct parts parts; /* of a message that comes bit by bit */
 };
 
-#define REPLAY_BYTES_MAX 4012 /* of a reply with its header; a pipe takes up to 4096 bytes at once or not at all */
+#define REPLAY_NULL { .stage = STAGE_NULL, .parts = PARTS_NULL }
 
-#define REPLAY_NULL { .read_fd = -1, .write_fd = -1, .parts = PARTS_NULL }
-
+/** replay_open() - the pipe that a former process of this device left in the fd store, or a new one
+ * Errors: 0 | negative errno. */
 int replay_open(struct replay *replay, const char *device);
+/** replay_close() - this process's end of it; the fd store keeps the pipe, and what is laid ready in it */
 void replay_close(struct replay *replay);
 
 enum replay_step {
@@ -43,7 +44,7 @@ int replay_look(struct replay *replay, int fd, const char *device, struct messag
 /** replay_begin() - it was peeked whole, and handling begins */
 int replay_begin(int fd, const struct message *msg);
 /** replay_stage() - it has been handled: lay the reply ready. Left out where there is none.
- * @n: up to REPLAY_BYTES_MAX less the header */
+ * @n: up to STAGE_BYTES_MAX less the header */
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n);
 /** replay_consume() - take it out of the socket */
 int replay_consume(struct replay *replay, int fd, const struct message *msg);

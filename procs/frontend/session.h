@@ -46,8 +46,11 @@ struct session {
 	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
 };
 
-/** session_open() - take over what a former process had, or listen; errors are logged */
+/** session_open() - take over what a former process had, or listen
+ * @config: borrowed until session_close(), as the event loop is
+ * Errors: 0 | negative errno, which is logged; session_close() is due all the same. */
 int session_open(struct session *session, sd_event *event, const struct config_device *config);
+/** session_close() - free what is the session's; the connection stays open where the fd store has it */
 void session_close(struct session *session);
 
 /** session_is_loaded() - whether the record is known; until then nothing is read, and nobody accepted */

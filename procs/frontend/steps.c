@@ -328,7 +328,7 @@ static uint64_t find_token(const struct exchange *x)
 {
 	struct {
 		struct header header;
-		uint8_t payload[REPLAY_BYTES_MAX - sizeof(struct header)];
+		uint8_t payload[STAGE_BYTES_MAX - sizeof(struct header)];
 	} reply;
 	size_t n;
 

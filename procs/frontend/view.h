@@ -21,6 +21,7 @@ struct view {
 
 /** view_load() - the record as memory has it; takes both halves */
 void view_load(struct view *view, Bh__Desired *desired, Bh__Observed *observed);
+/** view_deinit() - free both halves: nothing is known any more */
 void view_deinit(struct view *view);
 
 /** view_applied() - whether the worker has applied what was committed last */

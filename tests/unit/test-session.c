@@ -622,13 +622,13 @@ END_TEST
 static void die_and_return(Bh__Desired *record)
 {
 	int conn = dup(s.exchange.conn_fd);
-	struct replay replay = { .read_fd = dup(s.exchange.replay.read_fd), .write_fd = dup(s.exchange.replay.write_fd) };
+	struct stage stage = { dup(s.exchange.replay.stage.read_fd), dup(s.exchange.replay.stage.write_fd) };
 
 	session_close(&s);
 	committing = desired_free(committing);
 	open_session();
 	replay_close(&s.exchange.replay);
-	s.exchange.replay = replay;
+	s.exchange.replay.stage = stage;
 	s.exchange.conn_fd = conn;
 	session_loaded(&s, record, observe(record->generation));
 	turn();
