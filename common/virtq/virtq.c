@@ -152,6 +152,7 @@ static void forget_window(struct virtq *vq)
 int virtq_remap(struct virtq *vq)
 {
 	forget_window(vq);
+	vq->waits = false;
 	return map_ring(vq);
 }
 
