@@ -2,7 +2,7 @@
 
 #include <stdint.h>
 
-/* Addresses of two spaces, each a type of its own so that one is never taken for the other. */
+/* Addresses of each space are a type of their own, so that one is never taken for the other. */
 
 /** struct gpa - an address in the guest's physical memory; descriptors hold these */
 struct gpa {
@@ -11,5 +11,10 @@ struct gpa {
 
 /** struct uva - an address in the VMM's own memory; ring addresses of vhost-user are these */
 struct uva {
+	uint64_t val;
+};
+
+/** struct iova - an address of a ring or in a descriptor, where an IOMMU of the guest's stands between */
+struct iova {
 	uint64_t val;
 };

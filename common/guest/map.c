@@ -1,15 +1,15 @@
 /*
  * Guest memory in this process.
  *
- * The table: regions sorted by guest-physical address, found by halving. The VMM's addresses are looked
- * up only when a ring starts, and need no order. A region may begin and end in the middle of a page (of a
- * huge page, on hugetlbfs), a mapping may not: each region remembers both.
+ * Regions are sorted by guest-physical address and found by binary search. The VMM's addresses are looked up only
+ * when a ring starts, and need no order. A region may begin and end in the middle of a page (of a huge page, on
+ * hugetlbfs); a mapping may not. So each region remembers both.
  *
- * The file behind a region belongs to the VMM, which may cut it short at any time; touching what is no
- * longer there raises SIGBUS in whichever thread does it. The handler must then find the mapping without
- * a lock, since any thread may hold one. It reads a table of its own, `mappings`, in which every slot is
- * guarded by a sequence number: odd while it is written. The memory is replaced by zeros, the map is
- * marked poisoned, and the access is repeated; what it read or wrote no longer matters.
+ * The file behind a region belongs to the VMM, which may truncate it at any time. A thread that then touches the
+ * missing part gets SIGBUS. The handler must find the mapping without taking a lock, since any thread may hold one.
+ * It reads a table of its own, `mappings`, in which a sequence number guards every slot: the number is odd while the
+ * slot is written. The handler replaces the memory by zeros, marks the map as poisoned and lets the access happen
+ * again. What that access reads or writes no longer matters, because the device stops the rings of a poisoned map.
  */
 #include "guest/map.h"
 
@@ -27,6 +27,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "guest/hint.h"
 
 #define MAPPINGS_MAX 4096 /* of all maps of the process */
 
@@ -38,12 +39,6 @@ struct region {
 	void *mapping;         /* what mmap returned, and how much of it */
 	size_t mapping_bytes;
 	unsigned int slot;     /* in mappings */
-};
-
-struct map {
-	atomic_bool poisoned;
-	size_t n_regions;
-	struct region regions[MAP_REGIONS_MAX];
 };
 
 /* --- What the handler reads --- */
@@ -175,8 +170,12 @@ int map_new(struct map **ret_map)
 {
 	struct map *map = calloc(1, sizeof(*map));
 
-	if (!map)
+	if (map)
+		map->regions = calloc(MAP_REGIONS_MAX, sizeof(*map->regions));
+	if (!map || !map->regions) {
+		free(map);
 		return -ENOMEM;
+	}
 	*ret_map = map;
 	return 0;
 }
@@ -193,6 +192,7 @@ struct map *map_free(struct map *map)
 		return NULL;
 	for (size_t i = 0; i < map->n_regions; i++)
 		region_unmap(&map->regions[i]);
+	free(map->regions);
 	free(map);
 	return NULL;
 }
@@ -314,68 +314,90 @@ int map_remove(struct map *map, const struct map_region *wanted)
 	return 0;
 }
 
-size_t map_count(const struct map *map)
+void map_set_resolver(struct map *map, struct map_resolver *resolver)
 {
-	return map->n_regions;
+	map->resolver = resolver;
 }
 
-bool map_poisoned(const struct map *map)
+void map_set_log(struct map *map, struct map_log *log)
 {
-	return atomic_load_explicit(&map->poisoned, memory_order_relaxed);
+	map->log = log;
 }
 
 /* --- Looking up --- */
 
-bool map_hint_set(struct map_hint *hint, const struct map *map, struct gpa addr)
+static int miss(const struct map *map, uint64_t start, uint64_t n_bytes, enum map_access access)
 {
-	size_t at = find(map, addr.val);
-	const struct region *region = &map->regions[at];
+	struct map_resolver *resolver = map->resolver;
 
-	if (at == map->n_regions || region->gpa > addr.val)
-		return false;
-	*hint = (struct map_hint){ region->gpa, region->size_bytes, region->mem };
-	return true;
+	if (!resolver || n_bytes == 0)
+		return MAP_E_OUTSIDE;
+	return resolver->miss(resolver, (struct iova){ start }, n_bytes, access);
 }
 
-int map_spans(const struct map *map, struct gpa start, uint64_t n_bytes, struct iovec *ret_spans,
-	unsigned int max_spans)
+static struct map_span span_of(const struct region *region, uint64_t offset, uint64_t n_bytes)
 {
-	unsigned int n = 0;
+	return (struct map_span){ region->mem + offset, { region->gpa + offset },
+		MIN(n_bytes, region->size_bytes - offset) };
+}
 
-	if (n_bytes == 0)
-		return -MAP_E_OUTSIDE;
-	for (size_t i = find(map, start.val); i < map->n_regions && n < max_spans; i++) {
-		const struct region *region = &map->regions[i];
-		uint64_t offset, room;
+/* The region that holds the address; NULL: none does. */
+static const struct region *region_at(const struct map *map, uint64_t gpa)
+{
+	size_t at = find(map, gpa);
 
-		if (region->gpa > start.val)
-			break;
-		offset = start.val - region->gpa;
-		room = MIN(region->size_bytes - offset, n_bytes);
-		ret_spans[n++] = (struct iovec){ region->mem + offset, (size_t)room };
-		n_bytes -= room;
-		if (n_bytes == 0)
-			return (int)n;
-		start.val += room;
-	}
-	return -MAP_E_OUTSIDE;
+	return at < map->n_regions && map->regions[at].gpa <= gpa ? &map->regions[at] : NULL;
+}
+
+int map_find(const struct map *map, struct gpa start, uint64_t n_bytes, enum map_access access,
+	struct map_span *ret_span)
+{
+	const struct region *region = n_bytes ? region_at(map, start.val) : NULL;
+
+	if (!region)
+		return miss(map, start.val, n_bytes, access);
+	*ret_span = span_of(region, start.val - region->gpa, n_bytes);
+	return 0;
 }
 
 void *map_gpa(const struct map *map, struct gpa start, uint64_t n_bytes)
 {
-	struct map_hint hint = { 0 };
+	const struct region *region = n_bytes ? region_at(map, start.val) : NULL;
 
-	return n_bytes ? map_gpa_hinted(map, &hint, start, n_bytes) : NULL;
+	if (!region || n_bytes > region->size_bytes - (start.val - region->gpa))
+		return NULL;
+	return region->mem + (start.val - region->gpa);
 }
 
-void *map_uva(const struct map *map, struct uva start, uint64_t n_bytes)
+int map_find_uva(const struct map *map, struct uva start, uint64_t n_bytes, enum map_access access,
+	struct map_span *ret_span)
 {
 	for (size_t i = 0; n_bytes && i < map->n_regions; i++) {
 		const struct region *region = &map->regions[i];
 		uint64_t offset = start.val - region->uva;
 
-		if (offset < region->size_bytes && n_bytes <= region->size_bytes - offset)
-			return region->mem + offset;
+		if (offset >= region->size_bytes || n_bytes > region->size_bytes - offset)
+			continue;
+		*ret_span = span_of(region, offset, n_bytes);
+		return 0;
 	}
-	return NULL;
+	return miss(map, start.val, n_bytes, access);
+}
+
+int map_hint_find(struct map_hint *hint, struct gpa start, uint64_t n_bytes, enum map_access access,
+	struct map_span *ret_span)
+{
+	const struct region *region;
+
+	if (!n_bytes || !map_hint_holds(hint, start, n_bytes)) {
+		region = region_at(hint->map, start.val);
+		if (!region || n_bytes == 0)
+			return miss(hint->map, start.val, n_bytes, access);
+		hint->start = region->gpa;
+		hint->n_bytes = region->size_bytes;
+		hint->mem = region->mem;
+		hint->gpa.val = region->gpa;
+	}
+	*ret_span = map_hint_span(hint, start, MIN(n_bytes, hint->n_bytes - (start.val - hint->start)));
+	return 0;
 }

@@ -42,14 +42,24 @@ void packed_free(struct virtq *vq)
 
 int packed_map(struct virtq *vq)
 {
-	const struct virtq_setup *setup = &vq->setup;
+	const struct ring_part parts[3] = {
+		{ vq->setup.desc, DESC_BYTES * (uint64_t)vq->size, 16, MAP_READ_WRITE },
+		{ vq->setup.avail, sizeof(uint32_t), 4, MAP_READ },
+		{ vq->setup.used, sizeof(uint32_t), 4, MAP_WRITE },
+	};
+	struct map_span spans[3];
 
-	vq->ring.desc = map_uva(vq->map, setup->desc, DESC_BYTES * (uint64_t)vq->size);
-	vq->ring.driver = map_uva(vq->map, setup->avail, sizeof(uint32_t));
-	vq->ring.device = map_uva(vq->map, setup->used, sizeof(uint32_t));
-	if (!vq->ring.desc || !vq->ring.driver || !vq->ring.device || (uintptr_t)vq->ring.desc % 16 ||
-		(uintptr_t)vq->ring.driver % 4 || (uintptr_t)vq->ring.device % 4)
-		return VIRTQ_E_ADDRESS;
+	for (unsigned int i = 0; i < 3; i++) {
+		int r = ring_part(vq, &parts[i], &spans[i]);
+
+		if (r != 0)
+			return r;
+	}
+	vq->ring.desc = (void *)spans[0].mem;
+	vq->ring.desc_gpa = spans[0].gpa;
+	vq->ring.driver = (const void *)spans[1].mem;
+	vq->ring.device = (void *)spans[2].mem;
+	vq->ring.device_gpa = spans[2].gpa;
 	return 0;
 }
 
@@ -77,7 +87,7 @@ static const char *judge_id(const struct virtq *vq, uint16_t id)
 	return vq->busy[id] ? "a buffer id was made available while it was in use" : NULL;
 }
 
-static void push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n)
+static inline void push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n)
 {
 	slot->pos = vq->parsed;
 	window_push(vq, slot, id, n);
@@ -175,7 +185,7 @@ int packed_fill(struct virtq *vq, unsigned int n)
 /* --- Take and publish --- */
 
 /* The copies of one chain into entries of the free list; the list's heads are moved by the caller. */
-static inline uint16_t enter(struct virtq *vq, struct slot *slot, uint16_t e)
+static inline uint16_t enter(struct virtq *vq, struct slot *slot, uint16_t e, uint64_t counter)
 {
 	struct inflight_packed_desc *region = vq->ring.region->desc, *head = &region[e];
 	uint16_t n = slot->chain.n_slots, pos = slot->pos;
@@ -194,29 +204,34 @@ static inline uint16_t enter(struct virtq *vq, struct slot *slot, uint16_t e)
 	}
 	head->last = slot->last;
 	head->num = n;
-	head->counter = vq->counter++;
+	head->counter = counter;
 	head->inflight = 1;
 	return e;
 }
 
 void packed_take(struct virtq *vq, unsigned int n)
 {
+	uint64_t counter = vq->counter;
 	uint16_t e = vq->ring.free_head;
 	uint32_t n_slots = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
 		struct slot *slot = window_take(vq, i);
 
-		if (unlikely(slot->again))
+		if (unlikely(slot->again)) {
+			vq->window_slots -= slot->chain.n_slots;
 			continue;
+		}
 #ifndef VIRTQ_NO_UPKEEP
-		e = enter(vq, slot, e);
+		e = enter(vq, slot, e, counter++);
 #endif
 		n_slots += slot->chain.n_slots;
 	}
 	step();
 	store_free(vq, e, e);
 	step();
+	vq->window_slots -= n_slots;
+	vq->counter = counter;
 	vq->ring.free_head = e;
 	vq->taken = pos_advance(vq, vq->taken, n_slots);
 	vq->ledger->avail_idx = vq->taken;
@@ -261,6 +276,22 @@ static void write_used(struct virtq *vq)
 	guest_store_release(pos_words(vq, vq->used) + 1, used_word(&vq->staged[0], vq->used));
 }
 
+/* The driver has the batch: its chains are no longer in flight. */
+static inline void clear_marks(struct virtq *vq)
+{
+	struct inflight_packed_desc *region = vq->ring.region->desc;
+	const struct staged *staged = vq->staged, *end = staged + vq->n_staged;
+	uint8_t *busy = vq->busy;
+
+	for (; staged < end; staged++) {
+		busy[staged->id] = 0;
+#ifndef VIRTQ_NO_UPKEEP
+		region[staged->entry].inflight = 0;
+		step();
+#endif
+	}
+}
+
 void packed_publish(struct virtq *vq)
 {
 	uint32_t n_slots = 0;
@@ -273,13 +304,8 @@ void packed_publish(struct virtq *vq)
 	step();
 	write_used(vq);
 	step();
-	for (uint32_t i = 0; i < vq->n_staged; i++) {
-		vq->busy[vq->staged[i].id] = 0;
-#ifndef VIRTQ_NO_UPKEEP
-		vq->ring.region->desc[vq->staged[i].entry].inflight = 0;
-		step();
-#endif
-	}
+	mark_descs(vq, vq->used, n_slots);
+	clear_marks(vq);
 	store_free(vq, head, head);
 	step();
 	store_used(vq, used, used);
@@ -311,9 +337,15 @@ bool packed_call_due(struct virtq *vq)
 	return (uint16_t)((vq->used & ~POS_WRAP) - event - 1) < vq->since_call;
 }
 
+static void write_event(struct virtq *vq, uint32_t wish)
+{
+	guest_store(vq->ring.device, wish);
+	map_mark_dirty(vq->map, vq->ring.device_gpa, sizeof(wish));
+}
+
 void packed_kick_off(struct virtq *vq)
 {
-	guest_store(vq->ring.device, (uint32_t)VRING_PACKED_EVENT_FLAG_DISABLE << 16);
+	write_event(vq, (uint32_t)VRING_PACKED_EVENT_FLAG_DISABLE << 16);
 }
 
 bool packed_kick_on(struct virtq *vq)
@@ -322,7 +354,7 @@ bool packed_kick_on(struct virtq *vq)
 
 	if (vq->event_idx)
 		wish = vq->parsed | (uint32_t)VRING_PACKED_EVENT_FLAG_DESC << 16;
-	guest_store(vq->ring.device, wish);
+	write_event(vq, wish);
 	full_fence();
 	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48), vq->parsed);
 }

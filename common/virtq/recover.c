@@ -31,6 +31,7 @@
 #include "base/cleanup.h"
 #include "virtq/packed-pos.h"
 #include "virtq/place.h"
+#include "virtq/split.h"
 
 static void ledger_begin(struct virtq *vq)
 {
@@ -132,6 +133,7 @@ static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
 
 	if (n > vq->size)
 		return VIRTQ_E_BROKEN;
+	split_mark_used(vq, copy->used_idx, n);
 	for (; n; n--) {
 		if (head >= vq->size)
 			return VIRTQ_E_BROKEN;
@@ -274,6 +276,7 @@ static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *c
 	published = now != old &&
 		!pos_available((uint16_t)(guest_load_acquire(pos_words(vq, old) + 1) >> 48), old);
 	vq->used = published ? now : old;
+	mark_descs(vq, old, published ? MIN(packed_distance(vq, old, now), vq->size) : 0);
 	vq->ring.free_head = published ? copy->free.head : copy->free.old_head;
 	store_free(vq, vq->ring.free_head, vq->ring.free_head);
 	step();
@@ -356,6 +359,7 @@ static void packed_hide_unpublished(struct virtq *vq)
 		if ((word1 >> 48 & (DESC_F_AVAIL | DESC_F_USED)) != wrap)
 			continue;
 		guest_store(words + 1, word1 ^ used);
+		mark_descs(vq, pos, 1);
 		step();
 	}
 }

@@ -6,7 +6,7 @@
 
 #include "base/blame.h"
 #include "base/bytes.h"
-#include "guest/map.h"
+#include "guest/hint.h"
 #include "virtq/access.h"
 #include "virtq/inflight-layout.h"
 #include "virtq/ledger.h"
@@ -14,6 +14,7 @@
 
 /* The state of a ring, which the files of this library share; not for devices. */
 
+struct block;
 struct slot;
 struct staged;
 
@@ -22,6 +23,7 @@ struct split_ring {
 	const uint64_t *desc;    /* two words each */
 	const uint16_t *avail;   /* flags, idx, ring[size], used_event */
 	uint16_t *used;          /* flags, idx, size x { u32 id, u32 len }, avail_event */
+	struct gpa used_gpa;
 	struct inflight_split *region;
 	uint16_t avail_seen;     /* the driver's index when last looked at */
 	uint16_t last_batch_head;
@@ -32,6 +34,7 @@ struct packed_ring {
 	uint64_t *desc;           /* two words each */
 	const uint32_t *driver;   /* event suppression: u16 off_wrap, u16 flags */
 	uint32_t *device;
+	struct gpa desc_gpa, device_gpa;
 	struct inflight_packed *region;
 	uint64_t *copies;         /* of what was parsed, by ring slot; two words each */
 	uint16_t *next;           /* our own free list of entries; the region's is written, never read */
@@ -52,6 +55,7 @@ struct virtq {
 	bool packed, event_idx, indirect;
 	bool call_known;          /* since_call counts from a notification that we know of */
 	bool starved;             /* no storage for a long chain until one is completed */
+	bool waits;               /* the next chain is in memory that the map may get later */
 	const char *error;        /* the ring is broken */
 	uint64_t counter;         /* of the next chain that is taken */
 	uint32_t since_call;      /* published since the driver was asked; packed: ring slots */
@@ -75,7 +79,7 @@ struct virtq {
 	uint8_t *busy;            /* split: by head, packed: by id: parsed, and not yet published */
 	struct staged *staged;    /* size */
 
-	struct iovec *blocks;     /* n_blocks x VIRTQ_CHAIN_SPANS_MAX, touched when needed */
+	struct block *blocks;     /* n_blocks, touched when needed */
 	uint16_t *free_blocks;
 	uint32_t n_free_blocks, n_blocks;
 
@@ -100,9 +104,15 @@ enum {
 
 /** ring_broken() - the driver broke a rule of the ring: nothing more is served; rule is a static text.
  * Returns VIRTQ_E_BROKEN */
-static inline int ring_broken(struct virtq *vq, const char *rule)
-{
-	vq->error = rule;
-	vq->ledger->broken = 1;
-	return VIRTQ_E_BROKEN;
-}
+int ring_broken(struct virtq *vq, const char *rule);
+
+/** struct ring_part - where the VMM says that a part of the ring is, and what it must be like */
+struct ring_part {
+	struct uva at;
+	uint64_t n_bytes;
+	uint64_t align;
+	enum map_access access;
+};
+
+/** ring_part() - find a part of the ring in guest memory; 0 | VIRTQ_E_ADDRESS | VIRTQ_E_LATER */
+int ring_part(const struct virtq *vq, const struct ring_part *part, struct map_span *ret_span);

@@ -18,10 +18,11 @@
 
 #include "base/bytes.h"
 
-#define LINE_BYTES 64    /* a slot fills two lines of the cache */
+#define LINE_BYTES 64
 #define LAZY_BYTES 65536 /* larger arrays have pages of their own, which the kernel gives when they are touched */
-#define SPAN_BLOCKS_MAX 128 /* chains with a block that may be parsed and not completed at a time */
-#define SPAN_BLOCK_BYTES (VIRTQ_CHAIN_SPANS_MAX * sizeof(struct iovec))
+#define BLOCKS_MAX 128   /* chains with a block that may be parsed and not completed at a time */
+
+_Static_assert(sizeof(struct slot) == 3 * LINE_BYTES, "a slot fills whole lines");
 
 void *lazy_new(size_t n, size_t size)
 {
@@ -58,7 +59,7 @@ int slots_new(struct virtq *vq)
 	uint32_t n = vq->size;
 
 	vq->size_max_mask = n_window(vq) - 1;
-	vq->n_blocks = MIN(n, (uint32_t)SPAN_BLOCKS_MAX);
+	vq->n_blocks = MIN(n, (uint32_t)BLOCKS_MAX);
 	vq->slots = lazy_new(n, sizeof(*vq->slots));
 	vq->free_slots = lazy_new(n, sizeof(*vq->free_slots));
 	vq->window = lazy_new(n_window(vq), sizeof(*vq->window));
@@ -66,7 +67,7 @@ int slots_new(struct virtq *vq)
 	vq->staged = lazy_new(n, sizeof(*vq->staged));
 	vq->again = lazy_new(n, sizeof(*vq->again));
 	vq->free_blocks = lazy_new(vq->n_blocks, sizeof(*vq->free_blocks));
-	vq->blocks = lazy_new(vq->n_blocks, SPAN_BLOCK_BYTES);
+	vq->blocks = lazy_new(vq->n_blocks, sizeof(*vq->blocks));
 	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
 		!vq->free_blocks || !vq->blocks)
 		return -ENOMEM;
@@ -87,27 +88,28 @@ void slots_free(struct virtq *vq)
 	lazy_free(vq->staged, n, sizeof(*vq->staged));
 	lazy_free(vq->again, n, sizeof(*vq->again));
 	lazy_free(vq->free_blocks, vq->n_blocks, sizeof(*vq->free_blocks));
-	lazy_free(vq->blocks, vq->n_blocks, SPAN_BLOCK_BYTES);
+	lazy_free(vq->blocks, vq->n_blocks, sizeof(*vq->blocks));
 }
 
-void block_put(struct virtq *vq, const struct iovec *block)
+void block_put(struct virtq *vq, const struct iovec *spans)
 {
-	vq->free_blocks[vq->n_free_blocks++] =
-		(uint16_t)((block - vq->blocks) / VIRTQ_CHAIN_SPANS_MAX);
+	const struct block *block = (const void *)spans;
+
+	vq->free_blocks[vq->n_free_blocks++] = (uint16_t)(block - vq->blocks);
 	vq->starved = false;
 }
 
 bool block_get(struct virtq *vq, struct slot *slot, unsigned int n)
 {
-	struct virtq_chain *chain = &slot->chain;
-	struct iovec *block;
+	struct block *block;
 
 	if (vq->n_free_blocks == 0) {
 		vq->starved = true;
 		return false;
 	}
-	block = &vq->blocks[(size_t)vq->free_blocks[--vq->n_free_blocks] * VIRTQ_CHAIN_SPANS_MAX];
-	memcpy(block, chain->iov, n * sizeof(*block));
-	chain->iov = block;
+	block = &vq->blocks[vq->free_blocks[--vq->n_free_blocks]];
+	memcpy(block->spans, slot->few, n * sizeof(*slot->few));
+	memcpy(block->gpas, slot->few_gpas, n * sizeof(*slot->few_gpas));
+	slot->chain.iov = block->spans;
 	return true;
 }

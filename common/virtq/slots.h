@@ -13,7 +13,7 @@
  * reserved when the ring starts (slots.c says how it is touched), so nothing here allocates.
  */
 
-#define SLOT_SPANS 5 /* that a slot holds itself: it fills two cache lines */
+#define SLOT_SPANS 6 /* that a slot holds itself: it fills three cache lines */
 
 enum { SLOT_FREE, SLOT_IN_WINDOW, SLOT_TAKEN };
 
@@ -25,6 +25,13 @@ struct slot {
 	uint8_t state;
 	bool again;               /* in flight when the former worker died: the region has it already */
 	struct iovec few[SLOT_SPANS];
+	struct gpa few_gpas[SLOT_SPANS]; /* where each of `few` is for the guest */
+};
+
+/** struct block - the spans of a chain that outgrew its slot */
+struct block {
+	struct iovec spans[VIRTQ_CHAIN_SPANS_MAX];
+	struct gpa gpas[VIRTQ_CHAIN_SPANS_MAX];
 };
 
 /** struct staged - a completed chain that the driver does not see yet */
@@ -61,8 +68,16 @@ void slots_free(struct virtq *vq);
  */
 bool block_get(struct virtq *vq, struct slot *slot, unsigned int n);
 
-/** block_put() - a chain gives its block back */
-void block_put(struct virtq *vq, const struct iovec *block);
+/** slot_gpas() - where each span of the chain is for the guest */
+static inline struct gpa *slot_gpas(struct slot *slot)
+{
+	if (likely(slot->chain.iov == slot->few))
+		return slot->few_gpas;
+	return ((struct block *)(void *)slot->chain.iov)->gpas;
+}
+
+/** block_put() - a chain gives the block with its spans back */
+void block_put(struct virtq *vq, const struct iovec *spans);
 
 /** slot_get() - an empty slot; there is one for each descriptor of the ring, so it never fails */
 static inline struct slot *slot_get(struct virtq *vq)
@@ -102,12 +117,11 @@ static inline struct slot *window_slot(struct virtq *vq, uint32_t i)
 	return &vq->slots[vq->window[(vq->window_head + i) & vq->size_max_mask]];
 }
 
-/** window_take() - the i-th of the window is the device's; the caller moves window_head and window_len */
+/** window_take() - the i-th of the window is the device's; the caller moves the window and counts its ring slots */
 static inline struct slot *window_take(struct virtq *vq, uint32_t i)
 {
 	struct slot *slot = window_slot(vq, i);
 
 	slot->state = SLOT_TAKEN;
-	vq->window_slots -= slot->chain.n_slots;
 	return slot;
 }

@@ -22,16 +22,24 @@
 
 int split_map(struct virtq *vq)
 {
-	const struct virtq_setup *setup = &vq->setup;
 	uint64_t n = vq->size, event = vq->event_idx ? 2 : 0;
+	const struct ring_part parts[3] = {
+		{ vq->setup.desc, DESC_BYTES * n, VRING_DESC_ALIGN_SIZE, MAP_READ },
+		{ vq->setup.avail, 4 + 2 * n + event, VRING_AVAIL_ALIGN_SIZE, MAP_READ },
+		{ vq->setup.used, 4 + 8 * n + event, VRING_USED_ALIGN_SIZE, MAP_READ_WRITE },
+	};
+	struct map_span spans[3];
 
-	vq->split.desc = map_uva(vq->map, setup->desc, DESC_BYTES * n);
-	vq->split.avail = map_uva(vq->map, setup->avail, 4 + 2 * n + event);
-	vq->split.used = map_uva(vq->map, setup->used, 4 + 8 * n + event);
-	if (!vq->split.desc || !vq->split.avail || !vq->split.used ||
-		(uintptr_t)vq->split.desc % 16 || (uintptr_t)vq->split.avail % 2 ||
-		(uintptr_t)vq->split.used % 4)
-		return VIRTQ_E_ADDRESS;
+	for (unsigned int i = 0; i < 3; i++) {
+		int r = ring_part(vq, &parts[i], &spans[i]);
+
+		if (r != 0)
+			return r;
+	}
+	vq->split.desc = (const void *)spans[0].mem;
+	vq->split.avail = (const void *)spans[1].mem;
+	vq->split.used = (void *)spans[2].mem;
+	vq->split.used_gpa = spans[2].gpa;
 	vq->split.avail_seen = vq->taken;
 	return 0;
 }
@@ -162,10 +170,12 @@ void split_take(struct virtq *vq, unsigned int n)
 	struct inflight_split_desc *region = vq->split.region->desc;
 	uint64_t counter = vq->counter;
 	uint16_t taken = vq->taken;
+	uint32_t n_slots = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
 		struct slot *slot = window_take(vq, i);
 
+		n_slots += slot->chain.n_slots;
 		if (unlikely(slot->again))
 			continue;
 #ifndef VIRTQ_NO_UPKEEP
@@ -176,6 +186,7 @@ void split_take(struct virtq *vq, unsigned int n)
 #endif
 		taken++;
 	}
+	vq->window_slots -= n_slots;
 	vq->counter = counter;
 	vq->taken = taken;
 	vq->ledger->avail_idx = taken;
@@ -196,12 +207,27 @@ static void link_batch(struct virtq *vq)
 	vq->split.last_batch_head = last;
 }
 
+/* Bytes of the used ring were written. */
+static inline void mark_used(const struct virtq *vq, uint64_t offset, uint64_t n_bytes)
+{
+	map_mark_dirty(vq->map, (struct gpa){ vq->split.used_gpa.val + offset }, n_bytes);
+}
+
 static void write_used(struct virtq *vq, uint16_t used)
 {
 	uint16_t *ring = &vq->split.used[2], mask = (uint16_t)(vq->size - 1);
 
 	for (uint32_t i = 0; i < vq->n_staged; i++)
 		memcpy(&ring[4 * (size_t)((used + i) & mask)], &vq->staged[i], 8); /* id, len */
+}
+
+void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n)
+{
+	uint32_t at = from & (vq->size - 1), up_to_end = MIN(n, vq->size - at);
+
+	mark_used(vq, 4 + 8 * (uint64_t)at, 8 * (uint64_t)up_to_end);
+	mark_used(vq, 4, 8 * (uint64_t)(n - up_to_end));
+	mark_used(vq, 2, 2);
 }
 
 void split_publish(struct virtq *vq)
@@ -216,6 +242,7 @@ void split_publish(struct virtq *vq)
 	step();
 	guest_store_release(&vq->split.used[1], used);
 	step();
+	split_mark_used(vq, vq->used, vq->n_staged);
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
 		vq->busy[vq->staged[i].id] = 0;
 #ifndef VIRTQ_NO_UPKEEP
@@ -248,16 +275,18 @@ bool split_call_due(struct virtq *vq)
 /* With an event index the driver does not look at the flag, and an index left behind asks for nothing. */
 void split_kick_off(struct virtq *vq)
 {
-	if (!vq->event_idx)
-		guest_store(&vq->split.used[0], VRING_USED_F_NO_NOTIFY);
+	if (vq->event_idx)
+		return;
+	guest_store(&vq->split.used[0], VRING_USED_F_NO_NOTIFY);
+	mark_used(vq, 0, 2);
 }
 
 bool split_kick_on(struct virtq *vq)
 {
-	if (vq->event_idx)
-		guest_store(&vq->split.used[2 + 4 * (size_t)vq->size], vq->parsed);
-	else
-		guest_store(&vq->split.used[0], 0);
+	size_t event = vq->event_idx ? 2 + 4 * (size_t)vq->size : 0; /* where it is said, in the used ring */
+
+	guest_store(&vq->split.used[event], vq->event_idx ? vq->parsed : 0);
+	mark_used(vq, 2 * event, 2);
 	full_fence();
 	return guest_load_acquire(&vq->split.avail[1]) != vq->parsed;
 }

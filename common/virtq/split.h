@@ -18,6 +18,9 @@ int split_fill(struct virtq *vq, unsigned int n);
 /** split_take() - enter the first n chains of the window into the in-flight region; the window holds n */
 void split_take(struct virtq *vq, unsigned int n);
 
+/** split_mark_used() - the used index was moved over n entries from this one on: they and it are dirty */
+void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n);
+
 /** split_publish() - all staged entries into the used ring; at least one is staged */
 void split_publish(struct virtq *vq);
 

@@ -19,6 +19,7 @@ enum {
 	VIRTQ_E_ADDRESS,      /* a ring address is not in guest memory, or misaligned */
 	VIRTQ_E_SIZE,         /* size 0, above the maximum, or (split) no power of 2 */
 	VIRTQ_E_BASE,         /* a packed base outside the ring */
+	VIRTQ_E_LATER,        /* the map may get a ring's address later (MAP_E_LATER): start it when the map has changed */
 };
 
 /** enum virtq_place - how virtq_start() found out where a ring begins */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "virtq/chain.h"
 #include "virtq/packed.h"
 #include "virtq/recover.h"
 #include "virtq/slots.h"
@@ -35,7 +36,7 @@ static bool size_is_right(const struct virtq_setup *setup)
 
 static int map_ring(struct virtq *vq)
 {
-	vq->hint = (struct map_hint){ 0 };
+	vq->hint = (struct map_hint){ .map = vq->map };
 	return vq->packed ? packed_map(vq) : split_map(vq);
 }
 
@@ -151,6 +152,7 @@ static void forget_window(struct virtq *vq)
 int virtq_remap(struct virtq *vq)
 {
 	forget_window(vq);
+	vq->waits = false;
 	return map_ring(vq);
 }
 
@@ -171,6 +173,7 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 	}
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
+		vq->waits = false;
 		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
 		if (unlikely(r != 0)) {
 			forget_window(vq);
@@ -192,6 +195,11 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i)
 unsigned int virtq_window_len(const struct virtq *vq)
 {
 	return vq->window_len;
+}
+
+bool virtq_waits(const struct virtq *vq)
+{
+	return vq->waits;
 }
 
 bool virtq_all_posted(const struct virtq *vq)
@@ -224,6 +232,8 @@ void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t 
 		.n_slots = chain->n_slots,
 		.entry = slot->entry,
 		.last = slot->last };
+	if (unlikely(vq->map->log))
+		chain_mark_dirty(vq, slot, MIN(n_bytes, chain->in_bytes));
 	slot_put(vq, slot);
 }
 
@@ -289,7 +299,9 @@ bool virtq_kick_on(struct virtq *vq)
 	blame_unset();
 	if (unlikely(vq->error)) /* nothing more will be had of it */
 		return false;
-	return more || vq->again_parsed < vq->n_again || unlikely(map_poisoned(vq->map));
+	if (unlikely(map_poisoned(vq->map)))
+		return true;
+	return (more || vq->again_parsed < vq->n_again) && !vq->waits;
 }
 
 const char *virtq_error(const struct virtq *vq)

@@ -70,6 +70,10 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
+/** virtq_waits() - whether virtq_fill() left a chain for later, because the map may get its memory (MAP_E_LATER). Nothing
+ * behind it is parsed, and virtq_kick_on() says no, until the map has changed and the ring is served again */
+bool virtq_waits(const struct virtq *vq);
+
 /** virtq_all_posted() - whether the window cannot grow before a chain is completed: every descriptor of the ring
  * is in it, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "guest/map.h"
+#include "guest/hint.h"
 #include "lib/run.h"
 
 #define PAGE 4096
@@ -57,13 +57,33 @@ static void mark(uint64_t offset, uint8_t value)
 	ck_assert_int_eq(pwrite(fd, &value, 1, (off_t)offset), 1);
 }
 
+static void *uva_at(uint64_t uva, uint64_t n_bytes)
+{
+	struct map_span span;
+
+	return map_find_uva(map, (struct uva){ uva }, n_bytes, MAP_READ, &span) == 0 ? span.mem : NULL;
+}
+
+/* All of a range, which may lie in several regions. */
+static int spans_of(uint64_t gpa, uint64_t n_bytes, struct map_span *ret)
+{
+	for (;; ret++) {
+		int r = map_find(map, (struct gpa){ gpa }, n_bytes, MAP_READ, ret);
+
+		if (r != 0 || ret->n_bytes == n_bytes)
+			return r;
+		gpa += ret->n_bytes;
+		n_bytes -= ret->n_bytes;
+	}
+}
+
 START_TEST(test_address_leads_to_its_byte)
 {
 	mark(3 * PAGE + 17, 0x42);
 	ck_assert_int_eq(add(0x100000, 4 * PAGE, 0), 0);
 	ck_assert_uint_eq(*(uint8_t *)map_gpa(map, (struct gpa){ 0x100000 + 3 * PAGE + 17 }, 1), 0x42);
 	ck_assert_uint_eq(
-		*(uint8_t *)map_uva(map, (struct uva){ 0x700000100000 + 3 * PAGE + 17 }, 1), 0x42);
+		*(uint8_t *)uva_at(0x700000100000 + 3 * PAGE + 17, 1), 0x42);
 }
 END_TEST
 
@@ -82,7 +102,7 @@ END_TEST
 
 START_TEST(test_range_must_be_inside)
 {
-	struct iovec spans[4];
+	struct map_span spans[4];
 
 	ck_assert_int_eq(add(PAGE, PAGE, 0), 0);
 	ck_assert_ptr_nonnull(map_gpa(map, (struct gpa){ PAGE }, PAGE));
@@ -90,59 +110,162 @@ START_TEST(test_range_must_be_inside)
 	ck_assert_ptr_null(map_gpa(map, (struct gpa){ PAGE + 1 }, UINT64_MAX));
 	ck_assert_ptr_null(map_gpa(map, (struct gpa){ UINT64_MAX }, 2));
 	ck_assert_ptr_null(map_gpa(map, (struct gpa){ PAGE }, 0));
-	ck_assert_ptr_null(map_uva(map, (struct uva){ 0x700000000000 + PAGE }, PAGE + 1));
-	ck_assert_ptr_null(map_uva(map, (struct uva){ 0x700000000000 + PAGE }, 0));
-	ck_assert_ptr_null(map_uva(map, (struct uva){ 0x700000000000 + PAGE - 1 }, 1));
-	ck_assert_int_eq(map_spans(map, (struct gpa){ PAGE }, 0, spans, 4), -MAP_E_OUTSIDE);
-	ck_assert_int_eq(map_spans(map, (struct gpa){ PAGE }, PAGE + 1, spans, 4), -MAP_E_OUTSIDE);
-	ck_assert_int_eq(map_spans(map, (struct gpa){ PAGE + 9 }, UINT64_MAX, spans, 4), -MAP_E_OUTSIDE);
+	ck_assert_ptr_null(uva_at(0x700000000000 + PAGE, PAGE + 1));
+	ck_assert_ptr_null(uva_at(0x700000000000 + PAGE, 0));
+	ck_assert_ptr_null(uva_at(0x700000000000 + PAGE - 1, 1));
+	ck_assert_int_eq(spans_of(PAGE, 0, spans), MAP_E_OUTSIDE);
+	ck_assert_int_eq(spans_of(PAGE, PAGE + 1, spans), MAP_E_OUTSIDE);
+	ck_assert_int_eq(spans_of(PAGE + 9, UINT64_MAX, spans), MAP_E_OUTSIDE);
 }
 END_TEST
 
 START_TEST(test_range_over_regions_is_split)
 {
-	struct iovec spans[3];
+	struct map_span spans[3];
 
 	ck_assert_int_eq(add(2 * PAGE, PAGE, 0), 0);
 	ck_assert_int_eq(add(0, PAGE, 8 * PAGE), 0);
 	ck_assert_int_eq(add(PAGE, PAGE, 4 * PAGE), 0);
-	ck_assert_int_eq(map_spans(map, (struct gpa){ 100 }, 3 * PAGE - 200, spans, 3), 3);
-	ck_assert_uint_eq(spans[0].iov_len, PAGE - 100);
-	ck_assert_uint_eq(spans[1].iov_len, PAGE);
-	ck_assert_uint_eq(spans[2].iov_len, PAGE - 100);
-	ck_assert_ptr_eq(spans[1].iov_base, map_gpa(map, (struct gpa){ PAGE }, PAGE));
-	ck_assert_int_eq(
-		map_spans(map, (struct gpa){ 100 }, 3 * PAGE - 200, spans, 2), -MAP_E_OUTSIDE);
+	ck_assert_int_eq(spans_of(100, 3 * PAGE - 200, spans), 0);
+	ck_assert_uint_eq(spans[0].n_bytes, PAGE - 100);
+	ck_assert_uint_eq(spans[1].n_bytes, PAGE);
+	ck_assert_uint_eq(spans[2].n_bytes, PAGE - 100);
+	ck_assert_ptr_eq(spans[1].mem, map_gpa(map, (struct gpa){ PAGE }, PAGE));
 	ck_assert_ptr_null(map_gpa(map, (struct gpa){ 100 }, PAGE));
 }
 END_TEST
 
 START_TEST(test_range_over_a_hole_is_outside)
 {
-	struct iovec spans[3];
+	struct map_span spans[3];
 
 	ck_assert_int_eq(add(0, PAGE, 0), 0);
 	ck_assert_int_eq(add(2 * PAGE, PAGE, 0), 0);
-	ck_assert_int_eq(map_spans(map, (struct gpa){ 0 }, 3 * PAGE, spans, 3), -MAP_E_OUTSIDE);
-	ck_assert_int_eq(map_spans(map, (struct gpa){ PAGE }, 1, spans, 3), -MAP_E_OUTSIDE);
+	ck_assert_int_eq(spans_of(0, 3 * PAGE, spans), MAP_E_OUTSIDE);
+	ck_assert_int_eq(spans_of(PAGE, 1, spans), MAP_E_OUTSIDE);
+}
+END_TEST
+
+/* Whatever the way in, the guest address comes with the pointer. */
+START_TEST(test_span_says_where_it_is_for_the_guest)
+{
+	struct map_hint hint = { .map = map };
+	struct map_span spans[2], span;
+
+	ck_assert_int_eq(add(PAGE, PAGE, 0), 0);
+	ck_assert_int_eq(add(2 * PAGE, PAGE, 8 * PAGE), 0);
+	ck_assert_int_eq(spans_of(PAGE + 100, PAGE, spans), 0);
+	ck_assert_uint_eq(spans[0].gpa.val, PAGE + 100);
+	ck_assert_uint_eq(spans[1].gpa.val, 2 * PAGE);
+	ck_assert_int_eq(map_hint_find(&hint, (struct gpa){ 2 * PAGE + 7 }, 1, MAP_READ, &span), 0);
+	ck_assert_uint_eq(span.gpa.val, 2 * PAGE + 7);
+	ck_assert_int_eq(map_find_uva(map, (struct uva){ 0x700000000000 + PAGE + 9 }, 8, MAP_READ,
+				 &span), 0);
+	ck_assert_uint_eq(span.gpa.val, PAGE + 9);
+	ck_assert_uint_eq(span.n_bytes, 8);
 }
 END_TEST
 
 START_TEST(test_hint_follows_and_never_lies)
 {
-	struct map_hint hint = { 0 };
+	static const struct {
+		uint64_t start, n_bytes, got; /* got: 0 = outside */
+	} looks[] = {
+		{ 4 * PAGE + 8, 8, 8 }, { 5, PAGE - 5, PAGE - 5 }, { 5, PAGE - 4, PAGE - 5 },
+		{ 2 * PAGE, 1, 0 }, { 5, UINT64_MAX, PAGE - 5 }, { 5 * PAGE, 1, 0 }, { 5, 0, 0 },
+	};
+	struct map_hint hint = { .map = map };
 
 	ck_assert_int_eq(add(0, PAGE, 0), 0);
 	ck_assert_int_eq(add(4 * PAGE, PAGE, PAGE), 0);
-	for (int i = 0; i < 3; i++) {
-		ck_assert_ptr_eq(map_gpa_hinted(map, &hint, (struct gpa){ 4 * PAGE + 8 }, 8),
-			map_gpa(map, (struct gpa){ 4 * PAGE + 8 }, 8));
-		ck_assert_ptr_eq(map_gpa_hinted(map, &hint, (struct gpa){ 5 }, PAGE - 5),
-			map_gpa(map, (struct gpa){ 5 }, PAGE - 5));
-		ck_assert_ptr_null(map_gpa_hinted(map, &hint, (struct gpa){ 5 }, PAGE - 4));
-		ck_assert_ptr_null(map_gpa_hinted(map, &hint, (struct gpa){ 2 * PAGE }, 1));
-		ck_assert_ptr_null(map_gpa_hinted(map, &hint, (struct gpa){ 5 }, UINT64_MAX));
+	for (unsigned int i = 0; i < 3 * 7; i++) {
+		struct gpa start = { looks[i % 7].start };
+		struct map_span span = { .n_bytes = 0 };
+		int r = map_hint_find(&hint, start, looks[i % 7].n_bytes, MAP_READ, &span);
+
+		ck_assert_int_eq(r, looks[i % 7].got ? 0 : MAP_E_OUTSIDE);
+		ck_assert_uint_eq(span.n_bytes, looks[i % 7].got);
+		if (r == 0)
+			ck_assert_ptr_eq(span.mem, map_gpa(map, start, 1));
 	}
+}
+END_TEST
+
+/* --- Hooks --- */
+
+struct asked {
+	struct map_resolver resolver;
+	int answer;
+	uint64_t start, n_bytes;
+	enum map_access access;
+	unsigned int n;
+};
+
+static int on_miss(struct map_resolver *resolver, struct iova start, uint64_t n_bytes,
+	enum map_access access)
+{
+	struct asked *asked = (struct asked *)resolver;
+
+	asked->start = start.val;
+	asked->n_bytes = n_bytes;
+	asked->access = access;
+	asked->n++;
+	return asked->answer;
+}
+
+START_TEST(test_resolver_is_asked_for_what_is_missing)
+{
+	struct asked asked = { .resolver = { on_miss }, .answer = MAP_E_LATER };
+	struct map_hint hint = { .map = map };
+	struct map_span span;
+
+	ck_assert_int_eq(add(0, PAGE, 0), 0);
+	map_set_resolver(map, &asked.resolver);
+	ck_assert_int_eq(map_find(map, (struct gpa){ 5 }, 2 * PAGE, MAP_WRITE, &span), 0);
+	ck_assert_uint_eq(asked.n, 0);
+	ck_assert_int_eq(map_find(map, (struct gpa){ PAGE }, 7, MAP_WRITE, &span), MAP_E_LATER);
+	ck_assert_uint_eq(asked.start, PAGE);
+	ck_assert_uint_eq(asked.n_bytes, 7);
+	ck_assert_int_eq(asked.access, MAP_WRITE);
+	ck_assert_int_eq(map_hint_find(&hint, (struct gpa){ PAGE }, 8, MAP_READ, &span), MAP_E_LATER);
+	ck_assert_int_eq(map_find_uva(map, (struct uva){ 3 }, 8, MAP_READ, &span), MAP_E_LATER);
+	ck_assert_uint_eq(asked.n, 3);
+	asked.answer = MAP_E_OUTSIDE;
+	ck_assert_int_eq(map_find(map, (struct gpa){ PAGE }, 7, MAP_READ, &span), MAP_E_OUTSIDE);
+	map_set_resolver(map, NULL);
+	ck_assert_int_eq(map_find(map, (struct gpa){ PAGE }, 7, MAP_READ, &span), MAP_E_OUTSIDE);
+	ck_assert_uint_eq(asked.n, 4);
+}
+END_TEST
+
+struct heard {
+	struct map_log log;
+	uint64_t start, n_bytes;
+	unsigned int n;
+};
+
+static void on_dirty(struct map_log *log, struct gpa start, uint64_t n_bytes)
+{
+	struct heard *heard = (struct heard *)log;
+
+	heard->start = start.val;
+	heard->n_bytes = n_bytes;
+	heard->n++;
+}
+
+START_TEST(test_log_hears_of_writes_while_it_is_set)
+{
+	struct heard heard = { .log = { on_dirty } };
+
+	map_mark_dirty(map, (struct gpa){ 5 }, 6);
+	map_set_log(map, &heard.log);
+	map_mark_dirty(map, (struct gpa){ 7 }, 8);
+	map_mark_dirty(map, (struct gpa){ 9 }, 0);
+	ck_assert_uint_eq(heard.start, 7);
+	ck_assert_uint_eq(heard.n_bytes, 8);
+	map_set_log(map, NULL);
+	map_mark_dirty(map, (struct gpa){ 5 }, 6);
+	ck_assert_uint_eq(heard.n, 1);
 }
 END_TEST
 
@@ -157,7 +280,7 @@ START_TEST(test_overlap_is_refused)
 	ck_assert_int_eq(add(5 * PAGE, 1, 0), -EEXIST);
 	ck_assert_int_eq(add(3 * PAGE, PAGE, 0), 0);
 	ck_assert_int_eq(add(8 * PAGE, PAGE, 0), 0);
-	ck_assert_uint_eq(map_count(map), 3);
+	ck_assert_uint_eq(map->n_regions, 3);
 }
 END_TEST
 
@@ -174,7 +297,7 @@ START_TEST(test_senseless_numbers_are_refused)
 	ck_assert_int_eq(map_add(map, &r, fd), -EINVAL);
 	r.uva.val = 0;
 	ck_assert_int_eq(map_add(map, &r, -1), -EBADF);
-	ck_assert_uint_eq(map_count(map), 0);
+	ck_assert_uint_eq(map->n_regions, 0);
 }
 END_TEST
 
@@ -216,7 +339,7 @@ START_TEST(test_509_regions_and_no_more)
 			*(uint8_t *)map_gpa(map, (struct gpa){ k * 2 * PAGE }, PAGE), (uint8_t)k);
 	for (uint64_t k = 0; k < MAP_REGIONS_MAX; k += 2)
 		ck_assert_int_eq(drop(k * 2 * PAGE, PAGE), 0);
-	ck_assert_uint_eq(map_count(map), MAP_REGIONS_MAX / 2);
+	ck_assert_uint_eq(map->n_regions, MAP_REGIONS_MAX / 2);
 	for (uint64_t k = 0; k < MAP_REGIONS_MAX; k++)
 		ck_assert_int_eq(!!map_gpa(map, (struct gpa){ k * 2 * PAGE }, PAGE), k % 2);
 }
@@ -405,7 +528,10 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_range_must_be_inside);
 	tcase_add_test(tc, test_range_over_regions_is_split);
 	tcase_add_test(tc, test_range_over_a_hole_is_outside);
+	tcase_add_test(tc, test_span_says_where_it_is_for_the_guest);
 	tcase_add_test(tc, test_hint_follows_and_never_lies);
+	tcase_add_test(tc, test_resolver_is_asked_for_what_is_missing);
+	tcase_add_test(tc, test_log_hears_of_writes_while_it_is_set);
 	tcase_add_test(tc, test_overlap_is_refused);
 	tcase_add_test(tc, test_senseless_numbers_are_refused);
 	tcase_add_test(tc, test_file_that_is_too_short_is_refused);
