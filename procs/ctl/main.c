@@ -75,7 +75,7 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	size_t n = 0;
 
 	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (*entry->d_name == '.' || query_served(runtime_dir, entry->d_name) == SERVED_NOT)
+		if (*entry->d_name == '.' || query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
 			continue;
 		names[n] = strdup(entry->d_name);
 		check(names[n]);

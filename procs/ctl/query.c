@@ -86,12 +86,12 @@ static bool is_socket(const char *path)
 	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-enum served query_served(const char *runtime_dir, const char *guest)
+enum answers query_answers(const char *runtime_dir, const char *guest)
 {
 	_cleanup_free_ char *path = path_in(runtime_dir, guest, "link/ctl.sock"),
 			    *former = path_in(runtime_dir, guest, "ctl.sock");
 
-	return is_socket(path) ? SERVED : is_socket(former) ? SERVED_BY_FORMER : SERVED_NOT;
+	return is_socket(path) ? ANSWERS_MEMORY : is_socket(former) ? ANSWERS_FORMER : ANSWERS_NOBODY;
 }
 
 /* A connection that ends (memory is being replaced, perhaps) is no answer: to ask twice is harmless. */
@@ -99,7 +99,7 @@ static int ask(struct query *query, const char *runtime_dir, const char *guest, 
 	const Bh__Envelope *body)
 {
 	_cleanup_free_ char *path = path_in(runtime_dir, guest,
-		query_served(runtime_dir, guest) == SERVED_BY_FORMER ? "ctl.sock" : "link/ctl.sock");
+		query_answers(runtime_dir, guest) == ANSWERS_FORMER ? "ctl.sock" : "link/ctl.sock");
 	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 

@@ -326,7 +326,7 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 
 static int replace_some(const char *runtime_dir, const char *guest, const char *process)
 {
-	bool known = false, former = query_served(runtime_dir, guest) == SERVED_BY_FORMER;
+	bool known = false, former = query_answers(runtime_dir, guest) == ANSWERS_FORMER;
 	struct snapshot at_first;
 	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 
