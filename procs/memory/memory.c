@@ -42,7 +42,7 @@ static int open_devices(struct memory *memory)
 		device->mark = marks_of(memory->marks, device->config->name);
 		r = served_open(device);
 		if (r == 0 && served_is_deadly(device))
-			r = quarantine_enter(device, memory->proc->guest);
+			r = quarantine_enter(device, memory->proc);
 		if (r < 0) {
 			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));
 			return r;

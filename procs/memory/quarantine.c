@@ -14,20 +14,20 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proc/quarantine.h"
 #include "record/copy.h"
 #include "virtq/ledger.h"
 #include "watch.h"
 
-static const char *name_input(const struct blame_mark *mark)
+static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 {
-	switch (mark->what) {
-	case BH__ENVELOPE__BODY_COMMIT_DESIRED:
-		return "a record of the frontend";
-	case BH__ENVELOPE__BODY_REPORT_OBSERVED:
-		return "a report of the worker";
-	default:
-		return "descriptors that were deposited";
-	}
+	const char *what = "descriptors that were deposited";
+
+	if (mark->what == BH__ENVELOPE__BODY_COMMIT_DESIRED)
+		what = "a record of the frontend";
+	if (mark->what == BH__ENVELOPE__BODY_REPORT_OBSERVED)
+		what = "a report of the worker";
+	snprintf(buf, n, "%s (message %llu)", what, (unsigned long long)mark->what);
 }
 
 /* What counts on over all sessions stays. The generation is the next one: what the frontend believed to be in
@@ -42,18 +42,14 @@ static void fill(const struct served *device, char *text, Bh__Desired *ret)
 	ret->quarantine = text;
 }
 
-int quarantine_enter(struct served *device, const char *guest)
+int quarantine_enter(struct served *device, const struct proc *proc)
 {
-	char how[64], text[160];
+	char input[64], text[160];
 	Bh__Desired stopped, *copy;
 	int r;
 
-	snprintf(text, sizeof(text), "memory manager: %s (message %llu) %s", name_input(device->mark),
-		(unsigned long long)device->mark->what, blame_describe(device->mark, how, sizeof(how)));
-	log_device(LOG_ERR, device->config->name,
-		"quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
-		"the core dumps (coredumpctl list bulkhead-memory)",
-		text, guest, device->config->name);
+	name_input(device->mark, input, sizeof(input));
+	quarantine_explain(proc, device->config->name, "memory manager", input, device->mark, text, sizeof(text));
 	if (*device->desired->quarantine)
 		return 0;
 	fill(device, text, &stopped);
