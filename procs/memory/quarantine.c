@@ -1,8 +1,8 @@
 /*
- * A device that has killed one of the suite's processes again and again stands still, until the operator
- * releases it. What a worker died of stands in the ledger, and the worker keeps to that by itself; what the
- * frontend died of, in its own file of marks, and it commits a record that says so; what we died of, here:
- * we put the record that says so in force ourselves, and take no other. Releasing takes all of them back.
+ * A device that has killed one of the processes several times in a row is stopped until the operator releases it. The mark
+ * of a worker's deaths is in the ledger, and the worker obeys it by itself. The mark of the frontend's deaths is in a file
+ * of the frontend, which commits a record that says so. The mark of our own deaths is here: we put the record that says so
+ * in force ourselves, and accept no other. Releasing the device clears all of these marks.
  */
 #include "quarantine.h"
 
@@ -30,8 +30,8 @@ static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 	snprintf(buf, n, "%s (message %llu)", what, (unsigned long long)mark->what);
 }
 
-/* What counts on over all sessions stays. The generation is the next one: what the frontend believed to be in
- * force is not. */
+/* Counters that continue over all sessions are kept. The generation is the next one, so that the frontend notices that its
+ * record is no longer in force. */
 static void fill(const struct served *device, char *text, Bh__Desired *ret)
 {
 	bh__desired__init(ret);
@@ -81,7 +81,7 @@ static void release(struct memory *memory, struct served *device)
 	if (*device->observed->quarantine)
 		*device->observed->quarantine = '\0';
 	if (device->observed->generation) {
-		device->observed->generation++; /* for the frontend to look at */
+		device->observed->generation++; /* so that the frontend looks at it */
 		(void)copies_write_observed(device->copies, device->observed);
 	}
 	device->wake = true;
