@@ -1,10 +1,9 @@
 /*
- * The systemd generator: for each /etc/bulkhead/GUEST.conf it has bulkhead.target want the guest's processes, which
- * the table of processes and the file name together (config/roles.h). The frontend wants a socket unit for
- * each device that VMMs connect to: systemd listens, whether the frontend runs or not. A drop-in names the user,
- * the groups and the runtime folder of each process, which the templates cannot compute; since systemd takes no
- * number that has no user behind it, a record of each is laid where nss-systemd finds it (/run/userdb). A file with
- * errors is reported, line by line, and is nobody else's trouble.
+ * The systemd generator. For each /etc/bulkhead/GUEST.conf it makes bulkhead.target want the processes of the guest
+ * (config/roles.h). The frontend wants a socket unit for each device that VMMs connect to, so that systemd listens whether
+ * the frontend runs or not. A drop-in gives each process its user, groups and runtime folder, which a template cannot
+ * compute. systemd accepts a numeric user only if the user exists, so a user record is written to where nss-systemd finds
+ * it (/run/userdb). A file with errors is reported line by line, and does not affect other guests.
  */
 #include <errno.h>
 #include <glob.h>
@@ -39,7 +38,7 @@ static void complain_of(const char *path, const char *what)
 	complain(text);
 }
 
-/* As systemd escapes instance names: what is no letter, digit, ':', '_' or '.' becomes \xNN. */
+/* Escape an instance name as systemd does: other characters than letters, digits, ':', '_' and '.' become \xNN. */
 static char *escape(const char *name)
 {
 	char *text = malloc(4 * strlen(name) + 1), *at = text;
@@ -130,7 +129,7 @@ static void write_groups(FILE *f, const gid_t *groups, size_t n)
 	fputc('\n', f);
 }
 
-/* Of a pair one serves: that systemd builds the other's sandbox anew can wait until it has the guest's rings. */
+/* After a failover, restarting the former worker as standby is not urgent: do not compete with the one that takes over. */
 static void write_part(FILE *f, const struct config *config, const struct process *process)
 {
 	uid_t user = user_of(config->guest, process->peer);
@@ -157,7 +156,7 @@ static void want_process(const char *dir, const struct config *config, const str
 
 /* --- Sockets --- */
 
-/* What stands behind a '=' in a unit file. */
+/* Write KEY=value, and escape what a unit file would expand. */
 static void put_value(FILE *f, const char *key, const char *value)
 {
 	fprintf(f, "%s=", key);
@@ -166,7 +165,7 @@ static void put_value(FILE *f, const char *key, const char *value)
 	fputc('\n', f);
 }
 
-/* The end of the target ends the socket; its restart does not, so that nobody finds it gone. */
+/* Stopping the target stops the socket; restarting the target does not, so that VMMs always find it. */
 static void write_socket(FILE *f, const struct config_device *device, const char *guest)
 {
 	fprintf(f, "[Unit]\nDescription=Bulkhead: socket of %s:%s\nDocumentation=man:bulkhead-operations(7)\n"

@@ -1,7 +1,7 @@
 /*
- * One guest's file. Reading and judging are apart: inih hands over keys, and the reader it reads through
- * knows the lines and sees the sections begin; what can only be judged whole (a key that is missing, two devices on one socket)
- * is judged at the end. All errors of a file are reported, one line each.
+ * Reading and judging are separate. inih delivers keys; the line reader beneath it counts the lines and sees sections begin.
+ * What can only be judged as a whole (a missing key, two devices with one socket) is judged at the end. All errors of a file
+ * are reported, one line each.
  */
 #include "config/config.h"
 
@@ -24,7 +24,7 @@
 
 struct parse {
 	struct config *config;
-	struct config_device *device; /* of the present section; NULL: none, or one that is in error */
+	struct config_device *device; /* of the current section; NULL: none, or its header has an error */
 	bool mode_given, standby_given; /* in it */
 	char *errors;
 	FILE *file;
@@ -49,7 +49,7 @@ __attribute__((format(printf, 3, 4))) static int fail(
 		      parse->config->path, where, text) >= 0);
 	free(parse->errors);
 	parse->errors = all;
-	return 1; /* inih goes on */
+	return 1; /* so that inih goes on */
 }
 
 /* --- Common keys --- */
@@ -79,10 +79,10 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 	return set_once(parse, line, &parse->device->socket, "socket", text);
 }
 
-/** struct choice - a key of two words */
+/** struct choice - a key with two values */
 struct choice {
 	const char *key, *off, *on;
-	const char *words; /* as they are told */
+	const char *words; /* as an error names them */
 };
 
 static const struct choice mode = { "mode", "server", "client", "'server' (we listen) or 'client' (we connect)" };
@@ -113,7 +113,7 @@ bool config_check_name(const char *name)
 	return true;
 }
 
-/* In the guest's runtime folder, see proc/proc.h, and among its processes. */
+/* Whether the guest's runtime folder (proc/proc.h) or a process has this name already. */
 static bool is_taken(const char *name)
 {
 	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl" };
@@ -154,7 +154,7 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 	return 1;
 }
 
-/* Keys of the type are kept as they stand until the type is known: it may come last. */
+/* `type` may come last, so the keys of the type are stored as text until the end of the section. */
 static int keep_value(struct parse *parse, unsigned int line, const char *key, const char *text)
 {
 	struct config_device *device = parse->device;
@@ -181,7 +181,7 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	if (!*section)
 		return fail(parse, n, "'%s' stands before any [device NAME] section", key);
 	if (!parse->device)
-		return 1; /* of a section that was reported */
+		return 1; /* the section's error was reported */
 	if (strcmp(key, "type") == 0)
 		return set_once(parse, n, &parse->device->type, "type", text);
 	if (strcmp(key, "socket") == 0)
@@ -195,7 +195,7 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	return keep_value(parse, n, key, text);
 }
 
-/* As inih sees it, for which a comment may begin before the bracket is closed. */
+/* As inih sees it: a comment may begin before the bracket is closed. */
 static bool is_closed(const char *section)
 {
 	const char *end = strchr(section, ']');
@@ -206,8 +206,8 @@ static bool is_closed(const char *section)
 	return end;
 }
 
-/* fgets() for inih, which tells its handler neither the line nor that a section begins. One whose bracket is not closed
- * is closed for it, so that what follows is not taken for keys of another one. */
+/* fgets() for inih, which tells its handler neither the line number nor that a section begins. An unclosed section header is
+ * replaced by a closed one, so that the following keys are not taken for those of the section before. */
 static char *read_line(char *buf, int size, void *data)
 {
 	struct parse *parse = data;
@@ -272,7 +272,7 @@ static void judge_value(struct parse *parse, const struct config_key *key, struc
 		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
 }
 
-/* The values in the order of the table, defaults filled in; the keys' names are the table's from here on. */
+/* Put the values in the order of the table and fill in defaults. From here on the names of keys belong to the table. */
 static void resolve_values(struct parse *parse, struct config_device *device,
 	const struct config_type *type)
 {
@@ -317,7 +317,7 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
-/* What a device is taken for whose type cannot be known, so that its other mistakes are told, too. */
+/* A device without a known type is judged as if it had the first type, so that its other mistakes are reported, too. */
 static const struct config_type *usual_type(void)
 {
 	const struct role *role = roles;
@@ -327,7 +327,7 @@ static const struct config_type *usual_type(void)
 	return role->type;
 }
 
-/* Whether one of the keys was meant to be that one, and will be named as a typing error. */
+/* Whether an unknown key is probably that one, misspelt, and will be reported as such. */
 static bool is_misspelt(const struct config_device *device, const char *key)
 {
 	const struct role *role = device->type ? role_of_type(device->type) : NULL;

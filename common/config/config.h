@@ -58,16 +58,20 @@ struct config {
  * Errors: 0 | -EINVAL the file breaks a rule | other negative errno: it could not be read.
  */
 int config_load(const char *path, struct config **ret_config, char **ret_error);
+
+/** config_free() - frees everything that was read, struct config_value included; NULL is fine. Returns NULL */
 struct config *config_free(struct config *config);
 
-/** config_device() - by name, or NULL */
+/** config_device() - look a device up by its name; borrowed from the config, NULL if there is none */
 const struct config_device *config_device(const struct config *config, const char *name);
 
-/** config_value() - by key; the key must be in the table of the device's type (else: our bug) */
+/** config_value() - look a value up; borrowed from the config, never NULL. A key that is not in the table of the device's
+ * type is a bug of the caller and aborts */
 const struct config_value *config_value(const struct config_device *device, const char *key);
 
-/** config_derive_mac() - a unicast, locally administered address that stays the same for the same text */
+/** config_derive_mac() - compute a MAC address from a text: unicast, locally administered, and the same for the same
+ * text in every release */
 void config_derive_mac(const char *text, uint8_t mac[6]);
 
-/** config_check_name() - whether a guest or device name is allowed */
+/** config_check_name() - whether this may name a guest or a device: CONFIG_NAME_MAX and the characters given there */
 bool config_check_name(const char *name);

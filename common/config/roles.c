@@ -44,7 +44,7 @@ static const struct role *next_of_guest(const struct role *role)
 	return NULL;
 }
 
-/* The second instance of the same device, or the first of the next one. */
+/* Go to the second instance of the same device, or to the first instance of the next device. */
 static bool next_of_devices(const struct config *config, struct process *process)
 {
 	const struct config_device *device = process->device;

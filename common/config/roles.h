@@ -7,8 +7,8 @@
 #include "config/config.h"
 
 /*
- * Which processes there are: the rows of roles.def, and what each guest has of them. Whoever starts, lists, names or
- * judges processes goes by this, so that another process or type of device is one row.
+ * Which processes there are: the rows of roles.def, and the processes that a guest's file makes of them. Whatever starts,
+ * lists, names or judges processes reads this table, so a new process or a new type of device is one row.
  */
 
 struct config_type;
@@ -32,12 +32,12 @@ enum role_groups {
 struct role {
 	const char *name;
 	/*
-	 * Whether there is one for each device (of the type of that name) or one for each guest. A worker that serves
-	 * several devices would be a third value, and process_next() would yield it once for all of them.
+	 * One process for each device (of the type of that name), or one for each guest. A worker that serves several
+	 * devices would be a third kind, and process_next() would yield it once for all of them.
 	 */
 	bool per_device;
 	bool may_stand_by;          /* a device of it may have `standby = yes` */
-	/* The rights of a device in another guest's memory (a link between guests) would stand beside this one. */
+	/* Rights in another guest's memory, for a link between guests, would be a column beside this one. */
 	enum asker asks;
 	enum role_groups groups;
 	const char *folder;         /* in the guest's runtime folder; NULL = as the process's endpoints are called */
@@ -88,5 +88,6 @@ struct process {
  */
 bool process_next(const struct config *config, struct process *process);
 
-/** process_peer() - how the endpoints of that role's instance are called; a text of the guest is cut at @n bytes */
+/** process_peer() - what struct process calls its peer, computed from role and instance alone: for whoever has only these
+ * @peer: [out] cut at n bytes */
 void process_peer(const char *role, const char *instance, char *peer, size_t n);

@@ -1,7 +1,6 @@
 /*
- * FNV-1a over the two names, folded to the range. With 1,000 guests of three processes each the chance that
- * any two meet is below two in a hundred; whoever sees all files (the generator, the launcher) looks for it,
- * and does not serve the second of the two.
+ * FNV-1a over the two names, mixed and cut to the range. With 1,000 guests of three processes each the chance of any
+ * collision is below 2 %. The generator sees all files, detects a collision, and does not serve the second of the two guests.
  */
 #include "config/user.h"
 
@@ -22,7 +21,7 @@ static uint64_t add(uint64_t hash, const char *text, size_t n)
 	return hash;
 }
 
-/* The low bits of the last character alone would leave two names that differ in it close together. */
+/* FNV-1a alone leaves names that differ only in their last character close together. */
 static uint64_t mix(uint64_t hash)
 {
 	hash = (hash ^ (hash >> 33)) * UINT64_C(0xff51afd7ed558ccd);
@@ -47,7 +46,7 @@ bool user_next(const struct config *config, struct process *process)
 
 /* --- Whether two are one --- */
 
-/* The entry of that user, or the free one where it would stand. */
+/* The entry of that user, or the free entry where it belongs. */
 static struct user *look_up(const struct users *users, uid_t id)
 {
 	size_t i = id & (users->n_room - 1);
@@ -74,13 +73,13 @@ static void make_room(struct users *users, size_t n)
 	*users = larger;
 }
 
-/* The name of a process that the config has for good. */
+/* A name that lives as long as the config. */
 static const char *name_of(const struct process *process)
 {
 	return process->device ? process->device->name : process->role->name;
 }
 
-/* The process before that one that would be the same user; NULL: there is none. */
+/* An earlier process of the guest that would be the same user; NULL: there is none. */
 static const char *same_in_guest(const struct config *config, const struct process *process)
 {
 	uid_t id = user_of(config->guest, process->peer);

@@ -27,7 +27,8 @@
  */
 uid_t user_of(const char *guest, const char *peer);
 
-/** user_next() - go through the processes that are users of a guest, as process_next() does; of a pair the first */
+/** user_next() - iterate as process_next() does, but over one process per user: the second instance of a pair is skipped,
+ * since it runs as the same user as the first */
 bool user_next(const struct config *config, struct process *process);
 
 /** struct users - who has which user already; for whoever sees the files of many guests */
@@ -49,4 +50,6 @@ struct users {
  * Cost:   O(1) for each process on average (open addressing).
  */
 int users_add(struct users *users, const struct config *config, const char **ret_own, const char **ret_other);
+
+/** users_deinit() - forget all users and free the list; the struct is empty afterwards */
 void users_deinit(struct users *users);

@@ -1,4 +1,4 @@
-/* The kinds of values. Each says in one line what it wants to have. */
+/* One function for each kind of value; its error says what the value must be. */
 #include "config/values.h"
 
 #include <ctype.h>
@@ -13,7 +13,7 @@
 #include "base/bytes.h"
 #include "config/nearest.h"
 
-/** struct verdict - where the words go */
+/** struct verdict - where the error goes */
 struct verdict {
 	char *text;
 	size_t n_text;
@@ -108,7 +108,7 @@ static bool judge_bool(const struct config_key *key, struct config_value *value,
 
 /* --- Sizes --- */
 
-/* What the letter behind a number multiplies it by, as a power of two; -1: it is none of them. */
+/* The power of two that a suffix stands for; -1: it is not one of them. */
 static int shift_of(const char *suffix)
 {
 	static const char letters[] = "KMG";
@@ -135,7 +135,7 @@ static bool parse_size(const char *text, uint64_t *ret)
 	return true;
 }
 
-/* As short as it can be written without loss. */
+/* The shortest form that is exact. */
 static const char *write_size(uint64_t n_bytes, char *buf, size_t n)
 {
 	static const char letters[] = { '\0', 'K', 'M', 'G' };

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "base/log.h"
+#include "proc/quarantine.h"
 
 static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 {
@@ -20,14 +21,11 @@ static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 
 static void begin(struct device *device, const struct blame_mark *mark)
 {
-	char input[64], how[64];
+	char input[64];
 
 	name_input(mark, input, sizeof(input));
-	snprintf(device->core->quarantine, sizeof(device->core->quarantine), "worker: %s %s", input,
-		blame_describe(mark, how, sizeof(how)));
-	log_error("quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
-		"the core dumps (coredumpctl list bulkhead-%s)",
-		device->core->quarantine, device->proc->guest, device->config->name, device->proc->role->name);
+	quarantine_explain(device->proc, device->config->name, "worker", input, mark, device->core->quarantine,
+		sizeof(device->core->quarantine));
 }
 
 bool quarantine_holds(struct device *device)

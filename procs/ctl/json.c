@@ -1,4 +1,4 @@
-/* For programs. Numbers that may pass 2^53 are written as they are: readers of JSON that care take them. */
+/* The output for programs. Numbers above 2^53 are written in full; a reader that needs them must parse them as integers. */
 #include "show.h"
 
 #include <inttypes.h>
@@ -121,7 +121,7 @@ static void put_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 		boolean("running", state->running);
 		number("position", state->position);
 		text("error", state->error);
-		break; /* whoever reports a ring twice has its keys written once */
+		break; /* a worker may report a ring twice, but a key may stand only once */
 	}
 	put_counters(device, ring->index);
 	close_('}');

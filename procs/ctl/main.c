@@ -1,6 +1,6 @@
 /*
- * bulkheadctl: asks each guest's memory manager, and shows the answer as a table or as JSON, or acts upon it. No
- * other process is asked, so it works whatever else is dead.
+ * bulkheadctl asks the memory manager of each guest, and shows the answer or acts upon it. It needs no other process of
+ * the guest.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -75,7 +75,7 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	size_t n = 0;
 
 	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (*entry->d_name == '.' || query_served(runtime_dir, entry->d_name) == SERVED_NOT)
+		if (*entry->d_name == '.' || query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
 			continue;
 		names[n] = strdup(entry->d_name);
 		check(names[n]);
@@ -87,7 +87,7 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	return n;
 }
 
-/* Those that are named, or all; GUESTS_MAX are enough for found. */
+/* The guests on the command line, or else all; found has room for GUESTS_MAX. */
 static size_t choose_guests(const struct arguments *args, char ***names, size_t n, char **found)
 {
 	if (n)
@@ -148,7 +148,7 @@ static void print_users(const char *guest)
 			printf("%s %u\n", roles[i].name, user_of(guest, roles[i].name));
 }
 
-/* Nobody is asked: the names are enough. */
+/* The number follows from the names, so nobody is asked. */
 static int user(const struct arguments *args, char *names[], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

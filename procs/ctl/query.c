@@ -1,4 +1,4 @@
-/* One question to one guest's memory manager. */
+/* Questions to a memory manager, over one connection at a time. */
 #include "query.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 	query->answered = true;
 }
 
-/* The connection to the guest that was asked last. None is taken down: the process ends soon. */
+/* The connection to the guest that was asked last. It is never closed, because the process ends soon. */
 static struct {
 	char *path;
 	sd_event *event;
@@ -70,7 +70,7 @@ static int ask_once(struct query *query, unsigned int timeout_ms, const Bh__Enve
 	return r < 0 ? r : query->error;
 }
 
-/* Releases before 0.2 had it in the guest's own folder. */
+/* Releases before 0.2 had the socket in the guest's own folder. */
 static char *path_in(const char *runtime_dir, const char *guest, const char *rest)
 {
 	char *path;
@@ -86,20 +86,20 @@ static bool is_socket(const char *path)
 	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-enum served query_served(const char *runtime_dir, const char *guest)
+enum answers query_answers(const char *runtime_dir, const char *guest)
 {
 	_cleanup_free_ char *path = path_in(runtime_dir, guest, "link/ctl.sock"),
 			    *former = path_in(runtime_dir, guest, "ctl.sock");
 
-	return is_socket(path) ? SERVED : is_socket(former) ? SERVED_BY_FORMER : SERVED_NOT;
+	return is_socket(path) ? ANSWERS_MEMORY : is_socket(former) ? ANSWERS_FORMER : ANSWERS_NOBODY;
 }
 
-/* A connection that ends (memory is being replaced, perhaps) is no answer: to ask twice is harmless. */
+/* If the connection ends (the memory manager may be restarting), ask again: these requests may be repeated. */
 static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
 	const Bh__Envelope *body)
 {
 	_cleanup_free_ char *path = path_in(runtime_dir, guest,
-		query_served(runtime_dir, guest) == SERVED_BY_FORMER ? "ctl.sock" : "link/ctl.sock");
+		query_answers(runtime_dir, guest) == ANSWERS_FORMER ? "ctl.sock" : "link/ctl.sock");
 	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 

@@ -4,21 +4,27 @@
 
 #include "bus.pb-c.h"
 
-/** query_served() - whether a memory manager of that guest listens, and of which release it is */
-enum served {
-	SERVED_NOT,
-	SERVED,
-	SERVED_BY_FORMER, /* before 0.2, whose processes were three users for all guests */
+/* Questions to the memory manager of a guest. All of them wait for the answer. */
+
+/** enum answers - who would answer for a guest */
+enum answers {
+	ANSWERS_NOBODY,
+	ANSWERS_MEMORY,
+	ANSWERS_FORMER,   /* a release before 0.2, in which all guests shared three users */
 };
 
-enum served query_served(const char *runtime_dir, const char *guest);
+/** query_answers() - whether the socket of a memory manager is there, and of which release; nobody is asked */
+enum answers query_answers(const char *runtime_dir, const char *guest);
 
+/** query_fn - gets the answer, borrowed for the call; its texts hold no control characters */
 typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
 
-/** query_status() - ask a guest's memory manager, and wait for the answer; fn is called with it, borrowed.
- * Errors: 0 | -ETIMEDOUT: nobody answers in time | others of the bus. */
+/** query_status() - ask for the status of a guest, and call fn with the answer
+ * Errors: 0 | -ETIMEDOUT: nobody answers in time | another negative errno of the bus: fn was not called. */
 int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data);
 
-/** query_release() - take a device out of quarantine; *ret_released: it was in one
- * Errors: 0 | -ENODEV: there is no such device | as query_status() */
+/** query_release() - take a device out of quarantine
+ * @ret_released: [out] whether it was in quarantine; set on 0
+ *
+ * Errors: 0 | -ENODEV: there is no such device | as query_status(). */
 int query_release(const char *runtime_dir, const char *guest, char *device, bool *ret_released);

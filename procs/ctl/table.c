@@ -1,4 +1,4 @@
-/* For people: a few lines for each guest. */
+/* The output for people: a few lines for each guest. */
 #include "show.h"
 
 #include <inttypes.h>

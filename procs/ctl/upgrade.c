@@ -1,8 +1,7 @@
 /*
- * A process is replaced by telling it to end: it finishes what it has in hand, and its service manager, systemd or
- * the launcher, starts the program that is installed now, with everything that was stored. A program that
- * cannot be run is found out before that. Where two instances of a worker take turns, the one that stands by
- * goes first, and the other one's end is a change of turns.
+ * A process is upgraded by terminating it. It finishes what it is doing, and its service manager (systemd or the launcher)
+ * starts the program that is installed now, with everything that was stored. A program that cannot be executed is detected
+ * before that. Of a worker with a hot standby the standby is replaced first; terminating the active one is then a failover.
  */
 #include "upgrade.h"
 
@@ -26,22 +25,22 @@
 #include "config/roles.h"
 #include "query.h"
 
-#define LAUNCHER_MS 10000 /* it probes its own program first */
+#define LAUNCHER_MS 10000 /* it probes its new program first */
 #define WAIT_MS 30000
 #define POLL_MS 10
-#define ASK_MS 500 /* who is ended does not answer any more */
+#define ASK_MS 500 /* a memory manager that is ending does not answer */
 #define PEERS_MAX 256
 #define NAME_BYTES 128
 
-/** struct peer - what the status says of a process */
+/** struct peer - a process, as the status describes it */
 struct peer {
 	char name[NAME_BYTES];
 	char role[NAME_BYTES];
 	pid_t pid;
 	bool standby;
-	uint64_t reports;   /* of its device: grows with what the worker reports */
+	uint64_t reports;   /* of its device: counts the worker's reports */
 	uint64_t pause_us;  /* of its device */
-	uint64_t there_us;  /* for how long */
+	uint64_t there_us;  /* for how long it has been connected */
 };
 
 struct snapshot {
@@ -105,7 +104,7 @@ static int fail(const char *guest, const char *name, int r, const char *why)
 	return r;
 }
 
-/* The program that its service manager has run, and will run next: the first word of its command line. */
+/* The path that the service manager executes: the first word of the command line. */
 static int find_program(pid_t pid, const char *role, char *path, size_t n)
 {
 	char name[NAME_BYTES + 16];
@@ -146,7 +145,7 @@ static int check_program(const char *guest, const struct peer *peer)
 	return r < 0 ? fail(guest, peer->name, r, strerror(-r)) : 0;
 }
 
-/* Another process is there in its place, and serves, or stands by where the former one did. */
+/* Whether another process is connected in its place, and has the same part: active or standby. */
 static bool is_replaced(const struct snapshot *now, const struct peer *old)
 {
 	const struct peer *peer = find(now, old->name);
@@ -184,7 +183,7 @@ static void say(const char *guest, const struct peer *old, const struct peer *ne
 	printf("\n");
 }
 
-/* A memory manager that has just been replaced may not have heard of its peers yet. */
+/* After a restart the memory manager may not be connected to all peers yet. */
 static int look_at(const char *runtime_dir, const char *guest, const char *name, struct snapshot *ret)
 {
 	uint64_t end = clock_us() + BUS_TIMEOUT_MS * UINT64_C(1000);
@@ -201,7 +200,7 @@ static int look_at(const char *runtime_dir, const char *guest, const char *name,
 	}
 }
 
-/* Those replaced before have read the guest's file anew: what it names no more is known no more. */
+/* Processes that were replaced before have read the guest's file again, so this one may have disappeared from it. */
 static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
@@ -229,7 +228,7 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
 	took_us = clock_us() - start;
 	new = find(&now, old->name);
-	/* it was found some time after it had come */
+	/* it had connected some time before we noticed */
 	say(guest, old, new, took_us - MIN(took_us, new->there_us));
 	return 0;
 }
@@ -262,7 +261,7 @@ static int end_all(const char *guest, const struct snapshot *before)
 	return 0;
 }
 
-/* The old ones may not reach what the new ones make, so none of them can be left for later. */
+/* Old processes may not access what new ones create, so all must be replaced together. */
 static int replace_all(const char *runtime_dir, const char *guest, const struct snapshot *before)
 {
 	uint64_t start = clock_us(), end = start + WAIT_MS * UINT64_C(1000);
@@ -286,7 +285,7 @@ static int replace_all(const char *runtime_dir, const char *guest, const struct 
 
 /* --- The launcher --- */
 
-/* A number of the lock file, where the launcher says who it is and how often it took its own place. */
+/* A number in the lock file: the launcher's pid (0), or how often it has executed itself (1). */
 static long lock_number(const char *runtime_dir, const char *guest, int i)
 {
 	_cleanup_free_ char *path = NULL;
@@ -303,7 +302,7 @@ static long lock_number(const char *runtime_dir, const char *guest, int i)
 	return numbers[i];
 }
 
-/* It looks by itself whether the program can be run, and keeps its place if not. */
+/* The launcher checks by itself whether the program can be executed, and goes on otherwise. */
 static int replace_launcher(const char *runtime_dir, const char *guest)
 {
 	pid_t pid = (pid_t)lock_number(runtime_dir, guest, 0);
@@ -326,7 +325,7 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 
 static int replace_some(const char *runtime_dir, const char *guest, const char *process)
 {
-	bool known = false, former = query_served(runtime_dir, guest) == SERVED_BY_FORMER;
+	bool known = false, former = query_answers(runtime_dir, guest) == ANSWERS_FORMER;
 	struct snapshot at_first;
 	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 

@@ -1,4 +1,4 @@
-/* Starting a process, hearing from it, and its end. */
+/* The start, the watchdog and the end of one process. */
 #include "child.h"
 
 #include <errno.h>
@@ -23,9 +23,9 @@
 #include "notify.h"
 
 #define LISTEN_FDS_START 3
-#define START_USEC 90000000ULL /* from its start to its first sign of life */
-#define ABORT_USEC 1000000 /* to come from SIGABRT to an end */
-#define STORE_SEC 10       /* for the keeper to hand over what was stored */
+#define START_USEC 90000000ULL /* from the start to the first sign of life */
+#define ABORT_USEC 1000000 /* from SIGABRT to the end */
+#define STORE_SEC 10       /* for the keeper to send what was stored */
 
 static int pidfd_open_(pid_t pid)
 {
@@ -34,11 +34,11 @@ static int pidfd_open_(pid_t pid)
 
 /* --- Start --- */
 
-/* In the process that is about to run the program. */
+/* In the forked process, before it executes the program. */
 
-/** struct handed - what its keeper has for it */
+/** struct handed - the descriptors that the keeper hands over */
 struct handed {
-	char *names;    /* as LISTEN_FDNAMES wants them */
+	char *names;    /* in the form of LISTEN_FDNAMES */
 	int *fds;
 	size_t n;
 };
@@ -57,7 +57,7 @@ static void take_part(struct handed *handed, const Bh__KeeperStore *part, struct
 	}
 }
 
-/* Without all of it the program must not run: what it does not find again it gives up. */
+/* The program must not run with only a part of them: it would give up what it does not find. */
 static void take_store(int fd, struct handed *handed)
 {
 	const struct timeval limit = { .tv_sec = STORE_SEC };
@@ -86,7 +86,7 @@ static void move(int from, int to)
 		_exit(EXIT_FAILURE);
 }
 
-/* Whoever lies where another must go is moved out of the way, beyond all of them. */
+/* Move the descriptor that occupies a place out of the way, behind all places. */
 static void clear_place(struct handed *handed, size_t i, int place)
 {
 	for (size_t k = i; k < handed->n; k++) {
@@ -101,8 +101,8 @@ static void clear_place(struct handed *handed, size_t i, int place)
 	}
 }
 
-/* Descriptors 3 to 3 + n, in order. Each is moved, so that the table need hold them only once: there may be as many as
- * it has room for. */
+/* Move the descriptors to 3, 4 ... in order. They are moved rather than copied, because there may be as many as the
+ * descriptor table has room for. */
 static void place(struct handed *handed)
 {
 	for (size_t i = 0; i < handed->n; i++) {
@@ -164,7 +164,7 @@ static void set_environment(const struct child *child, const struct handed *hand
 	(void)setenv("LISTEN_FDNAMES", handed->names, 1);
 }
 
-/* It dies with us; and if we died before that was arranged, its parent is another one by now. */
+/* The process dies with the launcher. If the launcher died before prctl(), the parent is another process by now. */
 __attribute__((noreturn)) static void run(const struct child *child, const char *path, pid_t parent, int store_fd)
 {
 	_cleanup_free_ char *instance = NULL, *config = NULL, *dir = NULL;
@@ -228,7 +228,7 @@ static int fork_it(struct child *child, int store_fd)
 	return child_adopt(child);
 }
 
-/* What it stored comes to it from the keeper, straight. */
+/* The keeper sends what was stored directly to the new process, so the launcher never has it. */
 int child_start(struct child *child)
 {
 	int fds[2], r;
@@ -257,7 +257,7 @@ void child_silent(struct child *child)
 		return;
 	log_limited(LOG_ERR, NULL, (unsigned int)child->pid, "%s (pid %d) gives no sign of life: it is killed, and started "
 		"again", child->title, child->pid);
-	/* it may still say what it hangs in */
+	/* SIGABRT lets it name the input that it hangs in */
 	child_kill(child, SIGABRT);
 	(void)sd_event_add_time_relative(child->home->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,
 		on_abort_timeout, child);

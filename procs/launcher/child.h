@@ -16,7 +16,7 @@
 struct child;
 struct guest;
 
-/** struct home - what a guest's processes have in common; their owner's, and outlives them */
+/** struct home - what the processes of a guest have in common; belongs to their owner, and outlives them */
 struct home {
 	sd_event *event;
 	const char *libexec_dir;
@@ -28,14 +28,14 @@ struct home {
 	char *runtime_dir;         /* of the guest */
 	int lock_fd;
 	struct keeper *keeper;
-	/** ended() - it is gone; the owner decides what follows */
+	/** ended() - the child's process is gone; its owner decides what follows. Called from the event loop */
 	void (*ended)(struct child *child, int wait_status);
 };
 
 /** struct child - a process of a guest */
 struct child {
 	const struct home *home;
-	struct guest *guest;       /* its owner's, and not looked into here */
+	struct guest *guest;       /* its owner, which child.c does not look into */
 	size_t slot;               /* of the guest's lock file, where its pid stands */
 	char *role;                /* the name of its row in the table of processes */
 	char *instance;            /* as in struct process */
@@ -46,23 +46,27 @@ struct child {
 	sd_event_source *source;   /* its end */
 	sd_event_source *timer;    /* its next start */
 	sd_event_source *abort;    /* it was told to abort, since it gave no sign of life, and must have by then */
-	bool was_ready;            /* once, in any life: from then on its end is followed by a restart */
-	bool unwanted;             /* the guest's file does not name its device any more: its end is the end */
-	bool ready;                /* in this life */
+	bool was_ready;            /* at least once: from then on it is restarted whenever it ends */
+	bool unwanted;             /* the guest's file no longer asks for it: it is not restarted */
+	bool ready;                /* the process that runs now */
 	unsigned int restarts;
 };
 
-/** child_init() - in place, in an array that does not move any more; role and instance are copied, home is borrowed */
+/** child_init() - initialise a child that does not run yet, at an address that does not change any more
+ * @home:           [in] borrowed for the child's life
+ * @role, @instance: [in] copied */
 void child_init(struct child *child, const struct home *home, const char *role, const char *instance);
-/** child_open() - make its notification socket, and have the keeper listen; 0 | negative errno */
+/** child_open() - make its notification socket, and have the keeper listen there; 0 | negative errno */
 int child_open(struct child *child);
-/** child_start() - run its program; 0 | negative errno: -EAGAIN the keeper is busy, try later */
+/** child_start() - fork and run its program, which gets everything that it stored
+ * Errors: 0 | -EAGAIN: the keeper is blocked, try again later | another negative errno. A program that cannot be run is
+ *         a child that ends. */
 int child_start(struct child *child);
-/** child_adopt() - watch a process that runs already under child->pid; 0 | negative errno */
+/** child_adopt() - watch the process child->pid, which runs already; 0 | negative errno */
 int child_adopt(struct child *child);
-/** child_kill() - send a signal, if it runs */
+/** child_kill() - send a signal; nothing happens where the child does not run */
 void child_kill(struct child *child, int signal);
-/** child_silent() - it has given no sign of life in time: it is killed */
+/** child_silent() - the child gave no sign of life in time: abort it, and kill it if that takes too long */
 void child_silent(struct child *child);
-/** child_free() - release what it has; the process itself is left alone */
+/** child_free() - free what describes it; the process itself is left alone */
 void child_free(struct child *child);

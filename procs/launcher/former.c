@@ -1,6 +1,6 @@
 /*
- * The children of a former release, which a launcher that took its own place has inherited, speak at that one's
- * socket until they are started again. Who speaks is what the kernel says.
+ * Children that a launcher of a former release started send their notifications to its one socket until they are started
+ * again. The kernel tells the sender's pid.
  */
 #include "former.h"
 
@@ -43,7 +43,7 @@ int former_watch(struct launcher *launcher)
 
 	if (r < 0)
 		return r;
-	/* what a child stores is stored before its death is looked at */
+	/* what a child has stored must be handled before its end */
 	return sd_event_source_set_priority(launcher->notify_source, SD_EVENT_PRIORITY_IMPORTANT);
 }
 

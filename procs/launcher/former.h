@@ -2,7 +2,7 @@
 
 struct launcher;
 
-/** former_watch() - obey what the children of a former release say at launcher->notify_fd; 0 | negative errno */
+/** former_watch() - pass on what children of a former release say on launcher->notify_fd; 0 | negative errno */
 int former_watch(struct launcher *launcher);
-/** former_close() - nobody speaks there any more; harmless where nobody did */
+/** former_close() - close and remove that socket; nothing happens where there was none */
 void former_close(struct launcher *launcher);

@@ -17,7 +17,7 @@
 #include "config/roles.h"
 #include "config/user.h"
 
-/* The longest path of a socket that the guest's processes make: an error is told before anything is begun. */
+/* Whether the paths of all sockets fit; an error is reported before anything is started. */
 static int judge_path(const struct guest *guest, const struct config *config)
 {
 	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
@@ -65,7 +65,7 @@ static int lock_guest(struct guest *guest)
 
 /* --- Its keeper --- */
 
-/* Notification sockets are their owners' alone by their modes; nobody else makes anything here. */
+/* The modes of the notification sockets keep them apart; only the launcher creates files in this folder. */
 static int make_notify_folder(const struct guest *guest)
 {
 	_cleanup_free_ char *path = NULL;
@@ -146,7 +146,7 @@ struct child *guest_add(struct guest *guest, const char *role, const char *insta
 	return child;
 }
 
-/* Once the guest is served, one that cannot start is that device's trouble alone: it is tried again. */
+/* If the guest is being served, a new child that cannot start is tried again and does not end the guest. */
 static void add_child(struct guest *guest, const char *role, const char *instance)
 {
 	struct child *child = find_child(guest, role, instance);
@@ -170,7 +170,7 @@ static void add_children(struct guest *guest, const struct config *config)
 		add_child(guest, process.role->name, process.instance);
 }
 
-/* An error begins with the place it is at: "FILE:LINE: " or "FILE: ". */
+/* An error begins with "FILE:LINE: " or "FILE: ". */
 static void log_config_error(const struct launcher *launcher, const char *file, const char *line)
 {
 	size_t n = strlen(file);

@@ -14,10 +14,10 @@ struct guest {
 	size_t n_devices;
 	struct child *children;    /* in the order of process_next(); room for GUEST_CHILDREN_MAX */
 	size_t n_children;
-	bool failed;               /* did not start; its children are stopped */
+	bool failed;               /* it could not be started; its children are stopped */
 };
 
-/** struct launcher - all guests; what it decides stands in launcher.c */
+/** struct launcher - all guests, and what their processes have in common */
 struct launcher {
 	sd_event *event;
 	char *program;             /* our own, where the next release will be found */
@@ -41,19 +41,21 @@ struct launcher {
 	void (*child_ended)(struct child *child, int wait_status);
 };
 
-/** guest_open() - from its file, locked, with children that do not run yet
+/** guest_open() - read and lock a guest, start its keeper, and add the children that its file asks for
  * Errors: 0 | negative errno, logged: guest_close() releases what there is. */
 int guest_open(struct launcher *launcher, struct guest *guest, const char *file);
-/** guest_init() - empty, with what the launcher's children have in common, and room for them; aborts without memory */
+/** guest_init() - a guest without children, whose home has what the launcher knows; aborts without memory */
 void guest_init(struct launcher *launcher, struct guest *guest);
-/** guest_add() - room for one child more is taken, in place */
+/** guest_add() - add a child that does not run yet; there must be room (GUEST_CHILDREN_MAX). It never moves */
 struct child *guest_add(struct guest *guest, const char *role, const char *instance);
-/** guest_follow() - the file may have changed: workers that it does not name any more are unwanted, and those that
- * it names besides are there, and do not run yet. Where it has errors, they are logged, and all stays as it is. */
+/** guest_follow() - read the guest's file again: children that it no longer asks for become unwanted, new ones are added
+ * and do not run yet. If the file has errors, they are logged and nothing changes. */
 void guest_follow(struct guest *guest);
-/** guest_close() - also says, for the next launcher, that this one came to a good end */
+/** guest_close() - end the keeper, free everything, and empty the lock file, which tells the next launcher that this one
+ * ended in order */
 void guest_close(struct guest *guest);
-/** guest_keep() - start its keeper; 0 | negative errno, logged */
+/** guest_keep() - start the guest's keeper, and have it listen to all children; 0 | negative errno, logged */
 int guest_keep(struct guest *guest);
-/** guest_adopt_keeper() - the one that a former launcher started; fd is consumed. As guest_keep() */
+/** guest_adopt_keeper() - take over the keeper that a former launcher started; fd is consumed always
+ * Errors: 0 | negative errno, logged. */
 int guest_adopt_keeper(struct guest *guest, pid_t pid, int fd);

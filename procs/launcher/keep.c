@@ -1,7 +1,7 @@
 /*
- * The keeper itself. For each process it holds a store and hears what that says on a socket of its own, at which
- * it is known by where it spoke. Descriptors arrive here and nowhere else. The launcher hears of what it must
- * act upon: that a process is ready, that it is silent, that it gave up a connection.
+ * The keeper's own process. It has a store and a notification socket for each process of the guest; the socket tells who
+ * speaks. Descriptors arrive only here. The launcher is told what it must act upon: a process is ready, is silent, or has
+ * dropped a connection.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,9 +22,9 @@
 #include "notify.h"
 #include "store.h"
 
-#define TURN_MAX 16    /* notifications of one process in one turn of the loop */
+#define TURN_MAX 16    /* notifications of one process in one iteration of the loop */
 #define QUEUE_MAX 4096 /* more than a socket holds (net.unix.max_dgram_qlen) */
-#define SEND_SEC 5     /* for a part of a store to be taken by whoever is being started */
+#define SEND_SEC 5     /* for the process that is being started to take a part of its store */
 
 /** struct kept - what is held for one process */
 struct kept {
@@ -32,10 +32,10 @@ struct kept {
 	struct keep *keep;
 	char *child;               /* role and instance */
 	struct store store;
-	int notify_fd;             /* -1 = it speaks another way */
-	sd_event_source *source;   /* what it says */
-	sd_event_source *watchdog; /* its next sign of life is due */
-	uint64_t watchdog_usec;    /* 0 = none is due */
+	int notify_fd;             /* -1 = the launcher passes on what it says */
+	sd_event_source *source;   /* of notify_fd */
+	sd_event_source *watchdog; /* fires when its next sign of life is overdue */
+	uint64_t watchdog_usec;    /* 0 = none is expected */
 };
 
 struct keep {
@@ -49,7 +49,7 @@ struct keep {
 static void tell(struct kept *kept, Bh__FromKeeper *msg)
 {
 	msg->child = kept->child;
-	/* without the launcher there is nobody to keep anything for */
+	/* the launcher is gone, and the processes with it */
 	if (fdlink_send_any(kept->keep->fd, &msg->base, NULL, 0, 0) < 0)
 		sd_event_exit(kept->keep->event, EXIT_FAILURE);
 }
@@ -63,7 +63,7 @@ static int on_silence(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* The next sign of life is due in that time; 0 = none is. */
+/* Expect the next sign of life within that time; 0 = do not. */
 static void expect(struct kept *kept, uint64_t usec)
 {
 	if (usec == 0) {
@@ -85,7 +85,7 @@ static void drop(struct kept *kept, const char *name)
 
 	store_remove(&kept->store, name);
 	if (strcmp(name, LAUNCH_CONNECTION) != 0)
-		return; /* nobody wants to know */
+		return; /* the launcher need not know */
 	msg.dropped = (char *)name;
 	msg.listener_left = store_has(&kept->store, LAUNCH_LISTENER);
 	tell(kept, &msg);
@@ -111,7 +111,7 @@ static void obey(struct kept *kept, struct notification *n)
 		expect(kept, kept->watchdog_usec);
 }
 
-/* At most so many, so that one who never stops does not keep the others from being heard. */
+/* The limit keeps a process that never stops from starving the others. */
 static void hear(struct kept *kept, unsigned int n_max)
 {
 	struct notification n;
@@ -172,7 +172,7 @@ static int send_part(int fd, const struct store *store, size_t from, size_t *ret
 	return fdlink_send_any(fd, &msg.base, fds, n, 0);
 }
 
-/* It ends by itself when it does not get all of it, and is started again. */
+/* A process that does not get all of it ends by itself, and is started again. */
 static void send_store(int fd, const struct kept *kept)
 {
 	const struct timeval limit = { .tv_sec = SEND_SEC };
@@ -190,7 +190,7 @@ static void send_store(int fd, const struct kept *kept)
 	} while (at < kept->store.n_items);
 }
 
-/* What its former life stored and dropped lies in the socket, and comes first. */
+/* What the former process stored and dropped may still be in the socket, and is handled first. */
 static void on_start(struct kept *kept, const Bh__ToKeeper *msg, struct fdset *fds)
 {
 	hear(kept, QUEUE_MAX);

@@ -1,4 +1,4 @@
-/* The launcher's end: starting the process, orders to it, and what it says. */
+/* The launcher's end: starts the process, sends it orders, and hears from it. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "launcher.pb-c.h"
 
-#define CONTROL_FD 3 /* of the keeper: right behind the standard ones */
+#define CONTROL_FD 3 /* in the keeper: the first after the standard ones */
 
 struct keeper {
 	char *name;
@@ -69,7 +69,7 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *d
 
 /* --- Start and end --- */
 
-/* As whoever has no rights; it dies with the launcher, which the kernel forgets when the user changes. */
+/* Drop all rights. The kernel clears the parent-death signal when the user changes, so it is set again. */
 static int drop_rights(uid_t user, pid_t launcher)
 {
 	if (user && (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0))
@@ -79,7 +79,7 @@ static int drop_rights(uid_t user, pid_t launcher)
 	return getppid() == launcher ? 0 : -ESRCH;
 }
 
-/* What is the launcher's stays with it: its other descriptors, and the signals that are meant for it. */
+/* Do not inherit the launcher's other descriptors, nor the signals that are meant for it. */
 __attribute__((noreturn)) static void run(int fd, const char *name, uid_t user, pid_t launcher)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP };
@@ -153,7 +153,7 @@ struct keeper *keeper_free(struct keeper *keeper)
 		return NULL;
 	sd_event_source_disable_unref(keeper->source);
 	fd_close(keeper->fd);
-	/* it may wait for a stranger; nobody waits for it */
+	/* the keeper may be blocked in close(), so it is not waited for */
 	(void)kill(keeper->pid, SIGKILL);
 	(void)waitpid(keeper->pid, NULL, WNOHANG);
 	free(keeper->name);

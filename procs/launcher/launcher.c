@@ -1,7 +1,7 @@
 /*
- * The service manager for where there is no systemd: it starts the processes of each guest, starts again
- * whatever ends, and keeps what they store. A process that ends before it was ever ready is a mistake in
- * the set-up, and ends its guest; after that, nothing does. One guest's trouble is no other's.
+ * The service manager where there is no systemd. It starts the processes of each guest and restarts whatever ends. A process
+ * that fails before it was ready for the first time has a wrong configuration, and its guest is given up. After that a
+ * guest is never given up. Guests do not affect each other.
  */
 #include "launcher.h"
 
@@ -32,7 +32,7 @@
 
 /* --- Where the programs are --- */
 
-/* Where we were started from; what lies there now may be the next release. */
+/* The path that we were started from; by now the next release may be there. */
 static char *own_path(void)
 {
 	static const char gone[] = " (deleted)";
@@ -105,7 +105,7 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* Who is not ready may wait for somebody who is gone, and has nothing to lose. */
+/* A process that is not ready may be waiting for one that is gone, and has nothing to lose. */
 static void stop_child(struct child *child)
 {
 	child_kill(child, child->ready ? SIGTERM : SIGKILL);
@@ -167,15 +167,15 @@ static void give_up_guest(struct child *child)
 	end_if_done(launcher);
 }
 
-/* Lines about different processes are different lines. */
+/* log_limited() limits each process by itself. */
 static unsigned int kind_of(const struct child *child)
 {
 	return (unsigned int)((child->guest - child->guest->launcher->guests) * GUEST_CHILDREN_MAX +
 		(child - child->guest->children));
 }
 
-/* A process that dies again and again before it is ready backs off by itself, whatever kills it. One that ended
- * with an error before it was ready has nothing to try again at once. */
+/* A process that is killed again and again before it is ready delays its own start (proc/backoff.c). One that ended with an
+ * error before it was ready is started again later. */
 static void on_ended(struct child *child, int wait_status)
 {
 	struct launcher *launcher = child->guest->launcher;
@@ -260,7 +260,7 @@ static void on_silent(void *data, const char *title)
 		child_silent(child);
 }
 
-/* A connection that was passed to us is the only one there will ever be. */
+/* If a connection was passed to us, there will never be another one. */
 static void on_dropped(void *data, const char *title, const char *name, bool listener_left)
 {
 	const struct guest *guest = data;
@@ -269,7 +269,7 @@ static void on_dropped(void *data, const char *title, const char *name, bool lis
 		stop(guest->launcher);
 }
 
-/* As when a launcher is killed, for one guest: what its processes had stored is gone, and they begin anew. */
+/* For the guest this is as if the launcher was killed: what was stored is lost, and its processes start anew. */
 static void on_lost(void *data)
 {
 	struct guest *guest = data;
@@ -344,7 +344,7 @@ static void open_guests(struct launcher *launcher, const struct launch *launch)
 	}
 }
 
-/* Those that a former launcher left us run already; and some of them are to run no longer. */
+/* Children that a former launcher started run already, and some may have become unwanted. */
 static void start_guest(struct guest *guest)
 {
 	for (size_t i = 0; !guest->failed && i < guest->n_children; i++) {

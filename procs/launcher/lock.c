@@ -35,7 +35,7 @@ pid_t lock_pid(int fd, size_t slot)
 	return (pid_t)strtol(line, NULL, 10);
 }
 
-/* Whether the process still holds something: a zombie does not. */
+/* Whether the process still holds memory and descriptors; a zombie does not. */
 static bool lives(pid_t pid)
 {
 	char path[64], text[64] = "", *state;

@@ -7,9 +7,9 @@
 #include "config/roles.h"
 
 /*
- * A guest's lock file, which says who serves it: in lines of equal length the launcher's pid, how often that took its own
- * place, and the pids of its children. What stands there when nobody holds the lock was left by a launcher that was
- * killed. Its children die with it, but not at once: they have memory to give back, and hold their sockets until then.
+ * A guest's lock file says who serves the guest. Its lines have equal length: the launcher's pid, how often the launcher
+ * has executed itself, and the pids of its children. Contents without a lock were left by a launcher that was killed. Its
+ * children die with it, but not at once: they have memory to unmap, and hold their sockets until then.
  */
 
 #define GUEST_CHILDREN_MAX (ROLES_PER_GUEST + 4 * CONFIG_DEVICES_MAX) /* two for each device; of the file, and of a former one */
@@ -28,10 +28,10 @@
  */
 int lock_take(int fd);
 
-/** lock_pid() - what stands in that slot; 0 = nobody */
+/** lock_pid() - the pid in that slot; 0: the slot is empty */
 pid_t lock_pid(int fd, size_t slot);
 
-/** lock_wait_for_children() - until none of those who are named there holds anything; at most 10 s */
+/** lock_wait_for_children() - wait until the processes in the children's slots are gone; at most 10 s */
 void lock_wait_for_children(int fd);
 
 /**

@@ -1,6 +1,6 @@
 /*
- * The `bulkhead` command: `run` for guests described by files, `device` for a single device described by
- * options, as management software starts vhost-user back-ends. Both run the same processes.
+ * The `bulkhead` command: `run` serves guests that files describe, `device` serves one device that options describe, as
+ * management software starts vhost-user back-ends. Both run the same processes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -63,10 +63,10 @@ static const struct option own_options[] = {
 #define FDS_MAX 65
 #define KEYS_MAX 16
 #define OPTIONS_MAX 128
-#define WATCHDOG_SEC 15 /* each process says that it lives after half of this, and wakes the launcher */
+#define WATCHDOG_SEC 15 /* each process gives a sign of life after half of this, which wakes the keeper */
 #define WATCHDOG_MAX_SEC 86400
 
-/** struct arguments - of the command line, as given */
+/** struct arguments - the command line */
 struct arguments {
 	struct launch launch;
 	const char *socket;
@@ -75,11 +75,11 @@ struct arguments {
 	struct launch_fd fds[FDS_MAX];
 	char fd_names[FDS_MAX][24];
 	size_t n_tap_fds;
-	char tap_name[IFNAMSIZ]; /* theirs */
-	const struct role *role; /* of the device that is to be served */
-	struct option options[OPTIONS_MAX]; /* ours, and the keys of all types */
+	char tap_name[IFNAMSIZ]; /* the interface of the descriptors of --tap-fd */
+	const struct role *role; /* `device`: its type */
+	struct option options[OPTIONS_MAX]; /* own_options, and the keys of all types */
 	bool done; /* --help and the like */
-	bool cannot; /* --takes-over: no */
+	bool cannot; /* --takes-over: not in that form */
 };
 
 static void print_help(FILE *f)
@@ -146,7 +146,7 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 	int r;
 
 	args->launch.fd_passed |= !tap;
-	/* a former launcher has given it to its process */
+	/* the former launcher handed it to its process already */
 	if (args->launch.state_fd >= 0)
 		return 0;
 	if (*end || !*text || fd < 0 || fd > INT_MAX || fcntl((int)fd, F_GETFD) < 0) {
@@ -168,7 +168,7 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 	return 0;
 }
 
-/* What would be read as something else in a file. */
+/* These characters mean something else in a configuration file. */
 static int judge_text(const char *option, const char *text)
 {
 	if (text[strcspn(text, "\n;#")] == '\0')
@@ -238,7 +238,7 @@ static bool has_option(const struct arguments *args, const char *name)
 	return false;
 }
 
-/* Of which type the device is may be said last. */
+/* The type may come last on the command line, so the keys of all types are accepted first. */
 static void fill_options(struct arguments *args)
 {
 	size_t n = ARRAY_SIZE(own_options);
@@ -273,7 +273,7 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	return r;
 }
 
-/* The program's name as a wrapper of one type, under which management software starts it; NULL: it is none. */
+/* Management software starts a link to this program called vhost-user-TYPE; NULL: that is not our name. */
 static const char *wrapped_type(const char *program)
 {
 	const char *base = strrchr(program, '/') ? strrchr(program, '/') + 1 : program;
@@ -282,7 +282,7 @@ static const char *wrapped_type(const char *program)
 	return strncmp(base, "vhost-user-", n) == 0 ? base + n : NULL;
 }
 
-/* The type that is named, or the first there is. */
+/* The type on the command line, or else the first in the table. */
 static const char *named_type(int argc, char *argv[])
 {
 	const struct role *role = roles;
@@ -339,7 +339,7 @@ static const char *value_of(const struct arguments *args, const char *key)
 	return NULL;
 }
 
-/* Where a socket that was passed lies; "" = nowhere. */
+/* The path of the socket that was passed; "" = it has none. */
 static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 {
 	struct sockaddr_un addr = { 0 };
@@ -351,7 +351,8 @@ static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
 }
 
-/* What tells one device from another, and is the same when it is served again, is its socket, or else its TAP. */
+/* The address is derived from the path of the socket, or else from the TAP: both stay the same when the device is served
+ * again. */
 static void write_mac(const struct arguments *args, const char *socket, FILE *f)
 {
 	char passed[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "";
@@ -368,7 +369,7 @@ static void write_mac(const struct arguments *args, const char *socket, FILE *f)
 	fprintf(f, "mac = %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 }
 
-/* The device's file, so that all processes read what they always read. */
+/* The processes always read a file, so make one. */
 static int write_file(const struct arguments *args, const char *socket, const char *path)
 {
 	FILE *f = fopen(path, "we");
@@ -396,7 +397,7 @@ static void remove_dir(const char *dir)
 		log_warning("%s could not be removed: %s", dir, strerror(errno));
 }
 
-/* The guest's directory, and its file in it: it is one like any other, and bulkheadctl finds it. */
+/* Make the guest's runtime folder, where bulkheadctl finds it, and the file in it. */
 static int prepare_device(struct arguments *args, const char *dir, const char *path)
 {
 	_cleanup_free_ char *socket = NULL, *cwd = getcwd(NULL, 0);
@@ -417,7 +418,7 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 	return r;
 }
 
-/* What only the options can say wrong; the rest is judged where files are. */
+/* Mistakes that only options can have; the rest is judged with the file. */
 static const char *judge_device(const struct arguments *args)
 {
 	const char *backend = value_of(args, "backend");

@@ -1,4 +1,4 @@
-/* The form of notifications. Who sent one is what the kernel says, or the socket that it came to. */
+/* Reading notifications. The kernel tells the sender, or the socket does. */
 #include "notify.h"
 
 #include <errno.h>
@@ -57,7 +57,7 @@ void notify_release(struct notification *n)
 	n->n_fds = 0;
 }
 
-/* The value of a key on a line of its own, into buf; false: it is not there, or not a name. */
+/* Copy the value of KEY=value; false: there is no such line, or the value does not fit. */
 static bool value_of(const char *text, const char *key, char *buf, size_t n)
 {
 	size_t len = strlen(key);
@@ -98,7 +98,7 @@ bool notify_says(const char *text, const char *key, const char *expected)
 	return value_of(text, key, value, sizeof(value)) && strcmp(value, expected) == 0;
 }
 
-/* Its folder is ours alone; the mode goes with the socket all the same. */
+/* The mode is set before bind(), so the socket never has another one. */
 int notify_bind(const char *path, uid_t user)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

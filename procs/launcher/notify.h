@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* Notifications, as systemd's children know them: datagrams of KEY=value lines, perhaps with descriptors. */
+/* Notifications as in sd_notify(3): datagrams of KEY=value lines, which may carry descriptors. */
 
 #define NOTIFY_TEXT_MAX 4096
 #define NOTIFY_FDS_MAX 253
@@ -17,15 +17,17 @@ struct notification {
 	size_t n_fds;
 };
 
-/** notify_bind() - a socket at that path, which that user alone may send to; the descriptor | negative errno */
+/** notify_bind() - make a socket at that path, to which that user alone may send, in the place of an older one
+ * Returns: the descriptor | negative errno. */
 int notify_bind(const char *path, uid_t user);
 
-/** notify_receive() - the next one; 0 | -EAGAIN there is none | other negative errno */
+/** notify_receive() - receive the next notification, without waiting
+ * Errors: 0: notify_release() closes what is not taken | -EAGAIN: there is none | another negative errno. */
 int notify_receive(int fd, struct notification *ret);
 /** notify_release() - close the descriptors that were not taken */
 void notify_release(struct notification *n);
 
-/** notify_says() - whether a line says KEY=value */
+/** notify_says() - whether a line of the text is KEY=value; a value of 16 characters or more matches nothing */
 bool notify_says(const char *text, const char *key, const char *value);
-/** notify_name() - the value of FDNAME=, if it is one that may be handed back in LISTEN_FDNAMES */
+/** notify_name() - copy the value of FDNAME=; false: there is none, or LISTEN_FDNAMES could not carry it */
 bool notify_name(const char *text, char *buf, size_t n);

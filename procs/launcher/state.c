@@ -1,7 +1,6 @@
 /*
- * The launcher takes its own place: the program that lies at our path now (perhaps the next release) is run in
- * this very process. So its children stay its children, and do not notice. What cannot be asked of the kernel
- * travels in a memfd, every descriptor by inheritance.
+ * To upgrade itself, the launcher executes the program that is at its path now in its own process. Its children remain its
+ * children, and do not notice. Descriptors are inherited, and the rest of the state is in a memfd.
  */
 #include "state.h"
 
@@ -89,7 +88,7 @@ static int write_all(const Bh__LauncherState *state)
 	return fd_steal(&fd);
 }
 
-/* The descriptor of a memfd that tells everything; negative errno. */
+/* Returns the memfd with the state | negative errno. */
 static int tell(const struct launcher *launcher)
 {
 	Bh__LauncherState state = BH__LAUNCHER_STATE__INIT;
@@ -132,8 +131,7 @@ static void set_all_inherited(const struct launcher *launcher, bool inherited)
 	}
 }
 
-/* A program that cannot be loaded, or that cannot read what we hand over, would take all processes with it: it
- * must show first that it can. */
+/* A program that cannot be executed, or cannot read this form of state, would end all processes: ask it first. */
 static int probe(const char *program)
 {
 	char option[64];
@@ -183,7 +181,7 @@ static void take_child(struct guest *guest, const Bh__LauncherChild *told)
 		child->pid = 0;
 }
 
-/* It takes them as fast as they come: there are at most a few thousand. */
+/* The keeper takes them as fast as they come, at most a few thousand. */
 static void give(struct keeper *keeper, const char *child, const Bh__LauncherStored *stored)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
@@ -195,8 +193,8 @@ static void give(struct keeper *keeper, const char *child, const Bh__LauncherSto
 		log_error("%s: '%s', which it stored, is lost: %s", child, stored->name, strerror(-r));
 }
 
-/* Of a release whose launcher kept the stores itself: they go to the keeper, which listens at the child's next
- * start. */
+/* The launcher of a former release kept the stores itself. They move to the keeper, which listens from the child's next
+ * start on. */
 static void give_stores(struct guest *guest, const Bh__LauncherGuest *told)
 {
 	for (size_t i = 0; i < guest->n_children; i++)
@@ -210,7 +208,7 @@ static void give_stores(struct guest *guest, const Bh__LauncherGuest *told)
 		}
 }
 
-/* Without a keeper there is nothing that a child could be started again with. */
+/* Without a keeper no child can be started again. */
 static void take_keeper(struct guest *guest, const Bh__LauncherGuest *told)
 {
 	int r;

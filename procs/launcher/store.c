@@ -1,4 +1,4 @@
-/* What a process wants to have again at its next start. */
+/* The store of one process; the list by_file finds an open file that is stored already. */
 #include "store.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "fd/fdstore.h"
 
-/* Where it stands among those ordered by file, or would stand; whether it is there. */
+/* The index in by_file, or where it would be inserted; returns whether it is there. */
 static bool find_file(const struct store *store, int fd, size_t *ret_at)
 {
 	size_t from = 0, to = store->n_items;

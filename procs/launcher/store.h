@@ -24,14 +24,15 @@ struct store {
 };
 
 /**
- * store_add() - keep a descriptor
+ * store_add() - store a descriptor; one whose open file is stored already is closed
  * @fd: [in] consumed always
  *
  * Errors: 0 | -ENOSPC the limit is reached: this one is not kept, and one line says so.
  */
 int store_add(struct store *store, const char *name, int fd);
-/** store_has() - whether there is one of that name */
+/** store_has() - whether a descriptor of that name is stored */
 bool store_has(const struct store *store, const char *name);
-/** store_remove() - drop all of that name */
+/** store_remove() - close all descriptors of that name */
 void store_remove(struct store *store, const char *name);
+/** store_deinit() - close all, and leave the store empty */
 void store_deinit(struct store *store);

@@ -1,16 +1,16 @@
 /*
- * Three files, all with the same content:
+ * There are three files with the same content:
  *
- *   t.NAME     in the fd store: the truth. It is written first, and read by nobody but the next
- *              memory manager.
- *   r.NAME     in the fd store: a copy for a memory manager of the former release, should it follow
- *              us: that one knows no other name, drops the truth, and hands this file to its
- *              workers. Where it has done so before us, its workers have the file still, and believe
- *              that all is lost when they are given another. Its inode is the record's identity,
- *              which thus goes on over upgrades in both directions.
- *   published  made anew at each start: sealed, so that it can be written through our mapping alone.
+ *   t.NAME     in the fd store: the authoritative one. It is written first, and only the next memory
+ *              manager reads it.
+ *   r.NAME     in the fd store: a copy for a memory manager of the former release, in case of a
+ *              downgrade. That release knows no other name, drops t.NAME, and hands r.NAME to its
+ *              workers. After an upgrade its workers still map that file, and a different one would
+ *              tell them that everything is lost. The inode of this file is the record's identity,
+ *              which therefore survives upgrades in both directions.
+ *   published  made at each start for the workers, and sealed: only our mapping can write it.
  *
- * A file that a former release handed out bears a seal that ours do not: F_SEAL_SEAL.
+ * F_SEAL_SEAL tells a file that a former release handed out: our own files do not have that seal.
  */
 #include "copies.h"
 
@@ -57,7 +57,7 @@ static int read_desired(const struct record_file *file, const char *device, Bh__
 	return r < 0 ? r : -EBADMSG;
 }
 
-/* The worker says it again. What it offers stays until then; what cannot be is not believed. */
+/* The worker reports again soon. Until then its offer is kept, and what cannot be true is dropped. */
 static int read_observed(
 	const struct record_file *file, const char *device, uint64_t generation, Bh__Observed **ret)
 {
@@ -89,7 +89,7 @@ static int read_observed(
 
 /* --- Files --- */
 
-/* From the fd store; without one that cannot be opened, *ret_file stays NULL. */
+/* Take a file from the fd store. *ret_file stays NULL if there is none, or if it cannot be used. */
 static int take_file(
 	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
 {
@@ -108,7 +108,7 @@ static int take_file(
 	return 0;
 }
 
-/* In the place of what is there. */
+/* Make a new file, and replace the present one in the fd store. */
 static int make_file(
 	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
 {
@@ -146,7 +146,7 @@ static int read_halves(const struct record_file *file, const char *device,
 	return 0;
 }
 
-/* Nothing of it is left, under a new identity: whoever goes by the former one starts anew, too. */
+/* An empty record gets a new identity, so that workers that know the former one start anew as well. */
 static int begin_anew(struct copies *copies)
 {
 	int r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
@@ -154,7 +154,7 @@ static int begin_anew(struct copies *copies)
 	return r < 0 ? r : make_file("r", copies->device, &copies->former_fd, &copies->former);
 }
 
-/* A copy that was left behind catches up; the same is written twice without harm. */
+/* A copy may be behind after a kill between two writes; writing the same twice is harmless. */
 static int write_all(
 	struct copies *copies, const Bh__Desired *desired, const Bh__Observed *observed)
 {

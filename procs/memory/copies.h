@@ -6,32 +6,36 @@
 #include "record.pb-c.h"
 
 /*
- * The files of a device's record. The truth is in nobody's hands but ours. What others read is a
- * copy that they cannot write, and what they might do to a copy all the same is never read here.
+ * The files of a device's record. The authoritative one never leaves this process and the fd store. Workers read a copy
+ * that they cannot write, and no copy that was handed out is ever read back.
  */
 
 struct copies;
 
 /**
- * copies_open() - what the fd store has of the device, judged, or new and empty
+ * copies_open() - read and judge the record that the fd store has of the device, or begin an empty one
+ * @device: [in] its name; borrowed until copies_close()
  * @ret_desired, @ret_observed: [out] the caller's: free with bh__..__free_unpacked(x, NULL)
  *
- * What cannot be used is said in a line, and the device starts anew.
- * Errors: 0 | negative errno.
+ * A record that cannot be used is reported in the log, and the device starts anew.
+ * Errors: 0 | negative errno: what was opened is in ret_copies all the same, for copies_close().
  */
 int copies_open(struct copies **ret_copies, const char *device, Bh__Desired **ret_desired,
 	Bh__Observed **ret_observed);
+
+/** copies_close() - unmap and close all files; they stay in the fd store. NULL is fine; returns NULL */
 struct copies *copies_close(struct copies *copies);
 
-/** copies_write_desired() - replace a half, in the truth first; -EMSGSIZE: too large, and nothing
- * is changed */
+/** copies_write_desired(), copies_write_observed() - replace a half, in the authoritative file first
+ * Errors: 0 | -EMSGSIZE: it is too large, and nothing has changed. */
 int copies_write_desired(struct copies *copies, const Bh__Desired *desired);
 int copies_write_observed(struct copies *copies, const Bh__Observed *observed);
 
-/** copies_id() - of the truth: the same over all restarts, for as long as nothing is lost */
+/** copies_id() - identifies the record: the same over all restarts and upgrades, for as long as nothing is lost; 0 =
+ * unknown */
 uint64_t copies_id(const struct copies *copies);
 
-/** copies_fd() - for a worker to read; borrowed
- * @by_id: it goes by the id, and takes another file after our restart; one of the former release
- * needs the same file */
+/** copies_fd() - the descriptor for a worker to read the record from; borrowed
+ * @by_id: the worker knows the record by its id, and accepts another file after our restart. One of the former release
+ *         does not, and must get the same file again */
 int copies_fd(const struct copies *copies, bool by_id);

@@ -1,7 +1,7 @@
 /*
- * A token is a number that was never used before: it begins at a random point, so that a memory process that
- * lost everything does not give old numbers a new meaning. It stands for the open file, not for the act
- * of handing it over: who hands over the same again gets the same token.
+ * A token is a number that was never used before. Tokens begin at a random number, so that a memory manager that has lost
+ * everything does not give old tokens a new meaning. A token stands for the open file: depositing the same file again
+ * yields the same token.
  */
 #include "files.h"
 
@@ -27,7 +27,7 @@ static struct {
 	bool restored;
 } files;
 
-/* Where it is in the list, or would be: that is kept in the order of open files. */
+/* The file's index in the list, or where it would be inserted. The list is sorted in the kernel's order of open files. */
 static size_t place_of(int fd)
 {
 	size_t low = 0, high = files.n;
@@ -59,7 +59,7 @@ static void insert(struct file *file)
 	files.n++;
 }
 
-/* The descriptor is the file's, or closed. */
+/* The descriptor is consumed: on failure it is closed. */
 static struct file *add(uint64_t token, int fd, const char *stored_name)
 {
 	struct file *file = calloc(1, sizeof(*file));
@@ -177,7 +177,7 @@ void files_release(struct file *file)
 		drop(file, true);
 }
 
-/* "v.DEVICE.0123456789abcdef"; 0: it is no name that we gave. The highest tokens would leave none to follow. */
+/* "v.DEVICE.0123456789abcdef"; 0: this is not a name of ours. The upper half is refused, so that tokens cannot run out. */
 static uint64_t token_of(const char *name)
 {
 	size_t len = strlen(name);
@@ -203,7 +203,7 @@ void files_restore(void)
 		uint64_t token = token_of(name);
 
 		if (token == 0 || find_token(token))
-			continue; /* nobody takes it, and it is dropped */
+			continue; /* fdstore_drop_rest() drops what nobody takes */
 		(void)add(token, fdstore_take(name), name);
 		files.next_token = MAX(files.next_token, token);
 	}

@@ -1,7 +1,6 @@
 /*
- * Numbers that only grow are kept over all restarts. One that is near its end would stop the device
- * for good, so that they may not leap: from 2^62 there are as many steps left as anybody will ever
- * make.
+ * Counters that only grow survive all restarts. A counter near its end would stop the device for good, so
+ * a counter may not leap. A first value of up to 2^62 leaves more steps than anybody will ever make.
  */
 #include "judge.h"
 
@@ -24,7 +23,7 @@
 #define CONFIG_WRITES_MAX 64
 #define MAC_BYTES	  6
 
-/** struct verdict - where the words go */
+/** struct verdict - where the reason of a refusal goes */
 struct verdict {
 	char *text;
 	size_t n_text;
@@ -43,7 +42,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(
 
 /* --- Texts --- */
 
-/* The length of the character of UTF-8 at s; 0: it is none, or one that does not print. */
+/* The length of the UTF-8 character at s; 0: it is malformed, or a control character. */
 static size_t plain_character(const unsigned char *s)
 {
 	static const struct {

@@ -1,11 +1,11 @@
 /*
- * One memfd for each device. Its contents are the worker's; here it is only made, and never lost.
+ * A ledger is one memfd for each device. Only the worker uses its contents; this process makes it and keeps it.
  *
- * Its locks are mutexes of the C library, which follows pointers that lie in them. They are never taken here. The
- * instances of a worker take them from each other: with the same guest, the same rights and the same ledger, one that was
- * taken over gains nothing by what it does to the other's locks. But it is not to stop its successor for good, as
- * it would by a mutex that is none, or is held by somebody who lives for ever: once all who were attached have
- * ended, the locks are made anew before the next has them. Only their making is done here, which reads nothing.
+ * The locks in a ledger are mutexes of the C library, which follows pointers in them, so this process never takes one. The
+ * two instances of a worker do. They have the same guest, the same rights and the same ledger, so an instance that was
+ * taken over gains nothing by corrupting the locks. It could stop its successor for good, though, with a broken mutex or
+ * one that a live process holds. Therefore the locks are initialised again as soon as all processes that were attached have
+ * ended, before the next one gets the ledger. Initialising a lock reads nothing from it.
  */
 #include "ledgers.h"
 
@@ -19,7 +19,7 @@
 #include "fd/fdstore.h"
 #include "virtq/locks.h"
 
-/* With another size comes another file, with locks of its own: it must not be had beside the old one. */
+/* A ledger of another size is another file with other locks: two instances must not use different ones. */
 static bool in_use(const struct served *device)
 {
 	return device->ledger_fd >= 0 && device->n_attached > 1;
@@ -61,8 +61,8 @@ static bool is_known(const struct holders *holders, pid_t pid)
 	return false;
 }
 
-/* After a restart of ours, or with more than there can be, somebody may hold a lock whom we do not know: until as many
- * live as there are instances, and all are known. */
+/* After a restart of this process, or when the list is full, an unknown process may hold a lock. The list is complete again
+ * when as many known processes live as there are instances. */
 static void note_holder(struct served *device, pid_t pid)
 {
 	struct holders *holders = &device->holders;
@@ -93,7 +93,7 @@ int ledgers_get(struct served *device, uint64_t n_bytes)
 	char name[128];
 	int fd;
 
-	/* a longer one is of another release: the shape in it says what lies where */
+	/* a larger ledger is of another release, and describes its own layout */
 	if (device->ledger_fd >= 0 && device->ledger_bytes >= n_bytes && n_bytes > 0)
 		return device->ledger_fd;
 	if (n_bytes == 0 || n_bytes > SERVED_LEDGER_BYTES_MAX)

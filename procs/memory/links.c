@@ -1,7 +1,6 @@
 /*
- * The side links: one listening socket for each peer, so that who asks is known from where it asked. A
- * request is answered before the next is read. A new connection replaces the old one: the old process is
- * gone, or about to be.
+ * A request is answered before the next one is read. A new connection replaces the old one, whose process is gone or
+ * about to end.
  */
 #include "links.h"
 
@@ -21,15 +20,15 @@
 
 #define BURIED_MAX 16
 
-/* What a mark of ours is about: a message of the bus by its case, one of the link by its case and this. */
+/* What a mark names: the case of a bus message, or the case of a link message plus this. */
 #define BLAME_LINK 1000u
 
 /** struct link_row - a row of the side link's table */
 struct link_row {
 	Bh__Link__BodyCase request;
 	unsigned int roles;
-	size_t min_fds, max_fds; /* that ride on the request */
-	/* fills reply and the descriptors that ride on it (borrowed) | negative errno: Failure is answered */
+	size_t min_fds, max_fds; /* that come with the request */
+	/* fills the reply and the descriptors that go with it (borrowed) | negative errno: the answer is a Failure */
 	int (*handle)(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 		struct fdloan *out);
 };
@@ -101,7 +100,7 @@ static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdloan
 	return 0;
 }
 
-/* As many as fit the packet. A worker of a former release, which kept fewer, does not ask for more. */
+/* A page is what fits the packet. A worker of a former release never keeps more than that, and asks for no other. */
 static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply,
 	struct fdloan *out)
 {
@@ -206,7 +205,7 @@ static void disconnect(struct peer *peer)
 	peer->pid = 0;
 }
 
-/* Of its two connections this one tells of its end at once. */
+/* The link of a process that ends is closed at once; its bus connection is then hung up as well. */
 static void on_left(struct peer *peer)
 {
 	if (peer->link_fd >= 0 && peer->bus)
@@ -225,8 +224,9 @@ static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdloa
 	out->n_fds = 0;
 }
 
-/* What the frontend does not let in, nobody may send us who is not taken over. It is not closed, since that may wait
- * for a stranger: it stays open as long as we live. So many, and the peer is not listened to any more. */
+/* The frontend refuses such descriptors, so a peer that sends one was taken over. The descriptor is not closed, because
+ * close() may block on whoever is behind it: it stays open for the life of this process. After BURIED_MAX of them the peer
+ * is not served any more. */
 static bool bury_foreign(struct peer *peer, struct fdset *in)
 {
 	char text[FD_KIND_TEXT_BYTES];
@@ -307,13 +307,13 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 	return 0;
 }
 
-/* Where one user runs everything, his group is a process's own: he may have no other. */
+/* Where an ordinary user runs everything, there is only the group of that user. */
 static gid_t group_of(const struct peer *peer)
 {
 	return peer->memory->proc->separate ? peer->user : getegid();
 }
 
-/* A stored listener whose path was removed hears nobody, nor one whose group is another's. */
+/* A stored listening socket is useless if its path was removed, or if its group is not the peer's. */
 static bool still_bound(const struct peer *peer, const char *path)
 {
 	struct stat st;

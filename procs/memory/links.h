@@ -2,6 +2,14 @@
 
 #include "peers.h"
 
-/** links_open() - listen for the peer on a socket of its own; 0 | negative errno, logged */
+/*
+ * The side links, over which descriptors travel. Each peer has a listening socket of its own, so that the socket tells
+ * who asks. Requests are answered from the event loop, one at a time.
+ */
+
+/** links_open() - listen for the peer, on the socket that the fd store has if it can still be used
+ * Errors: 0 | negative errno, logged. */
 int links_open(struct peer *peer);
+
+/** links_close() - hang up and stop listening; the listening socket stays in the fd store */
 void links_close(struct peer *peer);

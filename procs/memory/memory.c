@@ -1,6 +1,7 @@
 /*
- * The memory manager: it keeps what must not be forgotten, and does nothing else. What it keeps lies in its
- * fd store as well, so that its own death forgets nothing. It dials its peers, which may die; they listen.
+ * The memory manager keeps the state that must survive, and does nothing else. It keeps everything in its fd store as well,
+ * so that its own death loses nothing. It connects to its peers, which listen: a listener of nng 1.5.2 can be lost for
+ * good, and a peer may be restarted at any time.
  */
 #include "memory.h"
 
@@ -42,7 +43,7 @@ static int open_devices(struct memory *memory)
 		device->mark = marks_of(memory->marks, device->config->name);
 		r = served_open(device);
 		if (r == 0 && served_is_deadly(device))
-			r = quarantine_enter(device, memory->proc->guest);
+			r = quarantine_enter(device, memory->proc);
 		if (r < 0) {
 			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));
 			return r;
@@ -92,8 +93,8 @@ static int open_peers(struct memory *memory)
 	return r;
 }
 
-/* Whoever fills our table keeps us from hearing the others. Left for them: a connection and its parts for each peer,
- * and what comes with one request. */
+/* A peer that fills our descriptor table would keep us from accepting the others. Reserved for them: a few descriptors for
+ * each peer's connections, and those that come with one request. */
 static void set_budget(const struct memory *memory)
 {
 	size_t used = 8 * memory->n_peers + 2 * FDLINK_FDS_MAX;
@@ -139,7 +140,7 @@ int memory_start(struct proc *proc)
 	return 0;
 }
 
-/* Nobody is to wait for an answer where nobody is. */
+/* Without the socket bulkheadctl fails at once, instead of waiting for an answer. */
 void memory_leave(struct proc *proc)
 {
 	_cleanup_free_ char *path = proc_ctl_path(proc);

@@ -9,7 +9,7 @@
 
 #include "served.h"
 
-/* Who speaks to us, and about what. */
+/* The processes that speak to the memory manager, and the devices that they speak about. */
 
 /** struct peer - a process of the suite that may speak to us */
 struct peer {
@@ -32,11 +32,12 @@ struct peer {
 	size_t n_buried;            /* descriptors of it that nobody may close */
 };
 
+/** struct memory - the memory manager of one guest */
 struct memory {
 	struct proc *proc;
 	struct served *devices;
 	size_t n_devices;
-	struct peer *peers;         /* the frontend, then the worker of each device, or both its instances */
+	struct peer *peers;         /* in the order of process_next() */
 	size_t n_peers;
 	struct marks *marks;
 	struct bus_server *ctl;
@@ -49,11 +50,18 @@ struct memory {
 	uint64_t started_usec;
 };
 
-/** peer_find() - by the name of its endpoint; or NULL */
+/** peer_find() - look a peer up by the name of its endpoint; NULL: there is none */
 struct peer *peer_find(struct memory *memory, const char *name);
 
-/** peer_frontend() - the peer that speaks for the VMMs; or NULL */
+/** peer_frontend() - the peer that speaks for the VMMs; NULL: this guest has none */
 struct peer *peer_frontend(struct memory *memory);
 
-/** peer_device() - by name, if this peer may ask about it: workers about their own only; or NULL */
+/**
+ * peer_device() - look a device up on behalf of a peer, which may ask about it: the frontend about all devices, a worker
+ *                 about its own
+ * @peer: [in] the name of the endpoint that the request came in on
+ * @name: [in] of the device; hostile
+ *
+ * Returns: NULL: there is no such device, or the peer may not ask about it.
+ */
 struct served *peer_device(struct memory *memory, const char *peer, const char *name);

@@ -1,6 +1,6 @@
 /*
- * Where stopped rings stand by the ledger. A worker that lives reports it; for one that is gone, or does not
- * answer, the ledger is the last word.
+ * The positions of stopped rings, from the ledger. A live worker reports them; if it is gone or does not answer, the ledger
+ * is authoritative.
  */
 #include "positions.h"
 
@@ -12,7 +12,7 @@ static bool has_stopped(const Bh__Ring *ring)
 	return !ring->started && ring->start_id;
 }
 
-/* Most commits come while a device is set up or runs: for them the ledger need not be looked at. */
+/* Most commits come while a device is being set up or runs: they need not map the ledger. */
 static bool any_has_stopped(const Bh__Desired *desired)
 {
 	for (size_t i = 0; i < desired->n_rings; i++)

@@ -3,6 +3,10 @@
 #include "bus.pb-c.h"
 #include "served.h"
 
-/** positions_fill() - whether the worker is gone, and where the rings stand that the VMM has stopped
- * @reply: [out] what it is given is borrowed until the next call */
+/**
+ * positions_fill() - tell the frontend whether a worker is attached, and at which positions stopped rings stand
+ * @reply: [out] worker_gone and rings; the rings are borrowed until the next call
+ *
+ * Cost: the ledger is mapped for the call, but only if a ring has been stopped.
+ */
 void positions_fill(const struct served *device, Bh__CommitDesiredReply *reply);

@@ -1,8 +1,8 @@
 /*
- * A device that has killed one of the suite's processes again and again stands still, until the operator
- * releases it. What a worker died of stands in the ledger, and the worker keeps to that by itself; what the
- * frontend died of, in its own file of marks, and it commits a record that says so; what we died of, here:
- * we put the record that says so in force ourselves, and take no other. Releasing takes all of them back.
+ * A device that has killed one of the processes several times in a row is stopped until the operator releases it. The mark
+ * of a worker's deaths is in the ledger, and the worker obeys it by itself. The mark of the frontend's deaths is in a file
+ * of the frontend, which commits a record that says so. The mark of our own deaths is here: we put the record that says so
+ * in force ourselves, and accept no other. Releasing the device clears all of these marks.
  */
 #include "quarantine.h"
 
@@ -14,24 +14,24 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "proc/quarantine.h"
 #include "record/copy.h"
 #include "virtq/ledger.h"
 #include "watch.h"
 
-static const char *name_input(const struct blame_mark *mark)
+static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 {
-	switch (mark->what) {
-	case BH__ENVELOPE__BODY_COMMIT_DESIRED:
-		return "a record of the frontend";
-	case BH__ENVELOPE__BODY_REPORT_OBSERVED:
-		return "a report of the worker";
-	default:
-		return "descriptors that were deposited";
-	}
+	const char *what = "descriptors that were deposited";
+
+	if (mark->what == BH__ENVELOPE__BODY_COMMIT_DESIRED)
+		what = "a record of the frontend";
+	if (mark->what == BH__ENVELOPE__BODY_REPORT_OBSERVED)
+		what = "a report of the worker";
+	snprintf(buf, n, "%s (message %llu)", what, (unsigned long long)mark->what);
 }
 
-/* What counts on over all sessions stays. The generation is the next one: what the frontend believed to be in
- * force is not. */
+/* Counters that continue over all sessions are kept. The generation is the next one, so that the frontend notices that its
+ * record is no longer in force. */
 static void fill(const struct served *device, char *text, Bh__Desired *ret)
 {
 	bh__desired__init(ret);
@@ -42,18 +42,14 @@ static void fill(const struct served *device, char *text, Bh__Desired *ret)
 	ret->quarantine = text;
 }
 
-int quarantine_enter(struct served *device, const char *guest)
+int quarantine_enter(struct served *device, const struct proc *proc)
 {
-	char how[64], text[160];
+	char input[64], text[160];
 	Bh__Desired stopped, *copy;
 	int r;
 
-	snprintf(text, sizeof(text), "memory manager: %s (message %llu) %s", name_input(device->mark),
-		(unsigned long long)device->mark->what, blame_describe(device->mark, how, sizeof(how)));
-	log_device(LOG_ERR, device->config->name,
-		"quarantined: %s; the device stands still until 'bulkheadctl release %s %s'; the evidence is in "
-		"the core dumps (coredumpctl list bulkhead-memory)",
-		text, guest, device->config->name);
+	name_input(device->mark, input, sizeof(input));
+	quarantine_explain(proc, device->config->name, "memory manager", input, device->mark, text, sizeof(text));
 	if (*device->desired->quarantine)
 		return 0;
 	fill(device, text, &stopped);
@@ -85,7 +81,7 @@ static void release(struct memory *memory, struct served *device)
 	if (*device->observed->quarantine)
 		*device->observed->quarantine = '\0';
 	if (device->observed->generation) {
-		device->observed->generation++; /* for the frontend to look at */
+		device->observed->generation++; /* so that the frontend looks at it */
 		(void)copies_write_observed(device->copies, device->observed);
 	}
 	device->wake = true;

@@ -2,9 +2,14 @@
 
 #include "peers.h"
 
-/** quarantine_enter() - as we start: stop a device that we have died of (served_is_deadly()), and say so in the log
- * Errors: 0 | negative errno. */
-int quarantine_enter(struct served *device, const char *guest);
+/**
+ * quarantine_enter() - at start, stop a device whose input has killed this process too often (served_is_deadly())
+ * @proc: [in] this process, for the log
+ *
+ * A record that says so is put in force, under a new generation. Called again it only logs.
+ * Errors: 0 | negative errno.
+ */
+int quarantine_enter(struct served *device, const struct proc *proc);
 
-/** A row of the bus table. */
+/** handle_release_device() - a handler of memory_table: forget what put a device into quarantine, whichever process it was */
 int handle_release_device(void *context, struct bus_request *request, const Bh__Envelope *msg);

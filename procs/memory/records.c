@@ -1,4 +1,4 @@
-/* What is said of the records: the frontend commits what the VMM wants, a worker reports what it offers and has done. */
+/* The frontend commits what the VMM wants; a worker reports what it offers, and what it has applied. */
 #include "records.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@ static const Bh__Region *find_region(const Bh__Desired *desired, uint64_t token,
 	return NULL;
 }
 
-/* Regions that were there before were judged then; only the seal is carried on. */
+/* A region that is in force already was judged then: only the note that it is sealed is copied. */
 static int check_regions(struct served *device, Bh__Desired *desired, char *text, size_t n_text)
 {
 	for (size_t i = 0; i < desired->n_regions; i++) {
@@ -43,7 +43,7 @@ static int check_inflight(struct served *device, const Bh__Inflight *inflight, c
 	return inflight && regions_check_inflight(vault_get(device->vault, inflight->token), inflight, text, n_text);
 }
 
-/** struct deposit_check - whether what a record names is there; the first that is not */
+/** struct deposit_check - looks for the first token of a record that is not in the vault */
 struct deposit_check {
 	const struct vault *vault;
 	char *text;
@@ -69,7 +69,7 @@ static int check_deposit(void *data, const struct record_token *token)
 	return 1;
 }
 
-/* Token 0 names nothing: a region without a file is refused where files are judged. */
+/* Token 0 names nothing and is not visited: a region without a file is refused where files are judged. */
 static int check_tokens(const struct served *device, const Bh__Desired *desired, const Bh__Observed *observed,
 	char *text, size_t n_text)
 {
@@ -159,12 +159,12 @@ static void answer_report(struct bus_request *request)
 	bus_request_reply(request, &body);
 }
 
-/* What cannot be is dropped, and not refused: whoever hears of a refusal says the same again, at once. */
+/* A report that cannot be true is ignored rather than refused, because a worker repeats a refused report at once. */
 static bool may_be_said(struct served *device, const Bh__Observed *observed)
 {
 	char text[256];
 
-	/* its sender has given it up, and sent another one that overtook it */
+	/* the worker has sent a later one, which overtook it */
 	if (observed->applied < device->observed->applied)
 		return false;
 	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&

@@ -1,8 +1,8 @@
 /*
- * A worker maps what passed here, and guest addresses are looked up in it; so no number may wrap, and no
- * two regions may answer for one address. A file that shrinks later would end whoever touches it: files
- * are sealed against that where they can be (memfds made with sealing allowed), and where they cannot,
- * the worker's SIGBUS guard stands in. The guard knows guest memory only: an in-flight region must be sealed.
+ * A worker maps the regions that pass here and looks guest addresses up in them, so no number may wrap and no two regions
+ * may contain the same address. A file that shrinks later would kill a process that touches it. Files are sealed against
+ * that where they can be (memfds that allow sealing); elsewhere the worker's SIGBUS guard catches it. The guard covers guest
+ * memory only, so the file of an in-flight region must be sealed.
  */
 #include "regions.h"
 
@@ -96,7 +96,7 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 			gpa);
 		return 1;
 	}
-	/* sealed first, measured then: in the other order it could shrink in between */
+	/* seal first: a file that is measured first could shrink in between */
 	region->sealed = seal_against_shrinking(fd);
 	if (fstat(fd, &st) < 0 ||
 		(uint64_t)st.st_size < region->offset_bytes + region->size_bytes) {
@@ -109,13 +109,13 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 	return 0;
 }
 
-/* Huge pages are refused: they can be missing at the first touch, whatever the size says. */
+/* Huge pages are refused: a page can be missing at the first access, whatever the size of the file is. */
 static bool is_plain_memfd(int fd)
 {
 	struct statfs fs;
 	int flags = fcntl(fd, F_GETFL);
 
-	/* what has seals is in memory: nobody else is asked */
+	/* a file with seals lies in memory, so fstat() does not ask a file server */
 	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && flags >= 0 &&
 		(flags & O_ACCMODE) == O_RDWR;
 }

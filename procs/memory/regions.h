@@ -4,7 +4,7 @@
 
 #include "record.pb-c.h"
 
-/* The rules of a memory table. Pure: nothing is mapped, nothing is kept. */
+/* The rules for memory regions and the files behind them. Nothing is mapped, and nothing is kept. */
 
 #define REGIONS_MAX 509
 
@@ -30,7 +30,9 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text);
 
 /**
  * regions_check_inflight() - judge the file of an in-flight region, and seal it against shrinking
+ * @fd: borrowed
  *
- * Rules: as above; and it must be a memfd that is or can be sealed, and may be written through mappings.
+ * Rules:   as above; and it must be a memfd that is or can be sealed, and may be written through mappings.
+ * Returns: 0 | 1 refused, and text says why.
  */
 int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, size_t n_text);

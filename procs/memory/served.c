@@ -1,6 +1,6 @@
 /*
- * One device's memory. A half of its record is replaced whole, in the record file first: who is killed after that has
- * committed, who is killed before has not.
+ * A half of the record is always replaced whole, and the record file is written first: a kill after that write finds the
+ * change committed, a kill before it finds nothing changed.
  */
 #include "served.h"
 
@@ -14,7 +14,7 @@
 #include "fd/fdstore.h"
 #include "record/copy.h"
 
-/* One that could shrink would end whoever reads it. */
+/* A ledger that could shrink would kill its readers. */
 static bool is_ledger(int fd, const struct stat *st)
 {
 	int seals = fcntl(fd, F_GET_SEALS);

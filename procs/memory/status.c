@@ -1,4 +1,4 @@
-/* What the operator sees: put together from the records, the vault and the ledgers; no worker is asked. */
+/* The status that the operator sees comes from records, vaults and ledgers; no worker is asked. */
 #include "status.h"
 
 #include <stdlib.h>

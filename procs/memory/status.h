@@ -2,5 +2,5 @@
 
 #include "peers.h"
 
-/** A row of the bus table. */
+/** handle_get_status() - a handler of memory_table: what bulkheadctl shows of the guest; no other process is asked */
 int handle_get_status(void *context, struct bus_request *request, const Bh__Envelope *msg);

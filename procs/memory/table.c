@@ -1,4 +1,4 @@
-/* Who may ask what. The roles of all rows together are what each process may do to the others. */
+/* Who may ask what over the bus; the other table is in links.c. */
 #include "memory.h"
 
 #include "quarantine.h"

@@ -1,4 +1,4 @@
-/* What one device has of the files of the VMM, by token, and what its worker keeps, by name. */
+/* A vault refers to the files of files.c, which devices may share, and owns the descriptors under names. */
 #include "vault.h"
 
 #include <errno.h>
@@ -16,25 +16,25 @@
 #include "fd/fdstore.h"
 #include "files.h"
 
-#define FLOOR 32     /* that each device may have, whatever the others do */
+#define FLOOR 32     /* descriptors that each device can always have */
 
 struct named {
 	char *name;
 	int fd;
 };
 
-/** struct held - a file of the vault's; each is there once. It stays while a half has a use for it. */
+/** struct held - a file in the vault, once for each file; it stays while a half of the record has a use for it */
 struct held {
 	struct file *file;
-	unsigned int fresh;  /* by half (1 << RECORD_...): deposited, and not decided upon */
-	unsigned int named;  /* by half: the record says so */
+	unsigned int fresh;  /* bits 1 << RECORD_...: deposited for that half, which has not named it yet */
+	unsigned int named;  /* bits 1 << RECORD_...: that half names it */
 };
 
 struct vault {
 	char *device;
 	struct held *held;
 	size_t n_held, n_room;
-	struct named *named; /* in the order of names */
+	struct named *named; /* sorted by name */
 	size_t n_named, n_named_room;
 	LIST_ENTRY(vault) others;
 };
@@ -42,7 +42,8 @@ struct vault {
 static LIST_HEAD(vault_list, vault) vaults = LIST_HEAD_INITIALIZER(vaults);
 static size_t budget = SIZE_MAX;
 
-/* A dot ends the device's name: one in it is written as what no name has, or "a" would find what "a.b" keeps. */
+/* A dot ends the device's name. A dot within the name is written as a slash, which no name has; otherwise device "a" would
+ * find what "a.b" keeps. */
 static void kept_name(const struct vault *vault, const char *name, char *buf, size_t n)
 {
 	size_t dot = strlen("k.") + strlen(vault->device);
@@ -79,7 +80,7 @@ struct vault *vault_close(struct vault *vault)
 		free(vault->named[i].name);
 	}
 	free(vault->named);
-	free(vault->held); /* the files go with the process: their names must stay in the fd store */
+	free(vault->held); /* the files are not released: they must stay in the fd store */
 	free(vault->device);
 	free(vault);
 	return NULL;
@@ -93,7 +94,7 @@ static struct held *find_held(const struct vault *vault, uint64_t token)
 	return NULL;
 }
 
-/* Whether there is room for one more of that size, at least, in a list. */
+/* Have room for one more entry in a list; false: there is no memory. */
 static bool grow(void **list, size_t n, size_t *n_room, size_t n_bytes)
 {
 	size_t room = *n_room ? 2 * *n_room : 16;
@@ -109,7 +110,8 @@ static bool grow(void **list, size_t n, size_t *n_room, size_t n_bytes)
 	return true;
 }
 
-/* The use that was taken is the vault's, or given back: of each file it has one. NULL: there is no memory. */
+/* Add a file of which one use was taken. The vault has one use of each file, so another one is given back. NULL: there is
+ * no memory. */
 static struct held *have(struct vault *vault, struct file *file)
 {
 	struct held *held = find_held(vault, file->token);
@@ -170,7 +172,7 @@ static bool is_full(const struct vault *vault, enum record_half half)
 	return n >= (half == RECORD_DESIRED ? VAULT_FILES_MAX : VAULT_WORKER_FILES_MAX);
 }
 
-/* One more, of a file that may be there already: whether it counts against a limit. */
+/* Whether the limits allow one more descriptor; a file that is known already counts only where it is new. */
 static int judge(const struct vault *vault, enum record_half half, const struct file *known)
 {
 	const struct held *held = known ? find_held(vault, known->token) : NULL;
@@ -218,7 +220,7 @@ static void collect(struct vault *vault)
 	}
 }
 
-/* The bits of a half go from all. */
+/* Remove these bits from all files. */
 static void clear(struct vault *vault, unsigned int fresh, unsigned int named)
 {
 	for (size_t i = 0; i < vault->n_held; i++) {
@@ -274,7 +276,7 @@ void vault_adopt(struct vault *vault, const Bh__Desired *desired, const Bh__Obse
 
 /* --- What a worker keeps, by name --- */
 
-/* Where the name stands in the list, or would stand. */
+/* The index of the name in the list, or where it would be inserted. */
 static size_t place_of(const struct vault *vault, const char *name)
 {
 	size_t low = 0, high = vault->n_named;
@@ -339,7 +341,7 @@ int vault_keep_named(struct vault *vault, const char *name, int fd)
 		fd_close(fd);
 		return -EINVAL;
 	}
-	/* to put it away anew would leave it unkept for a moment */
+	/* storing it again would leave it out of the fd store for a moment */
 	if (named && file_same(named->fd, fd)) {
 		fd_close(fd);
 		return 0;

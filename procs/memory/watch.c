@@ -1,6 +1,6 @@
 /*
- * Questions that are held until there is something to say: a worker's, about its record, and the frontend's, about
- * what the workers report. Whoever is to be told of something asks as soon as it is done with the last.
+ * A peer always has one question here, and asks the next one as soon as it has handled the answer. A question is held until
+ * there is something to answer.
  */
 #include "watch.h"
 
@@ -31,7 +31,7 @@ static void reply_to_worker(struct peer *peer, bool unchanged)
 	bus_request_reply(ptr_steal(&peer->watch), &body);
 }
 
-/* Whoever is to be told of something asks as soon as it is done with the last; if not, its question may be lost. */
+/* There is something to tell, and no question: the peer is still busy, or its question was lost. */
 static void wait_for_question(struct peer *peer)
 {
 	struct memory *memory = peer->memory;
@@ -115,8 +115,8 @@ void watch_tell_frontend(struct memory *memory)
 
 /* --- Renewal --- */
 
-/* A process of a former release believes that its watch was lost when it hears nothing for three seconds. Armed by such
- * a watch alone, so that nothing ticks while all are patient. */
+/* A process of a former release takes its question for lost when it hears nothing for three seconds. Only such a question
+ * arms the timer, so nothing ticks while all peers are patient. */
 static void renew_later(struct memory *memory, bool patient)
 {
 	if (patient || sd_event_source_get_enabled(memory->renewal, NULL) != 0)
@@ -143,7 +143,7 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 
 	if (!device)
 		return -ENOENT;
-	/* answered, not dropped: the older one may have come last, and then somebody waits for this one */
+	/* the older one is answered, not dropped: it may have arrived last, and then the peer waits for its answer */
 	if (peer->watch)
 		answer_worker(peer);
 	peer->unheard = false;
@@ -176,7 +176,7 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 {
 	struct memory *memory = context;
 
-	answer_frontend(memory, NULL, 0); /* as a worker's */
+	answer_frontend(memory, NULL, 0); /* for the reason given above */
 	memory->watch = request;
 	peer_find(memory, bus_request_peer(request))->unheard = false;
 	memory->patient = msg->watch_observed->patient;
@@ -203,7 +203,7 @@ static int on_renew(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* One that works hard, or is stopped, asks later; it is left alone for longer each time. */
+/* A peer may only be busy or stopped, so the time until it is disconnected doubles. */
 static int on_hearing(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct memory *memory = data;
