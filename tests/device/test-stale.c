@@ -12,10 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 #define SESSIONS 200
-#define SETTLE_MS 10000
+#define SETTLE_MS test_ms(10000)
 #define MIB UINT64_C(0x100000)
 
 static struct net n;

@@ -14,10 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "lib/run.h"
 #include "rig.h"
 
-#define WITNESS_MS 20000
+#define WITNESS_MS test_ms(20000)
 
 struct suite rig;
 static int witness_fd = -1;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 static struct net n;
@@ -297,7 +298,7 @@ START_TEST(test_new_call_descriptor_of_a_running_ring_is_called_once)
 	rig_open(&n, &plain);
 	rig_ok(net_pump(&n, 0, 20, 100), n.why);
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, other), n.c.why);
-	ck_assert_int_eq(poll(&p, 1, 5000), 1);
+	ck_assert_int_eq(poll(&p, 1, test_ms(5000)), 1);
 	ck_assert_int_eq(read(other, &calls, 8), 8);
 	ck_assert_uint_eq(calls, 1);
 	close(other);
