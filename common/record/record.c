@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,8 +173,9 @@ int record_write_observed(struct record_file *file, const Bh__Observed *observed
 	return write_half(file, RECORD_OBSERVED, observed->generation, &observed->base);
 }
 
-/* Copies the valid slot to buf of RECORD_HALF_MAX bytes. Returns the length | -EBADMSG. */
-static ssize_t copy_half(const struct record_file *file, enum record_half half, uint8_t *buf)
+/* Copies the valid slot to buf of RECORD_HALF_MAX bytes, and says its generation. Returns the length | -EBADMSG. */
+static ssize_t copy_half(const struct record_file *file, enum record_half half, uint8_t *buf,
+	uint64_t *ret_generation)
 {
 	struct half *h = &file->file->halves[half];
 
@@ -182,6 +184,7 @@ static ssize_t copy_half(const struct record_file *file, enum record_half half, 
 		uint64_t generation = atomic_load(&slot->generation);
 		uint32_t n = slot->n_bytes;
 
+		*ret_generation = generation;
 		if (generation == 0 && record_generation(file, half) == 0)
 			return 0;
 		if (n <= RECORD_HALF_MAX)
@@ -194,29 +197,37 @@ static ssize_t copy_half(const struct record_file *file, enum record_half half, 
 	return -EBADMSG;
 }
 
+/* A half that says another generation than its slot would be another one once it is written again. */
 static int read_half(const struct record_file *file, enum record_half half,
-	const ProtobufCMessageDescriptor *type, ProtobufCMessage **ret)
+	const ProtobufCMessageDescriptor *type, size_t generation_at, ProtobufCMessage **ret)
 {
 	_cleanup_free_ uint8_t *buf = malloc(RECORD_HALF_MAX);
+	ProtobufCMessage *msg;
+	uint64_t generation;
 	ssize_t n;
 
 	if (!buf)
 		return -ENOMEM;
-	n = copy_half(file, half, buf);
+	n = copy_half(file, half, buf, &generation);
 	if (n < 0)
 		return (int)n;
-	*ret = protobuf_c_message_unpack(type, NULL, (size_t)n, buf);
-	return *ret ? 0 : -EBADMSG;
+	msg = protobuf_c_message_unpack(type, NULL, (size_t)n, buf);
+	if (msg && memcmp((uint8_t *)msg + generation_at, &generation, sizeof(generation)) == 0) {
+		*ret = msg;
+		return 0;
+	}
+	protobuf_c_message_free_unpacked(msg, NULL);
+	return -EBADMSG;
 }
 
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired)
 {
-	return read_half(file, RECORD_DESIRED, &bh__desired__descriptor,
+	return read_half(file, RECORD_DESIRED, &bh__desired__descriptor, offsetof(Bh__Desired, generation),
 		(ProtobufCMessage **)ret_desired);
 }
 
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed)
 {
-	return read_half(file, RECORD_OBSERVED, &bh__observed__descriptor,
+	return read_half(file, RECORD_OBSERVED, &bh__observed__descriptor, offsetof(Bh__Observed, generation),
 		(ProtobufCMessage **)ret_observed);
 }

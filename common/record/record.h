@@ -57,6 +57,7 @@ int record_write_observed(struct record_file *file, const Bh__Observed *observed
 
 /** record_read_desired(), record_read_observed() - copy a half; free it with
  * bh__..__free_unpacked(x, NULL). A half that was never written reads as an empty message.
- * Errors: 0 | -EBADMSG: malformed, which a torn write never is | -ENOMEM. */
+ * Errors: 0 | -EBADMSG: malformed, which a torn write never is, or of another generation than its
+ * slot | -ENOMEM. */
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired);
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed);

@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "control.h"
 
 #define WAIT_MS 5000
@@ -138,7 +139,7 @@ size_t wire_recv(uint8_t *ret_frame, size_t max)
 		socklen_t n_from = sizeof(from);
 		ssize_t n;
 
-		ck_assert_msg(poll(&p, 1, WAIT_MS) == 1, "no frame came out of the device");
+		ck_assert_msg(poll(&p, 1, test_ms(WAIT_MS)) == 1, "no frame came out of the device");
 		n = recvfrom(packet_fd, ret_frame, max, 0, (struct sockaddr *)&from, &n_from);
 		ck_assert_int_gt(n, 0);
 		if (from.sll_pkttype != PACKET_OUTGOING)
@@ -311,7 +312,7 @@ void control_await_config(uint32_t offset, const void *want, uint32_t n_bytes)
 		rig_ok(vu_get_config(&control_net.c, &head, got), control_net.c.why);
 		if (!memcmp(got, want, n_bytes))
 			return;
-		ck_assert_msg(ms < WAIT_MS, "configuration space at %u did not change", offset);
+		ck_assert_msg(ms < test_ms(WAIT_MS), "configuration space at %u did not change", offset);
 		poll(NULL, 0, 5);
 	}
 }

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <string.h>
 
+#include "lib/patience.h"
 #include "control.h"
 
 #define WAIT_MS 5000
@@ -136,7 +137,7 @@ static unsigned int n_on_second_pair(void)
 		uint16_t pair = ring_has_used(&n->rings[2]) ? 1 : 0;
 
 		if (!ring_has_used(&n->rings[2 * pair])) {
-			ck_assert_msg(ms < WAIT_MS, "of %d frames only %u and %u came", N_FLOWS, n_frames[0],
+			ck_assert_msg(ms < test_ms(WAIT_MS), "of %d frames only %u and %u came", N_FLOWS, n_frames[0],
 				      n_frames[1]);
 			poll(NULL, 0, 5);
 			ms += 5;

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 #define DEADLY 333 /* bytes of a frame that does not agree with the worker */
@@ -71,7 +72,7 @@ static void wait_quarantine(const char *first, const char *second)
 {
 	const char *text = "";
 
-	for (int ms = 0; ms < WAIT_MS && !*text; ms += 20) {
+	for (int ms = 0; ms < test_ms(WAIT_MS) && !*text; ms += 20) {
 		tick();
 		text = quarantine("net0");
 	}
@@ -88,7 +89,7 @@ static void release(void)
 
 	ctl("release guest net0", &status);
 	ck_assert_int_eq(status, 0);
-	for (int ms = 0; ms < WAIT_MS && *quarantine("net0"); ms += 20)
+	for (int ms = 0; ms < test_ms(WAIT_MS) && *quarantine("net0"); ms += 20)
 		tick();
 	ck_assert_str_eq(quarantine("net0"), "");
 	ctl("release guest net0", &status);

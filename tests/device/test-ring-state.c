@@ -48,12 +48,6 @@ static void expect_quiet(uint16_t index)
 	ck_assert_msg(!ring_has_used(&n.rings[index]), "ring %u used a buffer", index);
 }
 
-static void stop_both(void)
-{
-	rig_ok(net_stop_ring(&n, 0), n.why);
-	rig_ok(net_stop_ring(&n, 1), n.why);
-}
-
 static void start_both(void)
 {
 	rig_ok(net_start_ring(&n, 0), n.why);
@@ -103,12 +97,9 @@ START_TEST(test_stop_and_start_lose_and_repeat_nothing)
 		rig_ok(net_start_ring(&n, 1), n.why);
 		rig_ok(net_drain_tx(&n, 0, 5000), n.why);
 		expect_frames(at - 37, 37);
-		stop_both();
-		start_both();
+		rig_restart_rings(&n);
 	}
-	stop_both();
-	rig_ok(net_check(&n), n.why);
-	net_close(&n);
+	rig_end(&n);
 }
 END_TEST
 
@@ -158,12 +149,7 @@ START_TEST(test_receive_needs_no_kick)
 {
 	struct net_profile p = layout(_i);
 
-	p.lax = rig.peer;
-	rig_ok(net_init(&n, &p), n.why);
-	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
-	rig_ok(net_negotiate(&n), n.why);
-	rig_ok(net_make_rings(&n), n.why);
-	rig_ok(net_set_memory(&n), n.why);
+	rig_open_stopped(&n, &p);
 	start_both();
 	rig_ok(net_enable(&n, 0, true), n.why);
 	rig_ok(net_enable(&n, 1, true), n.why);
@@ -196,7 +182,7 @@ START_TEST(test_features_change_between_two_drivers)
 	rig_open(&n, &plain);
 	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
 		rig_ok(net_pump(&n, 0, 300, 200), n.why);
-		stop_both();
+		rig_stop_rings(&n);
 		n.p.features = features[i];
 		n.p.base = features[i] & VU_BIT(VU_F_PACKED) ? 0x8000 : 0;
 		n.p.indirect = features[i] & VU_BIT(VU_F_INDIRECT);
@@ -216,12 +202,7 @@ START_TEST(test_one_pair_may_start_before_the_other)
 {
 	struct net_profile p = { .n_pairs = 2 };
 
-	p.lax = rig.peer;
-	rig_ok(net_init(&n, &p), n.why);
-	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
-	rig_ok(net_negotiate(&n), n.why);
-	rig_ok(net_make_rings(&n), n.why);
-	rig_ok(net_set_memory(&n), n.why);
+	rig_open_stopped(&n, &p);
 	for (uint16_t pair = 0; pair < 2; pair++) {
 		for (unsigned i = 2U * pair; i < 2U * pair + 2; i++) {
 			rig_ok(net_start_ring(&n, (uint16_t)i), n.why);
@@ -268,8 +249,7 @@ START_TEST(test_worker_killed_goes_on_by_itself)
 	/* idle rings: a kill may cost nothing but time */
 	rig_ok(net_pump(&n, 0, 1000, 200), n.why);
 	rig_ok(vu_get_features(&n.c), n.c.why);
-	stop_both();
-	net_close(&n);
+	rig_end(&n);
 }
 END_TEST
 

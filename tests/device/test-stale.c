@@ -12,10 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 #define SESSIONS 200
-#define SETTLE_MS 10000
+#define SETTLE_MS test_ms(10000)
 #define MIB UINT64_C(0x100000)
 
 static struct net n;
@@ -74,25 +75,14 @@ static void get_inflight_step(void) { inflight(false); }
 static void set_inflight_step(void) { inflight(true); }
 static void call_step(void) { another(VU_SET_VRING_CALL, 1); }
 static void err_step(void) { another(VU_SET_VRING_ERR, 0); }
-static void start_step(void)
-{
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_enable(&n, i, true), n.why);
-	rig_ok(net_fill(&n, 0), n.why);
-}
+static void start_step(void) { rig_start_rings(&n); }
 static void pump_step(void) { rig_ok(net_pump(&n, 0, 20, 200), n.why); }
 static void kick_step(void)
 {
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, 1, n.rings[1].kick_fd), n.c.why);
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, n.rings[1].call_fd), n.c.why);
 }
-static void stop_step(void)
-{
-	rig_ok(net_stop_ring(&n, 0), n.why);
-	rig_ok(net_stop_ring(&n, 1), n.why);
-}
+static void stop_step(void) { rig_stop_rings(&n); }
 
 static void (*const steps[])(void) = {
 	connect_step, negotiate_step, channel_step, channel_step, rings_step, memory_step, add_step, add_step,

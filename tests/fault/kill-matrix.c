@@ -4,7 +4,8 @@
  *
  *	kill-matrix [PHASE [PROCESS [POINT]]]
  *
- * An ordinary run tries points spread evenly over each cell, other ones each time; BULKHEAD_FULL=1 tries all.
+ * An ordinary run tries points spread evenly over each cell, other ones each time, and the same ones again with the
+ * BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
  */
 #include <errno.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <unistd.h>
 
 #include "config/roles.h"
+#include "lib/patience.h"
 #include "stepper.h"
 #include "world.h"
 
@@ -278,7 +280,7 @@ static void run_cell(struct world *w, const struct phase *phase, const char *rol
 	n_steps = cell->n_steps;
 	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
 		cell->every = n_steps / SAMPLE;
-		cell->first += (uint32_t)getpid() % cell->every;
+		cell->first += test_seed() % cell->every;
 	}
 	for (uint32_t point = cell->first; point <= n_steps; point += cell->every)
 		run_point(w, phase, role, point, cell);

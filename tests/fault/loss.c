@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "mirror.h"
 #include "world.h"
 
@@ -171,7 +172,7 @@ int main(int argc, char **argv)
 	int number = 0, e;
 	pid_t mirror;
 
-	srandom((unsigned int)getpid());
+	srandom(test_seed());
 	if (both || !strcmp(argv[1], "echo"))
 		good &= count_backend(&echo, &number);
 	if (both || !strcmp(argv[1], "tap")) {

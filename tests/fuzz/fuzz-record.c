@@ -83,13 +83,13 @@ static void put_slot(int fd, struct input *in)
 static int make_file(struct input *in, uint8_t how)
 {
 	int fd = how & 1 ? memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING) : record_create("net0");
-	uint64_t magic = input_u8(in);
+	uint8_t magic;
 
 	check(fd >= 0);
 	if (how & 1)
 		check(ftruncate(fd, how & 2 ? (off_t)HALF_AT(2) : input_u16(in)) == 0);
-	else if (how & 2)
-		check(pwrite(fd, &magic, 1, (off_t)(magic % 8)) == 1);
+	else if (how & 2 && (magic = input_u8(in)))
+		check(pwrite(fd, &magic, 1, magic % 8) == 1);
 	if (!(how & 1))
 		for (uint8_t n = how >> 2 & 3; n; n--)
 			put_slot(fd, in);

@@ -15,6 +15,7 @@
 
 #include "base/address.h"
 #include "client.h"
+#include "lib/patience.h"
 
 #define FDS_MAX 253
 
@@ -48,7 +49,7 @@ int vu_connect_once(struct vu_client *c, const char *path)
 
 int vu_connect(struct vu_client *c, const char *path)
 {
-	int64_t end = now_ms() + c->timeout_ms;
+	int64_t end = now_ms() + test_ms(c->timeout_ms);
 	int r;
 
 	for (;;) {
@@ -98,7 +99,7 @@ static int wait_readable(int fd, int timeout_ms)
 
 int vu_accept(struct vu_client *c, int listen_fd)
 {
-	int r = wait_readable(listen_fd, c->timeout_ms);
+	int r = wait_readable(listen_fd, test_ms(c->timeout_ms));
 
 	if (r)
 		return r;
@@ -206,7 +207,7 @@ static void take_fds(struct msghdr *mh, struct vu_msg *msg)
 
 static int read_all(int fd, void *to, size_t n, struct vu_msg *msg, int timeout_ms)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = now_ms() + test_ms(timeout_ms);
 	size_t done = 0;
 
 	while (done < n) {
@@ -318,7 +319,7 @@ int vu_expect_silence(struct vu_client *c, int quiet_ms)
 
 int vu_expect_close(struct vu_client *c)
 {
-	int64_t end = now_ms() + c->timeout_ms;
+	int64_t end = now_ms() + test_ms(c->timeout_ms);
 
 	for (;;) {
 		int64_t left = end - now_ms();

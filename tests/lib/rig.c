@@ -14,10 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "lib/run.h"
 #include "rig.h"
 
-#define WITNESS_MS 20000
+#define WITNESS_MS test_ms(20000)
 
 struct suite rig;
 static int witness_fd = -1;
@@ -122,6 +123,56 @@ void rig_open(struct net *n, const struct net_profile *profile)
 
 	p.lax = rig.peer;
 	rig_ok(net_open(n, rig_socket(), &p), n->why);
+}
+
+void rig_open_stopped(struct net *n, const struct net_profile *profile)
+{
+	struct net_profile p = *profile;
+
+	p.lax = rig.peer;
+	rig_ok(net_init(n, &p), n->why);
+	rig_ok(vu_connect(&n->c, rig_socket()), n->c.why);
+	rig_ok(net_negotiate(n), n->why);
+	rig_ok(net_make_rings(n), n->why);
+	rig_ok(net_set_memory(n), n->why);
+}
+
+void rig_start_rings(struct net *n)
+{
+	for (uint16_t i = 0; i < n->n_rings; i++)
+		rig_ok(net_start_ring(n, i), n->why);
+	for (uint16_t i = 0; i < n->n_rings; i++)
+		rig_ok(net_enable(n, i, true), n->why);
+	for (uint16_t i = 0; i < n->p.n_pairs; i++)
+		rig_ok(net_fill(n, i), n->why);
+}
+
+void rig_stop_rings(struct net *n)
+{
+	for (uint16_t i = 0; i < n->n_rings; i++)
+		rig_ok(net_stop_ring(n, i), n->why);
+}
+
+void rig_restart_rings(struct net *n)
+{
+	rig_stop_rings(n);
+	for (uint16_t i = 0; i < n->n_rings; i++)
+		rig_ok(net_start_ring(n, i), n->why);
+}
+
+void rig_end(struct net *n)
+{
+	rig_stop_rings(n);
+	rig_ok(net_check(n), n->why);
+	net_close(n);
+}
+
+void rig_finish(struct net *n)
+{
+	rig_ok(net_pump(n, 0, 300, 200), n->why);
+	rig_restart_rings(n);
+	rig_ok(net_pump(n, 0, 300, 200), n->why);
+	rig_end(n);
 }
 
 void rig_check_net0(void)

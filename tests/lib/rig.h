@@ -29,6 +29,18 @@ const char *rig_socket(void);
 void rig_check_witness(void);
 /* an open session on net0; the test fails if it cannot be had */
 void rig_open(struct net *n, const struct net_profile *profile);
+/* the same, but that none of its rings has been started */
+void rig_open_stopped(struct net *n, const struct net_profile *profile);
+/* all rings: start them, enable them, and give the receive rings their buffers */
+void rig_start_rings(struct net *n);
+/* all rings: they stop where the driver stands, or the test fails */
+void rig_stop_rings(struct net *n);
+/* all rings stop so, and go on from there */
+void rig_restart_rings(struct net *n);
+/* the ends of most tests: the rings stop, nothing was written where nothing may be, and the session is closed; before
+ * that, with rig_finish(), they have moved frames, were stopped, and moved frames again */
+void rig_end(struct net *n);
+void rig_finish(struct net *n);
 /* a fresh session on net0 moves frames both ways, or the test fails */
 void rig_check_net0(void);
 /* a client connected to net0 that has said hello (REPLY_ACK and all protocol features `want`) */

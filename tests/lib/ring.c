@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "ring-priv.h"
 
 #define CALL_GRACE_MS 1000
@@ -353,12 +354,12 @@ static bool call_is_missing(struct ring *r)
 {
 	struct pollfd p = { .fd = r->call_fd, .events = POLLIN };
 
-	return r->want_calls && ring_has_used(r) && poll(&p, 1, CALL_GRACE_MS) == 0;
+	return r->want_calls && ring_has_used(r) && poll(&p, 1, test_ms(CALL_GRACE_MS)) == 0;
 }
 
 int ring_wait(struct ring *r, int timeout_ms)
 {
-	int64_t end = now_us() + (int64_t)timeout_ms * 1000;
+	int64_t end = now_us() + (int64_t)test_us(timeout_ms);
 
 	for (;;) {
 		struct pollfd p = { .fd = r->call_fd, .events = POLLIN };
@@ -380,7 +381,7 @@ int ring_wait(struct ring *r, int timeout_ms)
 
 int ring_poll(struct ring *r, int timeout_ms)
 {
-	int64_t end = now_us() + (int64_t)timeout_ms * 1000;
+	int64_t end = now_us() + (int64_t)test_us(timeout_ms);
 
 	while (!ring_has_used(r)) {
 		if (r->fault[0])
@@ -397,7 +398,7 @@ int ring_wait_err(struct ring *r, int timeout_ms)
 	struct pollfd p = { .fd = r->err_fd, .events = POLLIN };
 	uint64_t n;
 
-	if (poll(&p, 1, timeout_ms) <= 0)
+	if (poll(&p, 1, test_ms(timeout_ms)) <= 0)
 		return -ETIMEDOUT;
 	return read(r->err_fd, &n, sizeof(n)) == (ssize_t)sizeof(n) ? 0 : -EIO;
 }

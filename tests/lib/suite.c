@@ -16,11 +16,12 @@
 #include <unistd.h>
 
 #include "config/roles.h"
+#include "lib/patience.h"
 #include "suite.h"
 
-#define START_MS 10000
-#define STOP_MS 10000
-#define SETTLE_MS 5000
+#define START_MS test_ms(10000)
+#define STOP_MS test_ms(10000)
+#define SETTLE_MS test_ms(5000)
 #define LOG_MAX (1 << 20)
 
 static int say(struct suite *s, int e, const char *what, const char *detail)
@@ -549,7 +550,7 @@ static int wait_end(struct suite *s, int *ret_status)
 	}
 	kill(s->pid, SIGKILL);
 	waitpid(s->pid, ret_status, 0);
-	return say(s, -ETIMEDOUT, "the launcher", "did not end within 10 s");
+	return say(s, -ETIMEDOUT, "the launcher", "did not end in time");
 }
 
 static bool is_gone(pid_t pid)

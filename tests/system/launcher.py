@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -371,11 +372,21 @@ def devices_change(current):
     wait_until(lambda: len(descendants(product.pid)) <= 2 * len(ROLES), 'its worker has ended')
 
 
-def processor_seconds(product):
-    total = 0
-    for pid in product.pids():
-        total += sum(int(ticks) for ticks in Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].split()[11:13])
-    return total / os.sysconf('SC_CLK_TCK')
+def processor_ticks(pids):
+    return sum(int(ticks) for pid in pids for ticks in Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].split()[11:13])
+
+
+def processor_share(product):
+    """Of what somebody who spins is given meanwhile: a process of the suite that spins has as much, however busy the machine is."""
+    with subprocess.Popen([sys.executable, '-c', 'while True: pass']) as spinner:
+        try:
+            watched = (product.pids(), [spinner.pid])
+            before = [processor_ticks(pids) for pids in watched]
+            time.sleep(1)
+            spent, possible = (processor_ticks(pids) - ticks for pids, ticks in zip(watched, before))
+        finally:
+            spinner.kill()
+    return spent / max(possible, 1)
 
 
 @case('launcher-idle', 60)
@@ -388,10 +399,8 @@ def idle(current):
     product = Bulkhead(current, devices, netns)
     for _ in range(2):
         time.sleep(1)
-        before = processor_seconds(product)
-        time.sleep(1)
-        spent = processor_seconds(product) - before
-        assert spent < 0.3, f'{spent:.2f} s of a processor in a second'
+        shares = [processor_share(product) for _ in range(3)]
+        assert min(shares) < 0.3, f'{min(shares):.0%} of what a spinning process has, at the least'
         Line(current, devices[0].socket).socket.close()
 
 

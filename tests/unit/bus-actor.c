@@ -22,9 +22,10 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "bus/bus.h"
+#include "lib/patience.h"
 
 #define HELD_MAX 32
-#define PATIENCE_MS 30000 /* nng itself waits 10 s for a peer that connected and says nothing */
+#define PATIENCE_MS test_ms(30000) /* nng itself waits 10 s for a peer that connected and says nothing */
 #define ROLE_ASKED 1u
 #define ROLE_OTHER 2u
 
@@ -178,7 +179,7 @@ static void call(const struct actor_command *command)
 	commit.desired = &desired;
 	body.body_case = bodies[command->ask].body_case;
 	body.commit_desired = bodies[command->ask].commit_desired; /* a union of pointers */
-	r = bus_client_call(self.client, &body, command->timeout_ms ?: PATIENCE_MS, on_reply, NULL);
+	r = bus_client_call(self.client, &body, command->timeout_ms ?: (unsigned int)PATIENCE_MS, on_reply, NULL);
 	if (r < 0)
 		send_result(r, 0);
 }

@@ -12,6 +12,7 @@
 
 #include "bus-actor.h"
 #include "bus/bus.h"
+#include "lib/patience.h"
 #include "lib/run.h"
 
 #define CONTEXTS 8 /* questions that may be held for one peer */
@@ -184,7 +185,7 @@ static bool raw_ended(int fd)
 	struct pollfd poller = { .fd = fd, .events = POLLIN };
 	uint8_t byte;
 
-	return poll(&poller, 1, 30000) == 1 && read(fd, &byte, 1) <= 0;
+	return poll(&poller, 1, test_ms(30000)) == 1 && read(fd, &byte, 1) <= 0;
 }
 
 /* covers: P1 */
@@ -469,7 +470,7 @@ START_TEST(test_questions_held_for_the_dead_are_ended)
 	check_contexts();
 	/* some connections may be in the making or in the ending: that passes, a leak does not */
 	for (int i = 0; actor_n_fds(&server) > n_fds + 4; i++) {
-		ck_assert_msg(i < 5000, "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
+		ck_assert_msg(i < test_ms(5000), "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
 		usleep(1000);
 	}
 	actor_kill(&server);

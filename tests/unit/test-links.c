@@ -18,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "fd/fdlink.h"
+#include "lib/patience.h"
 #include "lib/run.h"
 #include "memory/links.h"
 #include "virtq/locks.h"
@@ -186,7 +187,7 @@ static size_t n_server_fds(void)
 static void check_server_fds(size_t n)
 {
 	for (int i = 0; n_server_fds() != n; i++) {
-		ck_assert_msg(i < 10000, "%zu descriptors, not %zu", n_server_fds(), n);
+		ck_assert_msg(i < test_ms(10000), "%zu descriptors, not %zu", n_server_fds(), n);
 		usleep(1000);
 	}
 }

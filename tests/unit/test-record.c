@@ -311,6 +311,28 @@ START_TEST(test_bytes_that_are_no_message_are_refused)
 }
 END_TEST
 
+/* It would be the one before it is written again, and the other one after that.
+ * covers: P1 */
+START_TEST(test_a_half_of_another_generation_than_its_slot_is_refused)
+{
+	static const uint8_t generations[] = { 0, 6, 8 }, written[] = { 0x08, 7 };
+	off_t size = lseek(fd, 0, SEEK_END);
+	uint8_t *p = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *found;
+
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	ck_assert_int_eq(write_half(file, _i, 7), 0);
+	found = memmem(p, (size_t)size, written, sizeof(written));
+	ck_assert_ptr_nonnull(found);
+	for (size_t i = 0; i < sizeof(generations); i++) {
+		found[1] = generations[i];
+		ck_assert_int_eq(read_half(file, _i), -EBADMSG);
+	}
+	found[1] = 7;
+	ck_assert_int_eq(read_half(file, _i), 7);
+	munmap(p, (size_t)size);
+}
+END_TEST
+
 /* --- Rights --- */
 
 START_TEST(test_a_worker_reads_and_cannot_write)
@@ -421,6 +443,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_longest_message_fits_and_a_longer_one_changes_nothing);
 	tcase_add_test(tc, test_a_file_of_another_size_or_kind_is_no_record);
 	tcase_add_test(tc, test_bytes_that_are_no_message_are_refused);
+	tcase_add_loop_test(tc, test_a_half_of_another_generation_than_its_slot_is_refused, 0, _RECORD_HALVES);
 	tcase_add_loop_test(tc, test_a_worker_reads_and_cannot_write, 0, _RECORD_HALVES);
 	tcase_add_loop_test(tc, test_a_published_record_is_written_by_its_publisher_alone, 0, _RECORD_HALVES);
 	tcase_add_test(tc, test_fields_of_a_later_release_are_passed_on);

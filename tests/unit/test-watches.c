@@ -11,6 +11,7 @@
 #include "base/bytes.h"
 #include "memory/memory.h"
 #include "memory/watch.h"
+#include "lib/patience.h"
 #include "lib/run.h"
 
 static char dir[64], path[96];
@@ -105,7 +106,7 @@ static Bh__Envelope__BodyCase start_watching(bool frontend, Bh__Envelope *ret_qu
 static void wait_answers(unsigned int n)
 {
 	while (n_answers < n)
-		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+		ck_assert_int_gt(sd_event_run(event, test_us(30000)), 0);
 }
 
 /* Two may overtake each other on their way. The one that is there first is not left without an answer: it may be the
@@ -176,7 +177,7 @@ static void ask(const Bh__Envelope *question)
 
 	ck_assert_int_eq(bus_client_call(client, question, 30 * UINT64_C(1000000), on_observed, NULL), 0);
 	while (n_answers == before)
-		ck_assert_int_gt(sd_event_run(event, 30 * UINT64_C(1000000)), 0);
+		ck_assert_int_gt(sd_event_run(event, test_us(30000)), 0);
 }
 
 static uint64_t report_generation;

@@ -10,11 +10,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 #define STEPS_MAX 40
 #define BODY_MAX 128
-#define SETTLE_MS 10000
+#define SETTLE_MS test_ms(10000)
 
 struct step {
 	uint32_t request;

@@ -116,18 +116,6 @@ static void take_region(void)
 	vu_close(&asking);
 }
 
-static void check(struct net *n)
-{
-	rig_ok(net_pump(n, 0, 300, 200), n->why);
-	for (uint16_t i = 0; i < n->n_rings; i++)
-		rig_ok(net_stop_ring(n, i), n->why);
-	for (uint16_t i = 0; i < n->n_rings; i++)
-		rig_ok(net_start_ring(n, i), n->why);
-	rig_ok(net_pump(n, 0, 300, 200), n->why);
-	rig_ok(net_check(n), n->why);
-	net_close(n);
-}
-
 /* covers: P3 */
 START_TEST(test_messages_wait_for_a_memory_that_is_away)
 {
@@ -154,8 +142,8 @@ START_TEST(test_messages_wait_for_a_memory_that_is_away)
 	rig_ok(vu_expect_silence(&busy.c, 10), busy.c.why);
 	rig_ok(vu_recv_ack(&idle.c, VU_SET_VRING_CALL), idle.c.why);
 	take_region();
-	check(&busy);
-	check(&idle);
+	rig_finish(&busy);
+	rig_finish(&idle);
 }
 END_TEST
 
@@ -177,7 +165,7 @@ START_TEST(test_worker_waits_for_descriptors)
 	ck_assert_int_eq(kill(pid_of("net"), SIGCONT), 0);
 	poll(NULL, 0, away_ms());
 	bring_back(dead);
-	check(&busy);
+	rig_finish(&busy);
 }
 END_TEST
 

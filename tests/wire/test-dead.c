@@ -32,14 +32,6 @@ static void open_session(const struct net_profile *p)
 	n.c.ack = false;
 }
 
-static void stop_and_start(void)
-{
-	for (uint16_t i = 0; i < n.n_rings; i++)
-		rig_ok(net_stop_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < n.n_rings; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
-}
-
 /* kills the worker as often as it is there */
 static pid_t start_killer(void)
 {
@@ -62,11 +54,7 @@ static void stop_killer(pid_t pid)
 
 static void check_all_is_well(void)
 {
-	rig_ok(net_pump(&n, 0, 300, 200), n.why);
-	stop_and_start();
-	rig_ok(net_pump(&n, 0, 300, 200), n.why);
-	rig_ok(net_check(&n), n.why);
-	net_close(&n);
+	rig_finish(&n);
 	rig_check_witness();
 }
 
@@ -80,10 +68,7 @@ START_TEST(test_position_is_right_without_a_worker)
 	rig_ok(net_pump(&n, 0, 333, 200), n.why);
 	rig_ok(suite_kill_for_good(&rig, "net", "net0"), rig.why);
 	/* both answers are compared with where the driver stands */
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_stop_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
+	rig_restart_rings(&n);
 	suite_go_on(&rig);
 	check_all_is_well();
 }
@@ -139,8 +124,7 @@ START_TEST(test_position_is_right_without_worker_behind_memory)
 	rig_ok(suite_kill_for_good(&rig, "net", "net0"), rig.why);
 	killer = start_killer();
 	suite_go_on(&rig);
-	for (uint16_t i = 0; i < n.n_rings; i++)
-		rig_ok(net_stop_ring(&n, i), n.why);
+	rig_stop_rings(&n);
 	stop_killer(killer);
 	for (uint16_t i = 0; i < n.n_rings; i++)
 		rig_ok(net_start_ring(&n, i), n.why);
@@ -220,7 +204,7 @@ START_TEST(test_vmm_that_comes_without_a_frontend_waits_for_it)
 	rig_ok(suite_kill_for_good(&rig, "frontend", NULL), rig.why);
 	rig_ok(net_pump(&n, 0, 300, 200), n.why);
 	suite_go_on(&rig);
-	stop_and_start();
+	rig_restart_rings(&n);
 	check_all_is_well();
 }
 END_TEST

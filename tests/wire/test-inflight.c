@@ -28,31 +28,15 @@ static void open_stopped(uint64_t features)
 {
 	struct net_profile p = { .features = features, .protocol = INFLIGHT };
 
-	rig_ok(net_init(&n, &p), n.why);
-	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
-	rig_ok(net_negotiate(&n), n.why);
+	rig_open_stopped(&n, &p);
 	ck_assert(n.c.acked_protocol & INFLIGHT);
-	rig_ok(net_make_rings(&n), n.why);
-	rig_ok(net_set_memory(&n), n.why);
-}
-
-static void start(void)
-{
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_enable(&n, i, true), n.why);
-	rig_ok(net_fill(&n, 0), n.why);
 }
 
 static void moves(void)
 {
-	start();
+	rig_start_rings(&n);
 	rig_ok(net_pump(&n, 0, 1000, 100), n.why);
-	rig_ok(net_stop_ring(&n, 0), n.why);
-	rig_ok(net_stop_ring(&n, 1), n.why);
-	rig_ok(net_check(&n), n.why);
-	net_close(&n);
+	rig_end(&n);
 }
 
 static void *map_area(const struct vu_inflight *area, int fd)
@@ -95,13 +79,12 @@ START_TEST(test_region_is_handed_out_and_used)
 	for (uint64_t i = 0; i < area.mmap_size; i++)
 		ck_assert_uint_eq(mem[i], 0);
 	rig_ok(vu_set_inflight(&n.c, &area, fd), n.c.why);
-	start();
+	rig_start_rings(&n);
 	rig_ok(net_pump(&n, 0, 700, 100), n.why);
 	memcpy(head, mem, sizeof(head));
 	ck_assert_uint_eq(head[4], 1); /* version */
 	ck_assert_uint_eq(head[5], RING);
-	rig_ok(net_stop_ring(&n, 0), n.why);
-	rig_ok(net_stop_ring(&n, 1), n.why);
+	rig_stop_rings(&n);
 	memcpy(head, mem + area.mmap_size / 2, sizeof(head));
 	if (!_i) /* all 700 came back, and none is in flight */
 		ck_assert_uint_eq(head[7], 700);
@@ -122,14 +105,13 @@ START_TEST(test_rings_start_again_with_the_same_region)
 	for (int i = 0; i < 5; i++) {
 		rig_ok(vu_set_inflight(&n.c, &area, fd), n.c.why);
 		if (i == 0) {
-			start();
+			rig_start_rings(&n);
 		} else {
 			rig_ok(net_start_ring(&n, 0), n.why);
 			rig_ok(net_start_ring(&n, 1), n.why);
 		}
 		rig_ok(net_pump(&n, 0, 300, 100), n.why);
-		rig_ok(net_stop_ring(&n, 0), n.why);
-		rig_ok(net_stop_ring(&n, 1), n.why);
+		rig_stop_rings(&n);
 	}
 	close(fd);
 	net_close(&n);
@@ -158,7 +140,7 @@ START_TEST(test_region_of_somebody_else)
 	open_stopped(0);
 	rig_ok(vu_set_inflight(&n.c, &area, fd), n.c.why);
 	ck_assert_int_eq(ftruncate(fd, 0), -1);
-	start();
+	rig_start_rings(&n);
 	rig_ok(net_pump(&n, 0, 10, 100), n.why);
 	mem = mmap(NULL, 65536, PROT_READ, MAP_SHARED, fd, 0);
 	ck_assert_ptr_ne(mem, MAP_FAILED);
@@ -197,7 +179,7 @@ START_TEST(test_not_while_a_ring_runs)
 
 	open_stopped(0);
 	rig_ok(vu_get_inflight(&n.c, &area, &fd), n.c.why);
-	start();
+	rig_start_rings(&n);
 	again = area;
 	ck_assert_int_eq(vu_get_inflight(&n.c, &again, &other), VU_E_REFUSED);
 	ck_assert_uint_eq(again.mmap_size, 0);
@@ -401,13 +383,12 @@ START_TEST(test_nonsense_while_rings_run_changes_nothing)
 	rig_ok(vu_get_inflight(&n.c, &area, &fd), n.c.why);
 	mem = map_area(&area, fd);
 	rig_ok(vu_set_inflight(&n.c, &area, fd), n.c.why);
-	start();
+	rig_start_rings(&n);
 	for (int i = 0; i < 50; i++) {
 		memset(mem, i * 37, area.mmap_size);
 		rig_ok(net_pump(&n, 0, 40, 100), n.why);
 	}
-	rig_ok(net_stop_ring(&n, 0), n.why);
-	rig_ok(net_stop_ring(&n, 1), n.why);
+	rig_stop_rings(&n);
 	munmap(mem, area.mmap_size);
 	close(fd);
 	net_close(&n);

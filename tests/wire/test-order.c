@@ -108,11 +108,7 @@ START_TEST(test_messages_of_rings_in_any_order)
 		rig_ok(vu_get_vring_base(&n.c, i, &base), n.c.why);
 	rig_ok(say_features(), n.c.why);
 	rig_ok(net_set_memory(&n), n.why);
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < 2; i++)
-		rig_ok(net_enable(&n, i, true), n.why);
-	rig_ok(net_fill(&n, 0), n.why);
+	rig_start_rings(&n);
 	rig_ok(net_pump(&n, 0, 100, 200), n.why);
 	net_close(&n);
 }

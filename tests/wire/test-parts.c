@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 #define PATIENCE_MS 20000
@@ -36,7 +37,7 @@ static void wait_until_read(void)
 {
 	int left = 1, ms = 0;
 
-	while (ioctl(n.c.fd, SIOCOUTQ, &left) == 0 && left && ms < PATIENCE_MS) {
+	while (ioctl(n.c.fd, SIOCOUTQ, &left) == 0 && left && ms < test_ms(PATIENCE_MS)) {
 		poll(NULL, 0, ms < 20 ? 0 : 1);
 		ms++;
 	}
@@ -47,7 +48,7 @@ static void wait_for_room(void)
 {
 	struct pollfd p = { .fd = n.c.fd, .events = POLLOUT };
 
-	ck_assert_msg(poll(&p, 1, PATIENCE_MS) == 1, "no room comes");
+	ck_assert_msg(poll(&p, 1, test_ms(PATIENCE_MS)) == 1, "no room comes");
 }
 
 static void send_part(const struct letter *letter, size_t at, size_t n_bytes, bool with_fds)

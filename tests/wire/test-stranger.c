@@ -127,6 +127,15 @@ static void check_others(void)
 	rig_check_net0();
 }
 
+/* The session ends with whatever still lingers, and holds nobody. */
+static void leave(void)
+{
+	vu_close(&c);
+	rig_check_witness();
+	rig_check_net0();
+	end_lingering();
+}
+
 /* First of all: later lines are left out when there are too many. */
 /* covers: M8 */
 START_TEST(test_refusal_names_message_kind_and_rule)
@@ -180,10 +189,7 @@ START_TEST(test_messages_that_nobody_reads_any_more_hold_nobody)
 	(void)vu_send(&c, &next, &zero, &fd, 1);
 	let_go(fd);
 	ck_assert_int_eq(vu_expect_close(&c), 0);
-	vu_close(&c);
-	rig_check_witness();
-	rig_check_net0();
-	end_lingering();
+	leave();
 }
 END_TEST
 
@@ -197,10 +203,7 @@ START_TEST(test_half_a_message_with_a_lingering_connection_holds_nobody)
 	rig_hello(&c, WANT);
 	rig_ok(vu_send_raw(&c, &head, sizeof(head), &fd, 1), c.why);
 	let_go(fd);
-	vu_close(&c);
-	rig_check_witness();
-	rig_check_net0();
-	end_lingering();
+	leave();
 }
 END_TEST
 
@@ -216,9 +219,7 @@ START_TEST(test_what_lies_in_the_channel_holds_nobody)
 	let_go(fd);
 	(void)vu_recv_ack(&c, VU_SET_BACKEND_REQ_FD);
 	rig_ok(vu_get_features(&c), c.why);
-	vu_close(&c);
-	rig_check_net0();
-	end_lingering();
+	leave();
 }
 END_TEST
 
@@ -236,10 +237,7 @@ START_TEST(test_channel_that_is_filled_later_holds_nobody)
 	put(pair[1], fd);
 	let_go(fd);
 	close(pair[1]);
-	vu_close(&c);
-	rig_check_witness();
-	rig_check_net0();
-	end_lingering();
+	leave();
 }
 END_TEST
 
@@ -253,10 +251,7 @@ START_TEST(test_socket_with_something_in_it_is_refused)
 	ck_assert_int_eq(say(_i, fd, true), rows[_i].request == VU_SET_BACKEND_REQ_FD ? 0 : VU_E_REFUSED);
 	let_go(other);
 	rig_ok(vu_get_features(&c), c.why);
-	vu_close(&c);
-	rig_check_witness();
-	rig_check_net0();
-	end_lingering();
+	leave();
 }
 END_TEST
 

@@ -9,32 +9,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "rig.h"
 
 static struct net n;
 static const struct net_profile plain = { 0 };
 
-/* connected, negotiated, memory set, rings made, none of them started */
-static void open_unstarted(const struct net_profile *profile)
-{
-	struct net_profile p = *profile;
-
-	p.lax = rig.peer;
-	rig_ok(net_init(&n, &p), n.why);
-	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
-	rig_ok(net_negotiate(&n), n.why);
-	rig_ok(net_make_rings(&n), n.why);
-	rig_ok(net_set_memory(&n), n.why);
-}
-
 static void finish_and_pump(void)
 {
-	for (uint16_t i = 0; i < n.n_rings; i++)
-		rig_ok(net_start_ring(&n, i), n.why);
-	for (uint16_t i = 0; i < n.n_rings; i++)
-		rig_ok(net_enable(&n, i, true), n.why);
-	for (uint16_t i = 0; i < n.p.n_pairs; i++)
-		rig_ok(net_fill(&n, i), n.why);
+	rig_start_rings(&n);
 	rig_ok(net_pump(&n, 0, 40, 200), n.why);
 	net_close(&n);
 }
@@ -51,7 +34,7 @@ START_TEST(test_index_beyond_the_queues_is_refused)
 	uint32_t index = bad_indices[_i % N_BAD];
 	struct vu_addr addr;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	for (size_t k = 0; k < 3; k++)
 		ck_assert_int_eq(vu_set_state(&n.c, requests[k], index, 1), VU_E_REFUSED);
 	ring_addr(&n.rings[0], &addr);
@@ -67,7 +50,7 @@ START_TEST(test_descriptor_for_an_index_beyond_the_queues_is_refused)
 	static const uint32_t requests[] = { VU_SET_VRING_KICK, VU_SET_VRING_CALL,
 					     VU_SET_VRING_ERR };
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	for (uint64_t index = 55; index < 256; index += 50) {
 		for (size_t k = 0; k < 3; k++)
 			ck_assert_int_eq(vu_set(&n.c, requests[k], &index, 8,
@@ -85,7 +68,7 @@ START_TEST(test_base_of_a_queue_that_is_not_there_fails_alone)
 	struct vu_msg msg;
 	int r;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	rig_ok(vu_send(&n.c, &head, &state, NULL, 0), n.c.why);
 	r = vu_recv(&n.c, &msg);
 	/* either an answer that names the same index, or the end of this session alone */
@@ -106,7 +89,7 @@ START_TEST(test_size_that_no_ring_can_have_is_refused)
 {
 	static const uint32_t sizes[] = { 0, 3, 100, 32769, 65536, 65536 + 256, 0xffffffff };
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_NUM, 0, sizes[_i]), VU_E_REFUSED);
 	finish_and_pump();
 }
@@ -143,7 +126,7 @@ START_TEST(test_address_that_cannot_be_does_no_harm)
 	struct vu_addr addr;
 	uint64_t desc;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, 1, n.p.ring_size), n.c.why);
 	ring_addr(&n.rings[1], &addr);
 	desc = addr.desc;
@@ -219,7 +202,7 @@ START_TEST(test_base_of_a_ring_never_started)
 {
 	uint32_t base;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	rig_ok(vu_get_vring_base(&n.c, 0, &base), n.c.why);
 	ck_assert_uint_eq(base, 0);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_BASE, 0, 0x1234), n.c.why);
@@ -235,7 +218,7 @@ START_TEST(test_kick_of_a_wrong_kind_fails_alone)
 	int pair[2];
 	uint64_t value = 0;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	ck_assert_int_eq(pipe(pair), 0);
 	/* a pipe can be polled and read; whatever is said, the session and the ring go on */
 	ck_assert_int_ge(vu_set(&n.c, VU_SET_VRING_CALL, &value, 8, pair[0]), 0);
@@ -253,7 +236,7 @@ START_TEST(test_descriptor_and_no_fd_bit_contradict)
 	uint64_t with_bit = 1 | VU_VRING_NOFD;
 	uint64_t without = 1;
 
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	for (size_t k = 0; k < 3; k++) {
 		ck_assert_int_eq(vu_set(&n.c, requests[k], &with_bit, 8, n.rings[1].call_fd), VU_E_REFUSED);
 		ck_assert_int_eq(vu_set(&n.c, requests[k], &without, 8, -1), VU_E_REFUSED);
@@ -297,7 +280,7 @@ START_TEST(test_new_call_descriptor_of_a_running_ring_is_called_once)
 	rig_open(&n, &plain);
 	rig_ok(net_pump(&n, 0, 20, 100), n.why);
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, other), n.c.why);
-	ck_assert_int_eq(poll(&p, 1, 5000), 1);
+	ck_assert_int_eq(poll(&p, 1, test_ms(5000)), 1);
 	ck_assert_int_eq(read(other, &calls, 8), 8);
 	ck_assert_uint_eq(calls, 1);
 	close(other);
@@ -311,7 +294,7 @@ START_TEST(test_call_may_be_a_socket)
 	struct net_profile p = plain;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
-	open_unstarted(&p);
+	rig_open_stopped(&n, &p);
 	close(n.rings[0].call_fd);
 	n.rings[0].call_fd = pair[0];
 	n.rings[0].call_peer_fd = pair[1];
@@ -341,7 +324,7 @@ END_TEST
 
 START_TEST(test_base_given_twice_counts_once)
 {
-	open_unstarted(&plain);
+	rig_open_stopped(&n, &plain);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 77), n.c.why);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 99), n.c.why);
 	finish_and_pump();
@@ -353,7 +336,7 @@ START_TEST(test_packed_base_out_of_the_ring_is_refused)
 {
 	struct net_profile p = { .features = VU_BIT(VU_F_PACKED) };
 
-	open_unstarted(&p);
+	rig_open_stopped(&n, &p);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, 1, 256), n.c.why);
 	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 0x80000000 | 0x7fff), VU_E_REFUSED);
 	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 256), VU_E_REFUSED);

@@ -17,6 +17,9 @@ FULL = bool(os.environ.get('BULKHEAD_FULL'))
 # Sanitizers and a shared machine make everything slower; a limit that is hit is then still a hang.
 TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else '1'))
 
+# What a test draws from; it says which, so that its run can be repeated. As test_seed() in tests/lib/patience.h.
+SEED = int(os.environ.get('BULKHEAD_SEED') or int.from_bytes(os.urandom(4), 'little'))
+
 # As in tests/meson.build, which says why.
 os.environ.setdefault('TSAN_OPTIONS', f'detect_deadlocks=0:suppressions={SOURCE}/tests/static/tsan.supp')
 
