@@ -6,6 +6,7 @@
  * What is there now is read from this process's own state, never from the former record: a step that
  * failed is thus tried again with the next generation.
  */
+#include "device/serve.h"
 #include "device/wants.h"
 
 #include <errno.h>
@@ -380,9 +381,10 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 	}
 	tell_place(queue, ring);
 	queue->waits_until_ns = known || ring->enabled ? 0 : clock_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
-	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;
+	if (device->ops->queue_started)
+		device->ops->queue_started(device, queue, known);
 	device_queue_call(queue); /* a former process may have died before it called */
 	return true;
 }
@@ -399,7 +401,6 @@ static void apply_ring(struct device *device, const Bh__Ring *ring, struct wants
 		any |= start_ring(queue, ring);
 	if (any)
 		changed(queue);
-	queue->fresh = false;
 }
 
 /* A ring the record does not know (the VMM went away) has nothing left. */
@@ -462,12 +463,12 @@ static void apply_whole(struct device *device, Bh__Desired *desired, struct want
 
 	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
 	fault_point("apply", desired->status);
-	if (device->ops->pause)
-		device->ops->pause(device);
+	device_pause(device);
 	apply_paused(device, desired, wants);
 	apply_note(core, desired);
-	if (device->ops->resume)
-		device->ops->resume(device);
+	device_resume(device);
+	loop_rings_assign(device);
+	loop_rings_serve(device);
 	apply_announce(device, desired);
 	blame_finish();
 }
@@ -501,8 +502,7 @@ void apply_broken(struct device *device)
 {
 	struct device_core *core = device->core;
 
-	if (device->ops->pause)
-		device->ops->pause(device);
+	device_pause(device);
 	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
 		struct device_queue *queue = &device->queues[i];
 		const char *why;
@@ -517,6 +517,7 @@ void apply_broken(struct device *device)
 		stop_ring(queue);
 		ring_failed(queue, core->rings[i].start_id, why, true);
 	}
-	if (device->ops->resume)
-		device->ops->resume(device);
+	device_resume(device);
+	loop_rings_assign(device);
+	loop_rings_serve(device);
 }

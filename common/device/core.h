@@ -68,6 +68,7 @@ struct device_core {
 	uint64_t generation;           /* of the record as last looked at */
 	const char *apply_error;       /* static text; NULL = put in force whole */
 	struct ring_state *rings;      /* offer.n_queues */
+	struct loop_ring **loop_rings; /* offer.n_queues; NULL: the loop's thread does not serve it */
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
@@ -81,8 +82,7 @@ struct device_core {
 	_Atomic uint64_t blank_session; /* the last one whose operator was told that guest memory shows nothing */
 	bool started;                  /* the first record is in force, and was reported */
 
-	/* device_queue_broken() may come from any thread: it leaves a note here and wakes the loop. */
-	int wake_fd;
+	int wake_fd;                   /* device_queue_broken(), from any thread, leaves a note below */
 	pthread_mutex_t broken_lock;
 	const char **broken;           /* offer.n_queues static texts; NULL = fine */
 };

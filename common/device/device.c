@@ -8,6 +8,7 @@
  * attaches while it has rights; what others wrote, record and ledger, is read without.
  */
 #include "device/core.h"
+#include "device/serve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -374,8 +375,9 @@ static int make_queues(struct device *device)
 	check(n > 0 && n <= QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
 	device->queues = calloc(n, sizeof(*device->queues));
 	device->core->rings = calloc(n, sizeof(*device->core->rings));
+	device->core->loop_rings = calloc(n, sizeof(*device->core->loop_rings));
 	device->core->broken = calloc(n, sizeof(*device->core->broken));
-	if (!device->queues || !device->core->rings || !device->core->broken)
+	if (!device->queues || !device->core->rings || !device->core->loop_rings || !device->core->broken)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
 		device->queues[i] = (struct device_queue){ .device = device, .index = i, .kick_fd = -1,
@@ -497,7 +499,7 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 		(r = start_step("ledger", turn_open(&device->core->turn,
 			device->core->attachment.ledger_fd))) < 0)
 		return r;
-	if (ops->prepare && (r = ops->prepare(device)) < 0)
+	if ((ops->prepare && (r = ops->prepare(device)) < 0) || (r = start_step("groups", serve_new(device))) < 0)
 		return r;
 	return turn_take(&device->core->turn) ? open_host(device) : 0;
 }
@@ -512,7 +514,8 @@ int device_proc_start(struct proc *proc)
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
 		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0 ||
 		(r = start_step("queues", make_queues(device))) < 0 ||
-		(r = start_step("threads", device->ops->start ? device->ops->start(device) : 0)) < 0)
+		(r = start_step("threads", serve_start(device))) < 0 ||
+		(r = start_step("device", device->ops->start ? device->ops->start(device) : 0)) < 0)
 		return r;
 	r = start_step("memory manager", vault_watch(core->vault, device->event, on_memory_back, device));
 	if (r < 0)
@@ -542,11 +545,11 @@ void device_proc_leave(struct proc *proc)
 		return;
 	if (device->ledger.header)
 		note_leaving(device);
-	if (device->queues && device->ops->pause)
-		device->ops->pause(device);
-	free_queues(device);
+	serve_stop(device);
 	if (device->ops->close)
 		device->ops->close(device);
+	free_queues(device);
+	serve_free(device);
 	inflight_apply(device, NULL, -1);
 	device_state_close(device);
 	if (device->ledger.header)
@@ -572,6 +575,7 @@ void device_proc_stop(struct proc *proc)
 		bh__desired__free_unpacked(core->applied, NULL);
 	fd_close(core->wake_fd);
 	free(core->rings);
+	free(core->loop_rings);
 	free(core->broken);
 	pthread_mutex_destroy(&core->broken_lock);
 	free(core);

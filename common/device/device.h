@@ -7,7 +7,8 @@
 #include "proc/proc.h"
 #include "record.pb-c.h"
 #include "guest/map.h"
-#include "virtq/virtq.h"
+#include "device/queue.h"
+#include "virtq/ledger.h"
 
 /*
  * What is common to every worker: watch the record, make the device look like it, report. A device adds
@@ -24,30 +25,17 @@ struct device_offer {
 	uint32_t n_queues;           /* rings that may be used at all */
 	uint32_t queue_num;          /* the answer to GET_QUEUE_NUM */
 	uint32_t queue_size_max;
+	uint32_t n_groups;           /* threads that serve rings; 0 = one; at most DEVICE_GROUPS_MAX */
 	uint8_t config[256];         /* device configuration space */
 	uint8_t config_writable[256];
 	uint32_t config_bytes;
 	uint64_t config_seq;         /* see device_config_changed() */
 };
 
-/** struct device_queue - one ring; written while the device is paused */
-struct device_queue {
-	struct device *device;
-	unsigned int index;
-	struct virtq *vq;      /* NULL while it does not run */
-	bool enabled;
-	bool poll;             /* started without a kick descriptor */
-	bool fresh;            /* began at position 0, not resumed: the driver is a new one */
-	uint64_t waits_until_ns; /* see device_queue_waits() */
-	int kick_fd;           /* owned; -1 = none */
-	int call_fd;           /* owned; -1 = none */
-	int err_fd;            /* owned; -1 = none */
-	bool deaf;             /* the serving thread does not listen to kicks for a moment */
-	void *data;            /* the device's own */
-};
+#define DEVICE_GROUPS_MAX 64
 
-/** struct device_ops - THE table of a device. Absent entries do nothing. All but kick are called in the
- * loop's thread. */
+/** struct device_ops - THE table of a device. It must have type, virtio_id and serve(); absent entries do nothing, or
+ * what their line says. All but serve() are called in the loop's thread. */
 struct device_ops {
 	const char *type;        /* as in the configuration */
 	uint32_t virtio_id;
@@ -65,23 +53,32 @@ struct device_ops {
 	/** open() - take the host resource; what is kept by device_take_kept(). No threads: rights are dropped behind
 	 * it. One who stood by has none, and takes what was kept. */
 	int (*open)(struct device *device);
-	/** start() - make the threads; until the first resume() they touch nothing, and take no time */
+	/** start() - make threads of the device's own, those that serve rings are there; until the first resume() they
+	 * touch nothing, and take no time */
 	int (*start)(struct device *device);
 	/** begin() - ledger and state are there (zero when new); last step before the first record */
 	void (*begin)(struct device *device);
-	/** close() - after prepare(), however many of the others were done */
+	/** close() - after prepare(), however many of the others were done; no ring is served any more */
 	void (*close)(struct device *device);
 
-	/** pause() - when it returns no other thread of the device touches queues, map, or features */
-	void (*pause)(struct device *device);
-	/** resume() - serve again what runs; look at every ring without waiting for a kick */
-	void (*resume)(struct device *device);
+	/** serve() - a turn of a ring that runs: bounded, since others wait for it. In the thread of the ring's group, by
+	 * the highest index first; or in the loop's. */
+	enum device_wait (*serve)(struct device_queue *queue);
+	/** group() - who serves the rings of this number: a group, DEVICE_GROUP_LOOP or _NONE. It changes with
+	 * features alone. Absent: groups take turns. */
+	uint32_t (*group)(const struct device *device, uint32_t index);
+	bool serves_disabled;    /* serve() is called for disabled rings, too */
+	/** resume() - the group goes on, with the rings that it has now: what is remembered of their windows is void,
+	 * and host_fd is to be set, if there is one. Called paused. */
+	void (*resume)(struct device_group *group);
 
-	/* All of these are called paused. */
+	/* All of these are called with the rings that they concern paused; without a ring, with the whole device paused. */
 	/** negotiated() - device->features (or the VMM's MTU) changed */
 	void (*negotiated)(struct device *device);
 	/** reset() - the driver or VMM reset the device, or a new VMM came: forget what the guest set */
 	void (*reset)(struct device *device);
+	/** queue_started() - begun, or with resumed gone on where a former instance, or this one, left it */
+	void (*queue_started)(struct device *device, struct device_queue *queue, bool resumed);
 	/** queue_changed() - queue started, stopped (vq NULL), enabled, disabled, or got other descriptors */
 	void (*queue_changed)(struct device *device, struct device_queue *queue);
 	/** config_write() - the VMM wrote configuration space (range already checked) */
@@ -106,6 +103,8 @@ struct device {
 	bool connected;              /* a VMM is there */
 	struct map *map;             /* guest memory */
 	struct device_queue *queues; /* offer.n_queues */
+	struct device_group *groups; /* n_groups */
+	unsigned int n_groups;
 	struct ledger ledger;
 	void *state;                 /* ops->state_bytes */
 	void *data;                  /* ops->data_bytes */
@@ -129,22 +128,3 @@ void device_config_changed(struct device *device);
 
 /** device_report() - have the description reported anew (loop's thread) */
 void device_report(struct device *device);
-
-/** device_queue_broken() - the driver broke this ring (or guest memory went away under it): its err
- * descriptor is signalled, it is stopped and reported at the loop's next turn. Any thread; the caller
- * serves the ring no more. why: a static text. */
-void device_queue_broken(struct device_queue *queue, const char *why);
-
-/** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
-void device_queue_call(struct device_queue *queue);
-
-#define DEVICE_WAIT_MS 20
-/** device_queue_waits() - whether the ring was started disabled less than DEVICE_WAIT_MS ago: what lies in it may be meant
- * for after it is enabled, which the VMM says next; who has to empty a disabled ring waits until then */
-bool device_queue_waits(const struct device_queue *queue);
-
-#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
-/** device_queue_drain_kick() - reset the kick eventfd to 0; counts. The queue's serving thread.
- * false: it was kicked many times for nothing, or its descriptor is ready for ever: the caller does not listen to
- * it for DEVICE_DEAF_MS, and looks at the ring after that. */
-bool device_queue_drain_kick(struct device_queue *queue);

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "device/foreign.h"
+#include "device/kicks.h"
 
 #define EMPTY_KICKS_MAX 16 /* running, before it is not listened to for a moment */
 
