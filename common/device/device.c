@@ -23,7 +23,6 @@
 #include "base/log.h"
 #include "fd/fdstore.h"
 
-#define QUEUES_MAX 256
 #define DESCRIPTION_BYTES 128
 
 static void watch(struct device *device);
@@ -81,7 +80,7 @@ static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingS
 	const Bh__Desired *applied = device->core->applied;
 	size_t n = 0;
 
-	for (size_t i = 0; i < applied->n_rings && n < QUEUES_MAX; i++) {
+	for (size_t i = 0; i < applied->n_rings && n < DEVICE_QUEUES_MAX; i++) {
 		if (applied->rings[i]->index >= device->offer.n_queues)
 			continue;
 		fill_ring_state(device, applied->rings[i], &states[n]);
@@ -98,7 +97,7 @@ void device_report(struct device *device)
 	Bh__Observed observed = BH__OBSERVED__INIT;
 	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
 	Bh__Envelope msg = BH__ENVELOPE__INIT;
-	Bh__RingState states[QUEUES_MAX], *list[QUEUES_MAX];
+	Bh__RingState states[DEVICE_QUEUES_MAX], *list[DEVICE_QUEUES_MAX];
 	char description[DESCRIPTION_BYTES] = "";
 
 	core->report_due = true;
@@ -170,7 +169,7 @@ static int read_and_apply(struct device *device)
 	}
 	if (quarantine_holds(device))
 		apply_note(device->core, desired);
-	else if (apply_desired(device, desired) == -EAGAIN)
+	else if (apply_desired(device, desired) < 0)
 		return 0;
 	note_pause(device);
 	device_report(device);
@@ -186,7 +185,7 @@ static int attach_again(struct device *device)
 	struct record_file *record = NULL;
 	int r;
 
-	r = vault_attach(core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+	r = vault_attach(core->vault, ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&attachment);
 	if (r < 0)
 		return r;
@@ -274,10 +273,15 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 {
 	struct device *device = data;
 	uint64_t n;
+	int r = 0;
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return 0;
 	apply_broken(device);
+	if (device->core->waits)
+		r = read_and_apply(device);
+	if (r < 0)
+		start_anew(device, r);
 	device_report(device);
 	return 0;
 }
@@ -315,7 +319,7 @@ static int attach(struct device *device)
 
 	vault_attachment_deinit(&core->attachment);
 	return vault_attach(core->vault,
-		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&core->attachment);
 }
 
@@ -360,11 +364,11 @@ static int open_ledger(struct device *device)
 	uint32_t state_bytes = device->ops->state_first_bytes;
 	int r;
 
-	r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+	r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
 	if (r == -EPROTO)
 		r = clear_ledger(fd);
 	if (r == 0 && !device->ledger.header)
-		r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+		r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
 	return r < 0 ? r : device_state_open(device);
 }
 
@@ -372,7 +376,7 @@ static int make_queues(struct device *device)
 {
 	uint32_t n = device->offer.n_queues;
 
-	check(n > 0 && n <= QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
+	check(n > 0 && n <= DEVICE_QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
 	device->queues = calloc(n, sizeof(*device->queues));
 	device->core->rings = calloc(n, sizeof(*device->core->rings));
 	device->core->loop_rings = calloc(n, sizeof(*device->core->loop_rings));

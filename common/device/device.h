@@ -33,6 +33,7 @@ struct device_offer {
 };
 
 #define DEVICE_GROUPS_MAX 64
+#define DEVICE_QUEUES_MAX 256
 
 /** struct device_ops - THE table of a device. It must have type, virtio_id and serve(); absent entries do nothing, or
  * what their line says. All but serve() are called in the loop's thread. */
@@ -68,6 +69,12 @@ struct device_ops {
 	 * features alone. Absent: groups take turns. */
 	uint32_t (*group)(const struct device *device, uint32_t index);
 	bool serves_disabled;    /* serve() is called for disabled rings, too */
+	/** drain() - the ring is to stop, or memory to be unmapped: hold no chain of it. serve() may take no more
+	 * (device_queue_may_take()), completes and publishes what was taken, and device_drained() says when nothing is
+	 * in flight: at once or much later, by whatever thread. Meanwhile, as in every pause, chains stay valid. It
+	 * may be called off. Called paused; serve() is called again after it. Absent: no chain is held from one
+	 * serve() to the next. Not for rings of the loop's thread. */
+	void (*drain)(struct device_queue *queue);
 	/** resume() - the group goes on, with the rings that it has now: what is remembered of their windows is void,
 	 * and host_fd is to be set, if there is one. Called paused. */
 	void (*resume)(struct device_group *group);

@@ -26,6 +26,9 @@ enum device_wait {
 	DEVICE_OTHER,  /* a turn of another ring of the group, or device_queue_wake(); the driver need not kick */
 };
 
+/** enum device_drain - how far a ring has come to rest */
+enum device_drain { DRAIN_NONE, DRAIN_ASKED, DRAIN_DONE };
+
 /** struct device_queue - one ring; written while its group is paused */
 struct device_queue {
 	struct device *device;
@@ -42,6 +45,7 @@ struct device_queue {
 	/* the serving side's own */
 	_Atomic(struct device_group *) group; /* NULL: no thread serves it, or it does not run */
 	enum device_wait wait;
+	atomic_int drain;      /* enum device_drain */
 	bool deaf;             /* its kicks are not listened to for a moment */
 };
 
@@ -70,6 +74,12 @@ struct device_group {
  * descriptor is signalled, it is stopped and reported at the loop's next turn. Any thread; the caller
  * serves the ring no more. why: a static text. */
 void device_queue_broken(struct device_queue *queue, const char *why);
+
+/** device_queue_may_take() - false: the ring is disabled, or comes to rest: see ops->drain(). In ops->serve(). */
+bool device_queue_may_take(const struct device_queue *queue);
+
+/** device_drained() - the answer to ops->drain(). Any thread, in ops->drain() itself, too; of no effect if unasked. */
+void device_drained(struct device_queue *queue);
 
 /** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
 void device_queue_call(struct device_queue *queue);

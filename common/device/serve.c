@@ -41,7 +41,8 @@ static void give_up_rings(struct device_group *group)
 {
 	for (unsigned int i = 0; i < group->n_queues; i++)
 		device_queue_broken(group->queues[i], "the file behind guest memory was cut short");
-	group->n_queues = 0;
+	if (!group->device->ops->drain) /* a device that holds chains has its turns until it gave them up */
+		group->n_queues = 0;
 }
 
 static void *group_main(void *data)
@@ -79,7 +80,7 @@ struct device_group *group_of(const struct device *device, uint32_t index)
 
 static bool is_served(const struct device *device, const struct device_queue *queue)
 {
-	return queue->vq && (queue->enabled || device->ops->serves_disabled);
+	return queue->vq && (queue->enabled || device->ops->serves_disabled || device->ops->drain);
 }
 
 /* The highest first: what a driver sends comes before what it is sent. */
@@ -117,6 +118,11 @@ void group_pause(struct device_group *group)
 {
 	close_turnstile(group);
 	turnstile_wait(&group->turnstile);
+}
+
+void group_go_on(struct device_group *group)
+{
+	turnstile_open(&group->turnstile);
 }
 
 void group_resume(struct device_group *group)

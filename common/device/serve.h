@@ -18,6 +18,8 @@ struct device_group *group_of(const struct device *device, uint32_t index);
 /** group_pause(), group_resume() - as device_pause() and device_resume(), for one group; they nest with those */
 void group_pause(struct device_group *group);
 void group_resume(struct device_group *group);
+/** group_go_on() - undo group_pause(), and nothing has changed that the thread remembers */
+void group_go_on(struct device_group *group);
 
 /* loop-rings.c */
 
