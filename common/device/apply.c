@@ -249,6 +249,28 @@ static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__
 	resume_for(device, plan, paused);
 }
 
+/* Rings that a former instance left run until they have come to rest. */
+static bool any_is_left(const struct device *device, const Bh__Desired *desired)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
+		const Bh__Ring *ring = plan_find_ring(desired, i);
+
+		if (device->queues[i].vq && ring && !ring->started)
+			return true;
+	}
+	return false;
+}
+
+/* The record is looked at again when the loop is woken. */
+static int apply_later(struct device *device, Bh__Desired *desired)
+{
+	device->core->waits = true;
+	device->core->generation = desired->generation;
+	bh__desired__free_unpacked(desired, NULL);
+	blame_finish();
+	return -EINPROGRESS;
+}
+
 static int apply_whole(struct device *device, Bh__Desired *desired, struct wants *wants)
 {
 	struct device_core *core = device->core;
@@ -258,18 +280,19 @@ static int apply_whole(struct device *device, Bh__Desired *desired, struct wants
 	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
 	fault_point("apply", desired->status);
 	plan_make(&plan, device, desired);
-	core->waits = !all_rest(device, &plan);
-	if (core->waits) {
+	if (!all_rest(device, &plan)) {
 		apply_meanwhile(device, &plan, desired, wants);
-		core->generation = desired->generation;
-		bh__desired__free_unpacked(desired, NULL);
-		blame_finish();
-		return -EINPROGRESS;
+		return apply_later(device, desired);
 	}
 	pause_for(device, &plan, paused);
 	apply_plan(device, &plan, desired, wants);
-	apply_note(core, desired);
 	resume_for(device, &plan, paused);
+	if (any_is_left(device, desired)) {
+		wake_loop(core);
+		return apply_later(device, desired);
+	}
+	core->waits = false;
+	apply_note(core, desired);
 	apply_announce(device, desired);
 	blame_finish();
 	return 0;

@@ -52,6 +52,7 @@ static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Regio
 struct device_core {
 	struct turn turn;
 	bool serves;                   /* it is our turn: from here on everything is put in force */
+	bool settled;                  /* ops->settle() and begin() are done */
 	struct vault *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
@@ -112,6 +113,9 @@ bool quarantine_holds(struct device *device);
 
 /** apply_broken() - stop the rings that device_queue_broken() named */
 void apply_broken(struct device *device);
+
+/** wake_loop() - it looks at broken rings, and at the record if that waits. Any thread. */
+void wake_loop(struct device_core *core);
 
 /** queue_set_call() - take a call descriptor over (or -1); a running ring's is called once */
 void queue_set_call(struct device_queue *queue, int fd);

@@ -47,7 +47,7 @@ struct device_ops {
 	uint32_t state_bytes;
 	uint32_t state_first_bytes; /* of the device's first release: its ledgers were laid out with it; never changed */
 
-	/* A start has four steps; one who stands by takes the first and third at once, the others when its turn has
+	/* A start has five steps; one who stands by takes the first and third at once, the others when its turn has
 	 * come and the guest waits. Errors: negative errno, already logged. */
 	/** prepare() - fill device->offer, and make what needs neither the host's resource nor threads */
 	int (*prepare)(struct device *device);
@@ -57,6 +57,12 @@ struct device_ops {
 	/** start() - make threads of the device's own, those that serve rings are there; until the first resume() they
 	 * touch nothing, and take no time */
 	int (*start)(struct device *device);
+	/** settle() - whether what a former instance had under way is over: no I/O that it began, which the kernel or
+	 * another host may still be doing, writes into guest memory or the host's resource any more. All its threads
+	 * have ended; device->state tells what it noted there. 0 | -EAGAIN: not yet, ask again in a moment; no ring
+	 * starts before | other: the start fails. It does not block. Absent: a device that waits for all its I/O in
+	 * serve() leaves none behind. */
+	int (*settle)(struct device *device);
 	/** begin() - ledger and state are there (zero when new); last step before the first record */
 	void (*begin)(struct device *device);
 	/** close() - after prepare(), however many of the others were done; no ring is served any more */
@@ -69,11 +75,11 @@ struct device_ops {
 	 * features alone. Absent: groups take turns. */
 	uint32_t (*group)(const struct device *device, uint32_t index);
 	bool serves_disabled;    /* serve() is called for disabled rings, too */
-	/** drain() - the ring is to stop, or memory to be unmapped: hold no chain of it. serve() may take no more
-	 * (device_queue_may_take()), completes and publishes what was taken, and device_drained() says when nothing is
-	 * in flight: at once or much later, by whatever thread. Meanwhile, as in every pause, chains stay valid. It
-	 * may be called off. Called paused; serve() is called again after it. Absent: no chain is held from one
-	 * serve() to the next. Not for rings of the loop's thread. */
+	/** drain() - the ring is to stop, or memory to be unmapped: hold no chain of it. serve() takes no more than
+	 * device_queue_may_take(), completes and publishes what was taken; device_drained() says when nothing is in
+	 * flight and none may be taken: at once or much later, by whatever thread. Meanwhile, as in every pause, chains
+	 * stay valid. It may be called off. Called paused; serve() is called again after it. Absent: no chain is held
+	 * from one serve() to the next. Not for rings of the loop's thread. */
 	void (*drain)(struct device_queue *queue);
 	/** resume() - the group goes on, with the rings that it has now: what is remembered of their windows is void,
 	 * and host_fd is to be set, if there is one. Called paused. */

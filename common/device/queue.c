@@ -5,6 +5,7 @@
 #include "device/core.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -16,6 +17,7 @@
 #include "base/log.h"
 #include "device/foreign.h"
 #include "device/kicks.h"
+#include "virtq/again.h"
 
 #define EMPTY_KICKS_MAX 16 /* running, before it is not listened to for a moment */
 
@@ -138,7 +140,7 @@ void queue_signal_err(struct device_queue *queue)
 	signal_fd(queue->err_fd, false, &may_block);
 }
 
-static void wake_loop(struct device_core *core)
+void wake_loop(struct device_core *core)
 {
 	if (write(core->wake_fd, &one, sizeof(one)) < 0)
 		return; /* full: it is awake */
@@ -155,9 +157,11 @@ void device_queue_broken(struct device_queue *queue, const char *why)
 	wake_loop(core);
 }
 
-bool device_queue_may_take(const struct device_queue *queue)
+unsigned int device_queue_may_take(const struct device_queue *queue)
 {
-	return queue->enabled && atomic_load_explicit(&queue->drain, memory_order_relaxed) == DRAIN_NONE;
+	if (queue->enabled && atomic_load_explicit(&queue->drain, memory_order_relaxed) == DRAIN_NONE)
+		return UINT_MAX;
+	return virtq_again_len(queue->vq);
 }
 
 void device_drained(struct device_queue *queue)

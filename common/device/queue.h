@@ -75,8 +75,9 @@ struct device_group {
  * serves the ring no more. why: a static text. */
 void device_queue_broken(struct device_queue *queue, const char *why);
 
-/** device_queue_may_take() - false: the ring is disabled, or comes to rest: see ops->drain(). In ops->serve(). */
-bool device_queue_may_take(const struct device_queue *queue);
+/** device_queue_may_take() - how many chains of the ring may be taken now. UINT_MAX, but of a ring that is disabled or
+ * comes to rest (ops->drain()): of that only those that a former instance had taken. In ops->serve() and drain(). */
+unsigned int device_queue_may_take(const struct device_queue *queue);
 
 /** device_drained() - the answer to ops->drain(). Any thread, in ops->drain() itself, too; of no effect if unasked. */
 void device_drained(struct device_queue *queue);

@@ -263,6 +263,8 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 	queue->poll = ring->poll;
 	if (!queue->vq && may_start(queue->device, ring))
 		any |= start_ring(queue, ring);
+	if (!queue->vq && !ring->started)
+		queue->device->ledger.queues[queue->index].running = 0;
 	if (any)
 		changed(queue);
 }

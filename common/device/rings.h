@@ -32,12 +32,23 @@ void ring_remap(struct device_queue *queue);
  * the loop is woken when it has: the caller comes back then. Not paused. */
 bool ring_rests(struct device_queue *queue);
 
-/** ring_wants_start() - the record has it run, and no error of that very start speaks against it */
+/** ring_is_left() - a former instance died with the ring running, and the VMM has it stopped since: chains that
+ * the device had taken are finished before it may be said to have stopped */
+static inline bool ring_is_left(const struct device *device, const Bh__Ring *ring)
+{
+	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
+
+	return device->ops->drain && !ring->started && slot->running && !slot->broken && ring->start_id &&
+		slot->start_id == ring->start_id;
+}
+
+/** ring_wants_start() - the ring is to run, and no error of that very start speaks against it */
 static inline bool ring_wants_start(const struct device *device, const Bh__Ring *ring)
 {
 	const struct ring_state *state = &device->core->rings[ring->index];
 
-	return ring->started && !(state->broken && state->error_start_id == ring->start_id);
+	return (ring->started || ring_is_left(device, ring)) &&
+		!(state->broken && state->error_start_id == ring->start_id);
 }
 
 /** ring_is_known() - whether there is anything to forget */

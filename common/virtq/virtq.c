@@ -12,6 +12,7 @@
  * Completing only stages: region and ring change when the batch is published, which keeps taking and
  * publishing from ever being half-way at the same time.
  */
+#include "virtq/again.h"
 #include "virtq/core.h"
 
 #include <errno.h>
@@ -196,6 +197,15 @@ struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i)
 unsigned int virtq_window_len(const struct virtq *vq)
 {
 	return vq->window_len;
+}
+
+unsigned int virtq_again_len(struct virtq *vq)
+{
+	unsigned int n = vq->n_again - vq->again_parsed;
+
+	for (uint32_t i = 0; i < vq->window_len && window_slot(vq, i)->again; i++)
+		n++;
+	return n;
 }
 
 bool virtq_all_posted(const struct virtq *vq)
