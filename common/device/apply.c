@@ -43,11 +43,9 @@ static void apply_session(struct device *device, const Bh__Desired *desired)
 
 static void apply_features(struct device *device, const Bh__Desired *desired)
 {
-	if (device->features == desired->features && device->mtu == desired->mtu &&
-		device->core->applied)
+	if (device->features == desired->features && device->core->applied)
 		return;
 	device->features = desired->features;
-	device->mtu = desired->mtu;
 	if (device->ops->negotiated)
 		device->ops->negotiated(device);
 }
@@ -68,17 +66,6 @@ static void apply_config_writes(struct device *device, const Bh__Desired *desire
 				(uint32_t)write->data.len);
 		header->config_write_seq = write->seq;
 	}
-}
-
-static void apply_announce(struct device *device, const Bh__Desired *desired)
-{
-	struct ledger_header *header = device->ledger.header;
-
-	if (desired->rarp_seq == header->rarp_seq)
-		return;
-	header->rarp_seq = desired->rarp_seq;
-	if (desired->rarp_seq && desired->rarp_mac.len == 6 && device->ops->announce)
-		device->ops->announce(device, desired->rarp_mac.data);
 }
 
 /* --- Memory --- */
@@ -293,7 +280,8 @@ static int apply_whole(struct device *device, Bh__Desired *desired, struct wants
 	}
 	core->waits = false;
 	apply_note(core, desired);
-	apply_announce(device, desired);
+	if (device->ops->desired)
+		device->ops->desired(device, desired);
 	blame_finish();
 	return 0;
 }

@@ -86,7 +86,7 @@ struct device_ops {
 	void (*resume)(struct device_group *group);
 
 	/* All of these are called with the rings that they concern paused; without a ring, with the whole device paused. */
-	/** negotiated() - device->features (or the VMM's MTU) changed */
+	/** negotiated() - device->features changed */
 	void (*negotiated)(struct device *device);
 	/** reset() - the driver or VMM reset the device, or a new VMM came: forget what the guest set */
 	void (*reset)(struct device *device);
@@ -98,8 +98,9 @@ struct device_ops {
 	void (*config_write)(struct device *device, uint32_t offset, const uint8_t *data, uint32_t n);
 	/** reads_only() - whether the device never writes into the buffers of this ring; called at its start */
 	bool (*reads_only)(unsigned int index);
-	/** announce() - SEND_RARP: tell the network where this MAC address is now. Called unpaused. */
-	void (*announce)(struct device *device, const uint8_t mac[6]);
+	/** desired() - all of this record is in force, but for the part of it that is of this type of device: whatever
+	 * of that is new. ledger.header->own_seq is kept, for what must be done once. Called unpaused. */
+	void (*desired)(struct device *device, const Bh__Desired *desired);
 	/** describe() - what the operator sees of the back-end: "tap vm1 (up)" */
 	void (*describe)(struct device *device, char *buf, size_t n);
 };
@@ -112,7 +113,6 @@ struct device {
 	const struct config_device *config;
 	struct device_offer offer;
 	uint64_t features;           /* acked, in force */
-	uint32_t mtu;                /* the VMM's NET_SET_MTU; 0 = none */
 	bool connected;              /* a VMM is there */
 	struct map *map;             /* guest memory */
 	struct device_queue *queues; /* offer.n_queues */

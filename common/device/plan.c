@@ -105,7 +105,7 @@ void plan_make(struct plan *plan, const struct device *device, const Bh__Desired
 {
 	plan->memory_leaves = memory_leaves(device, desired);
 	plan->whole = !device->core->applied || device->connected != desired->connected ||
-		plan_resets(device, desired) || device->features != desired->features || device->mtu != desired->mtu ||
+		plan_resets(device, desired) || device->features != desired->features ||
 		inflight_token(desired) != device->core->inflight.token ||
 		has_config_writes(device, desired) || plan->memory_leaves || memory_comes(device, desired);
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)

@@ -224,7 +224,7 @@ static void net_queue_changed(struct device *device, struct device_queue *queue)
 
 /* --- Announce --- */
 
-static void net_announce(struct device *device, const uint8_t mac[6])
+static void announce(struct device *device, const uint8_t mac[6])
 {
 	struct net *net = device->data;
 	struct net_state state = *net->state;
@@ -243,6 +243,21 @@ static void net_announce(struct device *device, const uint8_t mac[6])
 	net->state = state_commit(net->saved, &state);
 	if (update_config(net))
 		device_config_changed(device);
+}
+
+/* A former release of the frontend knows the flat fields alone, and leaves the others behind. */
+static void net_desired(struct device *device, const Bh__Desired *desired)
+{
+	const Bh__NetDesired *net = desired->net;
+	bool flat = !net || net->rarp_seq < desired->rarp_seq;
+	uint64_t seq = flat ? desired->rarp_seq : net->rarp_seq;
+	ProtobufCBinaryData mac = flat ? desired->rarp_mac : net->rarp_mac;
+
+	if (seq == device->ledger.header->own_seq)
+		return;
+	device->ledger.header->own_seq = seq;
+	if (seq && mac.len == 6)
+		announce(device, mac.data);
 }
 
 /* --- Life --- */
@@ -375,6 +390,6 @@ const struct device_ops net_ops = {
 	.queue_started = net_queue_started,
 	.queue_changed = net_queue_changed,
 	.reads_only = net_reads_only,
-	.announce = net_announce,
+	.desired = net_desired,
 	.describe = net_describe,
 };
