@@ -1,40 +1,23 @@
 /*
- * Putting a record in force: what is there now is compared with what is wanted, and the difference is
- * applied while the device stands still. The order matters: rings that must stop stop first, so that no
+ * Putting a record in force. What is there now is compared with what is wanted (plan.c), and the difference is
+ * applied while those stand still whom it concerns. The order matters: rings that must stop stop first, so that no
  * ring ever sees memory or features change under it; rings that may run start last.
  *
- * What is there now is read from this process's own state, never from the former record: a step that
- * failed is thus tried again with the next generation.
+ * A ring that must stop, and every ring when memory is to be unmapped, comes to rest before: the device gives up what
+ * chains it holds. That may take as long as a disk takes. Until then the record is in force only as far as the call
+ * and kick descriptors of rings that run on; the loop goes on, and a later record may call it off.
  */
-#include "device/wants.h"
+#include "device/plan.h"
+#include "device/rings.h"
+#include "device/serve.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/clock.h"
-#include "base/bytes.h"
 #include "base/check.h"
-#include "base/cleanup.h"
 #include "base/fault.h"
 #include "base/log.h"
-
-#define F_INDIRECT 28
-#define F_EVENT_IDX 29
-#define F_PACKED 34
-#define F_IN_ORDER 35
-#define DESCS_MAX (1u << 20) /* of all rings of a device: at most some 60 bytes of ours for each */
-#define RING_FEATURES (BIT(F_INDIRECT) | BIT(F_EVENT_IDX) | BIT(F_PACKED) | BIT(F_IN_ORDER))
-
-/* --- Finding things in the record --- */
-
-static const Bh__Ring *find_ring(const Bh__Desired *desired, uint32_t index)
-{
-	for (size_t i = 0; i < desired->n_rings; i++)
-		if (desired->rings[i]->index == index)
-			return desired->rings[i];
-	return NULL;
-}
 
 static struct map_region to_map_region(const Bh__Region *region)
 {
@@ -43,26 +26,15 @@ static struct map_region to_map_region(const Bh__Region *region)
 		.sealed = region->sealed };
 }
 
-static bool is_wanted(const Bh__Desired *desired, const struct mapped_region *mapped)
-{
-	for (size_t i = 0; i < desired->n_regions; i++)
-		if (mapped_is(mapped, desired->regions[i]))
-			return true;
-	return false;
-}
-
 /* --- Session, features, config --- */
 
 /* The ledger remembers what was acted upon, so that it is done once over any number of workers. */
 static void apply_session(struct device *device, const Bh__Desired *desired)
 {
 	struct ledger_header *header = device->ledger.header;
-	bool reset = header->session != desired->session ||
-		header->reset_epoch != desired->reset_epoch ||
-		(header->status != 0 && desired->status == 0);
 
 	device->connected = desired->connected;
-	if (reset && device->ops->reset)
+	if (plan_resets(device, desired) && device->ops->reset)
 		device->ops->reset(device);
 	header->session = desired->session;
 	header->reset_epoch = desired->reset_epoch;
@@ -71,11 +43,9 @@ static void apply_session(struct device *device, const Bh__Desired *desired)
 
 static void apply_features(struct device *device, const Bh__Desired *desired)
 {
-	if (device->features == desired->features && device->mtu == desired->mtu &&
-		device->core->applied)
+	if (device->features == desired->features && device->core->applied)
 		return;
 	device->features = desired->features;
-	device->mtu = desired->mtu;
 	if (device->ops->negotiated)
 		device->ops->negotiated(device);
 }
@@ -98,17 +68,6 @@ static void apply_config_writes(struct device *device, const Bh__Desired *desire
 	}
 }
 
-static void apply_announce(struct device *device, const Bh__Desired *desired)
-{
-	struct ledger_header *header = device->ledger.header;
-
-	if (desired->rarp_seq == header->rarp_seq)
-		return;
-	header->rarp_seq = desired->rarp_seq;
-	if (desired->rarp_seq && desired->rarp_mac.len == 6 && device->ops->announce)
-		device->ops->announce(device, desired->rarp_mac.data);
-}
-
 /* --- Memory --- */
 
 static void unmap_unwanted(struct device *device, const Bh__Desired *desired)
@@ -116,7 +75,7 @@ static void unmap_unwanted(struct device *device, const Bh__Desired *desired)
 	struct device_core *core = device->core;
 
 	for (size_t i = 0; i < core->n_mapped;) {
-		if (is_wanted(desired, &core->mapped[i])) {
+		if (plan_wants_region(desired, &core->mapped[i])) {
 			i++;
 			continue;
 		}
@@ -151,340 +110,205 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 	}
 }
 
-static bool memory_differs(struct device *device, const Bh__Desired *desired)
-{
-	if (device->core->n_mapped != desired->n_regions)
-		return true;
-	for (size_t i = 0; i < desired->n_regions; i++)
-		if (!core_has_mapped(device->core, desired->regions[i]))
-			return true;
-	return false;
-}
-
 /* --- Rings --- */
 
-static const char *start_error(int r)
+/* A ring whose drain was called off, or is over, is served again. */
+static void end_drain(struct device_queue *queue)
 {
-	switch (r) {
-	case VIRTQ_E_ADDRESS:
-		return "a ring address is misaligned or not in guest memory";
-	case VIRTQ_E_SIZE:
-		return "the ring size is 0, above the maximum, or no power of 2";
-	case VIRTQ_E_BASE:
-		return "the base lies outside the ring";
-	case VIRTQ_E_BROKEN:
-		return "the ring's indices contradict its size, or its in-flight region";
-	default:
-		return "out of memory";
-	}
+	if (!queue->device->core->rings[queue->index].break_why)
+		atomic_store(&queue->drain, DRAIN_NONE);
 }
 
-static void ring_failed(struct device_queue *queue, uint64_t start_id, const char *why, bool broken)
+static void apply_ring(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
 {
-	struct ring_state *state = &queue->device->core->rings[queue->index];
-
-	if (state->error != why || state->error_start_id != start_id)
-		log_limited(LOG_WARNING, NULL, 0, "ring %u stopped: %s", queue->index, why);
-	state->error = why;
-	state->error_start_id = start_id;
-	state->broken = broken;
-	queue_signal_err(queue);
+	end_drain(queue);
+	if (ring)
+		ring_apply(queue, ring, wants);
+	else
+		ring_forget(queue);
 }
 
-static void changed(struct device_queue *queue)
-{
-	if (queue->device->ops->queue_changed)
-		queue->device->ops->queue_changed(queue->device, queue);
-}
-
-static void stop_ring(struct device_queue *queue)
-{
-	if (!queue->vq)
-		return;
-	queue->vq = virtq_stop(queue->vq);
-	queue->device->ledger.queues[queue->index].running = 0;
-	changed(queue);
-}
-
-static bool must_stop(struct device *device, const Bh__Desired *desired, const Bh__Ring *ring)
-{
-	const Bh__Ring *now;
-
-	if (!ring || !ring->started || ring->start_id != device->core->rings[ring->index].start_id)
-		return true;
-	if ((device->features ^ desired->features) & RING_FEATURES ||
-		inflight_token(desired) != device->core->inflight.token)
-		return true;
-	now = find_ring(device->core->applied, ring->index);
-	return !now || now->size != ring->size || now->desc_uva != ring->desc_uva ||
-		now->avail_uva != ring->avail_uva || now->used_uva != ring->used_uva;
-}
-
-static void stop_unwanted_rings(struct device *device, const Bh__Desired *desired)
-{
-	for (uint32_t i = 0; i < device->offer.n_queues; i++)
-		if (device->queues[i].vq && must_stop(device, desired, find_ring(desired, i)))
-			stop_ring(&device->queues[i]);
-}
-
-/* Memory came or went under rings that go on: they find their addresses again, or stop. */
-static void remap_rings(struct device *device)
+static void apply_rings(struct device *device, const struct plan *plan, const Bh__Desired *desired,
+	struct wants *wants)
 {
 	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
 		struct device_queue *queue = &device->queues[i];
-		uint64_t start_id = device->core->rings[i].start_id;
-		int r;
 
-		if (!queue->vq)
-			continue;
-		r = virtq_remap(queue->vq);
-		if (r == 0)
-			continue;
-		stop_ring(queue);
-		ring_failed(queue, start_id, start_error(r), false);
+		if (plan->rings[i] == RING_RECALLED)
+			ring_recall(queue, plan_find_ring(desired, i), wants);
+		else if (plan->rings[i] >= RING_CHANGES)
+			apply_ring(queue, plan_find_ring(desired, i), wants);
+		else if (plan->memory_leaves)
+			end_drain(queue);
 	}
 }
 
-/* A new token brings a new descriptor; token 0 takes the old one away. */
-static bool replace_fd(int *fdp, uint64_t *now, uint64_t token, struct wants *wants)
+static void stop_rings(struct device *device, const struct plan *plan)
 {
-	if (*now == token)
-		return false;
-	fd_close(*fdp);
-	*fdp = token ? wants_take(wants, token) : -1;
-	*now = *fdp >= 0 ? token : 0;
-	return true;
-}
-
-static bool replace_call(struct device_queue *queue, uint64_t *now, uint64_t token,
-	struct wants *wants)
-{
-	int fd;
-
-	if (*now == token)
-		return false;
-	fd = token ? wants_take(wants, token) : -1;
-	queue_set_call(queue, fd);
-	*now = fd >= 0 ? token : 0;
-	return true;
-}
-
-/* Only what can be waited for is a kick descriptor: a file would break the loop that serves the ring. */
-static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
-{
-	struct stat st;
-
-	if (queue->kick_fd < 0 || (fstat(queue->kick_fd, &st) == 0 && !S_ISREG(st.st_mode) &&
-		!S_ISDIR(st.st_mode)))
-		return;
-	queue->kick_fd = fd_close(queue->kick_fd);
-	ring_failed(queue, ring->start_id, "the kick descriptor is no eventfd", true);
-}
-
-static bool apply_fds(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
-{
-	struct ring_state *state = &queue->device->core->rings[queue->index];
-	bool any = replace_fd(&queue->kick_fd, &state->kick_token, ring->kick_token, wants);
-
-	if (any)
-		refuse_bad_kick(queue, ring);
-	any |= replace_call(queue, &state->call_token, ring->call_token, wants);
-	any |= replace_fd(&queue->err_fd, &state->err_token, ring->err_token, wants);
-	return any;
-}
-
-static bool may_start(struct device *device, const Bh__Ring *ring)
-{
-	const struct ring_state *state = &device->core->rings[ring->index];
-
-	if (!ring->started || !ring->has_addresses || !ring->size || !device->core->n_mapped)
-		return false;
-	return !(state->broken && state->error_start_id == ring->start_id);
-}
-
-static void note_start(struct device_queue *queue, const Bh__Ring *ring)
-{
-	struct ring_state *state = &queue->device->core->rings[queue->index];
-
-	if (state->start_id != ring->start_id)
-		state->err_signalled = false;
-	state->shows = false;
-	state->n_blank_kicks = 0;
-	state->start_id = ring->start_id;
-	if (state->error_start_id != ring->start_id) {
-		state->error = NULL;
-		state->broken = false;
-	}
-}
-
-/* What a ring needs grows with its size, and the guest chooses both sizes and number. NULL: it may be started */
-static const char *ring_refused(const struct device *device, const Bh__Ring *ring)
-{
-	uint64_t n = ring->size;
-
-	if (ring->size > device->offer.queue_size_max)
-		return start_error(VIRTQ_E_SIZE);
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)
-		if (device->queues[i].vq)
-			n += device->ledger.queues[i].size;
-	return n <= DESCS_MAX ? NULL : "the device's rings together are longer than 1048576 descriptors";
+		if (plan->rings[i] == RING_STOPS)
+			ring_stop(&device->queues[i]);
 }
 
-/* A VMM whose former back-end died without a word can only guess where its rings stand. */
-static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
+static void remap_rings(struct device *device)
 {
-	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD)
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		ring_remap(&device->queues[i]);
+}
+
+/* --- Who pauses --- */
+
+static bool all_rest(struct device *device, const struct plan *plan)
+{
+	bool rest = true;
+
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (plan->memory_leaves || plan->rings[i] == RING_STOPS)
+			rest &= ring_rests(&device->queues[i]);
+	return rest;
+}
+
+static void pause_for(struct device *device, const struct plan *plan, bool paused[DEVICE_GROUPS_MAX])
+{
+	for (uint32_t i = 0; i < device->offer.n_queues && !plan->whole; i++) {
+		struct device_group *group = group_of(device, i);
+
+		if (plan->rings[i] < RING_CHANGES || !group || paused[group->index])
+			continue;
+		paused[group->index] = true;
+		group_pause(group);
+	}
+	if (plan->whole)
+		device_pause(device);
+}
+
+static bool concerns_loop(const struct device *device, const struct plan *plan)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (plan->rings[i] >= RING_CHANGES && !group_of(device, i))
+			return true;
+	return plan->whole;
+}
+
+static void resume_for(struct device *device, const struct plan *plan, const bool paused[DEVICE_GROUPS_MAX])
+{
+	for (unsigned int i = 0; i < device->n_groups; i++)
+		if (plan->whole || paused[i])
+			group_resume(&device->groups[i]);
+	if (!concerns_loop(device, plan))
 		return;
-	if (virtq_place(queue->vq) == VIRTQ_FOUND)
-		log_limited(LOG_NOTICE, NULL, 0, "ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
-			queue->index, ring->position, virtq_base(queue->vq));
-	else
-		log_limited(LOG_WARNING, NULL, 0, "ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
-			    "still, the guest has to set the device up anew", queue->index, ring->position);
-}
-
-static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
-{
-	struct device *device = queue->device;
-	struct ledger_queue *slot = &device->ledger.queues[queue->index];
-	struct virtq_setup setup = {
-		.index = (uint16_t)ring->index,
-		.size = ring->size,
-		.packed = has_bit(device->features, F_PACKED),
-		.event_idx = has_bit(device->features, F_EVENT_IDX),
-		.indirect = has_bit(device->features, F_INDIRECT),
-		.in_order = has_bit(device->features, F_IN_ORDER),
-		.reads_only = device->ops->reads_only && device->ops->reads_only(queue->index),
-		.desc = { ring->desc_uva },
-		.avail = { ring->avail_uva },
-		.used = { ring->used_uva },
-		.base = ring->position,
-		.start_id = ring->start_id,
-		.blame = &device->ledger.header->blame,
-	};
-	bool known = slot->start_id == ring->start_id;
-	const char *refused = ring_refused(device, ring);
-	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
-	int r;
-
-	note_start(queue, ring);
-	if (refused) {
-		ring_failed(queue, ring->start_id, refused, false);
-		return false;
-	}
-	r = virtq_start(&queue->vq, &setup, device->map, slot, inflight);
-	if (r != 0) {
-		queue->vq = NULL;
-		ring_failed(queue, ring->start_id, start_error(r), false);
-		return false;
-	}
-	tell_place(queue, ring);
-	queue->waits_until_ns = known || ring->enabled ? 0 : clock_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
-	queue->fresh = !known && (virtq_base(queue->vq) & 0x7fff7fff) == 0;
-	device->core->rings[queue->index].error = NULL;
-	slot->running = 1;
-	device_queue_call(queue); /* a former process may have died before it called */
-	return true;
-}
-
-static void apply_ring(struct device *device, const Bh__Ring *ring, struct wants *wants)
-{
-	struct device_queue *queue = &device->queues[ring->index];
-	bool any = apply_fds(queue, ring, wants);
-
-	any |= queue->enabled != ring->enabled || queue->poll != ring->poll;
-	queue->enabled = ring->enabled;
-	queue->poll = ring->poll;
-	if (!queue->vq && may_start(device, ring))
-		any |= start_ring(queue, ring);
-	if (any)
-		changed(queue);
-	queue->fresh = false;
-}
-
-/* A ring the record does not know (the VMM went away) has nothing left. */
-static void forget_ring(struct device_queue *queue)
-{
-	struct ring_state *state = &queue->device->core->rings[queue->index];
-
-	if (queue->kick_fd < 0 && queue->call_fd < 0 && queue->err_fd < 0 && !queue->enabled &&
-		!state->start_id)
-		return;
-	queue->kick_fd = fd_close(queue->kick_fd);
-	queue_set_call(queue, -1);
-	queue->err_fd = fd_close(queue->err_fd);
-	queue->enabled = false;
-	queue->poll = false;
-	*state = (struct ring_state){ 0 };
-	changed(queue);
-}
-
-static void apply_rings(struct device *device, const Bh__Desired *desired, struct wants *wants)
-{
-	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
-		const Bh__Ring *ring = find_ring(desired, i);
-
-		if (ring)
-			apply_ring(device, ring, wants);
-		else
-			forget_ring(&device->queues[i]);
-	}
+	loop_rings_assign(device);
+	loop_rings_serve(device);
 }
 
 /* --- The whole --- */
 
-static void apply_paused(struct device *device, const Bh__Desired *desired, struct wants *wants)
+static void apply_plan(struct device *device, const struct plan *plan, const Bh__Desired *desired,
+	struct wants *wants)
 {
-	stop_unwanted_rings(device, desired);
+	stop_rings(device, plan);
 	apply_session(device, desired);
 	apply_features(device, desired);
-	if (memory_differs(device, desired)) {
-		unmap_unwanted(device, desired);
-		map_wanted(device, desired, wants);
+	unmap_unwanted(device, desired);
+	map_wanted(device, desired, wants);
+	if (plan->memory_leaves)
 		remap_rings(device);
-	}
 	inflight_apply(device, desired->inflight, wants_find(wants, inflight_token(desired)));
-	apply_rings(device, desired, wants);
+	apply_rings(device, plan, desired, wants);
 	apply_config_writes(device, desired);
 }
 
-static void apply_regions(struct device *device, Bh__Desired *desired, struct wants *wants)
+/* While a ring that must rest does not yet, what it waits for waits with it: of the others, those that run get
+ * their descriptors, and where nothing but rings changes the rest of them is put in force, too. */
+static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__Desired *desired,
+	struct wants *wants)
+{
+	bool paused[DEVICE_GROUPS_MAX] = { false };
+
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (plan->rings[i] == RING_STOPS ||
+			(plan->rings[i] == RING_CHANGES && (plan->memory_leaves ||
+				(plan->whole && !device->queues[i].vq))))
+			plan->rings[i] = RING_STAYS;
+	plan->whole = plan->memory_leaves = false;
+	pause_for(device, plan, paused);
+	apply_rings(device, plan, desired, wants);
+	resume_for(device, plan, paused);
+}
+
+/* Rings that a former instance left run until they have come to rest. */
+static bool any_is_left(const struct device *device, const Bh__Desired *desired)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
+		const Bh__Ring *ring = plan_find_ring(desired, i);
+
+		if (device->queues[i].vq && ring && !ring->started)
+			return true;
+	}
+	return false;
+}
+
+/* The record is looked at again when the loop is woken. */
+static int apply_later(struct device *device, Bh__Desired *desired)
+{
+	device->core->waits = true;
+	device->core->generation = desired->generation;
+	bh__desired__free_unpacked(desired, NULL);
+	blame_finish();
+	return -EINPROGRESS;
+}
+
+static int apply_whole(struct device *device, Bh__Desired *desired, struct wants *wants)
+{
+	struct device_core *core = device->core;
+	bool paused[DEVICE_GROUPS_MAX] = { false };
+	struct plan plan;
+
+	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
+	fault_point("apply", desired->status);
+	plan_make(&plan, device, desired);
+	if (!all_rest(device, &plan)) {
+		apply_meanwhile(device, &plan, desired, wants);
+		return apply_later(device, desired);
+	}
+	pause_for(device, &plan, paused);
+	apply_plan(device, &plan, desired, wants);
+	resume_for(device, &plan, paused);
+	if (any_is_left(device, desired)) {
+		wake_loop(core);
+		return apply_later(device, desired);
+	}
+	core->waits = false;
+	apply_note(core, desired);
+	if (device->ops->desired)
+		device->ops->desired(device, desired);
+	blame_finish();
+	return 0;
+}
+
+static int apply_regions(struct device *device, Bh__Desired *desired, struct wants *wants)
 {
 	unmap_unwanted(device, desired);
 	map_wanted(device, desired, wants);
 	device->core->generation = desired->generation;
 	bh__desired__free_unpacked(desired, NULL);
-}
-
-static void apply_whole(struct device *device, Bh__Desired *desired, struct wants *wants)
-{
-	struct device_core *core = device->core;
-
-	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
-	fault_point("apply", desired->status);
-	if (device->ops->pause)
-		device->ops->pause(device);
-	apply_paused(device, desired, wants);
-	apply_note(core, desired);
-	if (device->ops->resume)
-		device->ops->resume(device);
-	apply_announce(device, desired);
-	blame_finish();
+	return 0;
 }
 
 /* What is in force is not touched before all that the record names is at hand. */
 static int with_wants(struct device *device, Bh__Desired *desired,
-	void (*apply)(struct device *device, Bh__Desired *desired, struct wants *wants))
+	int (*apply)(struct device *device, Bh__Desired *desired, struct wants *wants))
 {
 	struct wants *wants = calloc(1, sizeof(*wants));
+	int r = -EAGAIN;
 
 	check(wants);
 	desired = wants_redeem(wants, device, desired);
 	if (desired)
-		apply(device, desired, wants);
+		r = apply(device, desired, wants);
 	wants_deinit(wants);
 	free(wants);
-	return desired ? 0 : -EAGAIN;
+	return r;
 }
 
 int apply_memory(struct device *device, Bh__Desired *desired)
@@ -497,26 +321,48 @@ int apply_desired(struct device *device, Bh__Desired *desired)
 	return with_wants(device, desired, apply_whole);
 }
 
+/* --- Broken rings --- */
+
+static void take_note(struct device_queue *queue)
+{
+	struct device_core *core = queue->device->core;
+	struct ring_state *state = &core->rings[queue->index];
+	const char *why;
+
+	pthread_mutex_lock(&core->broken_lock);
+	why = core->broken[queue->index];
+	core->broken[queue->index] = NULL;
+	pthread_mutex_unlock(&core->broken_lock);
+	if (!why || !queue->vq || state->break_why)
+		return;
+	state->break_why = why;
+	queue->device->ledger.queues[queue->index].broken = 1;
+}
+
+static void break_ring(struct device_queue *queue)
+{
+	struct device *device = queue->device;
+	struct ring_state *state = &device->core->rings[queue->index];
+	struct device_group *group = group_of(device, queue->index);
+	const char *why = state->break_why;
+
+	if (group)
+		group_pause(group);
+	ring_stop(queue);
+	ring_fail(queue, state->start_id, why, true);
+	if (group)
+		group_resume(group);
+	else
+		loop_rings_assign(device);
+}
+
 void apply_broken(struct device *device)
 {
-	struct device_core *core = device->core;
-
-	if (device->ops->pause)
-		device->ops->pause(device);
 	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
 		struct device_queue *queue = &device->queues[i];
-		const char *why;
 
-		pthread_mutex_lock(&core->broken_lock);
-		why = core->broken[i];
-		core->broken[i] = NULL;
-		pthread_mutex_unlock(&core->broken_lock);
-		if (!why || !queue->vq)
-			continue;
-		device->ledger.queues[i].broken = 1;
-		stop_ring(queue);
-		ring_failed(queue, core->rings[i].start_id, why, true);
+		take_note(queue);
+		if (device->core->rings[i].break_why && ring_rests(queue))
+			break_ring(queue);
 	}
-	if (device->ops->resume)
-		device->ops->resume(device);
 }

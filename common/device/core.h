@@ -6,6 +6,7 @@
 #include "bus/bus.h"
 #include "device/device.h"
 #include "device/turn.h"
+#include "device/vmm-inflight.h"
 #include "fd/fdlink.h"
 #include "record/record.h"
 
@@ -14,15 +15,18 @@
 /** struct ring_state - what is in force of one ring of the record, beside struct device_queue */
 struct ring_state {
 	uint64_t start_id;     /* of the ring that runs or last ran here */
+	uint32_t size;         /* it was started with, as the next three */
+	uint64_t desc_uva, avail_uva, used_uva;
 	uint64_t kick_token;
 	uint64_t call_token;
 	uint64_t err_token;
 	const char *error;     /* static text; NULL = nothing is wrong */
 	uint64_t error_start_id;
 	bool broken;           /* the error came while it ran: it stays until the ring is started anew */
+	const char *break_why; /* it is broken, and stops when it rests: static text */
 	bool err_signalled;
-	bool call_may_block;   /* the call descriptor was blocking when it came, or once blocked: look before writing */
-	bool call_is_socket;
+	atomic_bool call_may_block; /* the call descriptor was blocking when it came, or once blocked: look before writing */
+	atomic_bool call_is_socket;
 	bool shows;            /* its memory was seen to hold what a driver wrote; the serving thread's */
 	uint8_t n_blank_kicks; /* kicks since the start while it held nothing */
 	uint8_t n_empty_kicks; /* running, since the ring came to a chain; the serving thread's, as the next two */
@@ -45,20 +49,10 @@ static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Regio
 		m->offset_bytes == region->offset_bytes;
 }
 
-/** struct inflight_map - the in-flight region that the VMM shares; mapping NULL = there is none */
-struct inflight_map {
-	uint64_t token;        /* also of one that could not be mapped */
-	uint8_t *mapping;
-	size_t mapping_bytes;
-	uint8_t *regions;      /* of the first queue */
-	uint64_t n_bytes;      /* of all queues */
-	uint32_t n_queues;
-	uint32_t queue_size;
-};
-
 struct device_core {
 	struct turn turn;
 	bool serves;                   /* it is our turn: from here on everything is put in force */
+	bool settled;                  /* ops->settle() and begin() are done */
 	struct vault *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
@@ -68,6 +62,7 @@ struct device_core {
 	uint64_t generation;           /* of the record as last looked at */
 	const char *apply_error;       /* static text; NULL = put in force whole */
 	struct ring_state *rings;      /* offer.n_queues */
+	struct loop_ring **loop_rings; /* offer.n_queues; NULL: the loop's thread does not serve it */
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
@@ -79,10 +74,10 @@ struct device_core {
 	bool watch_open;
 	char quarantine[160];          /* why nothing of the record is put in force; "" = all is */
 	_Atomic uint64_t blank_session; /* the last one whose operator was told that guest memory shows nothing */
+	bool waits;                    /* the last record is not in force before rings have come to rest */
 	bool started;                  /* the first record is in force, and was reported */
 
-	/* device_queue_broken() may come from any thread: it leaves a note here and wakes the loop. */
-	int wake_fd;
+	int wake_fd;                   /* device_queue_broken(), from any thread, leaves a note below */
 	pthread_mutex_t broken_lock;
 	const char **broken;           /* offer.n_queues static texts; NULL = fine */
 };
@@ -96,7 +91,8 @@ static inline bool core_has_mapped(const struct device_core *core, const Bh__Reg
 }
 
 /** apply_desired() - make the device look like the record; takes desired over (always). -EAGAIN = nothing was done,
- * since the memory manager is away (after 5 s of trying): the record is looked at again when it is back. */
+ * since the memory manager is away (after 5 s of trying): the record is looked at again when it is back. -EINPROGRESS =
+ * a ring comes to rest first: the caller reads the record again when the loop is woken. */
 int apply_desired(struct device *device, Bh__Desired *desired);
 
 /** apply_note() - this record is what was looked at last; takes desired over (always) */
@@ -118,22 +114,14 @@ bool quarantine_holds(struct device *device);
 /** apply_broken() - stop the rings that device_queue_broken() named */
 void apply_broken(struct device *device);
 
-/** inflight_token() - of the region that the record names; 0 = none */
-static inline uint64_t inflight_token(const Bh__Desired *desired)
-{
-	return desired->inflight ? desired->inflight->token : 0;
-}
-
-/** inflight_apply() - map what the record names (fd borrowed), or with NULL nothing, if that is not there
- * yet; no ring that uses the former one runs */
-void inflight_apply(struct device *device, const Bh__Inflight *inflight, int fd);
-
-/** inflight_of() - the region of one queue, and its name for the ledger: the VMM's, or where that has no room
- * for such a ring the ledger's own */
-void *inflight_of(const struct device *device, const struct virtq_setup *setup, uint64_t *ret_id);
+/** wake_loop() - it looks at broken rings, and at the record if that waits. Any thread. */
+void wake_loop(struct device_core *core);
 
 /** queue_set_call() - take a call descriptor over (or -1); a running ring's is called once */
 void queue_set_call(struct device_queue *queue, int fd);
+
+/** queue_exchange_call() - as queue_set_call() of a ring that has one and runs on meanwhile, for one that is not -1 */
+void queue_exchange_call(struct device_queue *queue, int fd);
 
 /** queue_signal_call() - notify the driver, whether it wants it or not; counts */
 void queue_signal_call(struct device_queue *queue);

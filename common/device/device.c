@@ -8,6 +8,7 @@
  * attaches while it has rights; what others wrote, record and ledger, is read without.
  */
 #include "device/core.h"
+#include "device/serve.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,122 +23,9 @@
 #include "base/log.h"
 #include "fd/fdstore.h"
 
-#define QUEUES_MAX 256
-#define DESCRIPTION_BYTES 128
+#define SETTLE_USEC 5000
 
 static void watch(struct device *device);
-
-/* --- Report --- */
-
-/* A ring that ran since it was last started stands where the ledger says; one that did not, where the
- * VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
-static uint32_t position_of(struct device *device, const Bh__Ring *ring)
-{
-	const struct device_queue *queue = &device->queues[ring->index];
-	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
-
-	if (!queue->vq && ring->start_id && slot->start_id == ring->start_id)
-		return ledger_base(slot);
-	return ring->position;
-}
-
-static void fill_ring_state(struct device *device, const Bh__Ring *ring, Bh__RingState *ret)
-{
-	struct ring_state *state = &device->core->rings[ring->index];
-
-	bh__ring_state__init(ret);
-	ret->index = ring->index;
-	ret->running = device->queues[ring->index].vq != NULL;
-	ret->position = position_of(device, ring);
-	ret->start_id = ring->start_id;
-	if (state->error) {
-		ret->error = (char *)state->error;
-		ret->error_start_id = state->error_start_id;
-	} else if (*device->core->quarantine && ring->started) {
-		ret->error = device->core->quarantine;
-		ret->error_start_id = ring->start_id;
-	}
-}
-
-static void on_reported(void *data, int error, const Bh__Envelope *reply)
-{
-	struct device *device = data;
-
-	device->core->report_open = false;
-	if (error)
-		device->core->report_due = true;
-	else if (!device->core->started) {
-		device->core->started = true;
-		proc_ready(device->proc);
-	}
-	if (device->core->report_due)
-		device_report(device);
-}
-
-/* Rings that the VMM never spoke of are not reported. */
-static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingState **list)
-{
-	const Bh__Desired *applied = device->core->applied;
-	size_t n = 0;
-
-	for (size_t i = 0; i < applied->n_rings && n < QUEUES_MAX; i++) {
-		if (applied->rings[i]->index >= device->offer.n_queues)
-			continue;
-		fill_ring_state(device, applied->rings[i], &states[n]);
-		list[n] = &states[n];
-		n++;
-	}
-	return n;
-}
-
-void device_report(struct device *device)
-{
-	struct device_core *core = device->core;
-	const struct device_offer *offer = &device->offer;
-	Bh__Observed observed = BH__OBSERVED__INIT;
-	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
-	Bh__Envelope msg = BH__ENVELOPE__INIT;
-	Bh__RingState states[QUEUES_MAX], *list[QUEUES_MAX];
-	char description[DESCRIPTION_BYTES] = "";
-
-	core->report_due = true;
-	if (core->report_open || !core->applied || !core->bus)
-		return;
-	if (device->ops->describe)
-		device->ops->describe(device, description, sizeof(description));
-	observed.generation = ++core->report_generation;
-	observed.applied = core->applied->generation;
-	observed.apply_error = (char *)(core->apply_error ?: "");
-	observed.features = offer->features;
-	observed.protocol_features = offer->protocol_features;
-	observed.n_queues = offer->n_queues;
-	observed.queue_num = offer->queue_num;
-	observed.queue_size_max = offer->queue_size_max;
-	observed.max_mem_slots = MAP_REGIONS_MAX;
-	observed.config.data = (uint8_t *)offer->config;
-	observed.config.len = offer->config_bytes;
-	observed.config_writable.data = (uint8_t *)offer->config_writable;
-	observed.config_writable.len = offer->config_bytes;
-	observed.config_seq = offer->config_seq;
-	observed.backend = description;
-	observed.quarantine = device->core->quarantine;
-	observed.n_rings = fill_rings(device, states, list);
-	observed.rings = list;
-	report.device = device->config->name;
-	report.observed = &observed;
-	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
-	msg.report_observed = &report;
-	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) < 0)
-		return;
-	core->report_open = true;
-	core->report_due = false;
-}
-
-void device_config_changed(struct device *device)
-{
-	device->offer.config_seq++;
-	device_report(device);
-}
 
 /* --- Watch --- */
 
@@ -158,6 +46,8 @@ static int read_and_apply(struct device *device)
 	Bh__Desired *desired = NULL;
 	int r;
 
+	if (device->core->serves && !device->core->settled)
+		return 0;
 	r = record_read_desired(device->core->record, &desired);
 	if (r < 0) {
 		log_error("the record of this device cannot be read: %s", strerror(-r));
@@ -169,7 +59,7 @@ static int read_and_apply(struct device *device)
 	}
 	if (quarantine_holds(device))
 		apply_note(device->core, desired);
-	else if (apply_desired(device, desired) == -EAGAIN)
+	else if (apply_desired(device, desired) < 0)
 		return 0;
 	note_pause(device);
 	device_report(device);
@@ -185,7 +75,7 @@ static int attach_again(struct device *device)
 	struct record_file *record = NULL;
 	int r;
 
-	r = vault_attach(core->vault, ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+	r = vault_attach(core->vault, ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&attachment);
 	if (r < 0)
 		return r;
@@ -253,7 +143,7 @@ static void watch(struct device *device)
 	Bh__Envelope msg = BH__ENVELOPE__INIT;
 	int r;
 
-	if (core->watch_open)
+	if (core->watch_open || (core->serves && !core->settled))
 		return;
 	request.device = device->config->name;
 	request.generation = core->generation;
@@ -273,10 +163,15 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 {
 	struct device *device = data;
 	uint64_t n;
+	int r = 0;
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return 0;
 	apply_broken(device);
+	if (device->core->waits)
+		r = read_and_apply(device);
+	if (r < 0)
+		start_anew(device, r);
 	device_report(device);
 	return 0;
 }
@@ -314,7 +209,7 @@ static int attach(struct device *device)
 
 	vault_attachment_deinit(&core->attachment);
 	return vault_attach(core->vault,
-		ledger_bytes(QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&core->attachment);
 }
 
@@ -359,11 +254,11 @@ static int open_ledger(struct device *device)
 	uint32_t state_bytes = device->ops->state_first_bytes;
 	int r;
 
-	r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+	r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
 	if (r == -EPROTO)
 		r = clear_ledger(fd);
 	if (r == 0 && !device->ledger.header)
-		r = ledger_open(&device->ledger, fd, QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+		r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
 	return r < 0 ? r : device_state_open(device);
 }
 
@@ -371,11 +266,12 @@ static int make_queues(struct device *device)
 {
 	uint32_t n = device->offer.n_queues;
 
-	check(n > 0 && n <= QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
+	check(n > 0 && n <= DEVICE_QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
 	device->queues = calloc(n, sizeof(*device->queues));
 	device->core->rings = calloc(n, sizeof(*device->core->rings));
+	device->core->loop_rings = calloc(n, sizeof(*device->core->loop_rings));
 	device->core->broken = calloc(n, sizeof(*device->core->broken));
-	if (!device->queues || !device->core->rings || !device->core->broken)
+	if (!device->queues || !device->core->rings || !device->core->loop_rings || !device->core->broken)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
 		device->queues[i] = (struct device_queue){ .device = device, .index = i, .kick_fd = -1,
@@ -449,17 +345,48 @@ static int open_host(struct device *device)
 	return device->ops->open ? device->ops->open(device) : 0;
 }
 
+static int begin(struct device *device)
+{
+	device->core->settled = true;
+	if (device->ops->begin)
+		device->ops->begin(device);
+	return read_and_apply(device);
+}
+
+static int settle(struct device *device);
+
+static int on_settle_again(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct device *device = data;
+
+	sd_event_source_unref(source);
+	if (start_step("settling", settle(device)) < 0)
+		sd_event_exit(device->event, 1);
+	else if (device->core->settled && device->core->bus)
+		watch(device);
+	return 0;
+}
+
+/* What a dead instance had under way in the kernel is over before a ring starts. */
+static int settle(struct device *device)
+{
+	sd_event_source *again = NULL;
+	int r = device->ops->settle ? device->ops->settle(device) : 0;
+
+	if (r == 0)
+		return begin(device);
+	if (r != -EAGAIN)
+		return r;
+	return MIN(0, sd_event_add_time_relative(device->event, &again, CLOCK_MONOTONIC, SETTLE_USEC, 0,
+		on_settle_again, device));
+}
+
 /* Our turn, and the host resource is there: up to the first report. */
 static int serve(struct device *device)
 {
-	const struct device_ops *ops = device->ops;
-	int r;
+	int r = start_step("ledger", open_ledger(device));
 
-	if ((r = start_step("ledger", open_ledger(device))) < 0)
-		return r;
-	if (ops->begin)
-		ops->begin(device);
-	return read_and_apply(device);
+	return r < 0 ? r : settle(device);
 }
 
 static void on_turn(void *data)
@@ -497,7 +424,7 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 		(r = start_step("ledger", turn_open(&device->core->turn,
 			device->core->attachment.ledger_fd))) < 0)
 		return r;
-	if (ops->prepare && (r = ops->prepare(device)) < 0)
+	if ((ops->prepare && (r = ops->prepare(device)) < 0) || (r = start_step("groups", serve_new(device))) < 0)
 		return r;
 	return turn_take(&device->core->turn) ? open_host(device) : 0;
 }
@@ -512,7 +439,8 @@ int device_proc_start(struct proc *proc)
 		(r = start_step("guest memory map", map_new(&device->map))) < 0 ||
 		(r = start_step("SIGBUS guard", map_install_sigbus())) < 0 ||
 		(r = start_step("queues", make_queues(device))) < 0 ||
-		(r = start_step("threads", device->ops->start ? device->ops->start(device) : 0)) < 0)
+		(r = start_step("threads", serve_start(device))) < 0 ||
+		(r = start_step("device", device->ops->start ? device->ops->start(device) : 0)) < 0)
 		return r;
 	r = start_step("memory manager", vault_watch(core->vault, device->event, on_memory_back, device));
 	if (r < 0)
@@ -542,11 +470,11 @@ void device_proc_leave(struct proc *proc)
 		return;
 	if (device->ledger.header)
 		note_leaving(device);
-	if (device->queues && device->ops->pause)
-		device->ops->pause(device);
-	free_queues(device);
+	serve_stop(device);
 	if (device->ops->close)
 		device->ops->close(device);
+	free_queues(device);
+	serve_free(device);
 	inflight_apply(device, NULL, -1);
 	device_state_close(device);
 	if (device->ledger.header)
@@ -572,6 +500,7 @@ void device_proc_stop(struct proc *proc)
 		bh__desired__free_unpacked(core->applied, NULL);
 	fd_close(core->wake_fd);
 	free(core->rings);
+	free(core->loop_rings);
 	free(core->broken);
 	pthread_mutex_destroy(&core->broken_lock);
 	free(core);

@@ -7,7 +7,8 @@
 #include "proc/proc.h"
 #include "record.pb-c.h"
 #include "guest/map.h"
-#include "virtq/virtq.h"
+#include "device/queue.h"
+#include "virtq/ledger.h"
 
 /*
  * What is common to every worker: watch the record, make the device look like it, report. A device adds
@@ -24,30 +25,18 @@ struct device_offer {
 	uint32_t n_queues;           /* rings that may be used at all */
 	uint32_t queue_num;          /* the answer to GET_QUEUE_NUM */
 	uint32_t queue_size_max;
+	uint32_t n_groups;           /* threads that serve rings; 0 = one; at most DEVICE_GROUPS_MAX */
 	uint8_t config[256];         /* device configuration space */
 	uint8_t config_writable[256];
 	uint32_t config_bytes;
 	uint64_t config_seq;         /* see device_config_changed() */
 };
 
-/** struct device_queue - one ring; written while the device is paused */
-struct device_queue {
-	struct device *device;
-	unsigned int index;
-	struct virtq *vq;      /* NULL while it does not run */
-	bool enabled;
-	bool poll;             /* started without a kick descriptor */
-	bool fresh;            /* began at position 0, not resumed: the driver is a new one */
-	uint64_t waits_until_ns; /* see device_queue_waits() */
-	int kick_fd;           /* owned; -1 = none */
-	int call_fd;           /* owned; -1 = none */
-	int err_fd;            /* owned; -1 = none */
-	bool deaf;             /* the serving thread does not listen to kicks for a moment */
-	void *data;            /* the device's own */
-};
+#define DEVICE_GROUPS_MAX 64
+#define DEVICE_QUEUES_MAX 256
 
-/** struct device_ops - THE table of a device. Absent entries do nothing. All but kick are called in the
- * loop's thread. */
+/** struct device_ops - THE table of a device. It must have type, virtio_id and serve(); absent entries do nothing, or
+ * what their line says. All but serve() are called in the loop's thread. */
 struct device_ops {
 	const char *type;        /* as in the configuration */
 	uint32_t virtio_id;
@@ -58,38 +47,60 @@ struct device_ops {
 	uint32_t state_bytes;
 	uint32_t state_first_bytes; /* of the device's first release: its ledgers were laid out with it; never changed */
 
-	/* A start has four steps; one who stands by takes the first and third at once, the others when its turn has
+	/* A start has five steps; one who stands by takes the first and third at once, the others when its turn has
 	 * come and the guest waits. Errors: negative errno, already logged. */
 	/** prepare() - fill device->offer, and make what needs neither the host's resource nor threads */
 	int (*prepare)(struct device *device);
 	/** open() - take the host resource; what is kept by device_take_kept(). No threads: rights are dropped behind
 	 * it. One who stood by has none, and takes what was kept. */
 	int (*open)(struct device *device);
-	/** start() - make the threads; until the first resume() they touch nothing, and take no time */
+	/** start() - make threads of the device's own, those that serve rings are there; until the first resume() they
+	 * touch nothing, and take no time */
 	int (*start)(struct device *device);
+	/** settle() - whether what a former instance had under way is over: no I/O that it began, which the kernel or
+	 * another host may still be doing, writes into guest memory or the host's resource any more. All its threads
+	 * have ended; device->state tells what it noted there. 0 | -EAGAIN: not yet, ask again in a moment; no ring
+	 * starts before | other: the start fails. It does not block. Absent: a device that waits for all its I/O in
+	 * serve() leaves none behind. */
+	int (*settle)(struct device *device);
 	/** begin() - ledger and state are there (zero when new); last step before the first record */
 	void (*begin)(struct device *device);
-	/** close() - after prepare(), however many of the others were done */
+	/** close() - after prepare(), however many of the others were done; no ring is served any more */
 	void (*close)(struct device *device);
 
-	/** pause() - when it returns no other thread of the device touches queues, map, or features */
-	void (*pause)(struct device *device);
-	/** resume() - serve again what runs; look at every ring without waiting for a kick */
-	void (*resume)(struct device *device);
+	/** serve() - a turn of a ring that runs: bounded, since others wait for it. In the thread of the ring's group, by
+	 * the highest index first; or in the loop's. */
+	enum device_wait (*serve)(struct device_queue *queue);
+	/** group() - who serves the rings of this number: a group, DEVICE_GROUP_LOOP or _NONE. It changes with
+	 * features alone. Absent: groups take turns. */
+	uint32_t (*group)(const struct device *device, uint32_t index);
+	bool serves_disabled;    /* serve() is called for disabled rings, too */
+	/** drain() - the ring is to stop, or memory to be unmapped: hold no chain of it. serve() takes no more than
+	 * device_queue_may_take(), completes and publishes what was taken; device_drained() says when nothing is in
+	 * flight and none may be taken: at once or much later, by whatever thread. Meanwhile, as in every pause, chains
+	 * stay valid. It may be called off. Called paused; serve() is called again after it. Absent: no chain is held
+	 * from one serve() to the next. Not for rings of the loop's thread. */
+	void (*drain)(struct device_queue *queue);
+	/** resume() - the group goes on, with the rings that it has now: what is remembered of their windows is void,
+	 * and host_fd is to be set, if there is one. Called paused. */
+	void (*resume)(struct device_group *group);
 
-	/* All of these are called paused. */
-	/** negotiated() - device->features (or the VMM's MTU) changed */
+	/* All of these are called with the rings that they concern paused; without a ring, with the whole device paused. */
+	/** negotiated() - device->features changed */
 	void (*negotiated)(struct device *device);
 	/** reset() - the driver or VMM reset the device, or a new VMM came: forget what the guest set */
 	void (*reset)(struct device *device);
+	/** queue_started() - begun, or with resumed gone on where a former instance, or this one, left it */
+	void (*queue_started)(struct device *device, struct device_queue *queue, bool resumed);
 	/** queue_changed() - queue started, stopped (vq NULL), enabled, disabled, or got other descriptors */
 	void (*queue_changed)(struct device *device, struct device_queue *queue);
 	/** config_write() - the VMM wrote configuration space (range already checked) */
 	void (*config_write)(struct device *device, uint32_t offset, const uint8_t *data, uint32_t n);
 	/** reads_only() - whether the device never writes into the buffers of this ring; called at its start */
 	bool (*reads_only)(unsigned int index);
-	/** announce() - SEND_RARP: tell the network where this MAC address is now. Called unpaused. */
-	void (*announce)(struct device *device, const uint8_t mac[6]);
+	/** desired() - all of this record is in force, but for the part of it that is of this type of device: whatever
+	 * of that is new. ledger.header->own_seq is kept, for what must be done once. Called unpaused. */
+	void (*desired)(struct device *device, const Bh__Desired *desired);
 	/** describe() - what the operator sees of the back-end: "tap vm1 (up)" */
 	void (*describe)(struct device *device, char *buf, size_t n);
 };
@@ -102,10 +113,11 @@ struct device {
 	const struct config_device *config;
 	struct device_offer offer;
 	uint64_t features;           /* acked, in force */
-	uint32_t mtu;                /* the VMM's NET_SET_MTU; 0 = none */
 	bool connected;              /* a VMM is there */
 	struct map *map;             /* guest memory */
 	struct device_queue *queues; /* offer.n_queues */
+	struct device_group *groups; /* n_groups */
+	unsigned int n_groups;
 	struct ledger ledger;
 	void *state;                 /* ops->state_bytes */
 	void *data;                  /* ops->data_bytes */
@@ -129,22 +141,3 @@ void device_config_changed(struct device *device);
 
 /** device_report() - have the description reported anew (loop's thread) */
 void device_report(struct device *device);
-
-/** device_queue_broken() - the driver broke this ring (or guest memory went away under it): its err
- * descriptor is signalled, it is stopped and reported at the loop's next turn. Any thread; the caller
- * serves the ring no more. why: a static text. */
-void device_queue_broken(struct device_queue *queue, const char *why);
-
-/** device_queue_call() - notify the driver if it wants to be; counts. The queue's serving thread. */
-void device_queue_call(struct device_queue *queue);
-
-#define DEVICE_WAIT_MS 20
-/** device_queue_waits() - whether the ring was started disabled less than DEVICE_WAIT_MS ago: what lies in it may be meant
- * for after it is enabled, which the VMM says next; who has to empty a disabled ring waits until then */
-bool device_queue_waits(const struct device_queue *queue);
-
-#define DEVICE_DEAF_MS 1 /* a ring that is kicked for nothing is looked at so often instead */
-/** device_queue_drain_kick() - reset the kick eventfd to 0; counts. The queue's serving thread.
- * false: it was kicked many times for nothing, or its descriptor is ready for ever: the caller does not listen to
- * it for DEVICE_DEAF_MS, and looks at the ring after that. */
-bool device_queue_drain_kick(struct device_queue *queue);

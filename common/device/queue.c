@@ -5,15 +5,19 @@
 #include "device/core.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "device/foreign.h"
+#include "device/kicks.h"
+#include "virtq/again.h"
 
 #define EMPTY_KICKS_MAX 16 /* running, before it is not listened to for a moment */
 
@@ -26,7 +30,7 @@ static struct ring_state *state_of(struct device_queue *queue)
 
 /* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. Whether it
  * blocks is the VMM's to change at any time: where a write has waited once, a look goes before it. */
-static void signal_fd(int fd, bool is_socket, bool *may_block)
+static void signal_fd(int fd, bool is_socket, atomic_bool *may_block)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 
@@ -34,10 +38,20 @@ static void signal_fd(int fd, bool is_socket, bool *may_block)
 		(void)send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 		return;
 	}
-	if (*may_block && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
+	if (atomic_load_explicit(may_block, memory_order_relaxed) && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
 		return;
 	if (!foreign_write(fd))
-		*may_block = true;
+		atomic_store_explicit(may_block, true, memory_order_relaxed);
+}
+
+/* How a call descriptor is written to. */
+static void look_at_call(struct device_queue *queue, int fd)
+{
+	struct ring_state *state = state_of(queue);
+	struct stat st;
+
+	atomic_store(&state->call_is_socket, fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode));
+	atomic_store(&state->call_may_block, fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK));
 }
 
 void queue_signal_call(struct device_queue *queue)
@@ -52,15 +66,23 @@ void queue_signal_call(struct device_queue *queue)
 
 void queue_set_call(struct device_queue *queue, int fd)
 {
-	struct ring_state *state = state_of(queue);
-	struct stat st;
-
 	fd_close(queue->call_fd);
 	queue->call_fd = fd;
-	state->call_is_socket = fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
-	state->call_may_block = fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	look_at_call(queue, fd);
 	if (queue->vq)
 		queue_signal_call(queue); /* calls may have gone to the former one, or to none */
+}
+
+/* A call that the serving thread makes in between goes to either file, or is lost for being made the wrong way: the
+ * one behind it is not. */
+void queue_exchange_call(struct device_queue *queue, int fd)
+{
+	struct ring_state *state = state_of(queue);
+
+	look_at_call(queue, fd);
+	check(dup3(fd, queue->call_fd, O_CLOEXEC) >= 0);
+	fd_close(fd);
+	signal_fd(queue->call_fd, state->call_is_socket, &state->call_may_block);
 }
 
 void device_queue_call(struct device_queue *queue)
@@ -110,12 +132,18 @@ bool device_queue_drain_kick(struct device_queue *queue)
 void queue_signal_err(struct device_queue *queue)
 {
 	struct ring_state *state = state_of(queue);
-	bool may_block = true;
+	atomic_bool may_block = true;
 
 	if (state->err_signalled || queue->err_fd < 0)
 		return;
 	state->err_signalled = true;
 	signal_fd(queue->err_fd, false, &may_block);
+}
+
+void wake_loop(struct device_core *core)
+{
+	if (write(core->wake_fd, &one, sizeof(one)) < 0)
+		return; /* full: it is awake */
 }
 
 void device_queue_broken(struct device_queue *queue, const char *why)
@@ -126,6 +154,20 @@ void device_queue_broken(struct device_queue *queue, const char *why)
 	if (!core->broken[queue->index])
 		core->broken[queue->index] = why;
 	pthread_mutex_unlock(&core->broken_lock);
-	if (write(core->wake_fd, &one, sizeof(one)) < 0)
-		return;
+	wake_loop(core);
+}
+
+unsigned int device_queue_may_take(const struct device_queue *queue)
+{
+	if (queue->enabled && atomic_load_explicit(&queue->drain, memory_order_relaxed) == DRAIN_NONE)
+		return UINT_MAX;
+	return virtq_again_len(queue->vq);
+}
+
+void device_drained(struct device_queue *queue)
+{
+	int asked = DRAIN_ASKED;
+
+	if (atomic_compare_exchange_strong(&queue->drain, &asked, DRAIN_DONE))
+		wake_loop(queue->device->core);
 }

@@ -34,7 +34,7 @@ struct ledger_header {
 	/* what of the record's counters the device has acted upon; written by common/device */
 	uint64_t session;
 	uint64_t reset_epoch;
-	uint64_t rarp_seq;
+	uint64_t own_seq;          /* of the part that the type of device has; written by the device */
 	uint64_t config_write_seq;
 	uint32_t status;
 	uint32_t pad;
@@ -52,7 +52,7 @@ struct ledger_header {
 struct ledger_counters {
 	uint64_t chains;   /* completed */
 	uint64_t bytes;    /* payload moved, headers not counted */
-	uint64_t dropped;  /* frames that had to be dropped */
+	uint64_t dropped;  /* what could not be done, and is not the driver's fault */
 	uint64_t errors;   /* chains that broke a rule */
 	uint64_t kicks;    /* wake-ups by the driver */
 	uint64_t calls;    /* notifications sent to the driver */

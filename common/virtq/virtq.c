@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "virtq/again.h"
 #include "virtq/chain.h"
 #include "virtq/packed.h"
 #include "virtq/recover.h"
@@ -200,6 +201,15 @@ unsigned int virtq_window_len(const struct virtq *vq)
 bool virtq_waits(const struct virtq *vq)
 {
 	return vq->waits;
+}
+
+unsigned int virtq_again_len(struct virtq *vq)
+{
+	unsigned int n = vq->n_again - vq->again_parsed;
+
+	for (uint32_t i = 0; i < vq->window_len && window_slot(vq, i)->again; i++)
+		n++;
+	return n;
 }
 
 bool virtq_all_posted(const struct virtq *vq)

@@ -1,7 +1,9 @@
 /* What a device adds: announcement, MTU, the channel for our own requests, configuration space. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
 #include "base/cleanup.h"
 #include "fd/fdstore.h"
 #include "intake.h"
@@ -9,9 +11,29 @@
 
 #define MTU_MIN 68
 
+static void set_net(Bh__Desired *next)
+{
+	Bh__NetDesired *net = calloc(1, sizeof(*net));
+
+	check(net);
+	bh__net_desired__init(net);
+	net->mtu = next->mtu;
+	net->rarp_seq = next->rarp_seq;
+	if (next->rarp_mac.len) {
+		net->rarp_mac.data = malloc(next->rarp_mac.len);
+		check(net->rarp_mac.data);
+		memcpy(net->rarp_mac.data, next->rarp_mac.data, next->rarp_mac.len);
+		net->rarp_mac.len = next->rarp_mac.len;
+	}
+	if (next->net)
+		bh__net_desired__free_unpacked(next->net, NULL);
+	next->net = net;
+}
+
 enum outcome handle_send_rarp(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	desired_set_rarp_mac(next, msg->payload.bytes);
+	set_net(next);
 	return OUTCOME_CHANGED;
 }
 
@@ -21,6 +43,7 @@ enum outcome handle_net_set_mtu(struct exchange *exchange, const struct message 
 		return exchange_refuse(exchange, "an MTU of %llu; %u to %u are possible",
 			(unsigned long long)msg->payload.u64, MTU_MIN, UINT16_MAX);
 	next->mtu = (uint32_t)msg->payload.u64;
+	set_net(next);
 	return OUTCOME_CHANGED;
 }
 

@@ -177,6 +177,17 @@ static int check_config_writes(const Bh__Desired *desired, const struct verdict 
 	return 0;
 }
 
+static int check_net(const Bh__NetDesired *net, const struct verdict *verdict)
+{
+	if (!net)
+		return 0;
+	if (net->rarp_mac.len != 0 && net->rarp_mac.len != MAC_BYTES)
+		return refuse(verdict, "an Ethernet address of %zu bytes", net->rarp_mac.len);
+	if (net->mtu > UINT16_MAX)
+		return refuse(verdict, "an MTU of %u", net->mtu);
+	return check_counter("the number of announcements", net->rarp_seq, verdict);
+}
+
 static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
 {
 	if (desired->rarp_mac.len != 0 && desired->rarp_mac.len != MAC_BYTES)
@@ -186,6 +197,7 @@ static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
 	return check_counter("the number of sessions", desired->session, verdict) ||
 	       check_counter("the number of resets", desired->reset_epoch, verdict) ||
 	       check_counter("the number of announcements", desired->rarp_seq, verdict) ||
+	       check_net(desired->net, verdict) ||
 	       check_text("the reason of the quarantine", desired->quarantine, verdict);
 }
 

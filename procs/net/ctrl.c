@@ -2,26 +2,20 @@
  * The control ring: one command a chain, an answer byte at its end. A command is read by copy, judged whole,
  * and changes a copy of the state; only a command that is right in all its parts is put in force.
  *
- * It is served by the loop, which has others to serve: a turn has so many chains, and who has more waits a moment.
- * No driver has: each waits for an answer before it asks again.
+ * It is served by the loop's thread: what a command changes, all threads read.
  * Spec: virtio 1.2, 5.1.6.5 Control Virtqueue.
  */
 #include "net.h"
 
 #include <endian.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "filter.h"
 
 #define CTRL_OK 0
 #define CTRL_ERR 1
-#define CTRL_BATCH 16      /* chains, or looks for one, of a turn */
-#define CTRL_REST_US (1000 * DEVICE_DEAF_MS)
+#define CTRL_BATCH 16 /* chains of a turn; no driver has more than one: each waits for the answer */
 
 enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_VLAN = 2, CLASS_ANNOUNCE = 3, CLASS_MQ = 4, CLASS_OFFLOADS = 5 };
 
@@ -187,10 +181,18 @@ bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_ch
 
 /* --- The ring --- */
 
-static void serve_chain(struct net *net, struct virtq_chain *chain)
+static void put_in_force(struct net *net, const struct net_state *state)
+{
+	device_pause(net->device);
+	net->state = state_commit(net->saved, state);
+	net_apply(net);
+	device_resume(net->device);
+	net_show_config(net);
+}
+
+static void serve_chain(struct net *net, struct virtq *vq, struct virtq_chain *chain)
 {
 	struct net_state state = *net->state;
-	struct virtq *vq = net->ctrl->vq;
 	uint8_t answer = CTRL_ERR;
 
 	virtq_take(vq, 1);
@@ -201,100 +203,23 @@ static void serve_chain(struct net *net, struct virtq_chain *chain)
 	}
 	if (ctrl_execute(net->device->features, net->n_pairs, chain, &state)) {
 		answer = CTRL_OK;
-		net_pause(net);
-		net->state = state_commit(net->saved, &state);
-		net_apply(net);
-		pairs_assign(net);
-		net_resume(net);
-		net_show_config(net);
+		put_in_force(net, &state);
 	}
 	virtq_write(chain, 0, &answer, 1);
 	virtq_complete(vq, chain, 1);
 }
 
-/* true: there may be more */
-static bool serve_turn(struct net *net, struct device_queue *queue)
+enum device_wait ctrl_round(struct net *net, struct device_queue *queue)
 {
-	for (int left = CTRL_BATCH; left > 0;) {
-		int n = virtq_fill(queue->vq, (unsigned int)left);
+	int n = virtq_fill(queue->vq, CTRL_BATCH);
 
-		if (n < 0) {
-			device_queue_broken(queue, virtq_error(queue->vq));
-			return false;
-		}
-		for (int i = 0; i < n; i++)
-			serve_chain(net, virtq_window(queue->vq, 0));
-		virtq_publish(queue->vq);
-		device_queue_call(queue);
-		if (!virtq_kick_on(queue->vq))
-			return false;
-		left -= MAX(n, 1);
+	if (n < 0) {
+		device_queue_broken(queue, virtq_error(queue->vq));
+		return DEVICE_OTHER;
 	}
-	return true;
-}
-
-/* Neither its chains nor its kicks are looked at for a moment. */
-static void rest(struct net *net)
-{
-	(void)sd_event_source_set_enabled(net->ctrl_kick, SD_EVENT_OFF);
-	if (sd_event_source_set_time_relative(net->ctrl_rest, CTRL_REST_US) >= 0)
-		(void)sd_event_source_set_enabled(net->ctrl_rest, SD_EVENT_ONESHOT);
-}
-
-void ctrl_serve(struct net *net)
-{
-	struct device_queue *queue = net->ctrl;
-
-	if (queue && queue->vq && serve_turn(net, queue))
-		rest(net);
-}
-
-static int on_rested(sd_event_source *source, uint64_t usec, void *data)
-{
-	struct net *net = data;
-
-	(void)sd_event_source_set_enabled(net->ctrl_kick, SD_EVENT_ON);
-	ctrl_serve(net);
-	return 0;
-}
-
-static int on_kick(sd_event_source *source, int fd, uint32_t revents, void *data)
-{
-	struct net *net = data;
-
-	if (!net->ctrl || device_queue_drain_kick(net->ctrl))
-		ctrl_serve(net);
-	else
-		rest(net);
-	return 0;
-}
-
-static int add_sources(struct net *net, int kick_fd)
-{
-	sd_event *event = net->device->event;
-	int r = sd_event_add_io(event, &net->ctrl_kick, kick_fd, EPOLLIN | EPOLLET, on_kick, net);
-
-	if (r < 0)
-		return r;
-	(void)sd_event_source_set_io_fd_own(net->ctrl_kick, 1);
-	r = sd_event_add_time_relative(event, &net->ctrl_rest, CLOCK_MONOTONIC, 0, 0, on_rested, net);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(net->ctrl_rest, SD_EVENT_OFF);
-	return MIN(r, 0);
-}
-
-void ctrl_assign(struct net *net, struct device_queue *queue)
-{
-	int fd;
-
-	net->ctrl_kick = sd_event_source_disable_unref(net->ctrl_kick);
-	net->ctrl_rest = sd_event_source_disable_unref(net->ctrl_rest);
-	net->ctrl = queue && queue->vq ? queue : NULL;
-	if (!net->ctrl || queue->kick_fd < 0)
-		return;
-	fd = fcntl(queue->kick_fd, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0)
-		return;
-	if (add_sources(net, fd) < 0 && !net->ctrl_kick)
-		close(fd);
+	for (int i = 0; i < n; i++)
+		serve_chain(net, queue->vq, virtq_window(queue->vq, 0));
+	virtq_publish(queue->vq);
+	device_queue_call(queue);
+	return n == CTRL_BATCH ? DEVICE_MORE : DEVICE_KICK;
 }

@@ -111,9 +111,11 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 /* Frames came from the transmit side; when it waits for buffers, the kick of this ring must wake it. */
 static enum rx_status echo_receive(struct net_pair *pair)
 {
+	const struct device_group *group = pair->group;
+
 	rx_flush(&pair->rx);
-	for (unsigned int i = 0; i < pair->n_tx; i++)
-		if (pair->tx[i]->vq && virtq_window_len(pair->tx[i]->vq))
+	for (unsigned int i = 0; i < group->n_queues; i++)
+		if (group->queues[i]->index % 2 && virtq_window_len(group->queues[i]->vq))
 			return RX_STARVED;
 	return RX_OFF;
 }

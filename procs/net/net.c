@@ -1,7 +1,7 @@
 /*
  * The network device as a whole: what it offers, what is in force, and the table, last.
  *
- * Request path: pair.c (turns of a thread), tx.c, rx.c, then the back-end (tap*.c, local.c). The control ring
+ * Request path: net_serve() (a turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c). The control ring
  * is ctrl.c, what it sets is state.c, filter.c obeys it.
  */
 #include "net.h"
@@ -10,12 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "base/cleanup.h"
 #include "base/log.h"
 
 #define RING_FEATURES                                                                              \
@@ -135,43 +132,99 @@ static void net_reset(struct device *device)
 		device->offer.config_seq++;
 }
 
+/* --- Rings --- */
+
 /* With MQ the control ring comes behind all pairs, without it behind the first. */
-static unsigned int ctrl_index(const struct net *net)
+static bool is_ctrl(const struct device *device, uint32_t index)
 {
-	return has_bit(net->device->features, NET_F_MQ) ? 2 * net->n_pairs : 2;
+	const struct net *net = device->data;
+
+	return has_bit(device->features, NET_F_CTRL_VQ) &&
+		index == (has_bit(device->features, NET_F_MQ) ? 2 * net->n_pairs : 2);
 }
 
+/* The transmit rings of pairs beyond ours are served with ours. */
+static uint32_t net_group(const struct device *device, uint32_t index)
+{
+	const struct net *net = device->data;
+
+	if (is_ctrl(device, index))
+		return DEVICE_GROUP_LOOP;
+	if (index % 2 == 0 && index / 2 >= net->n_pairs)
+		return DEVICE_GROUP_NONE;
+	return index / 2 % net->n_pairs;
+}
+
+static enum device_wait rx_round(struct net_pair *pair)
+{
+	static const enum device_wait waits[] = { [RX_MORE] = DEVICE_MORE, [RX_IDLE] = DEVICE_HOST,
+		[RX_STARVED] = DEVICE_KICK, [RX_OFF] = DEVICE_OTHER };
+
+	return pair->rx.queue ? waits[pair->net->backend->receive(pair)] : DEVICE_OTHER;
+}
+
+static enum device_wait net_serve(struct device_queue *queue)
+{
+	struct net_pair *pair = queue->data;
+
+	if (!pair)
+		return ctrl_round(queue->device->data, queue);
+	return queue->index % 2 ? tx_round(pair, queue) : rx_round(pair);
+}
+
+/* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM keeps that
+ * ring for itself, it enables the rings that are looked at. */
+static unsigned int pairs_in_use(const struct net *net)
+{
+	const struct device *device = net->device;
+	uint32_t ctrl = 2 * net->n_pairs;
+
+	if (!has_bit(device->features, NET_F_MQ) || !is_ctrl(device, ctrl) || !device->queues[ctrl].vq)
+		return net->n_pairs;
+	return MIN((unsigned int)net->state->pairs, net->n_pairs);
+}
+
+static void net_resume(struct device_group *group)
+{
+	struct net_pair *pair = group->data;
+	bool in_use = pair->index == 0;
+
+	rx_reset(&pair->rx, NULL);
+	for (unsigned int i = 0; i < group->n_queues; i++) {
+		struct device_queue *queue = group->queues[i];
+
+		queue->data = pair;
+		in_use |= queue->enabled;
+		if (queue->index % 2 == 0)
+			rx_reset(&pair->rx, queue);
+	}
+	pair->net->backend->attach(pair, in_use && pair->index < pairs_in_use(pair->net));
+	group->host_fd = pair->tap_fd;
+}
+
+/* A control ring that begins is a driver that begins: it finds the device as after a reset. */
+static void net_queue_started(struct device *device, struct device_queue *queue, bool resumed)
+{
+	if (resumed || !is_ctrl(device, queue->index) || virtq_base(queue->vq) & 0x7fff7fff)
+		return;
+	device_pause(device);
+	net_reset(device);
+	device_resume(device);
+}
+
+/* Which pairs are in use hangs on whether the control ring runs. */
 static void net_queue_changed(struct device *device, struct device_queue *queue)
 {
-	struct net *net = device->data;
-
-	if (has_bit(device->features, NET_F_CTRL_VQ) && queue->index == ctrl_index(net)) {
-		/* a ring that begins is a driver that begins: it finds the device as after a reset */
-		if (queue->vq && queue->fresh)
-			net_reset(device);
-		ctrl_assign(net, queue);
-	} else if (net->ctrl == queue) {
-		ctrl_assign(net, NULL);
-	}
-}
-
-static void net_pause_device(struct device *device)
-{
-	net_pause(device->data);
-}
-
-static void net_resume_device(struct device *device)
-{
-	struct net *net = device->data;
-
-	pairs_assign(net);
-	net_resume(net);
-	ctrl_serve(net);
+	if (!is_ctrl(device, queue->index))
+		return;
+	queue->data = NULL;
+	device_pause(device);
+	device_resume(device);
 }
 
 /* --- Announce --- */
 
-static void net_announce(struct device *device, const uint8_t mac[6])
+static void announce(struct device *device, const uint8_t mac[6])
 {
 	struct net *net = device->data;
 	struct net_state state = *net->state;
@@ -192,6 +245,21 @@ static void net_announce(struct device *device, const uint8_t mac[6])
 		device_config_changed(device);
 }
 
+/* A former release of the frontend knows the flat fields alone, and leaves the others behind. */
+static void net_desired(struct device *device, const Bh__Desired *desired)
+{
+	const Bh__NetDesired *net = desired->net;
+	bool flat = !net || net->rarp_seq < desired->rarp_seq;
+	uint64_t seq = flat ? desired->rarp_seq : net->rarp_seq;
+	ProtobufCBinaryData mac = flat ? desired->rarp_mac : net->rarp_mac;
+
+	if (seq == device->ledger.header->own_seq)
+		return;
+	device->ledger.header->own_seq = seq;
+	if (seq && mac.len == 6)
+		announce(device, mac.data);
+}
+
 /* --- Life --- */
 
 static const struct net_backend *find_backend(const char *name)
@@ -204,7 +272,7 @@ static const struct net_backend *find_backend(const char *name)
 	return NULL;
 }
 
-static int make_pairs(struct net *net)
+static void make_pairs(struct net *net)
 {
 	check(net->n_pairs > 0);
 	net->pairs = calloc(net->n_pairs, sizeof(*net->pairs));
@@ -214,13 +282,9 @@ static int make_pairs(struct net *net)
 
 		pair->net = net;
 		pair->index = i;
-		pair->epoll_fd = pair->tap_fd = -1;
-		pair->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (pair->wake_fd < 0)
-			return -errno;
+		pair->tap_fd = -1;
 		rx_reset(&pair->rx, NULL);
 	}
-	return 0;
 }
 
 /* Front-ends read GET_QUEUE_NUM in two ways: as pairs, and as rings with the control ring among them. The
@@ -238,6 +302,7 @@ static void fill_offer(struct net *net)
 	offer->queue_num = MIN(2 * net->n_pairs + 1, 127u);
 	offer->n_queues = 2 * offer->queue_num;
 	offer->queue_size_max = VIRTQ_SIZE_MAX;
+	offer->n_groups = net->n_pairs;
 }
 
 static int net_prepare(struct device *device)
@@ -249,12 +314,9 @@ static int net_prepare(struct device *device)
 	memcpy(net->mac, config_value(device->config, "mac")->mac, 6);
 	net->backend = find_backend(config_value(device->config, "backend")->text);
 	check(net->backend);
-	atomic_store(&net->gate.closed, true);
-	pthread_mutex_init(&net->gate.lock, NULL);
-	pthread_cond_init(&net->gate.still, NULL);
-	pthread_cond_init(&net->gate.go, NULL);
 	fill_offer(net);
-	return make_pairs(net);
+	make_pairs(net);
+	return 0;
 }
 
 static int net_open(struct device *device)
@@ -266,7 +328,13 @@ static int net_open(struct device *device)
 
 static int net_start(struct device *device)
 {
-	return pairs_start(device->data);
+	struct net *net = device->data;
+
+	for (unsigned int i = 0; i < net->n_pairs; i++) {
+		net->pairs[i].group = &device->groups[i];
+		device->groups[i].data = &net->pairs[i];
+	}
+	return 0;
 }
 
 static void net_begin(struct device *device)
@@ -285,17 +353,8 @@ static void net_close(struct device *device)
 
 	if (!net->pairs)
 		return;
-	pairs_stop(net);
-	ctrl_assign(net, NULL);
 	net->backend->close(net);
-	for (unsigned int i = 0; i < net->n_pairs; i++) {
-		fd_close(net->pairs[i].epoll_fd);
-		fd_close(net->pairs[i].wake_fd);
-	}
 	free(net->pairs);
-	pthread_cond_destroy(&net->gate.still);
-	pthread_cond_destroy(&net->gate.go);
-	pthread_mutex_destroy(&net->gate.lock);
 }
 
 /* The control ring, which has answers, never has an odd number. */
@@ -322,12 +381,15 @@ const struct device_ops net_ops = {
 	.start = net_start,
 	.begin = net_begin,
 	.close = net_close,
-	.pause = net_pause_device,
-	.resume = net_resume_device,
+	.serve = net_serve,
+	.group = net_group,
+	.serves_disabled = true,
+	.resume = net_resume,
 	.negotiated = net_negotiated,
 	.reset = net_reset,
+	.queue_started = net_queue_started,
 	.queue_changed = net_queue_changed,
 	.reads_only = net_reads_only,
-	.announce = net_announce,
+	.desired = net_desired,
 	.describe = net_describe,
 };

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/uio.h>
 
 #include "device/device.h"
@@ -11,14 +9,13 @@
 
 /*
  * The network device: rings 2i (receive) and 2i+1 (transmit) of pair i are served by a thread of their own,
- * the control ring by the loop's thread. What several threads read is written only while they stand still.
+ * the control ring by the loop's thread. What several threads read is written only while the device is paused.
  */
 
 #define NET_PAIRS_MAX 64
 #define NET_BATCH 64       /* chains or frames in hand at once, and the longest turn of a ring */
 #define NET_FRAME_ORDINARY 1514 /* bytes: what every driver has buffers for */
 #define NET_RX_SPANS 1022  /* with header and spill: what one readv() takes */
-#define NET_TX_MAX 128     /* transmit rings of one thread: its own, and those of pairs without one */
 
 struct net;
 
@@ -37,30 +34,16 @@ struct net_rx {
 	struct iovec iov[1 + NET_RX_SPANS + 1];
 };
 
-/** struct net_pair - a thread and what it serves */
+/** struct net_pair - what the rings of a group share: a receive ring, its transmit ring, and those of pairs that
+ * have no thread */
 struct net_pair {
 	struct net *net;
 	unsigned int index;
-	pthread_t thread;
-	int epoll_fd;
-	int wake_fd;
+	struct device_group *group;
 	int tap_fd;                 /* owned by the tap back-end; -1 = none */
-	bool tap_armed;
 	bool tap_failed;            /* no use: it is detached, or the interface is gone */
 	struct net_rx rx;
-	struct device_queue *tx[NET_TX_MAX];
-	unsigned int n_tx;
 	struct iovec tx_iov[VIRTQ_CHAIN_SPANS_MAX + 1];
-};
-
-/** struct net_gate - where the threads stand while the loop's thread changes things */
-struct net_gate {
-	pthread_mutex_t lock;
-	pthread_cond_t still, go;
-	atomic_bool closed;         /* at first, too */
-	bool quit;
-	unsigned int depth;         /* nested pauses; loop's thread only */
-	unsigned int n_inside;      /* threads that may touch what is changed behind a closed gate */
 };
 
 struct net {
@@ -69,19 +52,12 @@ struct net {
 	void *backend_data;
 	unsigned int n_pairs;
 	struct net_pair *pairs;
-	struct net_gate gate;
-	unsigned int n_threads;
-
-	struct device_queue *ctrl;  /* the control ring; NULL = not in use */
-	sd_event_source *ctrl_kick;
-	sd_event_source *ctrl_rest; /* behind a full turn of the control ring */
-
 	struct net_saved *saved;    /* in the ledger */
 	struct net_state *state;    /* the half of it that is in force */
 	uint8_t mac[6];
 	uint32_t generate;          /* null: bytes of a frame, 0 = none */
 
-	/* In force; written while the threads stand still. */
+	/* In force; written while the device is paused. */
 	uint64_t offloads;          /* of GUEST_*: what frames may ask of the driver now */
 	size_t hdr_bytes;           /* 10 or 12 */
 	bool mergeable;
@@ -94,26 +70,16 @@ struct net {
 
 /* net.c */
 extern const struct device_ops net_ops;
-/** net_apply() - state or back-end changed: put it in force; the threads stand still */
+/** net_apply() - state or back-end changed: put it in force; the device is paused */
 void net_apply(struct net *net);
 /** net_show_config() - the driver itself changed what stands in configuration space: it is not told of it */
 void net_show_config(struct net *net);
 /** net_set_link() - the host's side of the link went up or down; loop's thread */
 void net_set_link(struct net *net, bool up);
 
-/* pair.c */
-/** pairs_start() - make the threads; they stand before the gate until the first net_resume(). 0 | negative errno */
-int pairs_start(struct net *net);
-void pairs_stop(struct net *net);
-/** net_pause() - when it returns every pair thread stands still; nests; loop's thread */
-void net_pause(struct net *net);
-void net_resume(struct net *net);
-/** pairs_assign() - which thread serves which ring; the threads stand still */
-void pairs_assign(struct net *net);
-
 /* tx.c */
-/** tx_round() - one turn of a transmit ring; true = there may be more */
-bool tx_round(struct net_pair *pair, struct device_queue *queue);
+/** tx_round() - one turn of a transmit ring, as ops->serve() */
+enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue);
 
 /* rx.c */
 void rx_reset(struct net_rx *rx, struct device_queue *queue);
@@ -128,10 +94,8 @@ void rx_give_back(struct net_rx *rx);
 void rx_flush(struct net_rx *rx);
 
 /* ctrl.c */
-/** ctrl_assign() - serve this control ring from now on (NULL: none); loop's thread */
-void ctrl_assign(struct net *net, struct device_queue *queue);
-/** ctrl_serve() - look at the control ring; loop's thread, not paused */
-void ctrl_serve(struct net *net);
+/** ctrl_round() - one turn of the control ring, as ops->serve(); loop's thread, not paused */
+enum device_wait ctrl_round(struct net *net, struct device_queue *queue);
 /** ctrl_execute() - one command; true = done and state changed, false = refused and state as it was */
 bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
 	struct net_state *state);

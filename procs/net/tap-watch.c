@@ -142,10 +142,9 @@ static void let_go(struct net *net, struct tap *tap)
 	say_gone(tap);
 	tap->ifindex = 0;
 	tap->queue_source = sd_event_source_disable_unref(tap->queue_source);
-	net_pause(net);
+	device_pause(net->device);
 	tap_queues_close(net);
-	pairs_assign(net);
-	net_resume(net);
+	device_resume(net->device);
 	net_set_link(net, false);
 	device_report(net->device);
 }
@@ -166,10 +165,9 @@ static void retry_later(struct net *net, struct tap *tap, int r)
 
 static void put_in_force(struct net *net)
 {
-	net_pause(net);
+	device_pause(net->device);
 	net_apply(net);
-	pairs_assign(net);
-	net_resume(net);
+	device_resume(net->device);
 }
 
 static void open_again(struct net *net, struct tap *tap)
@@ -178,9 +176,9 @@ static void open_again(struct net *net, struct tap *tap)
 
 	if (!*tap->configured)
 		return;
-	net_pause(net);
+	device_pause(net->device);
 	r = tap_queues_open(net);
-	net_resume(net);
+	device_resume(net->device);
 	if (r < 0 && r != -ENODEV)
 		return retry_later(net, tap, r);
 	tap->n_retries = 0;

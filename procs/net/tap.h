@@ -48,7 +48,7 @@ struct tap {
 int tap_queues_start(struct net *net);
 
 /** tap_queues_open() - open by the configured name and keep: 0 | -ENODEV: there is none | other negative errno. The
- * threads stand still. */
+ * device is paused. */
 int tap_queues_open(struct net *net);
 
 /** tap_queues_explain() - log why they could not be opened, and what to do */

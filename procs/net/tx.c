@@ -50,16 +50,19 @@ static void count(struct device_queue *queue, const struct net *net, const struc
 		counters->dropped++;
 }
 
-bool tx_round(struct net_pair *pair, struct device_queue *queue)
+enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
 {
-	int n = virtq_fill(queue->vq, NET_BATCH), done = 0;
+	int n, done = 0;
 	bool wait = false;
 
+	if (device_queue_waits(queue))
+		return DEVICE_SOON;
+	n = virtq_fill(queue->vq, NET_BATCH);
 	if (n < 0) {
 		device_queue_broken(queue, virtq_error(queue->vq));
-		return false;
+		return DEVICE_OTHER;
 	}
-	for (; done < n && !wait; done++) {
+	for (; done < n; done++) {
 		struct virtq_chain *chain = virtq_window(queue->vq, 0);
 		int r = send_chain(pair, queue, chain);
 
@@ -75,5 +78,7 @@ bool tx_round(struct net_pair *pair, struct device_queue *queue)
 		virtq_publish(queue->vq);
 		device_queue_call(queue);
 	}
-	return !wait && done == NET_BATCH;
+	if (wait)
+		return DEVICE_OTHER; /* for buffers of the receive ring */
+	return done == NET_BATCH ? DEVICE_MORE : DEVICE_KICK;
 }

@@ -13,6 +13,7 @@ static Bh__Observed o;
 static Bh__Ring rings[RINGS_MAX + 1], *ring_list[RINGS_MAX + 1];
 static Bh__RingState states[RINGS_MAX + 1], *state_list[RINGS_MAX + 1];
 static Bh__ConfigWrite writes[65], *write_list[65];
+static Bh__NetDesired net;
 static Bh__Inflight inflight;
 static char text[256], long_text[300];
 static uint8_t bytes[257];
@@ -54,6 +55,11 @@ static void set_up(void)
 	d.inflight = &inflight;
 	d.mtu = 65535;
 	d.rarp_mac = (ProtobufCBinaryData){ 6, bytes };
+	bh__net_desired__init(&net);
+	net.mtu = 65535;
+	net.rarp_seq = d.rarp_seq;
+	net.rarp_mac = d.rarp_mac;
+	d.net = &net;
 	d.quarantine = (char *)"frontend: message SET_VRING_NUM (8) killed it; "
 			       "\xc3\xa4\xe2\x82\xac\xf0\x9f\x9a\xa2";
 	o.generation = 1;
@@ -80,7 +86,7 @@ static int judge(void)
 		what;                                                                              \
 		break
 
-#define N_BROKEN 40
+#define N_BROKEN 43
 
 static bool break_rule(int i)
 {
@@ -126,6 +132,9 @@ static bool break_rule(int i)
 		BREAK(37, states[7].start_id = NOW + 1);
 		BREAK(38, states[7].error = (char *)"bell\a");
 		BREAK(39, o.backend = long_text);
+		BREAK(40, net.mtu = 65536);
+		BREAK(41, net.rarp_mac.len = 5);
+		BREAK(42, net.rarp_seq = UINT64_MAX);
 	default:
 		return false;
 	}

@@ -610,6 +610,10 @@ START_TEST(test_mtu_and_rarp)
 	ck_assert_int_eq(say_u64(SEND_RARP, 0x665544332211, 0), OUTCOME_CHANGED);
 	ck_assert_uint_eq(view.desired->rarp_seq, 2);
 	ck_assert_uint_eq(view.desired->rarp_mac.data[5], 0x66);
+	/* and as a release that knows the part of its own reads it */
+	ck_assert_uint_eq(view.desired->net->mtu, 9000);
+	ck_assert_uint_eq(view.desired->net->rarp_seq, 2);
+	ck_assert_uint_eq(view.desired->net->rarp_mac.data[5], 0x66);
 }
 END_TEST
 

@@ -1,0 +1,116 @@
+/*
+ * The worker's half of the record: what the device offers, and how much of what is desired is in force.
+ */
+#include "device/core.h"
+
+#define DESCRIPTION_BYTES 128
+
+/* A ring that ran since it was last started stands where the ledger says; one that did not, where the
+ * VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
+static uint32_t position_of(struct device *device, const Bh__Ring *ring)
+{
+	const struct device_queue *queue = &device->queues[ring->index];
+	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
+
+	if (!queue->vq && ring->start_id && slot->start_id == ring->start_id)
+		return ledger_base(slot);
+	return ring->position;
+}
+
+static void fill_ring_state(struct device *device, const Bh__Ring *ring, Bh__RingState *ret)
+{
+	struct ring_state *state = &device->core->rings[ring->index];
+
+	bh__ring_state__init(ret);
+	ret->index = ring->index;
+	ret->running = device->queues[ring->index].vq != NULL;
+	ret->position = position_of(device, ring);
+	ret->start_id = ring->start_id;
+	if (state->error) {
+		ret->error = (char *)state->error;
+		ret->error_start_id = state->error_start_id;
+	} else if (*device->core->quarantine && ring->started) {
+		ret->error = device->core->quarantine;
+		ret->error_start_id = ring->start_id;
+	}
+}
+
+static void on_reported(void *data, int error, const Bh__Envelope *reply)
+{
+	struct device *device = data;
+
+	device->core->report_open = false;
+	if (error)
+		device->core->report_due = true;
+	else if (!device->core->started) {
+		device->core->started = true;
+		proc_ready(device->proc);
+	}
+	if (device->core->report_due)
+		device_report(device);
+}
+
+/* Rings that the VMM never spoke of are not reported. */
+static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingState **list)
+{
+	const Bh__Desired *applied = device->core->applied;
+	size_t n = 0;
+
+	for (size_t i = 0; i < applied->n_rings && n < DEVICE_QUEUES_MAX; i++) {
+		if (applied->rings[i]->index >= device->offer.n_queues)
+			continue;
+		fill_ring_state(device, applied->rings[i], &states[n]);
+		list[n] = &states[n];
+		n++;
+	}
+	return n;
+}
+
+void device_report(struct device *device)
+{
+	struct device_core *core = device->core;
+	const struct device_offer *offer = &device->offer;
+	Bh__Observed observed = BH__OBSERVED__INIT;
+	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
+	Bh__Envelope msg = BH__ENVELOPE__INIT;
+	Bh__RingState states[DEVICE_QUEUES_MAX], *list[DEVICE_QUEUES_MAX];
+	char description[DESCRIPTION_BYTES] = "";
+
+	core->report_due = true;
+	if (core->report_open || !core->applied || !core->bus)
+		return;
+	if (device->ops->describe)
+		device->ops->describe(device, description, sizeof(description));
+	observed.generation = ++core->report_generation;
+	observed.applied = core->applied->generation;
+	observed.apply_error = (char *)(core->apply_error ?: "");
+	observed.features = offer->features;
+	observed.protocol_features = offer->protocol_features;
+	observed.n_queues = offer->n_queues;
+	observed.queue_num = offer->queue_num;
+	observed.queue_size_max = offer->queue_size_max;
+	observed.max_mem_slots = MAP_REGIONS_MAX;
+	observed.config.data = (uint8_t *)offer->config;
+	observed.config.len = offer->config_bytes;
+	observed.config_writable.data = (uint8_t *)offer->config_writable;
+	observed.config_writable.len = offer->config_bytes;
+	observed.config_seq = offer->config_seq;
+	observed.backend = description;
+	observed.quarantine = device->core->quarantine;
+	observed.n_rings = fill_rings(device, states, list);
+	observed.rings = list;
+	report.device = device->config->name;
+	report.observed = &observed;
+	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
+	msg.report_observed = &report;
+	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) < 0)
+		return;
+	core->report_open = true;
+	core->report_due = false;
+}
+
+void device_config_changed(struct device *device)
+{
+	device->offer.config_seq++;
+	device_report(device);
+}
