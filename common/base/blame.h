@@ -67,6 +67,7 @@ static inline void blame_unset(void)
 		blame_here;                                                                        \
 	blame_set(mark, what, which)
 
+/** blame_leave() - for BLAME_SCOPE() alone */
 static inline void blame_leave(const struct blame_here *before)
 {
 	blame_here = *before;

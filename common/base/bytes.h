@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** ARRAY_SIZE() - the number of elements of an array */
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Each use has new variable names, so that uses can be nested. */
@@ -16,6 +17,7 @@
 #define PICK_AT_(a, b, op, n) PICK_NAMED_(a, b, op, n)
 #define PICK_NAMED_(a, b, op, n) PICK_(a, b, op, pick_a_##n, pick_b_##n)
 
+/** MIN(), MAX() - of two values; each is evaluated once */
 #define MIN(a, b) PICK_AT_(a, b, <, __COUNTER__)
 #define MAX(a, b) PICK_AT_(a, b, >, __COUNTER__)
 
@@ -34,11 +36,13 @@ static inline uint64_t align_up(uint64_t n, uint64_t align)
 	return (n + align - 1) & ~(align - 1);
 }
 
+/** is_power_of_2() - whether exactly one bit is set */
 static inline bool is_power_of_2(uint64_t n)
 {
 	return n && !(n & (n - 1));
 }
 
+/** has_bit() - whether a bit, counted from 0, is set; bit must be below 64 */
 static inline bool has_bit(uint64_t set, unsigned int bit)
 {
 	return set >> bit & 1;

@@ -34,20 +34,21 @@ def objects(build):
     return found
 
 
-def symbols(paths):
-    """(defined, undefined) names of object files"""
-    out = subprocess.run(["nm", "--extern-only", "--format=posix", *map(str, paths)],
-                         check=True, capture_output=True, text=True).stdout
-    defined, undefined = set(), set()
-    for fields in map(str.split, out.splitlines()):
-        if len(fields) >= 2 and len(fields[1]) == 1:
-            (undefined if fields[1] in "Uwv" else defined).add(fields[0])
-    return defined, undefined - defined
+def symbols(modules):
+    """{module: (defined, undefined) names of its object files}"""
+    home = {str(path): module for module, paths in modules.items() for path in paths}
+    out = subprocess.run(["nm", "-A", "--extern-only", "--format=posix", *home], check=True, capture_output=True, text=True).stdout
+    found = {module: (set(), set()) for module in modules}
+    for line in out.splitlines():
+        path, _, rest = line.partition(": ")
+        name, kind = rest.split()[:2]
+        found[home[path]][kind in "Uwv"].add(name)
+    return {module: (defined, undefined - defined) for module, (defined, undefined) in found.items()}
 
 
 def references(build):
     """{module: {module that it uses: the symbols}}"""
-    tables = {module: symbols(paths) for module, paths in objects(build).items()}
+    tables = symbols(objects(build))
     home = collections.defaultdict(set)
     for module, (defined, _) in tables.items():
         for symbol in defined:
