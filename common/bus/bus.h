@@ -90,7 +90,8 @@ void bus_server_redial(struct bus_server *server);
  * a server that dials. */
 void bus_server_hang_up(struct bus_server *server);
 
-/** bus_server_left() - the peer has ended, and its connections with it; harmless when it has not. For a server that dials. */
+/** bus_server_left() - the peer has ended, and its connections with it; harmless when it has not, and with NULL. For a server
+ * that dials. */
 void bus_server_left(struct bus_server *server);
 
 /** bus_server_listen() - for ctl: listen at path with file mode; see gate.c for whom it lets in */

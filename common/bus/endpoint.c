@@ -21,6 +21,7 @@
 
 #define UNPACK_MAX_BYTES (16u * 1024 * 1024)
 #define OVERDUE_USEC 5000000 /* what nng takes down, it takes down within a fraction of this */
+#define SUSPECTED_USEC 500000
 #define WAY_BACK_BYTES 64 /* nng counts what it puts before a message as part of it */
 #define BUS_PACKED_MAX (BUS_MESSAGE_MAX - WAY_BACK_BYTES)
 
@@ -175,25 +176,35 @@ static void tell_of_end(struct bus_endpoint *endpoint)
 		bus_loop_post(endpoint->loop, &endpoint->pipes_note);
 }
 
-/* Armed by the first end; by then the last of these must be through as well, or it is looked at again. */
-static void expect_end(struct bus_endpoint *endpoint)
+static void look_after(struct bus_endpoint *endpoint, uint64_t usec)
 {
-	if (sd_event_source_get_enabled(endpoint->overdue, NULL) != 0)
-		return;
-	(void)sd_event_source_set_time_relative(endpoint->overdue, OVERDUE_USEC);
+	(void)sd_event_source_set_time_relative(endpoint->overdue, usec);
 	(void)sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_ONESHOT);
 }
 
+static void expect_end(struct bus_endpoint *endpoint)
+{
+	endpoint->suspected = false;
+	if (sd_event_source_get_enabled(endpoint->overdue, NULL) == 0)
+		look_after(endpoint, OVERDUE_USEC);
+}
+
+/* A process that was stopped itself finds everything overdue when it goes on: nng gets another moment then. */
 static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
+	bool overdue = pipes_are_overdue(&endpoint->pipes, OVERDUE_USEC) ||
+		pipes_count(&endpoint->pipes) > endpoint->n_most;
 
-	if (pipes_are_overdue(&endpoint->pipes, OVERDUE_USEC) || pipes_count(&endpoint->pipes) > endpoint->n_most) {
+	if (overdue && endpoint->suspected) {
 		log_warning("nng does not take down a connection that has ended: this process starts anew");
 		return sd_event_exit(endpoint->loop->event, 0);
 	}
-	if (pipes_are_overdue(&endpoint->pipes, 0))
-		expect_end(endpoint);
+	endpoint->suspected = overdue;
+	if (overdue)
+		look_after(endpoint, SUSPECTED_USEC);
+	else if (pipes_are_overdue(&endpoint->pipes, 0))
+		look_after(endpoint, OVERDUE_USEC);
 	return 0;
 }
 

@@ -84,6 +84,7 @@ struct bus_endpoint {
 	struct bus_note gone_note; /* a connection ended; fn NULL = nobody wants to know */
 	struct bus_note pipes_note; /* the same, for who dials again, or for the gate */
 	sd_event_source *overdue;  /* on: nng has something to take down */
+	bool suspected;            /* it is overdue, and nng was given one more moment */
 	unsigned int n_most;       /* listeners: more connections than this nng cannot have, once it has taken down what ended */
 	/* diallers only */
 	nng_dialer dialers[BUS_DIALERS]; /* the last ones made */

@@ -281,7 +281,8 @@ void bus_server_hang_up(struct bus_server *server)
 
 void bus_server_left(struct bus_server *server)
 {
-	(void)bus_endpoint_hang_up(&server->endpoint);
+	if (server)
+		(void)bus_endpoint_hang_up(&server->endpoint);
 }
 
 int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path,
