@@ -210,7 +210,7 @@ static void disconnect(struct peer *peer)
 /* The link of a process that ends is closed at once; its bus connection is then hung up as well. */
 static void on_left(struct peer *peer)
 {
-	if (peer->link_fd >= 0 && peer->bus)
+	if (peer->link_fd >= 0)
 		bus_server_left(peer->bus);
 	disconnect(peer);
 }
