@@ -1,9 +1,10 @@
 /*
- * The systemd generator. For each /etc/bulkhead/GUEST.conf it makes bulkhead.target want the processes of the guest
- * (config/roles.h). The frontend wants a socket unit for each device that VMMs connect to, so that systemd listens whether
- * the frontend runs or not. A drop-in gives each process its user, groups and runtime folder, which a template cannot
- * compute. systemd accepts a numeric user only if the user exists, so a user record is written to where nss-systemd finds
- * it (/run/userdb). A file with errors is reported line by line, and does not affect other guests.
+ * The systemd generator. For each /etc/bulkhead/GUEST.conf it makes bulkhead.target want the
+ * processes of the guest (config/roles.h). The frontend wants a socket unit for each device that
+ * VMMs connect to, so that systemd listens whether the frontend runs or not. A drop-in gives each
+ * process its user, groups and runtime folder, which a template cannot compute. systemd accepts a
+ * numeric user only if the user exists, so a user record is written to where nss-systemd finds it
+ * (/run/userdb). A file with errors is reported line by line, and does not affect other guests.
  */
 #include <errno.h>
 #include <glob.h>
@@ -38,7 +39,8 @@ static void complain_of(const char *path, const char *what)
 	complain(text);
 }
 
-/* Escape an instance name as systemd does: other characters than letters, digits, ':', '_' and '.' become \xNN. */
+/* Escape an instance name as systemd does: other characters than letters, digits, ':', '_' and '.'
+ * become \xNN. */
 static char *escape(const char *name)
 {
 	char *text = malloc(4 * strlen(name) + 1), *at = text;
@@ -59,13 +61,15 @@ static void want(const char *dir, const char *role, const char *instance)
 {
 	_cleanup_free_ char *escaped = escape(instance), *link = NULL, *target = NULL;
 
-	check(asprintf(&link, "%s/bulkhead.target.wants/bulkhead-%s@%s.service", dir, role, escaped) >= 0);
+	check(asprintf(&link, "%s/bulkhead.target.wants/bulkhead-%s@%s.service", dir, role,
+		      escaped) >= 0);
 	check(asprintf(&target, "%s/bulkhead-%s@.service", BULKHEAD_UNITDIR, role) >= 0);
 	if (symlink(target, link) < 0 && errno != EEXIST)
 		complain(strerror(errno));
 }
 
-/* --- Records of users and groups: JSON User Records, one file by name and a link by number for each --- */
+/* --- Records of users and groups: JSON User Records, one file by name and a link by number for
+ * each --- */
 
 static void write_record(const char *userdb, const char *kind, uid_t id, const char *text)
 {
@@ -75,7 +79,8 @@ static void write_record(const char *userdb, const char *kind, uid_t id, const c
 	check(asprintf(&path, "%s/bh%u.%s", userdb, id, kind) >= 0);
 	check(asprintf(&link, "%s/%u.%s", userdb, id, kind) >= 0);
 	f = fopen(path, "we");
-	if (!f || fputs(text, f) < 0 || (symlink(strrchr(path, '/') + 1, link) < 0 && errno != EEXIST))
+	if (!f || fputs(text, f) < 0 ||
+		(symlink(strrchr(path, '/') + 1, link) < 0 && errno != EEXIST))
 		complain_of(path, strerror(errno));
 	if (f && fclose(f) != 0)
 		complain_of(path, strerror(errno));
@@ -86,10 +91,13 @@ static void make_user(const char *userdb, const char *guest, const char *peer)
 	_cleanup_free_ char *user = NULL, *group = NULL;
 	uid_t id = user_of(guest, peer);
 
-	check(asprintf(&user, "{\"userName\":\"bh%u\",\"uid\":%u,\"gid\":%u,\"realName\":\"Bulkhead %s:%s\","
-			      "\"disposition\":\"system\",\"homeDirectory\":\"/\",\"shell\":\"/usr/sbin/nologin\","
-			      "\"locked\":true}\n", id, id, id, guest, peer) >= 0);
-	check(asprintf(&group, "{\"groupName\":\"bh%u\",\"gid\":%u,\"disposition\":\"system\"}\n", id, id) >= 0);
+	check(asprintf(&user,
+		      "{\"userName\":\"bh%u\",\"uid\":%u,\"gid\":%u,\"realName\":\"Bulkhead %s:%s\","
+		      "\"disposition\":\"system\",\"homeDirectory\":\"/\",\"shell\":\"/usr/sbin/nologin\","
+		      "\"locked\":true}\n",
+		      id, id, id, guest, peer) >= 0);
+	check(asprintf(&group, "{\"groupName\":\"bh%u\",\"gid\":%u,\"disposition\":\"system\"}\n",
+		      id, id) >= 0);
 	write_record(userdb, "user", id, user);
 	write_record(userdb, "group", id, group);
 }
@@ -129,20 +137,22 @@ static void write_groups(FILE *f, const gid_t *groups, size_t n)
 	fputc('\n', f);
 }
 
-/* After a failover, restarting the former worker as standby is not urgent: do not compete with the one that takes over. */
+/* After a failover, restarting the former worker as standby is not urgent: do not compete with the
+ * one that takes over. */
 static void write_part(FILE *f, const struct config *config, const struct process *process)
 {
 	uid_t user = user_of(config->guest, process->peer);
 	gid_t groups[PROC_GROUPS_MAX];
 
-	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user, user, config->guest,
-		process->role->folder ?: process->peer);
+	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user, user,
+		config->guest, process->role->folder ?: process->peer);
 	write_groups(f, groups, groups_of(process->role, config, groups));
 	if (process->device && process->device->standby)
 		fputs("RestartSec=20ms\n", f);
 }
 
-static void want_process(const char *dir, const struct config *config, const struct process *process)
+static void want_process(const char *dir, const struct config *config,
+	const struct process *process)
 {
 	FILE *f = open_part(dir, process->role->name, process->instance);
 
@@ -165,21 +175,25 @@ static void put_value(FILE *f, const char *key, const char *value)
 	fputc('\n', f);
 }
 
-/* Stopping the target stops the socket; restarting the target does not, so that VMMs always find it. */
+/* Stopping the target stops the socket; restarting the target does not, so that VMMs always find
+ * it. */
 static void write_socket(FILE *f, const struct config_device *device, const char *guest)
 {
-	fprintf(f, "[Unit]\nDescription=Bulkhead: socket of %s:%s\nDocumentation=man:bulkhead-operations(7)\n"
-		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n", guest, device->name);
+	fprintf(f,
+		"[Unit]\nDescription=Bulkhead: socket of %s:%s\nDocumentation=man:bulkhead-operations(7)\n"
+		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n",
+		guest, device->name);
 	put_value(f, "ListenStream", device->socket);
 	fprintf(f, "SocketMode=0660\nSocketUser=%u\n", user_of(guest, "frontend"));
 	put_value(f, "SocketGroup", device->socket_group ?: PROC_SOCKET_GROUP);
-	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n", device->name);
+	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n",
+		device->name);
 }
 
 static void want_socket(const char *dir, const struct config_device *device, const char *guest)
 {
-	_cleanup_free_ char *instance = NULL, *escaped = NULL, *of_guest = escape(guest), *path = NULL, *wants = NULL,
-		*link = NULL;
+	_cleanup_free_ char *instance = NULL, *escaped = NULL, *of_guest = escape(guest),
+			    *path = NULL, *wants = NULL, *link = NULL;
 	FILE *f;
 
 	check(asprintf(&instance, "%s:%s", guest, device->name) >= 0);
@@ -207,8 +221,10 @@ static bool is_free(struct users *users, const struct config *config)
 
 	if (users_add(users, config, &own, &other) == 0)
 		return true;
-	check(asprintf(&text, "%s: user %u, which its %s gets by its name, is that of %s already; rename this guest "
-		       "(or the device)", config->path, user_of(config->guest, own), own, other) >= 0);
+	check(asprintf(&text,
+		      "%s: user %u, which its %s gets by its name, is that of %s already; rename this guest "
+		      "(or the device)",
+		      config->path, user_of(config->guest, own), own, other) >= 0);
 	complain(text);
 	return false;
 }

@@ -1,7 +1,7 @@
 /*
- * Reading and judging are separate. inih delivers keys; the line reader beneath it counts the lines and sees sections begin.
- * What can only be judged as a whole (a missing key, two devices with one socket) is judged at the end. All errors of a file
- * are reported, one line each.
+ * Reading and judging are separate. inih delivers keys; the line reader beneath it counts the lines
+ * and sees sections begin. What can only be judged as a whole (a missing key, two devices with one
+ * socket) is judged at the end. All errors of a file are reported, one line each.
  */
 #include "config/config.h"
 
@@ -24,7 +24,8 @@
 
 struct parse {
 	struct config *config;
-	struct config_device *device; /* of the current section; NULL: none, or its header has an error */
+	struct config_device
+		*device; /* of the current section; NULL: none, or its header has an error */
 	bool mode_given, standby_given; /* in it */
 	char *errors;
 	FILE *file;
@@ -33,8 +34,8 @@ struct parse {
 
 /* --- Errors --- */
 
-__attribute__((format(printf, 3, 4))) static int fail(
-	struct parse *parse, unsigned int line, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int fail(struct parse *parse, unsigned int line,
+	const char *fmt, ...)
 {
 	char text[512], where[32] = "";
 	char *all;
@@ -56,10 +57,12 @@ __attribute__((format(printf, 3, 4))) static int fail(
 
 static int given_twice(struct parse *parse, unsigned int line, const char *key)
 {
-	return fail(parse, line, "%s is given twice in [device %s]; remove one", key, parse->device->name);
+	return fail(parse, line, "%s is given twice in [device %s]; remove one", key,
+		parse->device->name);
 }
 
-static int set_once(struct parse *parse, unsigned int line, char **to, const char *key, const char *text)
+static int set_once(struct parse *parse, unsigned int line, char **to, const char *key,
+	const char *text)
 {
 	if (*to)
 		return given_twice(parse, line, key);
@@ -74,7 +77,8 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 	if (*text != '/')
 		return fail(parse, line, "socket = %s: must be an absolute path", text);
 	if (strlen(text) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-		return fail(parse, line, "socket = %s: a socket path may have at most %zu characters, this has %zu",
+		return fail(parse, line,
+			"socket = %s: a socket path may have at most %zu characters, this has %zu",
 			text, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1, strlen(text));
 	return set_once(parse, line, &parse->device->socket, "socket", text);
 }
@@ -85,10 +89,12 @@ struct choice {
 	const char *words; /* as an error names them */
 };
 
-static const struct choice mode = { "mode", "server", "client", "'server' (we listen) or 'client' (we connect)" };
+static const struct choice mode = { "mode", "server", "client",
+	"'server' (we listen) or 'client' (we connect)" };
 static const struct choice standby = { "standby", "no", "yes", "'yes' or 'no'" };
 
-static int choose(struct parse *parse, const struct choice *choice, const char *text, bool *given, bool *ret_on)
+static int choose(struct parse *parse, const struct choice *choice, const char *text, bool *given,
+	bool *ret_on)
 {
 	if (*given)
 		return given_twice(parse, parse->line, choice->key);
@@ -135,13 +141,15 @@ static int on_section(struct parse *parse, unsigned int line, const char *sectio
 	parse->device = NULL;
 	parse->mode_given = parse->standby_given = false;
 	if (strncmp(section, "device ", strlen("device ")) != 0)
-		return fail(parse, line, "[%s]: unknown section; sections are called [device NAME]", section);
+		return fail(parse, line, "[%s]: unknown section; sections are called [device NAME]",
+			section);
 	if (!config_check_name(name))
 		return fail(parse, line,
 			"[device %s]: a name has 1 to %d letters, digits, '_', '-' or '.', beginning with a letter or digit",
 			name, CONFIG_NAME_MAX);
 	if (is_taken(name))
-		return fail(parse, line, "[device %s]: this name is taken by a process; choose another", name);
+		return fail(parse, line,
+			"[device %s]: this name is taken by a process; choose another", name);
 	if (config_device(config, name))
 		return fail(parse, line, "[device %s] is given twice; rename or remove one", name);
 	if (config->n_devices == CONFIG_DEVICES_MAX)
@@ -166,8 +174,9 @@ static int keep_value(struct parse *parse, unsigned int line, const char *key, c
 	values = reallocarray(device->values, device->n_values + 1, sizeof(*values));
 	check(values);
 	device->values = values;
-	values[device->n_values] = (struct config_value){ .key = strdup(key), .text = strdup(text),
-		.given = true, .line = line };
+	values[device->n_values] = (struct config_value){
+		.key = strdup(key), .text = strdup(text), .given = true, .line = line
+	};
 	check(values[device->n_values].key && values[device->n_values].text);
 	device->n_values++;
 	return 1;
@@ -191,7 +200,8 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	if (strcmp(key, "socket-group") == 0)
 		return set_once(parse, n, &parse->device->socket_group, "socket-group", text);
 	if (strcmp(key, "standby") == 0)
-		return choose(parse, &standby, text, &parse->standby_given, &parse->device->standby);
+		return choose(parse, &standby, text, &parse->standby_given,
+			&parse->device->standby);
 	return keep_value(parse, n, key, text);
 }
 
@@ -206,8 +216,9 @@ static bool is_closed(const char *section)
 	return end;
 }
 
-/* fgets() for inih, which tells its handler neither the line number nor that a section begins. An unclosed section header is
- * replaced by a closed one, so that the following keys are not taken for those of the section before. */
+/* fgets() for inih, which tells its handler neither the line number nor that a section begins. An
+ * unclosed section header is replaced by a closed one, so that the following keys are not taken for
+ * those of the section before. */
 static char *read_line(char *buf, int size, void *data)
 {
 	struct parse *parse = data;
@@ -218,7 +229,8 @@ static char *read_line(char *buf, int size, void *data)
 		return NULL;
 	parse->line++;
 	if (!strchr(buf, '\n') && !feof(parse->file)) {
-		fail(parse, parse->line, "the line is longer than %d characters; shorten it", size - 2);
+		fail(parse, parse->line, "the line is longer than %d characters; shorten it",
+			size - 2);
 		while ((c = getc(parse->file)) != EOF && c != '\n')
 			;
 		buf[0] = '\n';
@@ -227,7 +239,8 @@ static char *read_line(char *buf, int size, void *data)
 	start = buf + strspn(buf, " \t");
 	if (*start == '[' && !is_closed(start)) {
 		start[strcspn(start, "\r\n")] = '\0';
-		fail(parse, parse->line, "%s: the bracket is not closed; write [device NAME]", start);
+		fail(parse, parse->line, "%s: the bracket is not closed; write [device NAME]",
+			start);
 		parse->device = NULL;
 		snprintf(buf, (size_t)size, "[?]\n");
 		return buf;
@@ -264,7 +277,8 @@ static void unknown_key(struct parse *parse, const struct config_device *device,
 		device->name, nearest_key(type, value->key));
 }
 
-static void judge_value(struct parse *parse, const struct config_key *key, struct config_value *value)
+static void judge_value(struct parse *parse, const struct config_key *key,
+	struct config_value *value)
 {
 	char text[256];
 
@@ -272,7 +286,8 @@ static void judge_value(struct parse *parse, const struct config_key *key, struc
 		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
 }
 
-/* Put the values in the order of the table and fill in defaults. From here on the names of keys belong to the table. */
+/* Put the values in the order of the table and fill in defaults. From here on the names of keys
+ * belong to the table. */
 static void resolve_values(struct parse *parse, struct config_device *device,
 	const struct config_type *type)
 {
@@ -317,7 +332,8 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
-/* A device without a known type is judged as if it had the first type, so that its other mistakes are reported, too. */
+/* A device without a known type is judged as if it had the first type, so that its other mistakes
+ * are reported, too. */
 static const struct config_type *usual_type(void)
 {
 	const struct role *role = roles;
@@ -349,10 +365,11 @@ static void fail_type(struct parse *parse, const struct config_device *device)
 		if (roles[i].per_device)
 			names[n++] = roles[i].name;
 	if (device->type)
-		fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?", device->name,
-			device->type, nearest(device->type, names, n));
+		fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
+			device->name, device->type, nearest(device->type, names, n));
 	else
-		fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name, names[0]);
+		fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name,
+			names[0]);
 }
 
 static void judge_whole(struct parse *parse, const struct role *role, struct config_device *device)
@@ -360,7 +377,8 @@ static void judge_whole(struct parse *parse, const struct role *role, struct con
 	const char *wrong = NULL;
 
 	if (role && device->standby && !role->may_stand_by)
-		fail(parse, device->line, "[device %s]: a device of type '%s' has no standby; remove 'standby'",
+		fail(parse, device->line,
+			"[device %s]: a device of type '%s' has no standby; remove 'standby'",
 			device->name, role->name);
 	if (role && !parse->errors && role->type->complete)
 		wrong = role->type->complete(parse->config, device);
@@ -374,7 +392,8 @@ static void judge_device(struct parse *parse, struct config_device *device)
 	const struct config_type *type = role ? role->type : NULL;
 
 	if (!device->socket && !device->socket_line && !is_misspelt(device, "socket"))
-		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path", device->name);
+		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path",
+			device->name);
 	if (!device->type && is_misspelt(device, "type"))
 		type = usual_type();
 	if (!type) {
@@ -421,7 +440,8 @@ static void parse_file(struct parse *parse)
 		return;
 	}
 	if (r > 0)
-		fail(parse, (unsigned int)r, "not understood; a line is 'key = value' or '[device NAME]'");
+		fail(parse, (unsigned int)r,
+			"not understood; a line is 'key = value' or '[device NAME]'");
 	for (size_t i = 0; i < parse->config->n_devices; i++)
 		judge_device(parse, &parse->config->devices[i]);
 	judge_sockets(parse);
@@ -442,9 +462,11 @@ int config_load(const char *path, struct config **ret_config, char **ret_error)
 	parse.config->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct config_device));
 	check(parse.config->path && parse.config->guest && parse.config->devices);
 	if (!f)
-		fail(&parse, 0, "cannot be read: %s; check its name and who may read it", strerror(-r));
+		fail(&parse, 0, "cannot be read: %s; check its name and who may read it",
+			strerror(-r));
 	else if (!config_check_name(parse.config->guest))
-		fail(&parse, 0, "the guest's name, which is the file's without .conf, is not a valid name: '%s'",
+		fail(&parse, 0,
+			"the guest's name, which is the file's without .conf, is not a valid name: '%s'",
 			parse.config->guest);
 	else
 		parse_file(&parse);

@@ -1,6 +1,6 @@
 /*
- * The product's own groups are in /etc/group, which is read directly: the name service may load libraries, use the network,
- * and take longer than everything else at the start of a process.
+ * The product's own groups are in /etc/group, which is read directly: the name service may load
+ * libraries, use the network, and take longer than everything else at the start of a process.
  */
 #include "config/groups.h"
 

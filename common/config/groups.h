@@ -8,7 +8,8 @@
 /* The groups that a process has beside its own (config/user.h); for whoever starts it. */
 
 #define PROC_GROUPS_MAX (CONFIG_DEVICES_MAX + ROLES_PER_GUEST)
-#define PROC_SOCKET_GROUP "bulkhead" /* who may connect to a device's socket where socket-group is not given */
+/* who may connect to a device's socket where socket-group is not given */
+#define PROC_SOCKET_GROUP "bulkhead"
 
 /**
  * groups_of() - those that the process's role gives it in that guest

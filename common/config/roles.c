@@ -9,11 +9,19 @@
 #define WORKER_FOLDER_MODE 0710
 
 const struct role roles[N_ROLES] = {
-#define PROCESS(name_, asks_, groups_, folder_, mode_)                                          \
-	{ .name = #name_, .asks = asks_, .groups = groups_, .folder = folder_, .folder_mode = mode_ },
-#define DEVICE(name_, may_stand_by_)                                                            \
-	{ .name = #name_, .per_device = true, .may_stand_by = may_stand_by_, .asks = ROLE_WORKER, \
-		.folder_mode = WORKER_FOLDER_MODE, .type = &config_type_##name_ },
+#define PROCESS(name_, asks_, groups_, folder_, mode_)                                             \
+	{ .name = #name_,                                                                          \
+		.asks = asks_,                                                                     \
+		.groups = groups_,                                                                 \
+		.folder = folder_,                                                                 \
+		.folder_mode = mode_ },
+#define DEVICE(name_, may_stand_by_)                                                               \
+	{ .name = #name_,                                                                          \
+		.per_device = true,                                                                \
+		.may_stand_by = may_stand_by_,                                                     \
+		.asks = ROLE_WORKER,                                                               \
+		.folder_mode = WORKER_FOLDER_MODE,                                                 \
+		.type = &config_type_##name_ },
 #include "config/roles.def"
 #undef PROCESS
 #undef DEVICE
@@ -63,9 +71,11 @@ static void name_process(const struct config *config, struct process *process)
 {
 	const char *name = process->device ? process->device->name : process->role->name;
 
-	snprintf(process->peer, sizeof(process->peer), "%s%s", name, process->second ? PEER_STANDBY : "");
+	snprintf(process->peer, sizeof(process->peer), "%s%s", name,
+		process->second ? PEER_STANDBY : "");
 	snprintf(process->instance, sizeof(process->instance), "%s%s%s%s", config->guest,
-		process->device ? ":" : "", process->device ? name : "", process->second ? INSTANCE_STANDBY : "");
+		process->device ? ":" : "", process->device ? name : "",
+		process->second ? INSTANCE_STANDBY : "");
 }
 
 bool process_next(const struct config *config, struct process *process)
@@ -82,7 +92,8 @@ bool process_next(const struct config *config, struct process *process)
 
 void process_peer(const char *role, const char *instance, char *peer, size_t n)
 {
-	const char *device = strchr(instance, ':'), *second = device ? strchr(device + 1, ':') : NULL;
+	const char *device = strchr(instance, ':'),
+		   *second = device ? strchr(device + 1, ':') : NULL;
 	size_t len;
 
 	if (!device) {

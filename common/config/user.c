@@ -1,6 +1,7 @@
 /*
- * FNV-1a over the two names, mixed and cut to the range. With 1,000 guests of three processes each the chance of any
- * collision is below 2 %. The generator sees all files, detects a collision, and does not serve the second of the two guests.
+ * FNV-1a over the two names, mixed and cut to the range. With 1,000 guests of three processes each
+ * the chance of any collision is below 2 %. The generator sees all files, detects a collision, and
+ * does not serve the second of the two guests.
  */
 #include "config/user.h"
 
@@ -93,7 +94,8 @@ static const char *same_in_guest(const struct config *config, const struct proce
 	return NULL;
 }
 
-int users_add(struct users *users, const struct config *config, const char **ret_own, const char **ret_other)
+int users_add(struct users *users, const struct config *config, const char **ret_own,
+	const char **ret_other)
 {
 	make_room(users, ROLES_PER_GUEST + config->n_devices);
 	for (struct process process = { 0 }; user_next(config, &process);) {

@@ -19,7 +19,8 @@ struct verdict {
 	size_t n_text;
 };
 
-__attribute__((format(printf, 2, 3))) static bool refuse(const struct verdict *verdict, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool refuse(const struct verdict *verdict,
+	const char *fmt, ...)
 {
 	va_list ap;
 
@@ -59,7 +60,8 @@ static bool parse_mac(const char *text, uint8_t mac[6])
 	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
 }
 
-static bool judge_number(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_number(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	if (parse_number(value->text, key->min, key->max, &value->number))
 		return true;
@@ -67,21 +69,25 @@ static bool judge_number(const struct config_key *key, struct config_value *valu
 		(unsigned long long)key->max);
 }
 
-static bool judge_mac(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_mac(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	if (parse_mac(value->text, value->mac))
 		return true;
 	return refuse(verdict, "must be a unicast MAC address like 52:54:00:12:34:56");
 }
 
-static bool judge_interface(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_interface(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	if (*value->text && strlen(value->text) < IF_NAMESIZE && !strpbrk(value->text, "/ \t:%"))
 		return true;
-	return refuse(verdict, "must be an interface name of at most %d characters", IF_NAMESIZE - 1);
+	return refuse(verdict, "must be an interface name of at most %d characters",
+		IF_NAMESIZE - 1);
 }
 
-static bool judge_enum(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_enum(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	size_t n = 0;
 
@@ -90,20 +96,24 @@ static bool judge_enum(const struct config_key *key, struct config_value *value,
 			return true;
 		n++;
 	}
-	return refuse(verdict, "not a %s; did you mean '%s'?", key->name, nearest(value->text, key->words, n));
+	return refuse(verdict, "not a %s; did you mean '%s'?", key->name,
+		nearest(value->text, key->words, n));
 }
 
-static bool judge_path(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_path(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	if (*value->text == '/' && strlen(value->text) < PATH_MAX)
 		return true;
 	return refuse(verdict, "must be an absolute path of at most %d characters", PATH_MAX - 1);
 }
 
-static bool judge_bool(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_bool(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	value->number = strcmp(value->text, "yes") == 0;
-	return value->number || strcmp(value->text, "no") == 0 || refuse(verdict, "must be 'yes' or 'no'");
+	return value->number || strcmp(value->text, "no") == 0 ||
+		refuse(verdict, "must be 'yes' or 'no'");
 }
 
 /* --- Sizes --- */
@@ -149,13 +159,16 @@ static const char *write_size(uint64_t n_bytes, char *buf, size_t n)
 	return buf;
 }
 
-static bool judge_size(const struct config_key *key, struct config_value *value, const struct verdict *verdict)
+static bool judge_size(const struct config_key *key, struct config_value *value,
+	const struct verdict *verdict)
 {
 	char min[32], max[32];
 
-	if (parse_size(value->text, &value->number) && value->number >= key->min && value->number <= key->max)
+	if (parse_size(value->text, &value->number) && value->number >= key->min &&
+		value->number <= key->max)
 		return true;
-	return refuse(verdict, "must be a size from %s to %s, in bytes or with K, M or G behind the number",
+	return refuse(verdict,
+		"must be a size from %s to %s, in bytes or with K, M or G behind the number",
 		write_size(key->min, min, sizeof(min)), write_size(key->max, max, sizeof(max)));
 }
 
@@ -173,7 +186,8 @@ static bool (*const judges[])(const struct config_key *key, struct config_value 
 };
 _Static_assert(ARRAY_SIZE(judges) == _CONFIG_KINDS, "a judge for each kind");
 
-bool value_judge(const struct config_key *key, struct config_value *value, char *text, size_t n_text)
+bool value_judge(const struct config_key *key, struct config_value *value, char *text,
+	size_t n_text)
 {
 	const struct verdict verdict = { .text = text, .n_text = n_text };
 

@@ -4,8 +4,8 @@
 
 #include "base/log.h"
 
-void quarantine_explain(const struct proc *proc, const char *device, const char *who, const char *input,
-	const struct blame_mark *mark, char *text, size_t n_text)
+void quarantine_explain(const struct proc *proc, const char *device, const char *who,
+	const char *input, const struct blame_mark *mark, char *text, size_t n_text)
 {
 	char how[64];
 

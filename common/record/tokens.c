@@ -11,7 +11,9 @@ struct walk {
 
 static int visit(const struct walk *walk, enum record_place place, uint64_t token, uint32_t index)
 {
-	const struct record_token found = { .token = token, .half = walk->half, .place = place, .index = index };
+	const struct record_token found = {
+		.token = token, .half = walk->half, .place = place, .index = index
+	};
 
 	return token ? walk->visit(walk->data, &found) : 0;
 }
@@ -47,7 +49,8 @@ static int visit_observed(const struct walk *walk, const Bh__Observed *observed)
 	return r;
 }
 
-int record_each_token(const Bh__Desired *desired, const Bh__Observed *observed, record_token_fn *visitor, void *data)
+int record_each_token(const Bh__Desired *desired, const Bh__Observed *observed,
+	record_token_fn *visitor, void *data)
 {
 	struct walk walk = { .visit = visitor, .data = data, .half = RECORD_DESIRED };
 	int r = desired ? visit_desired(&walk, desired) : 0;

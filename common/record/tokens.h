@@ -4,7 +4,8 @@
 
 #include "record/record.h"
 
-/* What a record names in the vault: every field of either half that holds a token is listed here, and nowhere else. */
+/* What a record names in the vault: every field of either half that holds a token is listed here,
+ * and nowhere else. */
 
 /** enum record_place - what kind of field it is */
 enum record_place {
@@ -18,10 +19,10 @@ enum record_place {
 
 /** struct record_token - a token, and where it stands */
 struct record_token {
-	uint64_t token;           /* never 0 */
+	uint64_t token; /* never 0 */
 	enum record_half half;
 	enum record_place place;
-	uint32_t index;           /* of a ring: its index in the protocol; of others: their place in the list */
+	uint32_t index; /* of a ring: its index in the protocol; of others: their place in the list */
 };
 
 /** record_token_fn - returns 0 to go on; anything else ends the walk */
@@ -34,4 +35,5 @@ typedef int record_token_fn(void *data, const struct record_token *token);
  * Order:   regions, the in-flight region, rings as they stand, then the worker's own.
  * Returns: 0, or what the visitor returned last.
  */
-int record_each_token(const Bh__Desired *desired, const Bh__Observed *observed, record_token_fn *visit, void *data);
+int record_each_token(const Bh__Desired *desired, const Bh__Observed *observed,
+	record_token_fn *visit, void *data);

@@ -1,4 +1,5 @@
-/* The output for programs. Numbers above 2^53 are written in full; a reader that needs them must parse them as integers. */
+/* The output for programs. Numbers above 2^53 are written in full; a reader that needs them must
+ * parse them as integers. */
 #include "show.h"
 
 #include <inttypes.h>

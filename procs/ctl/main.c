@@ -1,6 +1,6 @@
 /*
- * bulkheadctl asks the memory manager of each guest, and shows the answer or acts upon it. It needs no other process of
- * the guest.
+ * bulkheadctl asks the memory manager of each guest, and shows the answer or acts upon it. It needs
+ * no other process of the guest.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -56,7 +56,8 @@ static const char *no_answer(int r)
 
 static int ask(const struct arguments *args, const struct show *show, const char *guest)
 {
-	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest, (void *)(uintptr_t)show);
+	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest,
+		(void *)(uintptr_t)show);
 
 	if (r < 0)
 		show->failed(guest, no_answer(r));
@@ -75,7 +76,8 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	size_t n = 0;
 
 	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (*entry->d_name == '.' || query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
+		if (*entry->d_name == '.' ||
+			query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
 			continue;
 		names[n] = strdup(entry->d_name);
 		check(names[n]);
@@ -127,13 +129,15 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	int r;
 
 	if (n != 2) {
-		fputs("release needs a guest and a device, as 'bulkheadctl status' shows them\n", stderr);
+		fputs("release needs a guest and a device, as 'bulkheadctl status' shows them\n",
+			stderr);
 		return -EINVAL;
 	}
 	r = query_release(args->runtime_dir, names[0], names[1], &released);
 	if (r == -ENODEV)
-		fprintf(stderr, "guest %s has no device %s; 'bulkheadctl status %s' shows which it has\n", names[0],
-			names[1], names[0]);
+		fprintf(stderr,
+			"guest %s has no device %s; 'bulkheadctl status %s' shows which it has\n",
+			names[0], names[1], names[0]);
 	else if (r < 0)
 		fprintf(stderr, "guest %s: %s\n", names[0], no_answer(r));
 	else if (!released)
@@ -158,7 +162,8 @@ static int user(const struct arguments *args, char *names[], size_t n)
 			*device++ = '\0';
 		if (!config_check_name(names[i]) || (device && !config_check_name(device))) {
 			fprintf(stderr, "%s: names have 1 to %d letters, digits, '_', '-' or '.'\n",
-				device && config_check_name(names[i]) ? device : names[i], CONFIG_NAME_MAX);
+				device && config_check_name(names[i]) ? device : names[i],
+				CONFIG_NAME_MAX);
 			return -EINVAL;
 		}
 		if (device)

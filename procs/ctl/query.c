@@ -15,9 +15,9 @@
 #include "bus/texts.h"
 
 struct query {
-	query_fn fn;          /* for a status */
+	query_fn fn; /* for a status */
 	void *data;
-	bool released;        /* of a release */
+	bool released; /* of a release */
 	int error;
 	bool answered;
 };
@@ -36,7 +36,8 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 	query->answered = true;
 }
 
-/* The connection to the guest that was asked last. It is never closed, because the process ends soon. */
+/* The connection to the guest that was asked last. It is never closed, because the process ends
+ * soon. */
 static struct {
 	char *path;
 	sd_event *event;
@@ -91,12 +92,15 @@ enum answers query_answers(const char *runtime_dir, const char *guest)
 	_cleanup_free_ char *path = path_in(runtime_dir, guest, "link/ctl.sock"),
 			    *former = path_in(runtime_dir, guest, "ctl.sock");
 
-	return is_socket(path) ? ANSWERS_MEMORY : is_socket(former) ? ANSWERS_FORMER : ANSWERS_NOBODY;
+	return is_socket(path)      ? ANSWERS_MEMORY
+		: is_socket(former) ? ANSWERS_FORMER
+				    : ANSWERS_NOBODY;
 }
 
-/* If the connection ends (the memory manager may be restarting), ask again: these requests may be repeated. */
-static int ask(struct query *query, const char *runtime_dir, const char *guest, unsigned int timeout_ms,
-	const Bh__Envelope *body)
+/* If the connection ends (the memory manager may be restarting), ask again: these requests may be
+ * repeated. */
+static int ask(struct query *query, const char *runtime_dir, const char *guest,
+	unsigned int timeout_ms, const Bh__Envelope *body)
 {
 	_cleanup_free_ char *path = path_in(runtime_dir, guest,
 		query_answers(runtime_dir, guest) == ANSWERS_FORMER ? "ctl.sock" : "link/ctl.sock");
@@ -112,7 +116,8 @@ static int ask(struct query *query, const char *runtime_dir, const char *guest, 
 	return r;
 }
 
-int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn, void *data)
+int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn,
+	void *data)
 {
 	struct query query = { .fn = fn, .data = data };
 	Bh__GetStatus request = BH__GET_STATUS__INIT;

@@ -2,11 +2,11 @@
 
 #include "bus.pb-c.h"
 
-/** struct show - a format of the output, written to standard output. begin() is called once, then guest() or failed() for
- * each guest, then end() */
+/** struct show - a format of the output, written to standard output. begin() is called once, then
+ * guest() or failed() for each guest, then end() */
 struct show {
 	void (*begin)(void);
-	void (*guest)(const Bh__GetStatusReply *status);   /* borrowed */
+	void (*guest)(const Bh__GetStatusReply *status);    /* borrowed */
 	void (*failed)(const char *guest, const char *why); /* nobody answered for it */
 	void (*end)(void);
 };

@@ -20,9 +20,10 @@ static void print_peer(const Bh__PeerStatus *peer)
 		printf("  %-12s %-10s not there now\n", peer->name, peer->role);
 		return;
 	}
-	printf("  %-12s %-10s pid %-8u up %" PRIu64 ".%" PRIu64 " s, restarts %" PRIu64 "%s\n", peer->name,
-		peer->role, peer->pid, peer->connected_ms / 1000, peer->connected_ms / 100 % 10,
-		peer->connects ? peer->connects - 1 : 0, peer->standby ? ", standing by" : "");
+	printf("  %-12s %-10s pid %-8u up %" PRIu64 ".%" PRIu64 " s, restarts %" PRIu64 "%s\n",
+		peer->name, peer->role, peer->pid, peer->connected_ms / 1000,
+		peer->connected_ms / 100 % 10, peer->connects ? peer->connects - 1 : 0,
+		peer->standby ? ", standing by" : "");
 }
 
 static const Bh__QueueCounters *find_counters(const Bh__DeviceStatus *device, uint32_t index)
@@ -47,11 +48,11 @@ static void print_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 	const Bh__RingState *state = find_state(device, ring->index);
 
 	printf("    ring %-3u %-8s %-8s size %-5u", ring->index,
-		state && state->running ? "running" : "stopped", ring->enabled ? "enabled" : "disabled",
-		ring->size);
+		state && state->running ? "running" : "stopped",
+		ring->enabled ? "enabled" : "disabled", ring->size);
 	if (c)
-		printf(" chains %" PRIu64 ", bytes %" PRIu64 ", dropped %" PRIu64 ", errors %" PRIu64
-		       ", kicks %" PRIu64 ", calls %" PRIu64,
+		printf(" chains %" PRIu64 ", bytes %" PRIu64 ", dropped %" PRIu64
+		       ", errors %" PRIu64 ", kicks %" PRIu64 ", calls %" PRIu64,
 			c->chains, c->bytes, c->dropped, c->errors, c->kicks, c->calls);
 	printf("\n");
 	if (state && *state->error)
@@ -66,8 +67,8 @@ static void print_device(const Bh__DeviceStatus *device)
 		*device->observed->backend ? device->observed->backend : "no worker yet");
 	printf("    socket %s, VMM %s, %zu memory region(s), generation %" PRIu64 " of %" PRIu64
 	       " in force\n",
-		device->socket, device->vmm_connected ? "connected" : "not connected", desired->n_regions,
-		device->observed->applied, desired->generation);
+		device->socket, device->vmm_connected ? "connected" : "not connected",
+		desired->n_regions, device->observed->applied, desired->generation);
 	if (*device->quarantine)
 		printf("    in quarantine: %s\n", device->quarantine);
 	if (*device->observed->apply_error)

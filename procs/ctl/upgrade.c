@@ -1,7 +1,8 @@
 /*
- * A process is upgraded by terminating it. It finishes what it is doing, and its service manager (systemd or the launcher)
- * starts the program that is installed now, with everything that was stored. A program that cannot be executed is detected
- * before that. Of a worker with a hot standby the standby is replaced first; terminating the active one is then a failover.
+ * A process is upgraded by terminating it. It finishes what it is doing, and its service manager
+ * (systemd or the launcher) starts the program that is installed now, with everything that was
+ * stored. A program that cannot be executed is detected before that. Of a worker with a hot standby
+ * the standby is replaced first; terminating the active one is then a failover.
  */
 #include "upgrade.h"
 
@@ -38,9 +39,9 @@ struct peer {
 	char role[NAME_BYTES];
 	pid_t pid;
 	bool standby;
-	uint64_t reports;   /* of its device: counts the worker's reports */
-	uint64_t pause_us;  /* of its device */
-	uint64_t there_us;  /* for how long it has been connected */
+	uint64_t reports;  /* of its device: counts the worker's reports */
+	uint64_t pause_us; /* of its device */
+	uint64_t there_us; /* for how long it has been connected */
 };
 
 struct snapshot {
@@ -73,7 +74,8 @@ static void take_snapshot(const Bh__GetStatusReply *status, void *data)
 		const Bh__PeerStatus *from = status->peers[i];
 		struct peer *peer = &snapshot->peers[i];
 
-		*peer = (struct peer){ .pid = (pid_t)from->pid, .standby = from->standby,
+		*peer = (struct peer){ .pid = (pid_t)from->pid,
+			.standby = from->standby,
 			.there_us = from->connected_ms * 1000 };
 		snprintf(peer->name, sizeof(peer->name), "%s", from->name);
 		snprintf(peer->role, sizeof(peer->role), "%s", from->role);
@@ -122,7 +124,9 @@ static int find_program(pid_t pid, const char *role, char *path, size_t n)
 	if (path[at] == '/')
 		memmove(path, path + at, strlen(path + at) + 1);
 	snprintf(name, sizeof(name), "/bulkhead-%s", role);
-	return strlen(path) > strlen(name) && strcmp(path + strlen(path) - strlen(name), name) == 0 ? 0 : -ESRCH;
+	return strlen(path) > strlen(name) && strcmp(path + strlen(path) - strlen(name), name) == 0
+		? 0
+		: -ESRCH;
 }
 
 static int probe(pid_t pid, const char *role)
@@ -138,7 +142,8 @@ static int check_program(const char *guest, const struct peer *peer)
 	int r = probe(peer->pid, peer->role);
 
 	if (r == -ESRCH)
-		return fail(guest, peer->name, r, "its process is not to be seen from here; run this where it runs");
+		return fail(guest, peer->name, r,
+			"its process is not to be seen from here; run this where it runs");
 	if (r == -ENOEXEC)
 		return fail(guest, peer->name, r,
 			"the program that is installed now cannot be run; nothing has changed");
@@ -163,7 +168,8 @@ static int wait_replaced(const char *runtime_dir, const char *guest, const struc
 	uint64_t end = clock_us() + WAIT_MS * UINT64_C(1000);
 
 	while (clock_us() < end) {
-		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, ret_now) == 0 && is_replaced(ret_now, old))
+		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, ret_now) == 0 &&
+			is_replaced(ret_now, old))
 			return 0;
 		nap();
 	}
@@ -178,13 +184,15 @@ static void say(const char *guest, const struct peer *old, const struct peer *ne
 	if (old->standby)
 		printf(", stood by");
 	else
-		printf(", %s for %" PRIu64 ".%03" PRIu64 " ms", old->reports ? "rings not served" : "away",
-			pause_us / 1000, pause_us % 1000);
+		printf(", %s for %" PRIu64 ".%03" PRIu64 " ms",
+			old->reports ? "rings not served" : "away", pause_us / 1000,
+			pause_us % 1000);
 	printf("\n");
 }
 
 /* After a restart the memory manager may not be connected to all peers yet. */
-static int look_at(const char *runtime_dir, const char *guest, const char *name, struct snapshot *ret)
+static int look_at(const char *runtime_dir, const char *guest, const char *name,
+	struct snapshot *ret)
 {
 	uint64_t end = clock_us() + BUS_TIMEOUT_MS * UINT64_C(1000);
 	int r;
@@ -200,7 +208,8 @@ static int look_at(const char *runtime_dir, const char *guest, const char *name,
 	}
 }
 
-/* Processes that were replaced before have read the guest's file again, so this one may have disappeared from it. */
+/* Processes that were replaced before have read the guest's file again, so this one may have
+ * disappeared from it. */
 static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
@@ -225,7 +234,8 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 		return fail(guest, old->name, -errno, strerror(errno));
 	r = wait_replaced(runtime_dir, guest, old, &now);
 	if (r < 0)
-		return fail(guest, old->name, r, "nothing has come in its place within 30 s; its log says why");
+		return fail(guest, old->name, r,
+			"nothing has come in its place within 30 s; its log says why");
 	took_us = clock_us() - start;
 	new = find(&now, old->name);
 	/* it had connected some time before we noticed */
@@ -256,7 +266,8 @@ static int end_all(const char *guest, const struct snapshot *before)
 			return r;
 	}
 	for (size_t i = 0; i < before->n_peers; i++)
-		if (before->peers[i].pid && kill(before->peers[i].pid, SIGTERM) < 0 && errno != ESRCH)
+		if (before->peers[i].pid && kill(before->peers[i].pid, SIGTERM) < 0 &&
+			errno != ESRCH)
 			return fail(guest, before->peers[i].name, -errno, strerror(errno));
 	return 0;
 }
@@ -272,14 +283,17 @@ static int replace_all(const char *runtime_dir, const char *guest, const struct 
 	while (clock_us() < end) {
 		struct snapshot now = { .n_peers = 0 };
 
-		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, &now) == 0 && all_replaced(&now, before)) {
+		if (query_status(runtime_dir, guest, ASK_MS, take_snapshot, &now) == 0 &&
+			all_replaced(&now, before)) {
 			printf("%s: all %zu processes replaced at once, from a release whose guests shared their users, "
-			       "within %" PRIu64 " ms\n", guest, before->n_peers, (clock_us() - start) / 1000);
+			       "within %" PRIu64 " ms\n",
+				guest, before->n_peers, (clock_us() - start) / 1000);
 			return 0;
 		}
 		nap();
 	}
-	return fail(guest, "memory", -ETIMEDOUT, "not all processes have come again within 30 s; their log says why "
+	return fail(guest, "memory", -ETIMEDOUT,
+		"not all processes have come again within 30 s; their log says why "
 		"(under systemd: run systemctl daemon-reload first)");
 }
 
@@ -330,9 +344,11 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 
 	if (r < 0)
-		return fail(guest, "memory", r, r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+		return fail(guest, "memory", r,
+			r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
 	if (former && process)
-		return fail(guest, process, -EBUSY, "the guest is served by a release whose processes can only be replaced "
+		return fail(guest, process, -EBUSY,
+			"the guest is served by a release whose processes can only be replaced "
 			"together; upgrade the whole guest");
 	if (former)
 		return replace_all(runtime_dir, guest, &at_first);
@@ -340,12 +356,14 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 		for (size_t i = 0; r == 0 && i < at_first.n_peers; i++) {
 			const struct peer *peer = &at_first.peers[i];
 
-			if (peer->standby != (standby == 1) || (process && !is_of(peer->name, process)))
+			if (peer->standby != (standby == 1) ||
+				(process && !is_of(peer->name, process)))
 				continue;
 			known = true;
 			r = replace(runtime_dir, guest, peer->name);
 		}
-	return r == 0 && !known ? fail(guest, process, -ENOENT, "this guest has no such process") : r;
+	return r == 0 && !known ? fail(guest, process, -ENOENT, "this guest has no such process")
+				: r;
 }
 
 int upgrade_run(const char *runtime_dir, const char *which)
@@ -358,9 +376,9 @@ int upgrade_run(const char *runtime_dir, const char *which)
 	if (process)
 		*process++ = '\0';
 	if (process && strcmp(process, "launcher") == 0)
-		return lock_number(runtime_dir, guest, 0) > 0 ?
-			replace_launcher(runtime_dir, guest) :
-			fail(guest, "launcher", -ESRCH, "no launcher serves this guest");
+		return lock_number(runtime_dir, guest, 0) > 0
+			? replace_launcher(runtime_dir, guest)
+			: fail(guest, "launcher", -ESRCH, "no launcher serves this guest");
 	if (!process && lock_number(runtime_dir, guest, 0) > 0)
 		r = replace_launcher(runtime_dir, guest);
 	return r < 0 ? r : replace_some(runtime_dir, guest, process);

@@ -2,7 +2,8 @@
 
 /**
  * upgrade_run() - have running processes replaced by what is installed now, one after the other
- * @which: [in] GUEST, or GUEST:PROCESS where PROCESS is a device's name, "memory", "frontend", or "launcher"
+ * @which: [in] GUEST, or GUEST:PROCESS where PROCESS is a device's name, "memory", "frontend", or
+ *              "launcher"
  *
  * Prints a line for each process. Stops at the first that does not come back.
  * Errors: 0 | negative errno, already reported.

@@ -24,8 +24,8 @@
 
 #define LISTEN_FDS_START 3
 #define START_USEC 90000000ULL /* from the start to the first sign of life */
-#define ABORT_USEC 1000000 /* from SIGABRT to the end */
-#define STORE_SEC 10       /* for the keeper to send what was stored */
+#define ABORT_USEC 1000000     /* from SIGABRT to the end */
+#define STORE_SEC 10           /* for the keeper to send what was stored */
 
 static int pidfd_open_(pid_t pid)
 {
@@ -38,7 +38,7 @@ static int pidfd_open_(pid_t pid)
 
 /** struct handed - the descriptors that the keeper hands over */
 struct handed {
-	char *names;    /* in the form of LISTEN_FDNAMES */
+	char *names; /* in the form of LISTEN_FDNAMES */
 	int *fds;
 	size_t n;
 };
@@ -48,7 +48,8 @@ static void take_part(struct handed *handed, const Bh__KeeperStore *part, struct
 	for (size_t i = 0; i < fds->n_fds; i++) {
 		char *names;
 
-		check(asprintf(&names, "%s%s%s", handed->names ?: "", handed->n ? ":" : "", part->names[i]) >= 0);
+		check(asprintf(&names, "%s%s%s", handed->names ?: "", handed->n ? ":" : "",
+			      part->names[i]) >= 0);
 		free(handed->names);
 		handed->names = names;
 		handed->fds = reallocarray(handed->fds, handed->n + 1, sizeof(*handed->fds));
@@ -101,8 +102,8 @@ static void clear_place(struct handed *handed, size_t i, int place)
 	}
 }
 
-/* Move the descriptors to 3, 4 ... in order. They are moved rather than copied, because there may be as many as the
- * descriptor table has room for. */
+/* Move the descriptors to 3, 4 ... in order. They are moved rather than copied, because there may
+ * be as many as the descriptor table has room for. */
 static void place(struct handed *handed)
 {
 	for (size_t i = 0; i < handed->n; i++) {
@@ -146,8 +147,8 @@ static void set_number(const char *name, unsigned long n)
 
 static void set_environment(const struct child *child, const struct handed *handed)
 {
-	static const char *const ours[] = { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC",
-		"WATCHDOG_PID" };
+	static const char *const ours[] = { "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+		"WATCHDOG_USEC", "WATCHDOG_PID" };
 	_cleanup_free_ char *notify = notify_path(child);
 
 	for (size_t i = 0; i < sizeof(ours) / sizeof(*ours); i++)
@@ -164,8 +165,10 @@ static void set_environment(const struct child *child, const struct handed *hand
 	(void)setenv("LISTEN_FDNAMES", handed->names, 1);
 }
 
-/* The process dies with the launcher. If the launcher died before prctl(), the parent is another process by now. */
-__attribute__((noreturn)) static void run(const struct child *child, const char *path, pid_t parent, int store_fd)
+/* The process dies with the launcher. If the launcher died before prctl(), the parent is another
+ * process by now. */
+__attribute__((noreturn)) static void run(const struct child *child, const char *path, pid_t parent,
+	int store_fd)
 {
 	_cleanup_free_ char *instance = NULL, *config = NULL, *dir = NULL;
 	struct handed handed = { 0 };
@@ -235,7 +238,8 @@ int child_start(struct child *child)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return -errno;
-	r = keeper_start(child->home->keeper, child->title, fds[1], START_USEC, child->home->watchdog_usec);
+	r = keeper_start(child->home->keeper, child->title, fds[1], START_USEC,
+		child->home->watchdog_usec);
 	fd_close(fds[1]);
 	if (r == 0)
 		r = fork_it(child, fds[0]);
@@ -255,12 +259,14 @@ void child_silent(struct child *child)
 {
 	if (child->pid == 0 || child->abort)
 		return;
-	log_limited(LOG_ERR, NULL, (unsigned int)child->pid, "%s (pid %d) gives no sign of life: it is killed, and started "
-		"again", child->title, child->pid);
+	log_limited(LOG_ERR, NULL, (unsigned int)child->pid,
+		"%s (pid %d) gives no sign of life: it is killed, and started "
+		"again",
+		child->title, child->pid);
 	/* SIGABRT lets it name the input that it hangs in */
 	child_kill(child, SIGABRT);
-	(void)sd_event_add_time_relative(child->home->event, &child->abort, CLOCK_MONOTONIC, ABORT_USEC, 0,
-		on_abort_timeout, child);
+	(void)sd_event_add_time_relative(child->home->event, &child->abort, CLOCK_MONOTONIC,
+		ABORT_USEC, 0, on_abort_timeout, child);
 }
 
 void child_kill(struct child *child, int signal)
@@ -271,12 +277,14 @@ void child_kill(struct child *child, int signal)
 
 /* --- Life --- */
 
-void child_init(struct child *child, const struct home *home, const char *role, const char *instance)
+void child_init(struct child *child, const struct home *home, const char *role,
+	const char *instance)
 {
 	char peer[sizeof(((struct process *)NULL)->peer)];
 
-	*child = (struct child){ .home = home, .role = strdup(role),
-		.instance = strdup(instance), .pid_fd = -1 };
+	*child = (struct child){
+		.home = home, .role = strdup(role), .instance = strdup(instance), .pid_fd = -1
+	};
 	check(child->role && child->instance);
 	check(asprintf(&child->title, "%s %s", role, instance) >= 0);
 	process_peer(role, instance, peer, sizeof(peer));

@@ -1,6 +1,6 @@
 /*
- * Children that a launcher of a former release started send their notifications to its one socket until they are started
- * again. The kernel tells the sender's pid.
+ * Children that a launcher of a former release started send their notifications to its one socket
+ * until they are started again. The kernel tells the sender's pid.
  */
 #include "former.h"
 
@@ -30,7 +30,8 @@ static int on_notify(sd_event_source *source, int fd, uint32_t revents, void *da
 		struct child *child = n.pid ? find_child(launcher, n.pid) : NULL;
 
 		if (child)
-			(void)keeper_heard(child->home->keeper, child->title, n.text, n.fds, n.n_fds);
+			(void)keeper_heard(child->home->keeper, child->title, n.text, n.fds,
+				n.n_fds);
 		notify_release(&n);
 	}
 	return 0;
@@ -38,8 +39,8 @@ static int on_notify(sd_event_source *source, int fd, uint32_t revents, void *da
 
 int former_watch(struct launcher *launcher)
 {
-	int r = sd_event_add_io(launcher->event, &launcher->notify_source, launcher->notify_fd, EPOLLIN,
-		on_notify, launcher);
+	int r = sd_event_add_io(launcher->event, &launcher->notify_source, launcher->notify_fd,
+		EPOLLIN, on_notify, launcher);
 
 	if (r < 0)
 		return r;

@@ -29,7 +29,8 @@ static int judge_path(const struct guest *guest, const struct config *config)
 	if (strlen(guest->home.runtime_dir) + longest <= max)
 		return 0;
 	log_error("cannot use the directory %s: the paths of the sockets in it would have more than %zu characters; "
-		  "choose a shorter one with --runtime-dir=DIR", guest->home.runtime_dir, max);
+		  "choose a shorter one with --runtime-dir=DIR",
+		guest->home.runtime_dir, max);
 	return -ENAMETOOLONG;
 }
 
@@ -39,7 +40,8 @@ static int lock_guest(struct guest *guest)
 	pid_t former;
 
 	if (mkdir(guest->home.runtime_dir, 0755) < 0 && errno != EEXIST) {
-		log_error("cannot make the directory %s: %s", guest->home.runtime_dir, strerror(errno));
+		log_error("cannot make the directory %s: %s", guest->home.runtime_dir,
+			strerror(errno));
 		return -errno;
 	}
 	check(asprintf(&path, "%s/lock", guest->home.runtime_dir) >= 0);
@@ -59,13 +61,15 @@ static int lock_guest(struct guest *guest)
 	if (ftruncate(guest->home.lock_fd, 0) < 0)
 		return -errno;
 	lock_note(guest->home.lock_fd, SLOT_LAUNCHER, (unsigned long)getpid(), guest->home.name);
-	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, guest->launcher->executions, guest->home.name);
+	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, guest->launcher->executions,
+		guest->home.name);
 	return 0;
 }
 
 /* --- Its keeper --- */
 
-/* The modes of the notification sockets keep them apart; only the launcher creates files in this folder. */
+/* The modes of the notification sockets keep them apart; only the launcher creates files in this
+ * folder. */
 static int make_notify_folder(const struct guest *guest)
 {
 	_cleanup_free_ char *path = NULL;
@@ -87,8 +91,9 @@ static int judge_keeper(const struct guest *guest, int r)
 
 int guest_adopt_keeper(struct guest *guest, pid_t pid, int fd)
 {
-	return judge_keeper(guest, keeper_adopt(&guest->home.keeper, guest->launcher->event, guest->home.name, pid, fd,
-		guest->launcher->keeper_events, guest));
+	return judge_keeper(guest,
+		keeper_adopt(&guest->home.keeper, guest->launcher->event, guest->home.name, pid, fd,
+			guest->launcher->keeper_events, guest));
 }
 
 static void open_child(struct child *child)
@@ -96,7 +101,8 @@ static void open_child(struct child *child)
 	int r = child_open(child);
 
 	if (r < 0)
-		log_error("%s: cannot make its notification socket: %s", child->title, strerror(-r));
+		log_error("%s: cannot make its notification socket: %s", child->title,
+			strerror(-r));
 }
 
 int guest_keep(struct guest *guest)
@@ -106,10 +112,12 @@ int guest_keep(struct guest *guest)
 
 	if (r < 0)
 		return r;
-	r = judge_keeper(guest, keeper_new(&guest->home.keeper, guest->launcher->event, guest->home.name, user,
-		guest->launcher->keeper_events, guest));
+	r = judge_keeper(guest,
+		keeper_new(&guest->home.keeper, guest->launcher->event, guest->home.name, user,
+			guest->launcher->keeper_events, guest));
 	if (r == 0)
-		lock_note(guest->home.lock_fd, SLOT_KEEPER, (unsigned long)keeper_pid(guest->home.keeper), guest->home.name);
+		lock_note(guest->home.lock_fd, SLOT_KEEPER,
+			(unsigned long)keeper_pid(guest->home.keeper), guest->home.name);
 	for (size_t i = 0; r == 0 && i < guest->n_children; i++)
 		open_child(&guest->children[i]);
 	return r;
@@ -120,7 +128,8 @@ int guest_keep(struct guest *guest)
 static struct child *find_child(const struct guest *guest, const char *role, const char *instance)
 {
 	for (size_t i = 0; i < guest->n_children; i++)
-		if (strcmp(guest->children[i].role, role) == 0 && strcmp(guest->children[i].instance, instance) == 0)
+		if (strcmp(guest->children[i].role, role) == 0 &&
+			strcmp(guest->children[i].instance, instance) == 0)
 			return &guest->children[i];
 	return NULL;
 }
@@ -128,9 +137,13 @@ static struct child *find_child(const struct guest *guest, const char *role, con
 void guest_init(struct launcher *launcher, struct guest *guest)
 {
 	*guest = (struct guest){ .launcher = launcher,
-		.home = { .event = launcher->event, .libexec_dir = launcher->libexec_dir,
-			.build_tree = launcher->build_tree, .runtime_base = launcher->runtime_dir,
-			.watchdog_usec = launcher->watchdog_usec, .lock_fd = -1, .ended = launcher->child_ended } };
+		.home = { .event = launcher->event,
+			.libexec_dir = launcher->libexec_dir,
+			.build_tree = launcher->build_tree,
+			.runtime_base = launcher->runtime_dir,
+			.watchdog_usec = launcher->watchdog_usec,
+			.lock_fd = -1,
+			.ended = launcher->child_ended } };
 	guest->children = calloc(GUEST_CHILDREN_MAX, sizeof(*guest->children));
 	check(guest->children);
 }
@@ -146,13 +159,15 @@ struct child *guest_add(struct guest *guest, const char *role, const char *insta
 	return child;
 }
 
-/* If the guest is being served, a new child that cannot start is tried again and does not end the guest. */
+/* If the guest is being served, a new child that cannot start is tried again and does not end the
+ * guest. */
 static void add_child(struct guest *guest, const char *role, const char *instance)
 {
 	struct child *child = find_child(guest, role, instance);
 
 	if (!child && guest->n_children == GUEST_CHILDREN_MAX) {
-		log_error("no room for %s %s; what is no longer wanted must end first", role, instance);
+		log_error("no room for %s %s; what is no longer wanted must end first", role,
+			instance);
 		return;
 	}
 	if (!child) {
@@ -179,7 +194,8 @@ static void log_config_error(const struct launcher *launcher, const char *file, 
 	log_error("%s", launcher->from_options && text ? text + 2 : line);
 }
 
-static int read_config(const struct launcher *launcher, const char *file, struct config **ret_config)
+static int read_config(const struct launcher *launcher, const char *file,
+	struct config **ret_config)
 {
 	_cleanup_free_ char *error = NULL;
 	char *line, *rest;
@@ -202,7 +218,8 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 	guest->home.name = strdup(config->guest);
 	guest->home.config_path = realpath(file, NULL);
 	check(guest->home.name && guest->home.config_path);
-	check(asprintf(&guest->home.runtime_dir, "%s/%s", launcher->runtime_dir, guest->home.name) >= 0);
+	check(asprintf(&guest->home.runtime_dir, "%s/%s", launcher->runtime_dir,
+		      guest->home.name) >= 0);
 	r = judge_path(guest, config);
 	if (r == 0)
 		r = lock_guest(guest);
@@ -220,7 +237,8 @@ void guest_follow(struct guest *guest)
 {
 	struct config *config = NULL;
 
-	if (guest->launcher->from_options || read_config(guest->launcher, guest->home.config_path, &config) < 0)
+	if (guest->launcher->from_options ||
+		read_config(guest->launcher, guest->home.config_path, &config) < 0)
 		return;
 	for (size_t i = 0; i < guest->n_children; i++)
 		guest->children[i].unwanted = true;
@@ -235,7 +253,8 @@ void guest_close(struct guest *guest)
 	keeper_free(guest->home.keeper);
 	free(guest->children);
 	if (guest->home.lock_fd >= 0 && ftruncate(guest->home.lock_fd, 0) < 0)
-		log_warning("cannot empty the lock file of guest %s: %s", guest->home.name, strerror(errno));
+		log_warning("cannot empty the lock file of guest %s: %s", guest->home.name,
+			strerror(errno));
 	fd_close(guest->home.lock_fd);
 	free(guest->home.name);
 	free(guest->home.runtime_dir);

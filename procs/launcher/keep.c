@@ -1,7 +1,7 @@
 /*
- * The keeper's own process. It has a store and a notification socket for each process of the guest; the socket tells who
- * speaks. Descriptors arrive only here. The launcher is told what it must act upon: a process is ready, is silent, or has
- * dropped a connection.
+ * The keeper's own process. It has a store and a notification socket for each process of the guest;
+ * the socket tells who speaks. Descriptors arrive only here. The launcher is told what it must act
+ * upon: a process is ready, is silent, or has dropped a connection.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@
 struct kept {
 	TAILQ_ENTRY(kept) link;
 	struct keep *keep;
-	char *child;               /* role and instance */
+	char *child; /* role and instance */
 	struct store store;
 	int notify_fd;             /* -1 = the launcher passes on what it says */
 	sd_event_source *source;   /* of notify_fd */
@@ -71,8 +71,8 @@ static void expect(struct kept *kept, uint64_t usec)
 		return;
 	}
 	if (!kept->watchdog)
-		check(sd_event_add_time_relative(kept->keep->event, &kept->watchdog, CLOCK_MONOTONIC, usec, 0,
-			      on_silence, kept) >= 0);
+		check(sd_event_add_time_relative(kept->keep->event, &kept->watchdog,
+			      CLOCK_MONOTONIC, usec, 0, on_silence, kept) >= 0);
 	(void)sd_event_source_set_time_relative(kept->watchdog, usec);
 	(void)sd_event_source_set_enabled(kept->watchdog, SD_EVENT_ONESHOT);
 }
@@ -151,7 +151,8 @@ static void on_open(struct kept *kept, const Bh__ToKeeper *msg, struct fdset *fd
 	kept->source = sd_event_source_disable_unref(kept->source);
 	fd_close(kept->notify_fd);
 	kept->notify_fd = fdset_steal(fds, 0);
-	check(sd_event_add_io(kept->keep->event, &kept->source, kept->notify_fd, EPOLLIN, on_notify, kept) >= 0);
+	check(sd_event_add_io(kept->keep->event, &kept->source, kept->notify_fd, EPOLLIN, on_notify,
+		      kept) >= 0);
 }
 
 static int send_part(int fd, const struct store *store, size_t from, size_t *ret_n)
@@ -183,7 +184,8 @@ static void send_store(int fd, const struct kept *kept)
 		int r = send_part(fd, &kept->store, at, &n);
 
 		if (r < 0) {
-			log_warning("%s: what it stored cannot be handed to it: %s", kept->child, strerror(-r));
+			log_warning("%s: what it stored cannot be handed to it: %s", kept->child,
+				strerror(-r));
 			return;
 		}
 		at += n;

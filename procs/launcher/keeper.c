@@ -69,10 +69,13 @@ static int on_message(sd_event_source *source, int fd, uint32_t revents, void *d
 
 /* --- Start and end --- */
 
-/* Drop all rights. The kernel clears the parent-death signal when the user changes, so it is set again. */
+/* Drop all rights. The kernel clears the parent-death signal when the user changes, so it is set
+ * again. */
 static int drop_rights(uid_t user, pid_t launcher)
 {
-	if (user && (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0))
+	if (user &&
+		(setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 ||
+			setresuid(user, user, user) < 0))
 		return -errno;
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
@@ -129,8 +132,11 @@ int keeper_adopt(struct keeper **ret_keeper, sd_event *event, const char *name, 
 		fd_close(fd);
 		return -ENOMEM;
 	}
-	*keeper = (struct keeper){ .name = strdup(name), .pid = pid, .fd = fd, .events = events, .data = data };
-	r = keeper->name ? sd_event_add_io(event, &keeper->source, fd, EPOLLIN, on_message, keeper) : -ENOMEM;
+	*keeper = (struct keeper){
+		.name = strdup(name), .pid = pid, .fd = fd, .events = events, .data = data
+	};
+	r = keeper->name ? sd_event_add_io(event, &keeper->source, fd, EPOLLIN, on_message, keeper)
+			 : -ENOMEM;
 	if (r < 0) {
 		keeper_free(keeper);
 		return r;
@@ -173,7 +179,8 @@ int keeper_fd(const struct keeper *keeper)
 
 /* --- Orders --- */
 
-static int order(struct keeper *keeper, const char *child, Bh__ToKeeper *msg, const int *fds, size_t n_fds)
+static int order(struct keeper *keeper, const char *child, Bh__ToKeeper *msg, const int *fds,
+	size_t n_fds)
 {
 	msg->child = (char *)child;
 	if (keeper->fd < 0)
@@ -214,7 +221,8 @@ int keeper_end(struct keeper *keeper, const char *child)
 	return order(keeper, child, &msg, NULL, 0);
 }
 
-int keeper_heard(struct keeper *keeper, const char *child, const char *text, const int *fds, size_t n_fds)
+int keeper_heard(struct keeper *keeper, const char *child, const char *text, const int *fds,
+	size_t n_fds)
 {
 	Bh__ToKeeper msg = BH__TO_KEEPER__INIT;
 	Bh__KeeperHeard body = BH__KEEPER_HEARD__INIT;

@@ -1,7 +1,8 @@
 /*
- * The service manager where there is no systemd. It starts the processes of each guest and restarts whatever ends. A process
- * that fails before it was ready for the first time has a wrong configuration, and its guest is given up. After that a
- * guest is never given up. Guests do not affect each other.
+ * The service manager where there is no systemd. It starts the processes of each guest and restarts
+ * whatever ends. A process that fails before it was ready for the first time has a wrong
+ * configuration, and its guest is given up. After that a guest is never given up. Guests do not
+ * affect each other.
  */
 #include "launcher.h"
 
@@ -92,8 +93,8 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data);
 static void start_later(struct child *child)
 {
 	child->timer = sd_event_source_disable_unref(child->timer);
-	(void)sd_event_add_time_relative(child->guest->launcher->event, &child->timer, CLOCK_MONOTONIC, LATER_USEC,
-		0, on_start_again, child);
+	(void)sd_event_add_time_relative(child->guest->launcher->event, &child->timer,
+		CLOCK_MONOTONIC, LATER_USEC, 0, on_start_again, child);
 }
 
 static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
@@ -137,7 +138,8 @@ static void announce(struct launcher *launcher)
 {
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		for (size_t j = 0; j < launcher->guests[i].n_children; j++)
-			if (!launcher->guests[i].failed && !launcher->guests[i].children[j].was_ready)
+			if (!launcher->guests[i].failed &&
+				!launcher->guests[i].children[j].was_ready)
 				return;
 	if (launcher->announced || launcher->stopping)
 		return;
@@ -145,8 +147,8 @@ static void announce(struct launcher *launcher)
 	for (size_t i = 0; i < launcher->n_guests; i++)
 		if (!launcher->guests[i].failed)
 			log_notice("guest %s is served: %zu device(s), %zu processes",
-				launcher->guests[i].home.name,
-				launcher->guests[i].n_devices, launcher->guests[i].n_children);
+				launcher->guests[i].home.name, launcher->guests[i].n_devices,
+				launcher->guests[i].n_children);
 	(void)sd_notify(0, "READY=1");
 }
 
@@ -160,7 +162,8 @@ static void give_up_guest(struct child *child)
 {
 	struct launcher *launcher = child->guest->launcher;
 
-	log_error("guest %s is not served: its %s process could not start", child->guest->home.name, child->role);
+	log_error("guest %s is not served: its %s process could not start", child->guest->home.name,
+		child->role);
 	launcher->status = EXIT_FAILURE;
 	stop_guest(child->guest);
 	announce(launcher);
@@ -174,8 +177,8 @@ static unsigned int kind_of(const struct child *child)
 		(child - child->guest->children));
 }
 
-/* A process that is killed again and again before it is ready delays its own start (proc/backoff.c). One that ended with an
- * error before it was ready is started again later. */
+/* A process that is killed again and again before it is ready delays its own start
+ * (proc/backoff.c). One that ended with an error before it was ready is started again later. */
 static void on_ended(struct child *child, int wait_status)
 {
 	struct launcher *launcher = child->guest->launcher;
@@ -269,7 +272,8 @@ static void on_dropped(void *data, const char *title, const char *name, bool lis
 		stop(guest->launcher);
 }
 
-/* For the guest this is as if the launcher was killed: what was stored is lost, and its processes start anew. */
+/* For the guest this is as if the launcher was killed: what was stored is lost, and its processes
+ * start anew. */
 static void on_lost(void *data)
 {
 	struct guest *guest = data;
@@ -277,7 +281,8 @@ static void on_lost(void *data)
 	if (guest->launcher->stopping || guest->failed)
 		return;
 	log_error("guest %s: its keeper was killed, and what its processes had stored is lost: its VMMs have lost "
-		  "their devices and must connect again", guest->home.name);
+		  "their devices and must connect again",
+		guest->home.name);
 	guest->home.keeper = keeper_free(guest->home.keeper);
 	if (guest_keep(guest) < 0) {
 		guest->launcher->status = EXIT_FAILURE;
@@ -288,8 +293,9 @@ static void on_lost(void *data)
 		child_kill(&guest->children[i], SIGKILL);
 }
 
-static const struct keeper_events keeper_events = { .ready = on_ready, .silent = on_silent, .dropped = on_dropped,
-	.lost = on_lost };
+static const struct keeper_events keeper_events = {
+	.ready = on_ready, .silent = on_silent, .dropped = on_dropped, .lost = on_lost
+};
 
 /* --- Our own place --- */
 
@@ -372,8 +378,8 @@ static int make_loop(struct launcher *launcher)
 		sigaddset(&mask, signals[i].signal);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(signals); i++)
-		r = sd_event_add_signal(launcher->event, NULL, signals[i].signal, signals[i].handler,
-			launcher);
+		r = sd_event_add_signal(launcher->event, NULL, signals[i].signal,
+			signals[i].handler, launcher);
 	if (r >= 0)
 		r = sd_event_set_watchdog(launcher->event, true);
 	if (r < 0)
@@ -385,7 +391,8 @@ static void say_who(const struct launcher *launcher)
 {
 	if (geteuid() != 0)
 		log_notice("started by user %u: the processes of all guests run as that user, and are not separated "
-			   "from each other or from what else it runs; start as root for a user each", geteuid());
+			   "from each other or from what else it runs; start as root for a user each",
+			geteuid());
 }
 
 static int open_all(struct launcher *launcher, const struct launch *launch)
@@ -422,7 +429,8 @@ static void raise_limit(void)
 
 int launcher_run(const struct launch *launch)
 {
-	struct launcher launcher = { .notify_fd = -1, .argv = launch->argv,
+	struct launcher launcher = { .notify_fd = -1,
+		.argv = launch->argv,
 		.keeper_events = &keeper_events,
 		.child_ended = on_ended,
 		.fd_passed = launch->fd_passed,

@@ -1,6 +1,7 @@
 /*
- * The `bulkhead` command: `run` serves guests that files describe, `device` serves one device that options describe, as
- * management software starts vhost-user back-ends. Both run the same processes.
+ * The `bulkhead` command: `run` serves guests that files describe, `device` serves one device that
+ * options describe, as management software starts vhost-user back-ends. Both run the same
+ * processes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +47,18 @@ static const char help[] =
 	"  --tap-fd=N            net: take this descriptor of a TAP instead of --tap=NAME; again for each queue pair\n"
 	"  and the keys of the type, as in bulkhead.conf(5):\n";
 
-enum { OPT_RUNTIME = 256, OPT_LIBEXEC, OPT_HELP, OPT_VERSION, OPT_FD, OPT_TAP_FD, OPT_SOCKET, OPT_WATCHDOG, OPT_TAKES_OVER, OPT_KEY };
+enum {
+	OPT_RUNTIME = 256,
+	OPT_LIBEXEC,
+	OPT_HELP,
+	OPT_VERSION,
+	OPT_FD,
+	OPT_TAP_FD,
+	OPT_SOCKET,
+	OPT_WATCHDOG,
+	OPT_TAKES_OVER,
+	OPT_KEY
+};
 
 static const struct option own_options[] = {
 	{ "runtime-dir", required_argument, NULL, OPT_RUNTIME },
@@ -63,7 +75,7 @@ static const struct option own_options[] = {
 #define FDS_MAX 65
 #define KEYS_MAX 16
 #define OPTIONS_MAX 128
-#define WATCHDOG_SEC 15 /* each process gives a sign of life after half of this, which wakes the keeper */
+#define WATCHDOG_SEC 15 /* a sign of life after half of this wakes the keeper */
 #define WATCHDOG_MAX_SEC 86400
 
 /** struct arguments - the command line */
@@ -75,11 +87,11 @@ struct arguments {
 	struct launch_fd fds[FDS_MAX];
 	char fd_names[FDS_MAX][24];
 	size_t n_tap_fds;
-	char tap_name[IFNAMSIZ]; /* the interface of the descriptors of --tap-fd */
-	const struct role *role; /* `device`: its type */
+	char tap_name[IFNAMSIZ];            /* the interface of the descriptors of --tap-fd */
+	const struct role *role;            /* `device`: its type */
 	struct option options[OPTIONS_MAX]; /* own_options, and the keys of all types */
-	bool done; /* --help and the like */
-	bool cannot; /* --takes-over: not in that form */
+	bool done;                          /* --help and the like */
+	bool cannot;                        /* --takes-over: not in that form */
 };
 
 static void print_help(FILE *f)
@@ -114,7 +126,8 @@ static int judge_socket(struct arguments *args, int fd, char *buf, size_t n)
 		log_error("--fd is given twice; one device has one socket");
 		return -EINVAL;
 	}
-	snprintf(buf, n, "%s", option_of(fd, SO_ACCEPTCONN) > 0 ? LAUNCH_LISTENER : LAUNCH_CONNECTION);
+	snprintf(buf, n, "%s",
+		option_of(fd, SO_ACCEPTCONN) > 0 ? LAUNCH_LISTENER : LAUNCH_CONNECTION);
 	return 0;
 }
 
@@ -123,14 +136,15 @@ static int judge_tap(struct arguments *args, int fd, char *buf, size_t n)
 {
 	struct ifreq ifr = { 0 };
 
-	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || !(ifr.ifr_flags & IFF_TAP) || !(ifr.ifr_flags & IFF_NO_PI) ||
-		!(ifr.ifr_flags & IFF_VNET_HDR)) {
-		log_error("--tap-fd=%d: must be a TAP, opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR", fd);
+	if (ioctl(fd, TUNGETIFF, &ifr) < 0 || !(ifr.ifr_flags & IFF_TAP) ||
+		!(ifr.ifr_flags & IFF_NO_PI) || !(ifr.ifr_flags & IFF_VNET_HDR)) {
+		log_error("--tap-fd=%d: must be a TAP, opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR",
+			fd);
 		return -EINVAL;
 	}
 	if (args->n_tap_fds && strcmp(args->tap_name, ifr.ifr_name) != 0) {
-		log_error("--tap-fd=%d: is of '%s', and the one before of '%s'; a device has one TAP", fd,
-			ifr.ifr_name, args->tap_name);
+		log_error("--tap-fd=%d: is of '%s', and the one before of '%s'; a device has one TAP",
+			fd, ifr.ifr_name, args->tap_name);
 		return -EINVAL;
 	}
 	memcpy(args->tap_name, ifr.ifr_name, sizeof(args->tap_name));
@@ -154,16 +168,19 @@ static int take_fd(struct arguments *args, const char *text, bool tap)
 		return -EBADF;
 	}
 	if (i == FDS_MAX) {
-		log_error("--tap-fd=%s: a device may have at most %d queue pairs", text, FDS_MAX - 1);
+		log_error("--tap-fd=%s: a device may have at most %d queue pairs", text,
+			FDS_MAX - 1);
 		return -E2BIG;
 	}
-	r = (tap ? judge_tap : judge_socket)(args, (int)fd, args->fd_names[i], sizeof(args->fd_names[i]));
+	r = (tap ? judge_tap : judge_socket)(args, (int)fd, args->fd_names[i],
+		sizeof(args->fd_names[i]));
 	if (r < 0)
 		return -EBADF;
 	(void)fcntl((int)fd, F_SETFD, FD_CLOEXEC);
 	(void)fcntl((int)fd, F_SETFL, fcntl((int)fd, F_GETFL) | O_NONBLOCK);
-	args->fds[i] = (struct launch_fd){ .role = tap ? "net" : "frontend",
-		.name = args->fd_names[i], .fd = (int)fd };
+	args->fds[i] = (struct launch_fd){
+		.role = tap ? "net" : "frontend", .name = args->fd_names[i], .fd = (int)fd
+	};
 	args->launch.n_fds++;
 	return 0;
 }
@@ -183,7 +200,8 @@ static int take_watchdog(struct arguments *args, const char *text)
 	unsigned long seconds = strtoul(text, &end, 10);
 
 	if (*end || !*text || *text == '-' || seconds > WATCHDOG_MAX_SEC) {
-		log_error("--watchdog=%s: must be a number of seconds, at most %d", text, WATCHDOG_MAX_SEC);
+		log_error("--watchdog=%s: must be a number of seconds, at most %d", text,
+			WATCHDOG_MAX_SEC);
 		return -EBADF;
 	}
 	args->launch.watchdog_sec = (unsigned int)seconds;
@@ -250,7 +268,8 @@ static void fill_options(struct arguments *args)
 
 			check(n + 1 < OPTIONS_MAX);
 			if (!has_option(args, key))
-				args->options[n++] = (struct option){ key, required_argument, NULL, OPT_KEY };
+				args->options[n++] =
+					(struct option){ key, required_argument, NULL, OPT_KEY };
 		}
 }
 
@@ -266,14 +285,16 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	args->launch.state_fd = state ? atoi(state) : -1;
 	(void)unsetenv(LAUNCHER_STATE_ENV);
 	fill_options(args);
-	while (r == 0 && !args->done && (c = getopt_long(argc, argv, "", args->options, &index)) >= 0)
+	while (r == 0 && !args->done &&
+		(c = getopt_long(argc, argv, "", args->options, &index)) >= 0)
 		r = take_option(args, c, index);
 	if (r < 0 && r != -EBADF)
 		fprintf(stderr, "See 'bulkhead --help'.\n");
 	return r;
 }
 
-/* Management software starts a link to this program called vhost-user-TYPE; NULL: that is not our name. */
+/* Management software starts a link to this program called vhost-user-TYPE; NULL: that is not our
+ * name. */
 static const char *wrapped_type(const char *program)
 {
 	const char *base = strrchr(program, '/') ? strrchr(program, '/') + 1 : program;
@@ -300,7 +321,8 @@ static bool print_capabilities(int argc, char *argv[])
 {
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--print-capabilities") == 0)
-			return printf("{\n  \"type\": \"%s\",\n  \"features\": []\n}\n", named_type(argc, argv)) >= 0;
+			return printf("{\n  \"type\": \"%s\",\n  \"features\": []\n}\n",
+				       named_type(argc, argv)) >= 0;
 	return false;
 }
 
@@ -351,8 +373,8 @@ static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
 }
 
-/* The address is derived from the path of the socket, or else from the TAP: both stay the same when the device is served
- * again. */
+/* The address is derived from the path of the socket, or else from the TAP: both stay the same when
+ * the device is served again. */
 static void write_mac(const struct arguments *args, const char *socket, FILE *f)
 {
 	char passed[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "";
@@ -366,7 +388,8 @@ static void write_mac(const struct arguments *args, const char *socket, FILE *f)
 	if (!*text)
 		return;
 	config_derive_mac(text, mac);
-	fprintf(f, "mac = %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	fprintf(f, "mac = %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4],
+		mac[5]);
 }
 
 /* The processes always read a file, so make one. */
@@ -403,9 +426,10 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 	_cleanup_free_ char *socket = NULL, *cwd = getcwd(NULL, 0);
 	int r;
 
-	if ((mkdir(args->launch.runtime_dir, 0755) < 0 && errno != EEXIST) || mkdir(dir, 0750) < 0) {
-		log_error("cannot make the directory %s: %s; choose another with --runtime-dir=DIR", dir,
-			strerror(errno));
+	if ((mkdir(args->launch.runtime_dir, 0755) < 0 && errno != EEXIST) ||
+		mkdir(dir, 0750) < 0) {
+		log_error("cannot make the directory %s: %s; choose another with --runtime-dir=DIR",
+			dir, strerror(errno));
 		return -errno;
 	}
 	if (!args->socket)
@@ -441,7 +465,8 @@ static bool judge_options(const struct arguments *args)
 
 	for (size_t i = 0; i < args->n_keys; i++)
 		if (!has_key(args->role, args->keys[i])) {
-			log_error("--%s does not go with 'bulkhead device %s'", args->keys[i], args->role->name);
+			log_error("--%s does not go with 'bulkhead device %s'", args->keys[i],
+				args->role->name);
 			return false;
 		}
 	if (wrong)

@@ -33,11 +33,14 @@ static void take_control(struct msghdr *hdr, struct notification *n)
 int notify_receive(int fd, struct notification *n)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(int) * NOTIFY_FDS_MAX) + CMSG_SPACE(sizeof(struct ucred))];
+		char buf[CMSG_SPACE(sizeof(int) * NOTIFY_FDS_MAX) +
+			CMSG_SPACE(sizeof(struct ucred))];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { .iov_base = n->text, .iov_len = NOTIFY_TEXT_MAX };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	ssize_t got = recvmsg(fd, &hdr, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -108,7 +111,8 @@ int notify_bind(const char *path, uid_t user)
 	if (r < 0)
 		return r;
 	if (fd < 0 || fchmod(fd, 0600) < 0 || (unlink(path) < 0 && errno != ENOENT) ||
-		bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || lchown(path, user, (gid_t)-1) < 0 ||
+		bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		lchown(path, user, (gid_t)-1) < 0 ||
 		setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
 		return -errno;
 	return fd_steal(&fd);

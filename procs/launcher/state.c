@@ -1,6 +1,7 @@
 /*
- * To upgrade itself, the launcher executes the program that is at its path now in its own process. Its children remain its
- * children, and do not notice. Descriptors are inherited, and the rest of the state is in a memfd.
+ * To upgrade itself, the launcher executes the program that is at its path now in its own process.
+ * Its children remain its children, and do not notice. Descriptors are inherited, and the rest of
+ * the state is in a memfd.
  */
 #include "state.h"
 
@@ -25,7 +26,7 @@
 #include "launcher.h"
 #include "launcher.pb-c.h"
 
-#define SERVES 2              /* see LauncherState.needs; 1: without keepers */
+#define SERVES 2 /* see LauncherState.needs; 1: without keepers */
 #define STATE_BYTES_MAX (64u << 20)
 
 /* --- What is told --- */
@@ -131,7 +132,8 @@ static void set_all_inherited(const struct launcher *launcher, bool inherited)
 	}
 }
 
-/* A program that cannot be executed, or cannot read this form of state, would end all processes: ask it first. */
+/* A program that cannot be executed, or cannot read this form of state, would end all processes:
+ * ask it first. */
 static int probe(const char *program)
 {
 	char option[64];
@@ -158,8 +160,8 @@ void state_hand_over(struct launcher *launcher)
 		set_all_inherited(launcher, false);
 		(void)unsetenv(LAUNCHER_STATE_ENV);
 	}
-	log_error("%s cannot be run in place of this launcher: %s; nothing has changed", launcher->program,
-		strerror(-r));
+	log_error("%s cannot be run in place of this launcher: %s; nothing has changed",
+		launcher->program, strerror(-r));
 }
 
 /* --- What was told --- */
@@ -190,11 +192,12 @@ static void give(struct keeper *keeper, const char *child, const Bh__LauncherSto
 	while ((r = keeper_add(keeper, child, stored->name, stored->fd)) == -EAGAIN)
 		nanosleep(&pause, NULL);
 	if (r < 0)
-		log_error("%s: '%s', which it stored, is lost: %s", child, stored->name, strerror(-r));
+		log_error("%s: '%s', which it stored, is lost: %s", child, stored->name,
+			strerror(-r));
 }
 
-/* The launcher of a former release kept the stores itself. They move to the keeper, which listens from the child's next
- * start on. */
+/* The launcher of a former release kept the stores itself. They move to the keeper, which listens
+ * from the child's next start on. */
 static void give_stores(struct guest *guest, const Bh__LauncherGuest *told)
 {
 	for (size_t i = 0; i < guest->n_children; i++)

@@ -40,12 +40,14 @@ static void drop(struct store *store, size_t i)
 	size_t at;
 
 	check(find_file(store, item->fd, &at));
-	memmove(&store->by_file[at], &store->by_file[at + 1], (store->n_items - at - 1) * sizeof(*store->by_file));
+	memmove(&store->by_file[at], &store->by_file[at + 1],
+		(store->n_items - at - 1) * sizeof(*store->by_file));
 	store->names_bytes -= strlen(item->name) + 1;
 	fd_close(item->fd);
 	free(item->name);
 	free(item);
-	memmove(&store->items[i], &store->items[i + 1], (store->n_items - i - 1) * sizeof(*store->items));
+	memmove(&store->items[i], &store->items[i + 1],
+		(store->n_items - i - 1) * sizeof(*store->items));
 	store->n_items--;
 	store->full_said = false;
 }
@@ -55,8 +57,9 @@ static bool has_room(struct store *store, const char *name)
 	if (store->n_items < FDSTORE_MAX && store->names_bytes + strlen(name) < FDSTORE_NAMES_BYTES)
 		return true;
 	if (!store->full_said)
-		log_limited(LOG_WARNING, NULL, 0, "%s: the fd store is full (at most %d descriptors, with %d bytes of "
-			    "names): '%s' and what follows is not kept",
+		log_limited(LOG_WARNING, NULL, 0,
+			"%s: the fd store is full (at most %d descriptors, with %d bytes of "
+			"names): '%s' and what follows is not kept",
 			store->owner, FDSTORE_MAX, FDSTORE_NAMES_BYTES, name);
 	store->full_said = true;
 	return false;
@@ -81,7 +84,8 @@ int store_add(struct store *store, const char *name, int fd)
 	check(item && store->items && store->by_file);
 	*item = (struct stored){ .name = strdup(name), .fd = fd };
 	check(item->name);
-	memmove(&store->by_file[at + 1], &store->by_file[at], (store->n_items - at) * sizeof(*store->by_file));
+	memmove(&store->by_file[at + 1], &store->by_file[at],
+		(store->n_items - at) * sizeof(*store->by_file));
 	store->by_file[at] = item;
 	store->items[store->n_items++] = item;
 	store->names_bytes += strlen(name) + 1;

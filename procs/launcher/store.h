@@ -4,8 +4,8 @@
 #include <stddef.h>
 
 /*
- * The descriptors kept for one process, as systemd keeps them under FDPOLL=0: several may have one name, and
- * the same open file is kept once.
+ * The descriptors kept for one process, as systemd keeps them under FDPOLL=0: several may have one
+ * name, and the same open file is kept once.
  */
 
 /** struct stored - a descriptor that is kept */
@@ -15,12 +15,13 @@ struct stored {
 };
 
 struct store {
-	const char *owner;         /* for the log; borrowed */
-	struct stored **items;     /* in the order in which they came */
-	struct stored **by_file;   /* the same in the kernel's order of open files: each is looked for at every addition */
+	const char *owner;     /* for the log; borrowed */
+	struct stored **items; /* in the order in which they came */
+	struct stored **
+		by_file; /* the same in the kernel's order of open files: each is looked for at every addition */
 	size_t n_items;
-	size_t names_bytes;        /* as they will stand in LISTEN_FDNAMES */
-	bool full_said;            /* the limit was reached, and the log says so */
+	size_t names_bytes; /* as they will stand in LISTEN_FDNAMES */
+	bool full_said;     /* the limit was reached, and the log says so */
 };
 
 /**

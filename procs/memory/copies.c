@@ -1,7 +1,7 @@
 /*
  * There are three files with the same content:
  *
- *   t.NAME     in the fd store: the authoritative one. It is written first, and only the next memory
+ *   t.NAME in the fd store: the authoritative one. It is written first, and only the next memory
  *              manager reads it.
  *   r.NAME     in the fd store: a copy for a memory manager of the former release, in case of a
  *              downgrade. That release knows no other name, drops t.NAME, and hands r.NAME to its
@@ -57,9 +57,10 @@ static int read_desired(const struct record_file *file, const char *device, Bh__
 	return r < 0 ? r : -EBADMSG;
 }
 
-/* The worker reports again soon. Until then its offer is kept, and what cannot be true is dropped. */
-static int read_observed(
-	const struct record_file *file, const char *device, uint64_t generation, Bh__Observed **ret)
+/* The worker reports again soon. Until then its offer is kept, and what cannot be true is
+ * dropped. */
+static int read_observed(const struct record_file *file, const char *device, uint64_t generation,
+	Bh__Observed **ret)
 {
 	Bh__Observed *observed = NULL;
 	char text[256] = "it is no report";
@@ -90,8 +91,8 @@ static int read_observed(
 /* --- Files --- */
 
 /* Take a file from the fd store. *ret_file stays NULL if there is none, or if it cannot be used. */
-static int take_file(
-	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+static int take_file(const char *prefix, const char *device, int *ret_fd,
+	struct record_file **ret_file)
 {
 	char name[128];
 	int r;
@@ -109,8 +110,8 @@ static int take_file(
 }
 
 /* Make a new file, and replace the present one in the fd store. */
-static int make_file(
-	const char *prefix, const char *device, int *ret_fd, struct record_file **ret_file)
+static int make_file(const char *prefix, const char *device, int *ret_fd,
+	struct record_file **ret_file)
 {
 	char name[128];
 	int r;
@@ -146,7 +147,8 @@ static int read_halves(const struct record_file *file, const char *device,
 	return 0;
 }
 
-/* An empty record gets a new identity, so that workers that know the former one start anew as well. */
+/* An empty record gets a new identity, so that workers that know the former one start anew as
+ * well. */
 static int begin_anew(struct copies *copies)
 {
 	int r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
@@ -155,25 +157,25 @@ static int begin_anew(struct copies *copies)
 }
 
 /* A copy may be behind after a kill between two writes; writing the same twice is harmless. */
-static int write_all(
-	struct copies *copies, const Bh__Desired *desired, const Bh__Observed *observed)
+static int write_all(struct copies *copies, const Bh__Desired *desired,
+	const Bh__Observed *observed)
 {
 	int r = copies_write_desired(copies, desired);
 
 	return r < 0 ? r : copies_write_observed(copies, observed);
 }
 
-static int open_halves(
-	struct copies *copies, Bh__Desired **ret_desired, Bh__Observed **ret_observed)
+static int open_halves(struct copies *copies, Bh__Desired **ret_desired,
+	Bh__Observed **ret_observed)
 {
 	const struct record_file *from = copies->truth ?: copies->former;
 	int r = from ? read_halves(from, copies->device, ret_desired, ret_observed) : -EBADMSG;
 
 	if (r == -EBADMSG) {
 		r = begin_anew(copies);
-		return r < 0 ? r
-			     : read_halves(
-				       copies->truth, copies->device, ret_desired, ret_observed);
+		return r < 0
+			? r
+			: read_halves(copies->truth, copies->device, ret_desired, ret_observed);
 	}
 	if (r == 0 && !copies->truth)
 		r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);

@@ -1,7 +1,7 @@
 /*
- * A token is a number that was never used before. Tokens begin at a random number, so that a memory manager that has lost
- * everything does not give old tokens a new meaning. A token stands for the open file: depositing the same file again
- * yields the same token.
+ * A token is a number that was never used before. Tokens begin at a random number, so that a memory
+ * manager that has lost everything does not give old tokens a new meaning. A token stands for the
+ * open file: depositing the same file again yields the same token.
  */
 #include "files.h"
 
@@ -27,7 +27,8 @@ static struct {
 	bool restored;
 } files;
 
-/* The file's index in the list, or where it would be inserted. The list is sorted in the kernel's order of open files. */
+/* The file's index in the list, or where it would be inserted. The list is sorted in the kernel's
+ * order of open files. */
 static size_t place_of(int fd)
 {
 	size_t low = 0, high = files.n;
@@ -74,7 +75,9 @@ static struct file *add(uint64_t token, int fd, const char *stored_name)
 		}
 	}
 	if (file)
-		*file = (struct file){ .token = token, .fd = fd, .stored_name = strdup(stored_name) };
+		*file = (struct file){
+			.token = token, .fd = fd, .stored_name = strdup(stored_name)
+		};
 	if (!file || !file->stored_name || files.n == files.n_room) {
 		free(file ? file->stored_name : NULL);
 		free(file);
@@ -88,7 +91,8 @@ static struct file *add(uint64_t token, int fd, const char *stored_name)
 static uint64_t new_token(void)
 {
 	if (files.next_token == 0) {
-		check(getrandom(&files.next_token, sizeof(files.next_token), 0) == sizeof(files.next_token));
+		check(getrandom(&files.next_token, sizeof(files.next_token), 0) ==
+			sizeof(files.next_token));
 		files.next_token >>= 1;
 	}
 	return ++files.next_token;
@@ -115,7 +119,8 @@ static int put_new(struct file **ret_file, const char *device, int fd)
 	struct file *file;
 	char name[128];
 
-	snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS, (unsigned long long)token);
+	snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS,
+		(unsigned long long)token);
 	file = add(token, fd, name);
 	if (!file)
 		return -ENOMEM;
@@ -177,7 +182,8 @@ void files_release(struct file *file)
 		drop(file, true);
 }
 
-/* "v.DEVICE.0123456789abcdef"; 0: this is not a name of ours. The upper half is refused, so that tokens cannot run out. */
+/* "v.DEVICE.0123456789abcdef"; 0: this is not a name of ours. The upper half is refused, so that
+ * tokens cannot run out. */
 static uint64_t token_of(const char *name)
 {
 	size_t len = strlen(name);

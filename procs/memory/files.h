@@ -5,20 +5,22 @@
 #include <stdint.h>
 
 /**
- * struct file - an open file that was deposited, once, however often and for however many devices it was deposited
+ * struct file - an open file that was deposited, once, however often and for however many devices
+ * it was deposited
  *
- * A service manager keeps an open file once, under the first name that it was given. If it were stored for each token,
- * removing one name would take the file from all the others.
+ * A service manager keeps an open file once, under the first name that it was given. If it were
+ * stored for each token, removing one name would take the file from all the others.
  */
 struct file {
-	uint64_t token;      /* what the record calls it; unique over all restarts */
-	int fd;              /* owned */
+	uint64_t token;       /* what the record calls it; unique over all restarts */
+	int fd;               /* owned */
 	unsigned int n_users; /* vaults that hold it */
-	char *stored_name;   /* in the fd store */
+	char *stored_name;    /* in the fd store */
 };
 
 /**
- * files_put() - count one more user of the file behind a descriptor (consumed always), and store it if it is new
+ * files_put() - count one more user of the file behind a descriptor (consumed always), and store it
+ * if it is new
  * @ret_file: [out] valid until its users have all called files_release()
  * @device:   [in] for whom it is stored first
  *
@@ -30,17 +32,21 @@ int files_put(struct file **ret_file, const char *device, int fd);
 /** files_find() - the file behind this descriptor (borrowed), if it is there already; or NULL */
 const struct file *files_find(int fd);
 
-/** files_count() - how many files all devices hold together; one that several share is counted once */
+/** files_count() - how many files all devices hold together; one that several share is counted
+ * once */
 size_t files_count(void);
 
 /** files_use() - count one more user of the file of that token; NULL: there is none */
 struct file *files_use(uint64_t token);
 
-/** files_release() - count one user less; the last one closes the file and takes it out of the fd store */
+/** files_release() - count one user less; the last one closes the file and takes it out of the fd
+ * store */
 void files_release(struct file *file);
 
-/** files_restore() - take all files from the fd store, without users yet; does nothing when called again */
+/** files_restore() - take all files from the fd store, without users yet; does nothing when called
+ * again */
 void files_restore(void);
 
-/** files_settle() - close what was restored and found no user, once all devices have adopted theirs */
+/** files_settle() - close what was restored and found no user, once all devices have adopted
+ * theirs */
 void files_settle(void);

@@ -1,6 +1,7 @@
 /*
- * Counters that only grow survive all restarts. A counter near its end would stop the device for good, so
- * a counter may not leap. A first value of up to 2^62 leaves more steps than anybody will ever make.
+ * Counters that only grow survive all restarts. A counter near its end would stop the device for
+ * good, so a counter may not leap. A first value of up to 2^62 leaves more steps than anybody will
+ * ever make.
  */
 #include "judge.h"
 
@@ -13,15 +14,15 @@
 #include "regions.h"
 #include "vault.h"
 
-#define NUM(x)		  ((unsigned long long)(x))
-#define FIRST_MAX	  (UINT64_C(1) << 62)
-#define COUNTER_MAX	  (UINT64_C(1) << 63)
-#define LEAP_MAX	  (UINT64_C(1) << 20)
-#define TEXT_MAX	  256
-#define RING_SIZE_MAX	  32768
-#define CONFIG_BYTES_MAX  256
+#define NUM(x) ((unsigned long long)(x))
+#define FIRST_MAX (UINT64_C(1) << 62)
+#define COUNTER_MAX (UINT64_C(1) << 63)
+#define LEAP_MAX (UINT64_C(1) << 20)
+#define TEXT_MAX 256
+#define RING_SIZE_MAX 32768
+#define CONFIG_BYTES_MAX 256
 #define CONFIG_WRITES_MAX 64
-#define MAC_BYTES	  6
+#define MAC_BYTES 6
 
 /** struct verdict - where the reason of a refusal goes */
 struct verdict {
@@ -29,8 +30,8 @@ struct verdict {
 	size_t n_text;
 };
 
-__attribute__((format(printf, 2, 3))) static int refuse(
-	const struct verdict *verdict, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(const struct verdict *verdict,
+	const char *fmt, ...)
 {
 	va_list ap;
 
@@ -62,9 +63,9 @@ static size_t plain_character(const unsigned char *s)
 			c = c << 6 | (s[i] & 0x3f);
 		}
 		return c < forms[n - 1].least || c == 0x7f || c > 0x10ffff ||
-				       (c >= 0xd800 && c < 0xe000)
-			       ? 0
-			       : n;
+				(c >= 0xd800 && c < 0xe000)
+			? 0
+			: n;
 	}
 	return 0;
 }
@@ -74,8 +75,8 @@ static int check_text(const char *what, const char *s, const struct verdict *ver
 	size_t n = strlen(s), len;
 
 	if (n > TEXT_MAX)
-		return refuse(
-			verdict, "%s has %zu bytes; at most %d are possible", what, n, TEXT_MAX);
+		return refuse(verdict, "%s has %zu bytes; at most %d are possible", what, n,
+			TEXT_MAX);
 	for (size_t i = 0; i < n; i += len) {
 		len = plain_character((const unsigned char *)s + i);
 		if (len == 0)
@@ -88,8 +89,8 @@ static int check_counter(const char *what, uint64_t value, const struct verdict 
 {
 	if (value <= COUNTER_MAX)
 		return 0;
-	return refuse(
-		verdict, "%s is %llu, which nothing can have counted up to", what, NUM(value));
+	return refuse(verdict, "%s is %llu, which nothing can have counted up to", what,
+		NUM(value));
 }
 
 /* --- Desired --- */
@@ -100,8 +101,8 @@ static int check_generation(uint64_t generation, uint64_t now, const struct verd
 		     : generation <= COUNTER_MAX &&
 				(generation < now || generation - now <= LEAP_MAX))
 		return 0;
-	return refuse(
-		verdict, "generation %llu does not follow on %llu", NUM(generation), NUM(now));
+	return refuse(verdict, "generation %llu does not follow on %llu", NUM(generation),
+		NUM(now));
 }
 
 static int check_ring(const Bh__Ring *ring, uint64_t generation, const struct verdict *verdict)
@@ -124,8 +125,8 @@ static int check_rings(const Bh__Desired *desired, const struct verdict *verdict
 	bool seen[RINGS_MAX] = { false };
 
 	if (desired->n_rings > RINGS_MAX)
-		return refuse(
-			verdict, "%zu rings; at most %d are possible", desired->n_rings, RINGS_MAX);
+		return refuse(verdict, "%zu rings; at most %d are possible", desired->n_rings,
+			RINGS_MAX);
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 
@@ -206,16 +207,16 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
 	const struct verdict verdict = { text, n_text };
 
 	return check_generation(desired->generation, now, &verdict) ||
-	       check_rings(desired, &verdict) ||
-	       regions_check_table(desired->regions, desired->n_regions, text, n_text) ||
-	       check_inflight(desired->inflight, &verdict) ||
-	       check_config_writes(desired, &verdict) || check_rest(desired, &verdict);
+		check_rings(desired, &verdict) ||
+		regions_check_table(desired->regions, desired->n_regions, text, n_text) ||
+		check_inflight(desired->inflight, &verdict) ||
+		check_config_writes(desired, &verdict) || check_rest(desired, &verdict);
 }
 
 /* --- Observed --- */
 
-static int check_ring_states(
-	const Bh__Observed *observed, uint64_t desired, const struct verdict *verdict)
+static int check_ring_states(const Bh__Observed *observed, uint64_t desired,
+	const struct verdict *verdict)
 {
 	bool seen[RINGS_MAX] = { false };
 
@@ -255,7 +256,8 @@ static int check_offer(const Bh__Observed *observed, const struct verdict *verdi
 static int check_worker_tokens(const Bh__Observed *observed, const struct verdict *verdict)
 {
 	if (observed->n_tokens > VAULT_WORKER_FILES_MAX)
-		return refuse(verdict, "%zu descriptors of the worker's own; at most %d are possible",
+		return refuse(verdict,
+			"%zu descriptors of the worker's own; at most %d are possible",
 			observed->n_tokens, VAULT_WORKER_FILES_MAX);
 	return 0;
 }
@@ -270,8 +272,9 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 			NUM(observed->applied), NUM(desired));
 	return check_counter("the number of changes of the configuration", observed->config_seq,
 		       &verdict) ||
-	       check_offer(observed, &verdict) || check_worker_tokens(observed, &verdict) || check_ring_states(observed, desired, &verdict) ||
-	       check_text("what is said of the rest", observed->backend, &verdict) ||
-	       check_text("the error", observed->apply_error, &verdict) ||
-	       check_text("the reason of the quarantine", observed->quarantine, &verdict);
+		check_offer(observed, &verdict) || check_worker_tokens(observed, &verdict) ||
+		check_ring_states(observed, desired, &verdict) ||
+		check_text("what is said of the rest", observed->backend, &verdict) ||
+		check_text("the error", observed->apply_error, &verdict) ||
+		check_text("the reason of the quarantine", observed->quarantine, &verdict);
 }

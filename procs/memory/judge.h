@@ -6,9 +6,9 @@
 #include "record.pb-c.h"
 
 /*
- * What a half of a record may say. It may come from a process of ours that was taken over, or from a file that is read
- * again. These functions are pure. They judge counts, indices, lengths, and the counters that continue over all
- * sessions; they do not look at descriptors or at guest memory.
+ * What a half of a record may say. It may come from a process of ours that was taken over, or from
+ * a file that is read again. These functions are pure. They judge counts, indices, lengths, and the
+ * counters that continue over all sessions; they do not look at descriptors or at guest memory.
  */
 
 #define RINGS_MAX 256

@@ -1,11 +1,14 @@
 /*
- * A ledger is one memfd for each device. Only the worker uses its contents; this process makes it and keeps it.
+ * A ledger is one memfd for each device. Only the worker uses its contents; this process makes it
+ * and keeps it.
  *
- * The locks in a ledger are mutexes of the C library, which follows pointers in them, so this process never takes one. The
- * two instances of a worker do. They have the same guest, the same rights and the same ledger, so an instance that was
- * taken over gains nothing by corrupting the locks. It could stop its successor for good, though, with a broken mutex or
- * one that a live process holds. Therefore the locks are initialised again as soon as all processes that were attached have
- * ended, before the next one gets the ledger. Initialising a lock reads nothing from it.
+ * The locks in a ledger are mutexes of the C library, which follows pointers in them, so this
+ * process never takes one. The two instances of a worker do. They have the same guest, the same
+ * rights and the same ledger, so an instance that was taken over gains nothing by corrupting the
+ * locks. It could stop its successor for good, though, with a broken mutex or one that a live
+ * process holds. Therefore the locks are initialised again as soon as all processes that were
+ * attached have ended, before the next one gets the ledger. Initialising a lock reads nothing from
+ * it.
  */
 #include "ledgers.h"
 
@@ -19,7 +22,8 @@
 #include "fd/fdstore.h"
 #include "virtq/locks.h"
 
-/* A ledger of another size is another file with other locks: two instances must not use different ones. */
+/* A ledger of another size is another file with other locks: two instances must not use different
+ * ones. */
 static bool in_use(const struct served *device)
 {
 	return device->ledger_fd >= 0 && device->n_attached > 1;
@@ -61,8 +65,8 @@ static bool is_known(const struct holders *holders, pid_t pid)
 	return false;
 }
 
-/* After a restart of this process, or when the list is full, an unknown process may hold a lock. The list is complete again
- * when as many known processes live as there are instances. */
+/* After a restart of this process, or when the list is full, an unknown process may hold a lock.
+ * The list is complete again when as many known processes live as there are instances. */
 static void note_holder(struct served *device, pid_t pid)
 {
 	struct holders *holders = &device->holders;

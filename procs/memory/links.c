@@ -1,6 +1,6 @@
 /*
- * A request is answered before the next one is read. A new connection replaces the old one, whose process is gone or
- * about to end.
+ * A request is answered before the next one is read. A new connection replaces the old one, whose
+ * process is gone or about to end.
  */
 #include "links.h"
 
@@ -28,7 +28,8 @@ struct link_row {
 	Bh__Link__BodyCase request;
 	unsigned int roles;
 	size_t min_fds, max_fds; /* that come with the request */
-	/* fills the reply and the descriptors that go with it (borrowed) | negative errno: the answer is a Failure */
+	/* fills the reply and the descriptors that go with it (borrowed) | negative errno: the
+	 * answer is a Failure */
 	int (*handle)(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 		struct fdloan *out);
 };
@@ -208,7 +209,7 @@ static void disconnect(struct peer *peer)
 /* The link of a process that ends is closed at once; its bus connection is then hung up as well. */
 static void on_left(struct peer *peer)
 {
-	if (peer->link_fd >= 0 && peer->bus)
+	if (peer->link_fd >= 0)
 		bus_server_left(peer->bus);
 	disconnect(peer);
 }
@@ -224,9 +225,9 @@ static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdloa
 	out->n_fds = 0;
 }
 
-/* The frontend refuses such descriptors, so a peer that sends one was taken over. The descriptor is not closed, because
- * close() may block on whoever is behind it: it stays open for the life of this process. After BURIED_MAX of them the peer
- * is not served any more. */
+/* The frontend refuses such descriptors, so a peer that sends one was taken over. The descriptor is
+ * not closed, because close() may block on whoever is behind it: it stays open for the life of this
+ * process. After BURIED_MAX of them the peer is not served any more. */
 static bool bury_foreign(struct peer *peer, struct fdset *in)
 {
 	char text[FD_KIND_TEXT_BYTES];
@@ -266,7 +267,8 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 	}
 	if (r < 0) {
 		if (r != -ECONNRESET)
-			log_limited(LOG_WARNING, NULL, 0, "%s sent a malformed request on its link: %s", peer->name,
+			log_limited(LOG_WARNING, NULL, 0,
+				"%s sent a malformed request on its link: %s", peer->name,
 				strerror(-r));
 		on_left(peer);
 		return 0;
@@ -289,11 +291,13 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 
 	if (fd < 0) {
 		if (fd == -EPERM)
-			log_limited(LOG_WARNING, NULL, 0, "somebody else's process tried to be '%s'", peer->name);
+			log_limited(LOG_WARNING, NULL, 0,
+				"somebody else's process tried to be '%s'", peer->name);
 		return 0;
 	}
 	on_left(peer);
-	r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN, on_request, peer);
+	r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN, on_request,
+		peer);
 	if (r < 0) {
 		fd_close(fd);
 		return 0;
@@ -313,12 +317,14 @@ static gid_t group_of(const struct peer *peer)
 	return peer->memory->proc->separate ? peer->user : getegid();
 }
 
-/* A stored listening socket is useless if its path was removed, or if its group is not the peer's. */
+/* A stored listening socket is useless if its path was removed, or if its group is not the
+ * peer's. */
 static bool still_bound(const struct peer *peer, const char *path)
 {
 	struct stat st;
 
-	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() && st.st_gid == group_of(peer);
+	return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == geteuid() &&
+		st.st_gid == group_of(peer);
 }
 
 int links_open(struct peer *peer)
@@ -341,8 +347,8 @@ int links_open(struct peer *peer)
 		}
 		(void)fdstore_push(stored, peer->listen_fd);
 	}
-	return sd_event_add_io(peer->memory->proc->event, &peer->listen_source, peer->listen_fd, EPOLLIN,
-		on_connect, peer);
+	return sd_event_add_io(peer->memory->proc->event, &peer->listen_source, peer->listen_fd,
+		EPOLLIN, on_connect, peer);
 }
 
 void links_close(struct peer *peer)

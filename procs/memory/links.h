@@ -3,8 +3,8 @@
 #include "peers.h"
 
 /*
- * The side links, over which descriptors travel. Each peer has a listening socket of its own, so that the socket tells
- * who asks. Requests are answered from the event loop, one at a time.
+ * The side links, over which descriptors travel. Each peer has a listening socket of its own, so
+ * that the socket tells who asks. Requests are answered from the event loop, one at a time.
  */
 
 /** links_open() - listen for the peer, on the socket that the fd store has if it can still be used

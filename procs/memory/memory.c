@@ -1,7 +1,7 @@
 /*
- * The memory manager keeps the state that must survive, and does nothing else. It keeps everything in its fd store as well,
- * so that its own death loses nothing. It connects to its peers, which listen: a listener of nng 1.5.2 can be lost for
- * good, and a peer may be restarted at any time.
+ * The memory manager keeps the state that must survive, and does nothing else. It keeps everything
+ * in its fd store as well, so that its own death loses nothing. It connects to its peers, which
+ * listen: a listener of nng 1.5.2 can be lost for good, and a peer may be restarted at any time.
  */
 #include "memory.h"
 
@@ -45,7 +45,8 @@ static int open_devices(struct memory *memory)
 		if (r == 0 && served_is_deadly(device))
 			r = quarantine_enter(device, memory->proc);
 		if (r < 0) {
-			log_device(LOG_ERR, device->config->name, "cannot open the record: %s", strerror(-r));
+			log_device(LOG_ERR, device->config->name, "cannot open the record: %s",
+				strerror(-r));
 			return r;
 		}
 	}
@@ -55,18 +56,24 @@ static int open_devices(struct memory *memory)
 
 static struct served *device_of(struct memory *memory, const struct process *process)
 {
-	return process->device ? &memory->devices[process->device - memory->proc->config->devices] : NULL;
+	return process->device ? &memory->devices[process->device - memory->proc->config->devices]
+			       : NULL;
 }
 
 static int open_peer(struct memory *memory, const struct process *process)
 {
 	_cleanup_free_ char *path = NULL;
 	struct peer *peer = &memory->peers[memory->n_peers++];
-	struct bus_peer id = { .role = process->role->asks, .table = memory_table, .context = memory };
+	struct bus_peer id = {
+		.role = process->role->asks, .table = memory_table, .context = memory
+	};
 	int r;
 
-	*peer = (struct peer){ .memory = memory, .role = process->role,
-		.device = device_of(memory, process), .listen_fd = -1, .link_fd = -1 };
+	*peer = (struct peer){ .memory = memory,
+		.role = process->role,
+		.device = device_of(memory, process),
+		.listen_fd = -1,
+		.link_fd = -1 };
 	peer->name = strdup(process->peer);
 	check(peer->name);
 	id.name = peer->name;
@@ -87,14 +94,15 @@ static int open_peers(struct memory *memory)
 
 	memory->peers = calloc(2 * memory->n_devices + ROLES_PER_GUEST, sizeof(*memory->peers));
 	check(memory->peers);
-	for (struct process process = { 0 }; r == 0 && process_next(memory->proc->config, &process);)
+	for (struct process process = { 0 };
+		r == 0 && process_next(memory->proc->config, &process);)
 		if (process.role->asks)
 			r = open_peer(memory, &process);
 	return r;
 }
 
-/* A peer that fills our descriptor table would keep us from accepting the others. Reserved for them: a few descriptors for
- * each peer's connections, and those that come with one request. */
+/* A peer that fills our descriptor table would keep us from accepting the others. Reserved for
+ * them: a few descriptors for each peer's connections, and those that come with one request. */
 static void set_budget(const struct memory *memory)
 {
 	size_t used = 8 * memory->n_peers + 2 * FDLINK_FDS_MAX;
@@ -112,7 +120,9 @@ static void set_budget(const struct memory *memory)
 
 static int open_ctl(struct memory *memory)
 {
-	struct bus_peer id = { .name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory };
+	struct bus_peer id = {
+		.name = "ctl", .role = ROLE_CTL, .table = memory_table, .context = memory
+	};
 	_cleanup_free_ char *path = proc_ctl_path(memory->proc);
 	int r;
 

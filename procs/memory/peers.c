@@ -26,7 +26,9 @@ struct served *peer_device(struct memory *memory, const char *peer, const char *
 		struct served *device = &memory->devices[i];
 
 		if (strcmp(device->config->name, name) == 0)
-			return asking->role->asks == ROLE_FRONTEND || asking->device == device ? device : NULL;
+			return asking->role->asks == ROLE_FRONTEND || asking->device == device
+				? device
+				: NULL;
 	}
 	return NULL;
 }

@@ -14,22 +14,22 @@
 /** struct peer - a process of the suite that may speak to us */
 struct peer {
 	struct memory *memory;
-	char *name;                 /* "frontend", "net0", "net0+standby" */
+	char *name; /* "frontend", "net0", "net0+standby" */
 	const struct role *role;
-	uid_t user;                 /* who alone may be it, and root; see proc_user() */
-	struct served *device;      /* workers: theirs; frontend: NULL */
-	struct bus_request *watch;  /* a worker's, waiting for a newer generation; or NULL */
-	bool patient;               /* it need not be renewed */
-	bool unheard;               /* there is something to say, and nobody asks */
+	uid_t user;                /* who alone may be it, and root; see proc_user() */
+	struct served *device;     /* workers: theirs; frontend: NULL */
+	struct bus_request *watch; /* a worker's, waiting for a newer generation; or NULL */
+	bool patient;              /* it need not be renewed */
+	bool unheard;              /* there is something to say, and nobody asks */
 	struct bus_server *bus;
 	int listen_fd;
-	int link_fd;                /* the connection; -1 = not there now */
+	int link_fd; /* the connection; -1 = not there now */
 	sd_event_source *listen_source;
 	sd_event_source *link_source;
 	pid_t pid;
 	uint64_t connected_usec;
 	uint64_t connects;
-	size_t n_buried;            /* descriptors of it that nobody may close */
+	size_t n_buried; /* descriptors of it that nobody may close */
 };
 
 /** struct memory - the memory manager of one guest */
@@ -37,16 +37,16 @@ struct memory {
 	struct proc *proc;
 	struct served *devices;
 	size_t n_devices;
-	struct peer *peers;         /* in the order of process_next() */
+	struct peer *peers; /* in the order of process_next() */
 	size_t n_peers;
 	struct marks *marks;
 	struct bus_server *ctl;
-	struct bus_request *watch;  /* the frontend's; or NULL */
-	bool patient;               /* it need not be renewed */
-	sd_event_source *renewal;   /* off while all are patient */
-	sd_event_source *hearing;   /* off while all have asked who are to be told */
+	struct bus_request *watch; /* the frontend's; or NULL */
+	bool patient;              /* it need not be renewed */
+	sd_event_source *renewal;  /* off while all are patient */
+	sd_event_source *hearing;  /* off while all have asked who are to be told */
 	uint64_t hearing_usec;
-	Bh__Seen *seen;             /* what it has seen, n_devices entries; generation only */
+	Bh__Seen *seen; /* what it has seen, n_devices entries; generation only */
 	uint64_t started_usec;
 };
 
@@ -57,8 +57,8 @@ struct peer *peer_find(struct memory *memory, const char *name);
 struct peer *peer_frontend(struct memory *memory);
 
 /**
- * peer_device() - look a device up on behalf of a peer, which may ask about it: the frontend about all devices, a worker
- *                 about its own
+ * peer_device() - look a device up on behalf of a peer, which may ask about it: the frontend about
+ *                 all devices, a worker about its own
  * @peer: [in] the name of the endpoint that the request came in on
  * @name: [in] of the device; hostile
  *

@@ -1,6 +1,6 @@
 /*
- * The positions of stopped rings, from the ledger. A live worker reports them; if it is gone or does not answer, the ledger
- * is authoritative.
+ * The positions of stopped rings, from the ledger. A live worker reports them; if it is gone or
+ * does not answer, the ledger is authoritative.
  */
 #include "positions.h"
 
@@ -21,8 +21,8 @@ static bool any_has_stopped(const Bh__Desired *desired)
 	return false;
 }
 
-static size_t fill_rings(const Bh__Desired *desired, const struct ledger *ledger, Bh__RingState *states,
-	Bh__RingState **list)
+static size_t fill_rings(const Bh__Desired *desired, const struct ledger *ledger,
+	Bh__RingState *states, Bh__RingState **list)
 {
 	size_t n = 0;
 

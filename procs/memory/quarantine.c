@@ -1,8 +1,9 @@
 /*
- * A device that has killed one of the processes several times in a row is stopped until the operator releases it. The mark
- * of a worker's deaths is in the ledger, and the worker obeys it by itself. The mark of the frontend's deaths is in a file
- * of the frontend, which commits a record that says so. The mark of our own deaths is here: we put the record that says so
- * in force ourselves, and accept no other. Releasing the device clears all of these marks.
+ * A device that has killed one of the processes several times in a row is stopped until the
+ * operator releases it. The mark of a worker's deaths is in the ledger, and the worker obeys it by
+ * itself. The mark of the frontend's deaths is in a file of the frontend, which commits a record
+ * that says so. The mark of our own deaths is here: we put the record that says so in force
+ * ourselves, and accept no other. Releasing the device clears all of these marks.
  */
 #include "quarantine.h"
 
@@ -30,8 +31,8 @@ static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 	snprintf(buf, n, "%s (message %llu)", what, (unsigned long long)mark->what);
 }
 
-/* Counters that continue over all sessions are kept. The generation is the next one, so that the frontend notices that its
- * record is no longer in force. */
+/* Counters that continue over all sessions are kept. The generation is the next one, so that the
+ * frontend notices that its record is no longer in force. */
 static void fill(const struct served *device, char *text, Bh__Desired *ret)
 {
 	bh__desired__init(ret);
@@ -49,7 +50,8 @@ int quarantine_enter(struct served *device, const struct proc *proc)
 	int r;
 
 	name_input(device->mark, input, sizeof(input));
-	quarantine_explain(proc, device->config->name, "memory manager", input, device->mark, text, sizeof(text));
+	quarantine_explain(proc, device->config->name, "memory manager", input, device->mark, text,
+		sizeof(text));
 	if (*device->desired->quarantine)
 		return 0;
 	fill(device, text, &stopped);
@@ -66,14 +68,17 @@ static void clear_ledger_mark(const struct served *device)
 {
 	const struct blame_mark none = { 0 };
 
-	if (device->ledger_fd >= 0 && pwrite(device->ledger_fd, &none, sizeof(none),
-		offsetof(struct ledger_header, blame)) != sizeof(none))
-		log_device(LOG_ERR, device->config->name, "the mark in the ledger cannot be removed");
+	if (device->ledger_fd >= 0 &&
+		pwrite(device->ledger_fd, &none, sizeof(none),
+			offsetof(struct ledger_header, blame)) != sizeof(none))
+		log_device(LOG_ERR, device->config->name,
+			"the mark in the ledger cannot be removed");
 }
 
 static void release(struct memory *memory, struct served *device)
 {
-	log_device(LOG_NOTICE, device->config->name, "released from quarantine (%s)", served_quarantine(device));
+	log_device(LOG_NOTICE, device->config->name, "released from quarantine (%s)",
+		served_quarantine(device));
 	clear_ledger_mark(device);
 	*device->mark = (struct blame_mark){ 0 };
 	if (*device->desired->quarantine)

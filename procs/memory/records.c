@@ -1,4 +1,5 @@
-/* The frontend commits what the VMM wants; a worker reports what it offers, and what it has applied. */
+/* The frontend commits what the VMM wants; a worker reports what it offers, and what it has
+ * applied. */
 #include "records.h"
 
 #include <errno.h>
@@ -32,15 +33,19 @@ static int check_regions(struct served *device, Bh__Desired *desired, char *text
 		if (old && old->size_bytes == region->size_bytes &&
 			old->offset_bytes == region->offset_bytes)
 			region->sealed = old->sealed;
-		else if (regions_check_file(vault_get(device->vault, region->token), region, text, n_text))
+		else if (regions_check_file(vault_get(device->vault, region->token), region, text,
+				 n_text))
 			return 1;
 	}
 	return 0;
 }
 
-static int check_inflight(struct served *device, const Bh__Inflight *inflight, char *text, size_t n_text)
+static int check_inflight(struct served *device, const Bh__Inflight *inflight, char *text,
+	size_t n_text)
 {
-	return inflight && regions_check_inflight(vault_get(device->vault, inflight->token), inflight, text, n_text);
+	return inflight &&
+		regions_check_inflight(vault_get(device->vault, inflight->token), inflight, text,
+			n_text);
 }
 
 /** struct deposit_check - looks for the first token of a record that is not in the vault */
@@ -69,9 +74,10 @@ static int check_deposit(void *data, const struct record_token *token)
 	return 1;
 }
 
-/* Token 0 names nothing and is not visited: a region without a file is refused where files are judged. */
-static int check_tokens(const struct served *device, const Bh__Desired *desired, const Bh__Observed *observed,
-	char *text, size_t n_text)
+/* Token 0 names nothing and is not visited: a region without a file is refused where files are
+ * judged. */
+static int check_tokens(const struct served *device, const Bh__Desired *desired,
+	const Bh__Observed *observed, char *text, size_t n_text)
 {
 	struct deposit_check check = { .vault = device->vault, .text = text, .n_text = n_text };
 
@@ -131,8 +137,7 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 int handle_commit_desired(void *context, struct bus_request *request, const Bh__Envelope *msg)
 {
 	const Bh__CommitDesired *commit = msg->commit_desired;
-	struct served *device =
-		peer_device(context, bus_request_peer(request), commit->device);
+	struct served *device = peer_device(context, bus_request_peer(request), commit->device);
 	int r;
 
 	if (!device || !commit->desired)
@@ -159,7 +164,8 @@ static void answer_report(struct bus_request *request)
 	bus_request_reply(request, &body);
 }
 
-/* A report that cannot be true is ignored rather than refused, because a worker repeats a refused report at once. */
+/* A report that cannot be true is ignored rather than refused, because a worker repeats a refused
+ * report at once. */
 static bool may_be_said(struct served *device, const Bh__Observed *observed)
 {
 	char text[256];
@@ -170,15 +176,15 @@ static bool may_be_said(struct served *device, const Bh__Observed *observed)
 	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&
 		!check_tokens(device, NULL, observed, text, sizeof(text)))
 		return true;
-	log_limited(LOG_WARNING, device->config->name, 0, "a report of the worker is left out: %s", text);
+	log_limited(LOG_WARNING, device->config->name, 0, "a report of the worker is left out: %s",
+		text);
 	return false;
 }
 
 int handle_report_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
 {
 	const Bh__ReportObserved *report = msg->report_observed;
-	struct served *device =
-		peer_device(context, bus_request_peer(request), report->device);
+	struct served *device = peer_device(context, bus_request_peer(request), report->device);
 	bool taken;
 	int r = 0;
 

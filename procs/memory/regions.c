@@ -1,8 +1,9 @@
 /*
- * A worker maps the regions that pass here and looks guest addresses up in them, so no number may wrap and no two regions
- * may contain the same address. A file that shrinks later would kill a process that touches it. Files are sealed against
- * that where they can be (memfds that allow sealing); elsewhere the worker's SIGBUS guard catches it. The guard covers guest
- * memory only, so the file of an in-flight region must be sealed.
+ * A worker maps the regions that pass here and looks guest addresses up in them, so no number may
+ * wrap and no two regions may contain the same address. A file that shrinks later would kill a
+ * process that touches it. Files are sealed against that where they can be (memfds that allow
+ * sealing); elsewhere the worker's SIGBUS guard catches it. The guard covers guest memory only, so
+ * the file of an in-flight region must be sealed.
  */
 #include "regions.h"
 
@@ -24,10 +25,12 @@ static int check_numbers(const Bh__Region *r, char *text, size_t n_text)
 	uint64_t end;
 
 	if (r->size_bytes == 0) {
-		snprintf(text, n_text, "the memory region at guest address " HEX " has no size", NUM(r->gpa));
+		snprintf(text, n_text, "the memory region at guest address " HEX " has no size",
+			NUM(r->gpa));
 		return 1;
 	}
-	if (add_overflows(r->gpa, r->size_bytes, &end) || add_overflows(r->uva, r->size_bytes, &end) ||
+	if (add_overflows(r->gpa, r->size_bytes, &end) ||
+		add_overflows(r->uva, r->size_bytes, &end) ||
 		add_overflows(r->offset_bytes, r->size_bytes, &end) || end > INT64_MAX) {
 		snprintf(text, n_text,
 			"the memory region at guest address " HEX " of " HEX " bytes wraps around",
@@ -45,7 +48,8 @@ static bool overlap(uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
 int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t n_text)
 {
 	if (n > REGIONS_MAX) {
-		snprintf(text, n_text, "%zu memory regions; at most %d are possible", n, REGIONS_MAX);
+		snprintf(text, n_text, "%zu memory regions; at most %d are possible", n,
+			REGIONS_MAX);
 		return 1;
 	}
 	for (size_t i = 0; i < n; i++) {
@@ -86,13 +90,15 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 
 	if (flags < 0 || fd_kind_of(fd, kind) != FD_MEMORY) {
 		snprintf(text, n_text,
-			"the descriptor of the memory region at guest address " HEX " is not a file of memory "
+			"the descriptor of the memory region at guest address " HEX
+			" is not a file of memory "
 			"(start the VMM with shared memory: memory-backend-memfd,share=on)",
 			gpa);
 		return 1;
 	}
 	if ((flags & O_ACCMODE) != O_RDWR) {
-		snprintf(text, n_text, "the file of the memory region at guest address " HEX " is not writable",
+		snprintf(text, n_text,
+			"the file of the memory region at guest address " HEX " is not writable",
 			gpa);
 		return 1;
 	}
@@ -101,7 +107,8 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 	if (fstat(fd, &st) < 0 ||
 		(uint64_t)st.st_size < region->offset_bytes + region->size_bytes) {
 		snprintf(text, n_text,
-			"the file of the memory region at guest address " HEX " has %lld bytes, the region ends "
+			"the file of the memory region at guest address " HEX
+			" has %lld bytes, the region ends "
 			"at " HEX,
 			gpa, (long long)st.st_size, NUM(region->offset_bytes + region->size_bytes));
 		return 1;
@@ -109,15 +116,16 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 	return 0;
 }
 
-/* Huge pages are refused: a page can be missing at the first access, whatever the size of the file is. */
+/* Huge pages are refused: a page can be missing at the first access, whatever the size of the file
+ * is. */
 static bool is_plain_memfd(int fd)
 {
 	struct statfs fs;
 	int flags = fcntl(fd, F_GETFL);
 
 	/* a file with seals lies in memory, so fstat() does not ask a file server */
-	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC && flags >= 0 &&
-		(flags & O_ACCMODE) == O_RDWR;
+	return fcntl(fd, F_GET_SEALS) >= 0 && fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC &&
+		flags >= 0 && (flags & O_ACCMODE) == O_RDWR;
 }
 
 int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, size_t n_text)
@@ -135,7 +143,8 @@ int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, siz
 	if (add_overflows(inflight->mmap_offset, inflight->mmap_size, &end) || fstat(fd, &st) < 0 ||
 		(uint64_t)st.st_size < end) {
 		snprintf(text, n_text,
-			"the file of the in-flight region is too short for " HEX " bytes at offset " HEX,
+			"the file of the in-flight region is too short for " HEX
+			" bytes at offset " HEX,
 			NUM(inflight->mmap_size), NUM(inflight->mmap_offset));
 		return 1;
 	}

@@ -1,6 +1,6 @@
 /*
- * A half of the record is always replaced whole, and the record file is written first: a kill after that write finds the
- * change committed, a kill before it finds nothing changed.
+ * A half of the record is always replaced whole, and the record file is written first: a kill after
+ * that write finds the change committed, a kill before it finds nothing changed.
  */
 #include "served.h"
 
@@ -19,7 +19,8 @@ static bool is_ledger(int fd, const struct stat *st)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 
-	return seals >= 0 && (seals & F_SEAL_SHRINK) && st->st_size > 0 && st->st_size <= SERVED_LEDGER_BYTES_MAX;
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && st->st_size > 0 &&
+		st->st_size <= SERVED_LEDGER_BYTES_MAX;
 }
 
 static void take_ledger(struct served *device)
@@ -35,7 +36,8 @@ static void take_ledger(struct served *device)
 		device->ledger_bytes = (uint64_t)st.st_size;
 		return;
 	}
-	log_device(LOG_ERR, device->config->name, "the kept ledger cannot be used, and is begun anew");
+	log_device(LOG_ERR, device->config->name,
+		"the kept ledger cannot be used, and is begun anew");
 	(void)fdstore_remove(name);
 	device->ledger_fd = fd_close(device->ledger_fd);
 }
@@ -105,5 +107,6 @@ bool served_is_deadly(const struct served *device)
 
 const char *served_quarantine(const struct served *device)
 {
-	return *device->desired->quarantine ? device->desired->quarantine : device->observed->quarantine;
+	return *device->desired->quarantine ? device->desired->quarantine
+					    : device->observed->quarantine;
 }

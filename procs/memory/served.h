@@ -10,15 +10,17 @@
 #include "copies.h"
 #include "vault.h"
 
-/* What is remembered of one device: its record, ledger and vault, and the mark that counts our own deaths by it. */
+/* What is remembered of one device: its record, ledger and vault, and the mark that counts our own
+ * deaths by it. */
 
 struct peer;
 
-/** struct holders - who may hold locks in a ledger: every process that was attached since the locks were made */
+/** struct holders - who may hold locks in a ledger: every process that was attached since the locks
+ * were made */
 struct holders {
 	pid_t pids[8];
 	size_t n;
-	bool complete;              /* there is no holder that is not in the list */
+	bool complete; /* there is no holder that is not in the list */
 };
 
 /** struct served - a device of the guest */
@@ -26,15 +28,15 @@ struct served {
 	const struct config_device *config;
 	struct vault *vault;
 	struct copies *copies;
-	int ledger_fd;              /* -1 until a worker has attached */
+	int ledger_fd; /* -1 until a worker has attached */
 	uint64_t ledger_bytes;
-	struct holders holders;     /* of locks in the ledger */
-	unsigned int n_attached;    /* instances of its worker whose link is up; written by links.c */
-	Bh__Desired *desired;       /* never NULL */
-	Bh__Observed *observed;     /* never NULL; generation 0 = no worker has reported yet */
-	struct blame_mark *mark;    /* counts our deaths by requests about this device */
-	uint64_t released;          /* Record.released */
-	bool wake;                  /* the worker's next question is answered at once */
+	struct holders holders;  /* of locks in the ledger */
+	unsigned int n_attached; /* instances of its worker whose link is up; written by links.c */
+	Bh__Desired *desired;    /* never NULL */
+	Bh__Observed *observed;  /* never NULL; generation 0 = no worker has reported yet */
+	struct blame_mark *mark; /* counts our deaths by requests about this device */
+	uint64_t released;       /* Record.released */
+	bool wake;               /* the worker's next question is answered at once */
 	const struct peer *serving; /* of two instances the one that reported last; NULL = none yet */
 };
 
@@ -52,21 +54,23 @@ int served_open(struct served *device);
 void served_close(struct served *device);
 
 /**
- * served_commit() - put the frontend's half in force. The record file is written first: it decides what was committed
+ * served_commit() - put the frontend's half in force. The record file is written first: it decides
+ * what was committed
  * @desired: [in] judged; the device's on 0, the caller's otherwise
  *
  * Errors: 0 | -EMSGSIZE too large, and nothing has changed.
  */
 int served_commit(struct served *device, Bh__Desired *desired);
 
-/** served_report() - take a worker's report (judged; borrowed); its generation is counted here, not by the worker
+/** served_report() - take a worker's report (judged; borrowed); its generation is counted here, not
+ * by the worker
  * Errors: 0 | -EMSGSIZE, -ENOMEM: nothing has changed. */
 int served_report(struct served *device, const Bh__Observed *report);
 
-/** served_is_deadly() - whether requests about this device have killed this process so often that none is served any
- * more */
+/** served_is_deadly() - whether requests about this device have killed this process so often that
+ * none is served any more */
 bool served_is_deadly(const struct served *device);
 
-/** served_quarantine() - why the device is in quarantine, whichever process put it there; "" = it is not. Borrowed until
- * the record changes */
+/** served_quarantine() - why the device is in quarantine, whichever process put it there; "" = it
+ * is not. Borrowed until the record changes */
 const char *served_quarantine(const struct served *device);

@@ -1,4 +1,5 @@
-/* A vault refers to the files of files.c, which devices may share, and owns the descriptors under names. */
+/* A vault refers to the files of files.c, which devices may share, and owns the descriptors under
+ * names. */
 #include "vault.h"
 
 #include <errno.h>
@@ -16,18 +17,20 @@
 #include "fd/fdstore.h"
 #include "files.h"
 
-#define FLOOR 32     /* descriptors that each device can always have */
+#define FLOOR 32 /* descriptors that each device can always have */
 
 struct named {
 	char *name;
 	int fd;
 };
 
-/** struct held - a file in the vault, once for each file; it stays while a half of the record has a use for it */
+/** struct held - a file in the vault, once for each file; it stays while a half of the record has a
+ * use for it */
 struct held {
 	struct file *file;
-	unsigned int fresh;  /* bits 1 << RECORD_...: deposited for that half, which has not named it yet */
-	unsigned int named;  /* bits 1 << RECORD_...: that half names it */
+	unsigned int
+		fresh; /* bits 1 << RECORD_...: deposited for that half, which has not named it yet */
+	unsigned int named; /* bits 1 << RECORD_...: that half names it */
 };
 
 struct vault {
@@ -42,8 +45,8 @@ struct vault {
 static LIST_HEAD(vault_list, vault) vaults = LIST_HEAD_INITIALIZER(vaults);
 static size_t budget = SIZE_MAX;
 
-/* A dot ends the device's name. A dot within the name is written as a slash, which no name has; otherwise device "a" would
- * find what "a.b" keeps. */
+/* A dot ends the device's name. A dot within the name is written as a slash, which no name has;
+ * otherwise device "a" would find what "a.b" keeps. */
 static void kept_name(const struct vault *vault, const char *name, char *buf, size_t n)
 {
 	size_t dot = strlen("k.") + strlen(vault->device);
@@ -110,13 +113,14 @@ static bool grow(void **list, size_t n, size_t *n_room, size_t n_bytes)
 	return true;
 }
 
-/* Add a file of which one use was taken. The vault has one use of each file, so another one is given back. NULL: there is
- * no memory. */
+/* Add a file of which one use was taken. The vault has one use of each file, so another one is
+ * given back. NULL: there is no memory. */
 static struct held *have(struct vault *vault, struct file *file)
 {
 	struct held *held = find_held(vault, file->token);
 
-	if (held || !grow((void **)&vault->held, vault->n_held, &vault->n_room, sizeof(*vault->held))) {
+	if (held ||
+		!grow((void **)&vault->held, vault->n_held, &vault->n_room, sizeof(*vault->held))) {
 		files_release(file);
 		return held;
 	}
@@ -134,7 +138,7 @@ static size_t count_all(void)
 	size_t n = files_count();
 
 	LIST_FOREACH(vault, &vaults, others)
-		n += vault->n_named;
+	n += vault->n_named;
 	return n;
 }
 
@@ -147,7 +151,8 @@ static bool has_room(const struct vault *vault)
 {
 	size_t n = count_all();
 
-	for (const struct vault *other = LIST_FIRST(&vaults); other; other = LIST_NEXT(other, others)) {
+	for (const struct vault *other = LIST_FIRST(&vaults); other;
+		other = LIST_NEXT(other, others)) {
 		size_t has = vault_count(other);
 
 		if (other != vault && has < FLOOR)
@@ -172,7 +177,8 @@ static bool is_full(const struct vault *vault, enum record_half half)
 	return n >= (half == RECORD_DESIRED ? VAULT_FILES_MAX : VAULT_WORKER_FILES_MAX);
 }
 
-/* Whether the limits allow one more descriptor; a file that is known already counts only where it is new. */
+/* Whether the limits allow one more descriptor; a file that is known already counts only where it
+ * is new. */
 static int judge(const struct vault *vault, enum record_half half, const struct file *known)
 {
 	const struct held *held = known ? find_held(vault, known->token) : NULL;
@@ -296,7 +302,8 @@ static struct named *find_named(struct vault *vault, const char *name)
 {
 	size_t i = place_of(vault, name);
 
-	return i < vault->n_named && strcmp(vault->named[i].name, name) == 0 ? &vault->named[i] : NULL;
+	return i < vault->n_named && strcmp(vault->named[i].name, name) == 0 ? &vault->named[i]
+									     : NULL;
 }
 
 void vault_drop_named(struct vault *vault, const char *name)
@@ -320,12 +327,15 @@ static int add_named(struct vault *vault, const char *name, int fd)
 	int r = vault->n_named == VAULT_NAMED_MAX ? -ENOSPC : has_room(vault) ? 0 : -EMFILE;
 	char *copy = r == 0 ? strdup(name) : NULL;
 
-	if (!copy || !grow((void **)&vault->named, vault->n_named, &vault->n_named_room, sizeof(*vault->named))) {
+	if (!copy ||
+		!grow((void **)&vault->named, vault->n_named, &vault->n_named_room,
+			sizeof(*vault->named))) {
 		fd_close(fd);
 		free(copy);
 		return r ?: -ENOMEM;
 	}
-	memmove(&vault->named[i + 1], &vault->named[i], (vault->n_named - i) * sizeof(*vault->named));
+	memmove(&vault->named[i + 1], &vault->named[i],
+		(vault->n_named - i) * sizeof(*vault->named));
 	vault->named[i] = (struct named){ .name = copy, .fd = fd };
 	vault->n_named++;
 	return 0;

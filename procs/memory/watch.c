@@ -1,6 +1,6 @@
 /*
- * A peer always has one question here, and asks the next one as soon as it has handled the answer. A question is held until
- * there is something to answer.
+ * A peer always has one question here, and asks the next one as soon as it has handled the answer.
+ * A question is held until there is something to answer.
  */
 #include "watch.h"
 
@@ -115,8 +115,8 @@ void watch_tell_frontend(struct memory *memory)
 
 /* --- Renewal --- */
 
-/* A process of a former release takes its question for lost when it hears nothing for three seconds. Only such a question
- * arms the timer, so nothing ticks while all peers are patient. */
+/* A process of a former release takes its question for lost when it hears nothing for three
+ * seconds. Only such a question arms the timer, so nothing ticks while all peers are patient. */
 static void renew_later(struct memory *memory, bool patient)
 {
 	if (patient || sd_event_source_get_enabled(memory->renewal, NULL) != 0)
@@ -143,7 +143,8 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 
 	if (!device)
 		return -ENOENT;
-	/* the older one is answered, not dropped: it may have arrived last, and then the peer waits for its answer */
+	/* the older one is answered, not dropped: it may have arrived last, and then the peer waits
+	 * for its answer */
 	if (peer->watch)
 		answer_worker(peer);
 	peer->unheard = false;
@@ -225,9 +226,11 @@ static int on_hearing(sd_event_source *source, uint64_t usec, void *data)
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-static int add_timer(struct memory *memory, sd_event_source **ret_source, sd_event_time_handler_t fn)
+static int add_timer(struct memory *memory, sd_event_source **ret_source,
+	sd_event_time_handler_t fn)
 {
-	int r = sd_event_add_time(memory->proc->event, ret_source, CLOCK_MONOTONIC, 0, 100000, fn, memory);
+	int r = sd_event_add_time(memory->proc->event, ret_source, CLOCK_MONOTONIC, 0, 100000, fn,
+		memory);
 
 	return r < 0 ? r : sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
 }

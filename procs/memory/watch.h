@@ -3,14 +3,16 @@
 #include "peers.h"
 
 /*
- * Questions that are held until there is an answer: a worker asks for a newer record, the frontend for newer reports.
+ * Questions that are held until there is an answer: a worker asks for a newer record, the frontend
+ * for newer reports.
  */
 
 /**
  * watch_open() - make the timers
  *
- * A peer of a former release, which is not "patient", gets an answer every 2 s, even an empty one. A peer that does not
- * ask although there is something to tell it is disconnected, so that it asks again.
+ * A peer of a former release, which is not "patient", gets an answer every 2 s, even an empty one.
+ * A peer that does not ask although there is something to tell it is disconnected, so that it asks
+ * again.
  * Errors: 0 | negative errno.
  */
 int watch_open(struct memory *memory);
@@ -18,15 +20,17 @@ int watch_open(struct memory *memory);
 /** watch_tell_workers() - answer the questions of the device's workers: there is a newer record */
 void watch_tell_workers(struct memory *memory, const struct served *device);
 
-/** watch_tell_frontend() - answer the frontend's question, if any device has a report that it has not seen */
+/** watch_tell_frontend() - answer the frontend's question, if any device has a report that it has
+ * not seen */
 void watch_tell_frontend(struct memory *memory);
 
 /*
- * Handlers of memory_table. They return 0 when the request was answered or is held; a negative errno is answered as a
- * Failure.
+ * Handlers of memory_table. They return 0 when the request was answered or is held; a negative
+ * errno is answered as a Failure.
  */
 
-/** handle_watch_desired() - hold a worker's question; an older one of the same worker is answered */
+/** handle_watch_desired() - hold a worker's question; an older one of the same worker is
+ * answered */
 int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
 /** handle_watch_observed() - hold the frontend's question, likewise */
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);

@@ -181,6 +181,7 @@ static void ask(const Bh__Envelope *question)
 }
 
 static uint64_t report_generation;
+static uint64_t report_token; /* of the worker's own; 0 = none */
 
 static void report(uint64_t generation)
 {
@@ -190,6 +191,8 @@ static void report(uint64_t generation)
 
 	observed.generation = report_generation;
 	observed.applied = generation;
+	observed.tokens = &report_token;
+	observed.n_tokens = report_token != 0;
 	report.device = (char *)"net0";
 	report.observed = &observed;
 	question.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
@@ -296,6 +299,20 @@ START_TEST(test_generation_of_a_report_is_not_the_workers)
 }
 END_TEST
 
+START_TEST(test_report_that_names_what_was_not_deposited_is_left_out)
+{
+	start("net0", ROLE_WORKER | ROLE_FRONTEND);
+	commit(3);
+	report(1);
+	report_token = 77;
+	report(2);
+	check_applied(1);
+	report_token = 0;
+	report(3);
+	check_applied(3);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("watches");
@@ -309,6 +326,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_late_report_takes_nothing_back);
 	tcase_add_test(tc, test_report_of_what_nobody_has_asked_for_is_left_out);
 	tcase_add_test(tc, test_generation_of_a_report_is_not_the_workers);
+	tcase_add_test(tc, test_report_that_names_what_was_not_deposited_is_left_out);
 	suite_add_tcase(suite, tc);
 }
 
