@@ -1,5 +1,7 @@
 #pragma once
 
+#include <systemd/sd-event.h>
+
 #include "exchange.h"
 
 /*
@@ -7,8 +9,9 @@
  * end. All of it lies in the fd store as well, under the name of the device, from before anything is read from it.
  */
 
-/** connection_resume() - what a former process had of this VMM; conn_fd stays -1 where it had none */
-void connection_resume(struct exchange *exchange);
+/** connection_resume() - what a former process had of this VMM; conn_fd stays -1 where it had none
+ * @event: borrowed, for the life of the session */
+void connection_resume(struct exchange *exchange, sd_event *event);
 
 /** connection_begin() - a VMM's socket (taken over) that is not in the fd store yet */
 void connection_begin(struct exchange *exchange, int fd);

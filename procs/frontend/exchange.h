@@ -1,10 +1,10 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/blame.h"
+#include "channel.h"
 #include "config/config.h"
 #include "memory-ops.h"
 #include "peer.h"
@@ -61,7 +61,7 @@ struct exchange {
 
 	/* the connection; owned */
 	int conn_fd;                /* the VMM; -1 = none */
-	int backend_req_fd;         /* the channel for requests of ours; -1 = none */
+	struct channel channel;     /* for requests of ours */
 	struct replay replay;
 	struct peer peer;           /* whose conn_fd is */
 	bool peer_changed;          /* since whoever clears this has looked */

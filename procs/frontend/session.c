@@ -237,7 +237,7 @@ static void begin(struct session *session)
 {
 	door_let_in(&session->door, true);
 	exchange_change(&session->exchange, desired_empty(session->view.desired, true));
-	session->told_config_seq = session->view.observed->config_seq;
+	channel_begin(&session->exchange.channel, session->view.observed->config_seq);
 	session->begun_usec = clock_us();
 	session->exchange.asked_queues = false;
 }
@@ -441,19 +441,17 @@ static bool any_ring_started(const Bh__Desired *desired)
 /* A device whose rings all stand still says nothing: the VMM is told when it goes on. */
 static void tell_config_change(struct session *session)
 {
-	uint64_t needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
+	uint64_t acked = session->view.desired->protocol_features, needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
 
-	if (session->exchange.backend_req_fd < 0 || session->view.observed->config_seq == session->told_config_seq ||
-		(session->view.desired->protocol_features & needed) != needed ||
-		!any_ring_started(session->view.desired))
-		return;
-	session->told_config_seq = session->view.observed->config_seq;
-	(void)wire_request(session->exchange.backend_req_fd, BACKEND_CONFIG_CHANGE_MSG);
+	if ((acked & needed) == needed && any_ring_started(session->view.desired))
+		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
+			has_bit(acked, PF_REPLY_ACK));
 }
 
 static void resume(struct session *session)
 {
 	steps_resume(&session->exchange);
+	tell_config_change(session);
 	door_let_in(&session->door, true);
 }
 
@@ -521,11 +519,10 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 
 /* --- Life --- */
 
-/* What a former process had of this VMM. A change of the configuration may have been missed meanwhile:
- * the VMM is told of one, rather once too often (told_config_seq is 0). */
+/* What a former process had of this VMM. */
 static int take_over(struct session *session)
 {
-	connection_resume(&session->exchange);
+	connection_resume(&session->exchange, session->event);
 	if (session->exchange.conn_fd < 0)
 		return 0;
 	watch_peer(session);
@@ -556,7 +553,7 @@ static int open_sources(struct session *session)
 static void open_exchange(struct session *session)
 {
 	session->exchange = (struct exchange){ .session = session, .ops = session->ops, .config = session->config,
-		.view = &session->view, .mark = session->mark, .conn_fd = -1, .backend_req_fd = -1, .reply_fd = -1,
+		.view = &session->view, .mark = session->mark, .conn_fd = -1, .channel = CHANNEL_NULL, .reply_fd = -1,
 		.replay = REPLAY_NULL, .peer = PEER_NULL };
 }
 
@@ -592,6 +589,6 @@ void session_close(struct session *session)
 	fd_close(session->exchange.conn_fd);
 	fd_close(session->exchange.peer.pidfd);
 	fd_close(session->next_fd);
-	fd_close(session->exchange.backend_req_fd);
+	channel_free(&session->exchange.channel);
 	view_deinit(&session->view);
 }

@@ -42,7 +42,6 @@ struct session {
 
 	bool quarantined;           /* no VMM is served until the operator says so */
 	bool lost;                  /* memory has forgotten what the VMM handed over */
-	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
 	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
 };
 

@@ -22,8 +22,6 @@ struct stage {
 int stage_open(struct stage *stage, const char *purpose, const char *device);
 /** stage_close() - this process's ends; the fd store keeps the pipe, and what lies in it */
 void stage_close(struct stage *stage);
-/** stage_remove() - the fd store does not keep it, either */
-void stage_remove(struct stage *stage, const char *purpose, const char *device);
 
 /** stage_bytes() - how many bytes lie ready; 0 = nothing does */
 size_t stage_bytes(const struct stage *stage);

@@ -268,14 +268,3 @@ bool wire_hung_up(int fd)
 
 	return poll(&p, 1, 0) > 0;
 }
-
-int wire_request(int fd, uint32_t request)
-{
-	struct header header = { .request = request, .flags = HEADER_VERSION };
-	ssize_t n;
-
-	do
-		n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : 0;
-}

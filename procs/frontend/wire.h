@@ -102,6 +102,3 @@ void wire_drop(struct message *msg);
 
 /** wire_hung_up() - whether the peer sends no more */
 bool wire_hung_up(int fd);
-
-/** wire_request() - a request of ours on the back-end channel, without an answer; never blocks */
-int wire_request(int fd, uint32_t request);
