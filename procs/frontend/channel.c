@@ -1,10 +1,11 @@
 /*
- * A request is sent, and then noted in the journal. Whoever dies between the two sends it again: CONFIG_CHANGE_MSG may be
- * sent twice, since it says no more than that the VMM should read the configuration. It cannot be done as replay.c does it,
- * by splice() out of a pipe: that waits for room in the socket unless the VMM, which shares it, has chosen otherwise.
+ * A request is sent, and then noted in the journal. Whoever dies between the two sends it again:
+ * CONFIG_CHANGE_MSG may be sent twice, since it says no more than that the VMM should read the
+ * configuration. It cannot be done as replay.c does it, by splice() out of a pipe: that waits for
+ * room in the socket unless the VMM, which shares it, has chosen otherwise.
  *
- * An answer is taken out of the socket, and then noted. Whoever dies between the two has lost it: less is counted than was
- * answered, and never more.
+ * An answer is taken out of the socket, and then noted. Whoever dies between the two has lost it:
+ * less is counted than was answered, and never more.
  */
 #include "channel.h"
 
@@ -29,7 +30,8 @@
 #define ANSWERS_A_TURN 32
 #define EVENTS         (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
-/** struct journal - shared by this process and the one that comes after it; all numbers count from the VMM's coming on */
+/** struct journal - shared by this process and the one that comes after it; all numbers count
+ * from the VMM's coming on */
 struct journal {
 	uint64_t told_config_seq; /* up to this change of the configuration the VMM has been told */
 	uint64_t asked;           /* requests that want an answer */
@@ -123,8 +125,9 @@ static void note_answer(struct channel *channel, uint64_t value)
 	journal->answered++;
 }
 
-/* The VMM may have kept this end of the channel as well, and may put anything into it at any moment: no byte of it is read
- * by this process. 0 | WIRE_E_PARTIAL: there is no more | WIRE_E_FRAMING: it is no answer. */
+/* The VMM may have kept this end of the channel as well, and may put anything into it at any
+ * moment: no byte of it is read by this process. 0 | WIRE_E_PARTIAL: there is no more |
+ * WIRE_E_FRAMING: it is no answer. */
 static int hear_answer(struct channel *channel)
 {
 	const struct header header = { .request = BACKEND_CONFIG_CHANGE_MSG, .flags = HEADER_VERSION | HEADER_REPLY,
@@ -174,8 +177,8 @@ static int send_request(int fd, uint32_t request, bool need_reply)
 	return n < 0 ? -errno : 0;
 }
 
-/* What finds no room goes out when the VMM has read, or is told by the next process; what cannot be sent at all was for
- * nobody. */
+/* What finds no room goes out when the VMM has read, or is told by the next process; what cannot
+ * be sent at all was for nobody. */
 static void tell(struct channel *channel)
 {
 	struct journal *journal = channel->journal;
@@ -224,8 +227,8 @@ static void drop_fd(struct channel *channel)
 	channel->fd = fd_close(channel->fd);
 }
 
-/* Edge-triggered: neither an answer that is there in part nor an end that has come must keep us awake. Of a channel that
- * cannot be watched no answer is asked for. */
+/* Edge-triggered: neither an answer that is there in part nor an end that has come must keep us
+ * awake. Of a channel that cannot be watched no answer is asked for. */
 static void watch(struct channel *channel)
 {
 	if (sd_event_add_io(channel->event, &channel->source, channel->fd, EVENTS, on_channel, channel) < 0)

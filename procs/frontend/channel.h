@@ -5,9 +5,9 @@
 #include <systemd/sd-event.h>
 
 /*
- * The back-end channel: requests of ours to the VMM. What was told, and what was answered, is in a file of the fd store (the
- * journal), so that whoever comes after this process knows. Nothing here waits, and a VMM that does not read, or says
- * what is no answer, harms nobody but itself.
+ * The back-end channel: requests of ours to the VMM. What was told, and what was answered, is in a
+ * file of the fd store (the journal), so that whoever comes after this process knows. Nothing here
+ * waits, and a VMM that does not read, or says what is no answer, harms nobody but itself.
  */
 
 struct journal;
@@ -31,17 +31,19 @@ struct channel {
  * @event, device: borrowed until channel_free() */
 void channel_resume(struct channel *channel, sd_event *event, const char *device);
 
-/** channel_begin() - a VMM has come, and will read what the device is by itself: it need not be told of this change */
+/** channel_begin() - a VMM has come, and will read what the device is by itself: it need not be
+ * told of this change */
 void channel_begin(struct channel *channel, uint64_t config_seq);
 
-/** channel_take() - SET_BACKEND_REQ_FD; fd is consumed always. It replaces the former one: what has not been answered on
- * that never will be. */
+/** channel_take() - SET_BACKEND_REQ_FD; fd is consumed always. It replaces the former one: what
+ * has not been answered on that never will be. */
 void channel_take(struct channel *channel, int fd);
 
-/** channel_tell_config() - tell the VMM of a change of the configuration space, if it was not told of that already
+/** channel_tell_config() - tell the VMM of a change of the configuration space, if it was not
+ * told of that already
  * @config_seq: the change, as observed counts it
- * @need_reply: the VMM has acked REPLY_ACK, and answers
- * What cannot go out now does as soon as the VMM reads. */
+ * @need_reply: the VMM has acked REPLY_ACK, and answers What cannot go out now does as soon as
+ * the VMM reads. */
 void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need_reply);
 
 /** struct channel_counts - what became of the requests of this VMM that want an answer */

@@ -1,7 +1,7 @@
 /*
- * All devices of one guest. What the workers report comes through one watch; the first report of a device
- * brings the record along. A memory manager that was away is asked for all records anew, and what it has
- * is compared with what was committed.
+ * All devices of one guest. What the workers report comes through one watch; the first report of a
+ * device brings the record along. A memory manager that was away is asked for all records anew, and
+ * what it has is compared with what was committed.
  */
 #include "frontend.h"
 
@@ -32,7 +32,8 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 	}
 	if (answer)
 		session_heard_positions(data, answer->worker_gone, answer->rings, answer->n_rings);
-	/* stale: memory has this generation already; the one before was lost on its way back to us */
+	/* stale: memory has this generation already; the one before was lost on its way back to
+	 * us */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }
 

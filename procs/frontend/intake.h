@@ -54,11 +54,13 @@ void intake_drain(int fd);
  * @buf:    [out] on 0: all of it
  * @n:      its bytes, up to INTAKE_TAKE_MAX
  *
- * Errors: 0 | -EAGAIN: it is not all there | INTAKE_E_FOREIGN: another message is, which stays there, or descriptors came;
- *         either way nothing more is to be taken out of this socket | other negative errno: no looker can be had.
+ * Errors: 0 | -EAGAIN: it is not all there | INTAKE_E_FOREIGN: another message is, which stays
+ *         there, or descriptors came; either way nothing more is to be taken out of this socket |
+ *         other negative errno: no looker can be had.
  * Cost:   as intake_look().
  */
 int intake_take(int fd, const struct header *header, void *buf, size_t n);
 
-/** intake_empty() - the same with the sockets that came with a message, if nobody made use of them */
+/** intake_empty() - the same with the sockets that came with a message, if nobody made use of
+ * them */
 void intake_empty(const struct message *msg);

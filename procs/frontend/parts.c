@@ -254,7 +254,8 @@ void parts_resume(struct parts *parts, int conn_fd, const char *device)
 
 /* --- Gathering --- */
 
-/* How much of what is there belongs to this message; 0 = framing is lost, and *ret_text says how. */
+/* How much of what is there belongs to this message; 0 = framing is lost, and *ret_text says
+ * how. */
 static size_t ours_of(const struct parts *parts, int conn_fd, size_t there, const char **ret_text)
 {
 	struct header header = { 0 };
@@ -307,8 +308,8 @@ static int read_piece(struct parts *parts, int conn_fd, size_t n)
 	return wire_rewind(conn_fd);
 }
 
-/* The descriptors of a piece of that many bytes come into our table if they are harmless. Those that are not stay in
- * the socket, and the message is refused when it is whole. */
+/* The descriptors of a piece of that many bytes come into our table if they are harmless. Those
+ * that are not stay in the socket, and the message is refused when it is whole. */
 static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_ours, struct message *piece)
 {
 	static uint8_t buf[MAX_BYTES + 1];
@@ -326,8 +327,8 @@ static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_o
 	return carry_fds(parts, piece, end, n_ours);
 }
 
-/* The look goes on to the end of the first piece with descriptors, and beyond the message's end if need be: where it
- * ended tells whose they are, as in wire.c. */
+/* The look goes on to the end of the first piece with descriptors, and beyond the message's end
+ * if need be: where it ended tells whose they are, as in wire.c. */
 static int gather(struct parts *parts, int conn_fd, size_t n_ours, struct message *piece, const char **ret_text)
 {
 	static uint8_t buf[MAX_BYTES + 1];

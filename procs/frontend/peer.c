@@ -1,6 +1,6 @@
 /*
- * The process that connected can be asked for over all our restarts. One that has spoken since, and is another, is
- * known by its message alone: that one is kept in the fd store.
+ * The process that connected can be asked for over all our restarts. One that has spoken since, and
+ * is another, is known by its message alone: that one is kept in the fd store.
  */
 #include "peer.h"
 

@@ -86,7 +86,8 @@ int replay_look(struct replay *replay, int fd, const char *device, struct messag
 	size_t there = wire_bytes_there(fd);
 	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, ret_msg, ret_text);
 
-	/* nothing was there: what has come since is a message like any other, and is looked at when the loop says so */
+	/* nothing was there: what has come since is a message like any other, and is looked at
+	 * when the loop says so */
 	if (r == WIRE_E_PARTIAL && !parts_begun(&replay->parts) && there == 0)
 		return r;
 	return r == WIRE_E_PARTIAL ? parts_take(&replay->parts, fd, device, ret_msg, ret_text) : r;

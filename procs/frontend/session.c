@@ -1,7 +1,7 @@
 /*
- * VMMs that come and go. Both are changes of the record, like a message; while one is on its way, nobody
- * is accepted, and who comes waits in the socket's queue. A connection is in the fd store before anything
- * is read from it, and the record says whether it still counts.
+ * VMMs that come and go. Both are changes of the record, like a message; while one is on its way,
+ * nobody is accepted, and who comes waits in the socket's queue. A connection is in the fd store
+ * before anything is read from it, and the record says whether it still counts.
  */
 #include "session.h"
 
@@ -90,7 +90,8 @@ static void end_session(struct session *session)
 	session->lost = false;
 }
 
-/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes again, for ever. */
+/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes
+ * again, for ever. */
 static void look_at_queues(struct session *session)
 {
 	unsigned int pairs = requests_queue_pairs(session->config);
@@ -102,7 +103,8 @@ static void look_at_queues(struct session *session)
 			pairs);
 }
 
-/* why: what the VMM did wrong; NULL = it went by itself. The record is told when the exchange goes on. */
+/* why: what the VMM did wrong; NULL = it went by itself. The record is told when the exchange
+ * goes on. */
 static void hang_up(struct session *session, const char *why)
 {
 	if (!why)
@@ -115,7 +117,8 @@ static void hang_up(struct session *session, const char *why)
 	exchange_change(&session->exchange, desired_empty(session->view.desired, false));
 }
 
-/* The VMM is to be gone: at once, or when it is known whether the record that is on its way is in force. */
+/* The VMM is to be gone: at once, or when it is known whether the record that is on its way is
+ * in force. */
 static void leave(struct session *session, const char *why)
 {
 	if (!session_is_loaded(session) || session->exchange.next)
@@ -146,7 +149,8 @@ static bool may_go_on(const struct session *session)
 		(session->exchange.conn_fd >= 0 && session->view.desired->connected);
 }
 
-/* One message, or what comes in place of one; false: an answer is missing, or there is no message. */
+/* One message, or what comes in place of one; false: an answer is missing, or there is no
+ * message. */
 static bool go_on(struct session *session)
 {
 	struct exchange *exchange = &session->exchange;
@@ -299,8 +303,9 @@ static void make_room(struct session *session, const char *why)
 	run(session);
 }
 
-/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as long as that one's
- * connection stays open; a listener that the dead one has left to somebody along with the connection is none. */
+/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as
+ * long as that one's connection stays open; a listener that the dead one has left to somebody
+ * along with the connection is none. */
 static int on_look(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct session *session = data;

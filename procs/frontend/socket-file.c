@@ -19,7 +19,8 @@ static bool is_there(const struct socket_file *file)
 	return lstat(file->path, &st) == 0 && st.st_dev == file->dev && st.st_ino == file->ino;
 }
 
-/* It may lie where only whoever started us may look: then the change that was told of is believed. */
+/* It may lie where only whoever started us may look: then the change that was told of is
+ * believed. */
 static void look(struct socket_file *file)
 {
 	if (is_there(file) || file->on_lost(file->data) == 0)

@@ -1,16 +1,17 @@
 /*
- * Each look at bytes that carry descriptors yields these descriptors anew, so what a message carries is
- * looked at once: first its header, without room for descriptors; then, when it is known to be there to
- * its last byte, the whole of it. Bytes of one message may come in any number of pieces; the kernel ends
- * a look behind the first piece with descriptors, hence the loops.
+ * Each look at bytes that carry descriptors yields these descriptors anew, so what a message
+ * carries is looked at once: first its header, without room for descriptors; then, when it is known
+ * to be there to its last byte, the whole of it. Bytes of one message may come in any number of
+ * pieces; the kernel ends a look behind the first piece with descriptors, hence the loops.
  *
- * It does not end it earlier, though: however few bytes are asked for, a look goes on to that first piece
- * and yields its descriptors, be it part of a later message. So more is asked for than the message has:
- * where the look ended tells where the piece with the descriptors ends. Behind the message's end, it may
- * be a later one's, or one piece may hold both; what then counts is whether this message takes any.
+ * It does not end it earlier, though: however few bytes are asked for, a look goes on to that first
+ * piece and yields its descriptors, be it part of a later message. So more is asked for than the
+ * message has: where the look ended tells where the piece with the descriptors ends. Behind the
+ * message's end, it may be a later one's, or one piece may hold both; what then counts is whether
+ * this message takes any.
  *
- * The first look is without room for descriptors: what they are is to be known before this process has them
- * in its table (intake.h).
+ * The first look is without room for descriptors: what they are is to be known before this process
+ * has them in its table (intake.h).
  */
 #include "wire.h"
 
@@ -80,7 +81,8 @@ static void close_fds(const struct cmsghdr *cmsg)
 	}
 }
 
-/* Where the kernel does not name the sender, the room for the name has been given to descriptors. */
+/* Where the kernel does not name the sender, the room for the name has been given to
+ * descriptors. */
 static pid_t sender_of(struct msghdr *hdr)
 {
 	struct ucred cred = { 0 };
@@ -167,7 +169,8 @@ static size_t take_control(struct message *msg, struct msghdr *hdr)
 	return n;
 }
 
-/* There is room for the sender's name, which comes first, and for nothing else: what is cut off are descriptors. */
+/* There is room for the sender's name, which comes first, and for nothing else: what is cut off
+ * are descriptors. */
 ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 {
 	union {
