@@ -32,8 +32,7 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 	}
 	if (answer)
 		session_heard_positions(data, answer->worker_gone, answer->rings, answer->n_rings);
-	/* stale: memory has this generation already; the one before was lost on its way back to
-	 * us */
+	/* stale: memory has this generation already, and its first answer was lost */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }
 
@@ -82,7 +81,7 @@ static void forget(struct session *session)
 		vault_forget(frontend->vault, session);
 }
 
-/* The directory may be one that only whoever started us may write to. */
+/* It may be that only root may write to the directory. */
 static bool start_anew(struct session *session)
 {
 	struct frontend *frontend = session->context;

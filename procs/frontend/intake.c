@@ -1,16 +1,14 @@
 /*
- * The looker is a fork of this process with nothing open but its end of a socket pair. It answers
- * one question at a time; when it has met something foreign it answers no other, but ends, once it
- * is told that it may: its end is what may take long, and is waited for by nobody. It holds what it
- * has met until then, so that the message can be taken out of the socket by a process that is not
- * the last who has it.
+ * The looker is a fork of the frontend that has nothing open but its end of a socket pair. It
+ * answers one question at a time. Once it has met a foreign descriptor it answers no more: it holds
+ * the descriptor until the frontend has taken the message out of the socket, so that the frontend
+ * is not its last owner, and then exits. Nobody waits for that exit, which is what may block.
  *
- * A kernel of 6.3 or later waits for no file server when a process ends, and none waits for a TCP
- * peer then. An earlier one does wait for a file server. So many of them may do that at a time;
- * then whoever hands over more of the kind is sent away.
+ * From Linux 6.3 on, exit blocks neither on a file server nor on a TCP peer. Earlier kernels do
+ * wait for a file server. The number of lookers that may hang in exit is limited; beyond that, a
+ * VMM that hands over more such descriptors is disconnected.
  *
- * It may run beside threads of the process that it is a fork of: it allocates nothing and takes no
- * lock.
+ * The frontend may have threads when it forks, so the looker allocates nothing and takes no lock.
  */
 #include "intake.h"
 

@@ -6,10 +6,10 @@
 #include "wire.h"
 
 /*
- * What a VMM hands over is in no table of this process before it is known to be harmless, since
- * nobody gets rid of what is not without waiting for a stranger: close() of a file on FUSE asks its
- * server, and the last close() of a TCP connection waits for its peer. A process of its own, the
- * looker, looks first. It is made when it is needed, goes when it is not, and is the one who waits.
+ * A descriptor from a VMM does not enter this process's table until it is known to be harmless,
+ * because closing it may block: close() of a file on FUSE asks the file server, and the last
+ * close() of a TCP connection may wait for its peer. A separate process, the looker, inspects it
+ * first. The looker is forked on demand, exits when idle, and is the one that blocks.
  */
 
 enum {

@@ -1,9 +1,8 @@
 /*
- * A path that somebody serves is never taken from him. The file of a socket that nobody serves any
- * more is replaced. Mode and group are set before the socket listens: nobody can connect earlier.
- * Its directory may be the VMM's, who may put anything at the path at any moment: the mode goes
- * with the socket, and the group is set through a descriptor of the socket's own file, so that no
- * link of his is followed.
+ * A path that another process serves is left alone; a dead socket's file is replaced. Mode and
+ * group are set before the socket listens, so nobody can connect earlier. The VMM may own the
+ * directory and put anything at the path at any moment. The mode therefore goes with the socket,
+ * and the group is set through a descriptor of the socket's own file: no symbolic link is followed.
  */
 #include "listener.h"
 
@@ -264,7 +263,7 @@ int listener_open(const struct config_device *config, bool *ret_passed)
 	char name[64];
 	int fd;
 
-	/* whoever started us chose it, wherever it lies */
+	/* the parent process chose it: its path is not checked */
 	snprintf(name, sizeof(name), "passed.%s", config->name);
 	fd = fdstore_take(name);
 	*ret_passed = fd >= 0;

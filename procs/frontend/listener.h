@@ -2,11 +2,12 @@
 
 #include "config/config.h"
 
-/* The sockets a VMM finds us at, and the one that we find a VMM at. */
+/* The listening sockets of devices, and the connection to a VMM that listens itself (client
+ * mode). */
 
 /** listener_open() - the device's listening socket: taken over, or made. Errors are logged, each
  * in one line that says what to do. Returns the descriptor | negative errno.
- * @ret_passed: [out] whoever started us made it, and its file is his to make */
+ * @ret_passed: [out] the parent process made it, and has to renew its file */
 int listener_open(const struct config_device *config, bool *ret_passed);
 
 /** listener_may_make() - false: this process may not make files in the socket's directory, or

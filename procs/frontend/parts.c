@@ -1,7 +1,8 @@
 /*
- * The bytes are read into memory that outlives us (a file in the fd store), and the kernel keeps count of them: before
- * each read the socket's peek offset is set to a mark less what was gathered, and the read itself lowers it by what it
- * took. Whoever finds the offset there knows how far the read came; without the mark the file's own count is right.
+ * The bytes are read into a file that the fd store keeps, and the kernel does the counting. Before
+ * each read the socket's peek offset is set to a mark less the bytes gathered so far; the read
+ * itself lowers it by what it took. A successor that finds the offset at a mark knows how far the
+ * read came. If there is no mark, the count in the file is right.
  *
  *   step      what is done                                        peek offset              file->have
  *   look      the next piece, and its descriptors, are looked at  0 .. 65548               have
@@ -10,8 +11,9 @@
  *   read      the piece is read into the file                     MARK + MAX - have - n    have
  *   note      have is written down                                MARK + MAX - have - n    have + n
  *
- * Whoever dies between "carry" and "read" carries the same descriptors once more: each lot says where in the message its
- * piece ends, and of two that end at the same place the second does not count.
+ * A frontend killed between "carry" and "read" leaves its descriptors in the carrier, and its
+ * successor puts them there again. Each lot therefore says where its piece ends in the message: of
+ * two lots that end at the same place, the second is ignored.
  */
 #include "parts.h"
 

@@ -9,8 +9,8 @@
 #include "wire.h"
 
 /*
- * A message is handled, and its reply sent, exactly once over any number of our deaths. What step
- * it has come to is kept by the kernel, in objects that outlive us: the socket's peek offset, and a
+ * Each message is handled, and its reply sent, exactly once, however often the frontend is killed.
+ * The kernel keeps the step, in objects that survive the frontend: the socket's peek offset, and a
  * pipe in which the reply is laid before it goes out.
  */
 

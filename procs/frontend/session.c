@@ -1,7 +1,7 @@
 /*
- * VMMs that come and go. Both are changes of the record, like a message; while one is on its way,
- * nobody is accepted, and who comes waits in the socket's queue. A connection is in the fd store
- * before anything is read from it, and the record says whether it still counts.
+ * A VMM that connects or disconnects changes the record, as a message does. While such a change is
+ * being committed no VMM is accepted; a newcomer waits in the socket's queue. A connection goes
+ * into the fd store before anything is read from it, and the record says whether it still counts.
  */
 #include "session.h"
 
@@ -184,7 +184,7 @@ static void run_turn(struct session *session)
 		}
 }
 
-/* Who dies in here has died of what this VMM said: of the message in work, or of the next one. */
+/* A crash in here is blamed on the message in work or, without one, on the next. */
 static void run(struct session *session)
 {
 	struct exchange *exchange = &session->exchange;
@@ -227,7 +227,7 @@ static int on_conn(sd_event_source *source, int fd, uint32_t revents, void *data
 	return 0;
 }
 
-/* Edge-triggered: a message that is there in part must not keep us awake. */
+/* Edge-triggered: a message that is there in part must not wake the loop again and again. */
 static int watch_connection(struct session *session)
 {
 	return sd_event_add_io(session->event, &session->conn_source, session->exchange.conn_fd,
@@ -286,7 +286,7 @@ static void send_away(struct session *session)
 			(int)connection_pid(fd), (int)session->exchange.peer.pid);
 }
 
-/* Why whoever is connected makes room for somebody else; NULL = he does not. */
+/* Why the connected VMM has to make room for another; NULL = it does not. */
 static const char *outlived(const struct session *session)
 {
 	if (wire_is_silent(session->exchange.conn_fd))

@@ -46,7 +46,7 @@ static int take_descriptors(struct exchange *x, const char **ret_text)
 	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
 }
 
-/* Who dies here has died of a message that could not be read. */
+/* A crash in here is blamed on a message that could not be read. */
 static enum step peek(struct exchange *x)
 {
 	const char *text = "";
