@@ -15,15 +15,17 @@ static const char *store_name(const struct exchange *exchange, const char *what,
 	return buf;
 }
 
-void connection_resume(struct exchange *exchange)
+void connection_resume(struct exchange *exchange, sd_event *event)
 {
 	char name[NAME_BYTES];
 
 	exchange->conn_fd = fdstore_take(store_name(exchange, "conn", name));
 	parts_resume(&exchange->replay.parts, exchange->conn_fd, exchange->config->name);
-	exchange->backend_req_fd = fdstore_take(store_name(exchange, "breq", name));
+	channel_resume(&exchange->channel, event, exchange->config->name);
 	if (exchange->conn_fd >= 0)
 		peer_resume(&exchange->peer, exchange->conn_fd, exchange->config->name);
+	else
+		channel_close(&exchange->channel);
 }
 
 void connection_begin(struct exchange *exchange, int fd)
@@ -46,17 +48,6 @@ void connection_accept(struct exchange *exchange, int listen_fd)
 	peer_begin(&exchange->peer, fd);
 }
 
-static void close_channel(struct exchange *exchange)
-{
-	char name[NAME_BYTES];
-
-	if (exchange->backend_req_fd < 0)
-		return;
-	intake_drain(exchange->backend_req_fd);
-	(void)fdstore_remove(store_name(exchange, "breq", name));
-	exchange->backend_req_fd = fd_close(exchange->backend_req_fd);
-}
-
 void connection_close(struct exchange *exchange)
 {
 	char name[NAME_BYTES];
@@ -64,7 +55,7 @@ void connection_close(struct exchange *exchange)
 	intake_drain(exchange->conn_fd);
 	(void)fdstore_remove(store_name(exchange, "conn", name));
 	exchange->conn_fd = fd_close(exchange->conn_fd);
-	close_channel(exchange);
+	channel_close(&exchange->channel);
 	replay_drop(&exchange->replay, exchange->config->name);
 	peer_forget(&exchange->peer, exchange->config->name);
 }

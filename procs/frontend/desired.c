@@ -1,6 +1,7 @@
 /*
- * A record is changed in a copy: a change that is refused leaves the present one as it was. protobuf-c
- * frees what it unpacked piece by piece with free(), so pieces may be added with malloc().
+ * A record is changed in a copy: a change that is refused leaves the present one as it was.
+ * protobuf-c frees what it unpacked piece by piece with free(), so pieces may be added with
+ * malloc().
  */
 #include "desired.h"
 
@@ -28,7 +29,8 @@ Bh__Desired *desired_next(const Bh__Desired *desired)
 	return next;
 }
 
-/* What counts on over all sessions stays, so that no worker takes something new for something done. */
+/* What counts on over all sessions stays, so that no worker takes something new for something
+ * done. */
 Bh__Desired *desired_empty(const Bh__Desired *desired, bool connected)
 {
 	Bh__Desired *next = malloc(sizeof(*next));
@@ -72,7 +74,8 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 	check(desired->rings && ring);
 	bh__ring__init(ring);
 	ring->index = index;
-	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the start */
+	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the
+	 * start */
 	ring->enabled = desired->features_set && !has_bit(desired->features, F_PROTOCOL_FEATURES);
 	desired->rings[desired->n_rings++] = ring;
 	return ring;

@@ -5,15 +5,16 @@
 #include "record.pb-c.h"
 
 /*
- * The desired half of a record as a thing to copy and change. What these functions return is part of the record that it is
- * in, but for the records themselves, which are the caller's to free. Out of memory ends the process: a record is small,
- * and a restart finds everything as it was.
+ * The desired half of a record as a thing to copy and change. What these functions return is part
+ * of the record that it is in, but for the records themselves, which are the caller's to free. Out
+ * of memory ends the process: a record is small, and a restart finds everything as it was.
  */
 
 /** desired_next() - a copy with the next generation */
 Bh__Desired *desired_next(const Bh__Desired *desired);
 
-/** desired_empty() - the next generation, of which nothing is left that a VMM asked for or handed over
+/** desired_empty() - the next generation, of which nothing is left that a VMM asked for or handed
+ * over
  * @connected: a new VMM is there: it begins the next session */
 Bh__Desired *desired_empty(const Bh__Desired *desired, bool connected);
 

@@ -24,7 +24,8 @@ static int watch_listener(struct door *door, int enabled)
 
 static void watch_file(struct door *door);
 
-/* In the place of the socket that nobody can reach any more; whoever waits in its queue is let in no more. */
+/* In the place of the socket that nobody can reach any more; whoever waits in its queue is let
+ * in no more. */
 static int replace(struct door *door, int fd)
 {
 	int enabled = SD_EVENT_OFF;

@@ -7,8 +7,8 @@
 #include "socket-file.h"
 
 /*
- * The listening socket of a device in server mode, and its file, which is made again when somebody removes it. Whoever
- * comes while nobody is let in waits in the socket's queue.
+ * The listening socket of a device in server mode, and its file, which is made again when somebody
+ * removes it. Whoever comes while nobody is let in waits in the socket's queue.
  */
 
 /** struct door - of one device; door_open() fills it */
@@ -29,7 +29,8 @@ struct door {
 /**
  * door_open() - listen; nobody is let in yet
  * @on_knock:   called from the loop, as long as somebody waits and door_let_in() says so
- * @start_anew: end this process, to do at the next start what takes rights; false, or NULL: that has none either
+ * @start_anew: end this process, to do at the next start what takes rights; false, or NULL: that
+ *              has none either
  *
  * Errors: 0 | negative errno, which is logged.
  */

@@ -1,6 +1,7 @@
 /*
- * What a message in work is to those who do not handle it: notes. An answer that comes from memory or the worker is
- * written down, whatever step the message is at; nothing is called from here but what tidies up.
+ * What a message in work is to those who do not handle it: notes. An answer that comes from memory
+ * or the worker is written down, whatever step the message is at; nothing is called from here but
+ * what tidies up.
  */
 #include "exchange.h"
 

@@ -1,55 +1,25 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/blame.h"
+#include "channel.h"
 #include "config/config.h"
 #include "memory-ops.h"
 #include "peer.h"
 #include "replay.h"
 #include "row.h"
+#include "step.h"
 #include "view.h"
 #include "wire.h"
 
 /*
- * The exchange of messages with the VMM of one device: the message in work, the step that it has come to (steps.h), and
- * the one answer that it waits for. Whoever brings an answer notes it here and lets the steps go on. Handlers see the
- * message through this as well, and may refuse it, or ask for its descriptors to be kept.
+ * The exchange of messages with the VMM of one device: the message in work, the step that it has
+ * come to (steps.h), and the one answer that it waits for. Whoever brings an answer notes it here
+ * and lets the steps go on. Handlers see the message through this as well, and may refuse it, or
+ * ask for its descriptors to be kept.
  */
-
-/** enum step - of a message, in the order of a message that takes them all */
-enum step {
-	STEP_PEEK,     /* no message is in work: look for the next one */
-	STEP_CHECK,    /* is it right in form: the columns of the request table */
-	STEP_JUDGE,    /* its meaning: the handler makes the next record, or refuses it */
-	STEP_DEPOSIT,  /* its descriptors go into the vault; then it is judged again */
-	STEP_COMMIT,   /* the next record is put in force */
-	STEP_WAIT,     /* for the worker to apply it */
-	STEP_PROBE,    /* the worker is quiet; is it memory that is away? */
-	STEP_UNDO,     /* the worker could not apply it: the former record is put in force again */
-	STEP_STAGE,    /* the reply is laid ready */
-	STEP_CONSUME,  /* the message is taken out of the socket */
-	STEP_SEND,     /* the reply goes out */
-	STEP_VMM,      /* no message is in work: a VMM has come or gone, and the record is told */
-	_STEPS,
-
-	/* what a step may return in place of the next one */
-	STEP_AWAIT = _STEPS, /* an answer, a message or room in the socket is waited for */
-	STEP_DONE,           /* the message is answered */
-	STEP_TURNED,         /* the record knows that a VMM has come or gone */
-	STEP_HANG_UP,        /* the connection is to be ended */
-};
-
-/** enum awaits - the answer without which a step cannot go on */
-enum awaits {
-	AWAITS_NOTHING, /* none: PEEK and SEND try again whenever something happens at the socket */
-	AWAITS_VAULT,   /* exchange_deposited() or exchange_redeemed() */
-	AWAITS_MEMORY,  /* exchange_committed() */
-	AWAITS_WORKER,  /* exchange_observed(), and exchange_timeout() */
-	AWAITS_TIME,    /* exchange_timeout(): then the step begins anew */
-};
 
 struct exchange {
 	/* borrowed, for the life of the session */
@@ -61,7 +31,7 @@ struct exchange {
 
 	/* the connection; owned */
 	int conn_fd;                /* the VMM; -1 = none */
-	int backend_req_fd;         /* the channel for requests of ours; -1 = none */
+	struct channel channel;     /* for requests of ours */
 	struct replay replay;
 	struct peer peer;           /* whose conn_fd is */
 	bool peer_changed;          /* since whoever clears this has looked */
@@ -109,14 +79,16 @@ int exchange_refuse(struct exchange *exchange, const char *fmt, ...) __attribute
  * exchange_deposit() - have the message's descriptors kept in the vault
  * @ret_tokens: [out] set only on OUTCOME_DONE; as many as the message has descriptors
  *
- * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to the caller.
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to
+ *         the caller.
  */
 enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
 
 /** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in work */
 void exchange_log(const struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without limit) */
+/** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without
+ * limit) */
 void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec);
 
 /** exchange_drop() - forget the message in work; the descriptors that nobody has taken are closed */
@@ -127,11 +99,13 @@ void exchange_drop(struct exchange *exchange);
 /** exchange_in_work() - whether a message is being handled that this process might die of */
 bool exchange_in_work(const struct exchange *exchange);
 
-/** exchange_change() - a VMM has come or gone: STEP_VMM commits next (taken); no message may be in work */
+/** exchange_change() - a VMM has come or gone: STEP_VMM commits next (taken); no message may be
+ * in work */
 void exchange_change(struct exchange *exchange, Bh__Desired *next);
 
-/** exchange_forget() - the connection is ended, or the session: no answer is waited for any more. Not while a record is
- * on its way (next), unless memory has answered otherwise: nobody would know which one is in force. */
+/** exchange_forget() - the connection is ended, or the session: no answer is waited for any more.
+ * Not while a record is on its way (next), unless memory has answered otherwise: nobody would
+ * know which one is in force. */
 void exchange_forget(struct exchange *exchange);
 
 /* The answers. They are only noted; the steps go on when they are run. */
@@ -145,6 +119,7 @@ void exchange_committed(struct exchange *exchange, int error, const char *refuse
 void exchange_deposited(struct exchange *exchange, int error, const uint64_t *tokens);
 /** exchange_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
 void exchange_redeemed(struct exchange *exchange, int fd);
-/** exchange_observed() - the view has another report of the worker; exchange_timeout() - until_usec has come */
+/** exchange_observed() - the view has another report of the worker; exchange_timeout() -
+ * until_usec has come */
 void exchange_observed(struct exchange *exchange);
 void exchange_timeout(struct exchange *exchange);

@@ -1,7 +1,7 @@
 /*
- * All devices of one guest. What the workers report comes through one watch; the first report of a device
- * brings the record along. A memory manager that was away is asked for all records anew, and what it has
- * is compared with what was committed.
+ * All devices of one guest. What the workers report comes through one watch; the first report of a
+ * device brings the record along. A memory manager that was away is asked for all records anew, and
+ * what it has is compared with what was committed.
  */
 #include "frontend.h"
 
@@ -32,7 +32,7 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 	}
 	if (answer)
 		session_heard_positions(data, answer->worker_gone, answer->rings, answer->n_rings);
-	/* stale: memory has this generation already; the one before was lost on its way back to us */
+	/* stale: memory has this generation already, and its first answer was lost */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }
 
@@ -81,7 +81,7 @@ static void forget(struct session *session)
 		vault_forget(frontend->vault, session);
 }
 
-/* The directory may be one that only whoever started us may write to. */
+/* It may be that only root may write to the directory. */
 static bool start_anew(struct session *session)
 {
 	struct frontend *frontend = session->context;

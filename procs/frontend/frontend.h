@@ -17,13 +17,18 @@ struct frontend {
 	struct marks *marks;
 };
 
-/* The life of the process, as proc/proc.h has it: each is called once, in this order, and logs its errors. */
+/* The life of the process, as proc/proc.h has it: each is called once, in this order, and logs
+ * its errors. */
 
-/** frontend_open() - take over or make the sockets of all devices, which may take rights. 0 | negative errno */
+/** frontend_open() - take over or make the sockets of all devices, which may take rights. 0 |
+ * negative errno */
 int frontend_open(struct proc *proc);
-/** frontend_start() - reach the memory manager and begin to serve; the rights are gone by now. 0 | negative errno */
+/** frontend_start() - reach the memory manager and begin to serve; the rights are gone by now. 0
+ * | negative errno */
 int frontend_start(struct proc *proc);
-/** frontend_leave() - the loop has ended: where nothing keeps the listening sockets for a successor, their files go */
+/** frontend_leave() - the loop has ended: where nothing keeps the listening sockets for a
+ * successor, their files go */
 void frontend_leave(struct proc *proc);
-/** frontend_stop() - free everything; connections stay open where the fd store has them. Fine when nothing was opened */
+/** frontend_stop() - free everything; connections stay open where the fd store has them. Fine
+ * when nothing was opened */
 void frontend_stop(struct proc *proc);

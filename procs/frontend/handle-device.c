@@ -1,12 +1,9 @@
 /* What a device adds: announcement, MTU, the channel for our own requests, configuration space. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "fd/fdstore.h"
-#include "intake.h"
 #include "handlers.h"
 
 #define MTU_MIN 68
@@ -47,20 +44,11 @@ enum outcome handle_net_set_mtu(struct exchange *exchange, const struct message 
 	return OUTCOME_CHANGED;
 }
 
-/* The channel is ours to write to: it stays in this process, and in the fd store. */
+/* The channel stays in this process, and in the fd store. */
 enum outcome handle_set_backend_req_fd(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
-	char name[64];
-
-	snprintf(name, sizeof(name), "breq.%s", exchange->config->name);
-	if (exchange->backend_req_fd >= 0) {
-		intake_drain(exchange->backend_req_fd);
-		(void)fdstore_remove(name);
-	}
-	fd_close(exchange->backend_req_fd);
-	exchange->backend_req_fd = fd_steal(&exchange->msg.fds[0]);
-	(void)fdstore_push(name, exchange->backend_req_fd);
+	channel_take(&exchange->channel, fd_steal(&exchange->msg.fds[0]));
 	return OUTCOME_DONE;
 }
 

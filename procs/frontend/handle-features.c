@@ -1,4 +1,5 @@
-/* Features, protocol features, ownership, status: what both sides agree on before and while rings run. */
+/* Features, protocol features, ownership, status: what both sides agree on before and while
+ * rings run. */
 #include <string.h>
 
 #include "handlers.h"
@@ -36,8 +37,8 @@ size_t reply_features(struct exchange *exchange, const struct message *msg, uint
 	return put_u64(buf, offered_features(exchange));
 }
 
-/* May come again at any time. Without bit 30 the front-end will send no SET_VRING_ENABLE: all rings are
- * enabled. Protocol features that were agreed on stay. */
+/* May come again at any time. Without bit 30 the front-end will send no SET_VRING_ENABLE: all
+ * rings are enabled. Protocol features that were agreed on stay. */
 enum outcome handle_set_features(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	uint64_t features = msg->payload.u64;
@@ -94,7 +95,8 @@ size_t reply_queue_num(struct exchange *exchange, const struct message *msg, uin
 	return put_u64(buf, exchange->view->observed->queue_num);
 }
 
-/* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked for later. */
+/* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked
+ * for later. */
 enum outcome handle_set_status(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	if (msg->payload.u64 > UINT8_MAX)

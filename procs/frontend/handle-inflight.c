@@ -1,12 +1,14 @@
 /*
- * The memory in which chains in flight are noted, and which the VMM keeps for a back-end that has lost
- * everything. It is a file of its own: the ledger, in which the suite keeps what it relies on itself, is never
- * handed over. Each GET_INFLIGHT_FD makes a new file, all zeros, which says that it is new; with
- * SET_INFLIGHT_FD the VMM names the file that is to be used from now on, most often the same one.
+ * The memory in which chains in flight are noted, and which the VMM keeps for a back-end that has
+ * lost everything. It is a file of its own: the ledger, in which the suite keeps what it relies on
+ * itself, is never handed over. Each GET_INFLIGHT_FD makes a new file, all zeros, which says that
+ * it is new; with SET_INFLIGHT_FD the VMM names the file that is to be used from now on, most often
+ * the same one.
  *
- * The VMM may write to it at any time, may hand over any other file, and may change its mind: what the file
- * is, is judged by the memory manager (regions.h), and what is in it by who starts a ring (recover.c).
- * Neither message may come while a ring runs, so no ring ever changes the file under way.
+ * The VMM may write to it at any time, may hand over any other file, and may change its mind: what
+ * the file is, is judged by the memory manager (regions.h), and what is in it by who starts a ring
+ * (recover.c). Neither message may come while a ring runs, so no ring ever changes the file under
+ * way.
  */
 #include <string.h>
 
@@ -90,7 +92,8 @@ uint64_t token_inflight(const Bh__Desired *desired, const void *reply, size_t n)
 	return desired->inflight ? desired->inflight->token : TOKEN_LOST;
 }
 
-/* Front-ends name what they were just given, and name it again when rings start again. The vault has each file once. */
+/* Front-ends name what they were just given, and name it again when rings start again. The vault
+ * has each file once. */
 static bool is_the_same(struct exchange *exchange, const struct inflight_area *area, uint64_t token)
 {
 	const Bh__Inflight *now = exchange->view->desired->inflight;

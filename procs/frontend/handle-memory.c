@@ -1,4 +1,5 @@
-/* Guest memory. Overlaps, sizes and files are judged by the memory manager, where the files are kept. */
+/* Guest memory. Overlaps, sizes and files are judged by the memory manager, where the files are
+ * kept. */
 #include <string.h>
 
 #include "handlers.h"
@@ -46,8 +47,9 @@ static size_t find_region(const Bh__Desired *desired, const struct memory_region
 	return i;
 }
 
-/* Front-ends with several queue pairs say everything about memory once for each pair, and a message may
- * come to be handled twice: a region that is there is there, and one that is gone is gone. */
+/* Front-ends with several queue pairs say everything about memory once for each pair, and a
+ * message may come to be handled twice: a region that is there is there, and one that is gone is
+ * gone. */
 enum outcome handle_add_mem_reg(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;

@@ -1,12 +1,14 @@
 /*
- * Rings. Front-ends send these in many orders, and all are taken: a ring that is started before it has
- * size, addresses or memory waits for them, and is as free to change as a stopped one until then. What is
- * wrong with addresses is said at once where memory and size are known, and by the worker in any case.
+ * Rings. Front-ends send these in many orders, and all are taken: a ring that is started before it
+ * has size, addresses or memory waits for them, and is as free to change as a stopped one until
+ * then. What is wrong with addresses is said at once where memory and size are known, and by the
+ * worker in any case.
  *
- * A ring that runs is stopped by GET_VRING_BASE before it is set up anew. Linux' own front-end only disables it, and
- * then sends the new set-up in its own order. Such a ring is held: with the first message that changes it the worker
- * lets go of the old addresses, which is waited for; when it is enabled again, it starts with all that has come by
- * then, at the new base, or without one where it had stopped.
+ * A ring that runs is stopped by GET_VRING_BASE before it is set up anew. Linux' own front-end only
+ * disables it, and then sends the new set-up in its own order. Such a ring is held: with the first
+ * message that changes it the worker lets go of the old addresses, which is waited for; when it is
+ * enabled again, it starts with all that has come by then, at the new base, or without one where it
+ * had stopped.
  */
 #include <string.h>
 #include <sys/ioctl.h>
@@ -176,8 +178,9 @@ size_t reply_vring_base(struct exchange *exchange, const struct message *msg, ui
 
 /* --- Descriptors --- */
 
-/* A socket (User Mode Linux has one for its calls) is only written to. It is closed by memory, by a worker or by the
- * service manager, and must hold nothing then that makes closing wait: from now on nothing comes into it. */
+/* A socket (User Mode Linux has one for its calls) is only written to. It is closed by memory,
+ * by a worker or by the service manager, and must hold nothing then that makes closing wait:
+ * from now on nothing comes into it. */
 static bool deaf(int fd)
 {
 	char text[FD_KIND_TEXT_BYTES];
@@ -206,7 +209,8 @@ static Bh__Ring *fd_ring(struct exchange *exchange, const struct message *msg, B
 	return desired_ring(next, row_ring(exchange->row, msg));
 }
 
-/* Said with the first ring only. A VMM whose memory is not shared has none to hand over, and says nothing of it. */
+/* Said with the first ring only. A VMM whose memory is not shared has none to hand over, and
+ * says nothing of it. */
 static void look_for_memory(struct exchange *exchange)
 {
 	const Bh__Desired *desired = exchange->view->desired;

@@ -4,11 +4,12 @@
 #include "exchange.h"
 
 /*
- * The handlers, in the order of the specification. A handler is called by the step that judges a message
- * (steps.c), which is right in form by then, and judges only its meaning: it changes `next`, a copy of the record, and
- * returns what is to be done with that (enum outcome). It may be called twice for one message, and whatever it did to a
- * `next` that is not committed is forgotten. A reply_...() fills buf, of REPLY_BYTES_MAX, when the message is done, and
- * returns how many bytes the reply has. A token_...() says which descriptor goes out with it (row.h). None of them waits.
+ * The handlers, in the order of the specification. A handler is called by the step that judges a
+ * message (steps.c), which is right in form by then, and judges only its meaning: it changes
+ * `next`, a copy of the record, and returns what is to be done with that (enum outcome). It may be
+ * called twice for one message, and whatever it did to a `next` that is not committed is forgotten.
+ * A reply_...() fills buf, of REPLY_BYTES_MAX, when the message is done, and returns how many bytes
+ * the reply has. A token_...() says which descriptor goes out with it (row.h). None of them waits.
  */
 typedef enum outcome handle_fn(
 	struct exchange *exchange, const struct message *msg, Bh__Desired *next);

@@ -1,16 +1,14 @@
 /*
- * The looker is a fork of this process with nothing open but its end of a socket pair. It answers
- * one question at a time; when it has met something foreign it answers no other, but ends, once it
- * is told that it may: its end is what may take long, and is waited for by nobody. It holds what it
- * has met until then, so that the message can be taken out of the socket by a process that is not
- * the last who has it.
+ * The looker is a fork of the frontend that has nothing open but its end of a socket pair. It
+ * answers one question at a time. Once it has met a foreign descriptor it answers no more: it holds
+ * the descriptor until the frontend has taken the message out of the socket, so that the frontend
+ * is not its last owner, and then exits. Nobody waits for that exit, which is what may block.
  *
- * A kernel of 6.3 or later waits for no file server when a process ends, and none waits for a TCP
- * peer then. An earlier one does wait for a file server. So many of them may do that at a time;
- * then whoever hands over more of the kind is sent away.
+ * From Linux 6.3 on, exit blocks neither on a file server nor on a TCP peer. Earlier kernels do
+ * wait for a file server. The number of lookers that may hang in exit is limited; beyond that, a
+ * VMM that hands over more such descriptors is disconnected.
  *
- * It may run beside threads of the process that it is a fork of: it allocates nothing and takes no
- * lock.
+ * The frontend may have threads when it forks, so the looker allocates nothing and takes no lock.
  */
 #include "intake.h"
 
@@ -29,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/cleanup.h"
 
 /* systemd takes no notice of what is left over of that kind: the parenthesis tells it */
@@ -43,17 +42,21 @@
 enum task {
 	TASK_LOOK,  /* at what comes next, and leave it there */
 	TASK_DRAIN, /* take all of it, and keep it */
+	TASK_TAKE,  /* take n_bytes, and hand them back, if they are all there and begin with that header */
 };
 
 struct question {
 	enum task task;
 	size_t n_bytes;
+	struct header header; /* TASK_TAKE: what must come first */
 };
 
 struct verdict {
 	size_t n_fds;
 	bool foreign;
 	char text[FD_KIND_TEXT_BYTES];
+	size_t n_bytes; /* taken */
+	uint8_t bytes[INTAKE_TAKE_MAX];
 };
 
 /* --- One message with at most one descriptor --- */
@@ -154,6 +157,24 @@ static void drain(int conn)
 		;
 }
 
+/* Whatever comes along is kept until the end, which is what may take long. */
+static void take(int fd, const struct question *question, struct verdict *verdict)
+{
+	size_t n;
+	bool lost;
+	ssize_t got = receive(fd, piece, question->n_bytes, MSG_PEEK | MSG_DONTWAIT, looked_at, &n, &lost);
+
+	verdict->foreign = n || lost;
+	if (verdict->foreign || got < (ssize_t)question->n_bytes)
+		return;
+	verdict->foreign = memcmp(piece, &question->header, sizeof(question->header)) != 0;
+	if (verdict->foreign)
+		return;
+	got = receive(fd, verdict->bytes, question->n_bytes, MSG_DONTWAIT, looked_at, &n, &lost);
+	verdict->foreign = n || lost;
+	verdict->n_bytes = got > 0 ? (size_t)got : 0;
+}
+
 static void end(int link)
 {
 	char byte;
@@ -176,6 +197,8 @@ static void serve(int link)
 		_exit(0);
 	if (question.task == TASK_LOOK)
 		look_at(conn, question.n_bytes, &verdict);
+	else if (question.task == TASK_TAKE)
+		take(conn, &question, &verdict);
 	else
 		drain(conn);
 	close(conn); /* its owner still has it */
@@ -347,6 +370,26 @@ void intake_drain(int fd)
 		return;
 	(void)have_answer(&question, fd, &verdict);
 	let_go();
+}
+
+int intake_take(int fd, const struct header *header, void *buf, size_t n)
+{
+	const struct question question = { .task = TASK_TAKE, .n_bytes = n, .header = *header };
+	struct verdict verdict;
+	int r;
+
+	check(n >= sizeof(*header) && n <= INTAKE_TAKE_MAX);
+	r = have_answer(&question, fd, &verdict);
+	if (r < 0)
+		return r;
+	if (verdict.foreign) {
+		let_go();
+		return INTAKE_E_FOREIGN;
+	}
+	if (verdict.n_bytes < n)
+		return -EAGAIN;
+	memcpy(buf, verdict.bytes, n);
+	return 0;
 }
 
 void intake_empty(const struct message *msg)

@@ -6,10 +6,10 @@
 #include "wire.h"
 
 /*
- * What a VMM hands over is in no table of this process before it is known to be harmless, since
- * nobody gets rid of what is not without waiting for a stranger: close() of a file on FUSE asks its
- * server, and the last close() of a TCP connection waits for its peer. A process of its own, the
- * looker, looks first. It is made when it is needed, goes when it is not, and is the one who waits.
+ * A descriptor from a VMM does not enter this process's table until it is known to be harmless,
+ * because closing it may block: close() of a file on FUSE asks the file server, and the last
+ * close() of a TCP connection may wait for its peer. A separate process, the looker, inspects it
+ * first. The looker is forked on demand, exits when idle, and is the one that blocks.
  */
 
 enum {
@@ -45,5 +45,22 @@ void intake_forget(void);
  */
 void intake_drain(int fd);
 
-/** intake_empty() - the same with the sockets that came with a message, if nobody made use of them */
+#define INTAKE_TAKE_MAX 64
+
+/**
+ * intake_take() - take a message out of a socket of which the VMM may have either end
+ * @fd:     borrowed
+ * @header: what it must begin with
+ * @buf:    [out] on 0: all of it
+ * @n:      its bytes, up to INTAKE_TAKE_MAX
+ *
+ * Errors: 0 | -EAGAIN: it is not all there | INTAKE_E_FOREIGN: another message is, which stays
+ *         there, or descriptors came; either way nothing more is to be taken out of this socket |
+ *         other negative errno: no looker can be had.
+ * Cost:   as intake_look().
+ */
+int intake_take(int fd, const struct header *header, void *buf, size_t n);
+
+/** intake_empty() - the same with the sockets that came with a message, if nobody made use of
+ * them */
 void intake_empty(const struct message *msg);

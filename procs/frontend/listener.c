@@ -1,8 +1,8 @@
 /*
- * A path that somebody serves is never taken from him. The file of a socket that nobody serves any more is
- * replaced. Mode and group are set before the socket listens: nobody can connect earlier. Its directory may be
- * the VMM's, who may put anything at the path at any moment: the mode goes with the socket, and the group is set
- * through a descriptor of the socket's own file, so that no link of his is followed.
+ * A path that another process serves is left alone; a dead socket's file is replaced. Mode and
+ * group are set before the socket listens, so nobody can connect earlier. The VMM may own the
+ * directory and put anything at the path at any moment. The mode therefore goes with the socket,
+ * and the group is set through a descriptor of the socket's own file: no symbolic link is followed.
  */
 #include "listener.h"
 
@@ -52,7 +52,8 @@ static int fail_held(const struct config_device *config, int probe)
 	return fail(config, -EADDRINUSE, text);
 }
 
-/* What stands at the path: nothing or a dead socket (which is removed), or something that is in use. */
+/* What stands at the path: nothing or a dead socket (which is removed), or something that is in
+ * use. */
 static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
 {
 	_cleanup_close_ int probe = -1;
@@ -79,8 +80,8 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 	return 0;
 }
 
-/* The file that the socket is bound to. Without the right to ask for it we are an ordinary user, and what the
- * path shows must at least be a socket of ours. */
+/* The file that the socket is bound to. Without the right to ask for it we are an ordinary user,
+ * and what the path shows must at least be a socket of ours. */
 static int open_file(int fd, const char *path)
 {
 	int file = ioctl(fd, SIOCUNIXFILE);
@@ -166,7 +167,8 @@ static int make_listener(const struct config_device *config)
 	return fd_steal(&fd);
 }
 
-/* Whether the file at the path is the one that the socket is bound to; true where that cannot be told. */
+/* Whether the file at the path is the one that the socket is bound to; true where that cannot be
+ * told. */
 static bool is_own(int fd, const char *path)
 {
 	_cleanup_close_ int file = ioctl(fd, SIOCUNIXFILE);
@@ -176,7 +178,8 @@ static bool is_own(int fd, const char *path)
 		own.st_ino == there.st_ino);
 }
 
-/* The file may be gone, or another one in its place, or the configuration may name another one now. */
+/* The file may be gone, or another one in its place, or the configuration may name another one
+ * now. */
 static bool is_at(int fd, const struct config_device *config)
 {
 	struct sockaddr_un addr = { 0 };
@@ -260,7 +263,7 @@ int listener_open(const struct config_device *config, bool *ret_passed)
 	char name[64];
 	int fd;
 
-	/* whoever started us chose it, wherever it lies */
+	/* the parent process chose it: its path is not checked */
 	snprintf(name, sizeof(name), "passed.%s", config->name);
 	fd = fdstore_take(name);
 	*ret_passed = fd >= 0;

@@ -7,12 +7,14 @@
 
 struct session;
 
-/** struct memory_ops - what is asked of the memory manager. None waits; each answer comes later, to the session. */
+/** struct memory_ops - what is asked of the memory manager. None waits; each answer comes later,
+ * to the session. */
 struct memory_ops {
 	/** commit() - ask for `next` (borrowed for the call) to be put in force
 	 * Errors: 0 | negative errno: not sent, ask again in a while. */
 	int (*commit)(struct session *session, const Bh__Desired *next);
-	/** deposit() - ask for descriptors (borrowed until the answer, or forget()) to be put into the vault
+	/** deposit() - ask for descriptors (borrowed until the answer, or forget()) to be put
+	 * into the vault
 	 * Errors: 0 | negative errno: it cannot be asked. */
 	int (*deposit)(struct session *session, const int *fds, size_t n);
 	/** redeem() - ask for a copy of what lies under a token; as deposit() */

@@ -1,7 +1,8 @@
 /*
- * The bytes are read into memory that outlives us (a file in the fd store), and the kernel keeps count of them: before
- * each read the socket's peek offset is set to a mark less what was gathered, and the read itself lowers it by what it
- * took. Whoever finds the offset there knows how far the read came; without the mark the file's own count is right.
+ * The bytes are read into a file that the fd store keeps, and the kernel does the counting. Before
+ * each read the socket's peek offset is set to a mark less the bytes gathered so far; the read
+ * itself lowers it by what it took. A successor that finds the offset at a mark knows how far the
+ * read came. If there is no mark, the count in the file is right.
  *
  *   step      what is done                                        peek offset              file->have
  *   look      the next piece, and its descriptors, are looked at  0 .. 65548               have
@@ -10,8 +11,9 @@
  *   read      the piece is read into the file                     MARK + MAX - have - n    have
  *   note      have is written down                                MARK + MAX - have - n    have + n
  *
- * Whoever dies between "carry" and "read" carries the same descriptors once more: each lot says where in the message its
- * piece ends, and of two that end at the same place the second does not count.
+ * A frontend killed between "carry" and "read" leaves its descriptors in the carrier, and its
+ * successor puts them there again. Each lot therefore says where its piece ends in the message: of
+ * two lots that end at the same place, the second is ignored.
  */
 #include "parts.h"
 
@@ -254,7 +256,8 @@ void parts_resume(struct parts *parts, int conn_fd, const char *device)
 
 /* --- Gathering --- */
 
-/* How much of what is there belongs to this message; 0 = framing is lost, and *ret_text says how. */
+/* How much of what is there belongs to this message; 0 = framing is lost, and *ret_text says
+ * how. */
 static size_t ours_of(const struct parts *parts, int conn_fd, size_t there, const char **ret_text)
 {
 	struct header header = { 0 };
@@ -307,8 +310,8 @@ static int read_piece(struct parts *parts, int conn_fd, size_t n)
 	return wire_rewind(conn_fd);
 }
 
-/* The descriptors of a piece of that many bytes come into our table if they are harmless. Those that are not stay in
- * the socket, and the message is refused when it is whole. */
+/* The descriptors of a piece of that many bytes come into our table if they are harmless. Those
+ * that are not stay in the socket, and the message is refused when it is whole. */
 static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_ours, struct message *piece)
 {
 	static uint8_t buf[MAX_BYTES + 1];
@@ -326,8 +329,8 @@ static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_o
 	return carry_fds(parts, piece, end, n_ours);
 }
 
-/* The look goes on to the end of the first piece with descriptors, and beyond the message's end if need be: where it
- * ended tells whose they are, as in wire.c. */
+/* The look goes on to the end of the first piece with descriptors, and beyond the message's end
+ * if need be: where it ended tells whose they are, as in wire.c. */
 static int gather(struct parts *parts, int conn_fd, size_t n_ours, struct message *piece, const char **ret_text)
 {
 	static uint8_t buf[MAX_BYTES + 1];

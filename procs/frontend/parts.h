@@ -6,9 +6,10 @@
 #include "wire.h"
 
 /*
- * A message that comes in parts, from a sender that goes on only when the former part has been read: the parts are
- * taken out of the socket as they come, and gathered where they outlive us. Messages that are there whole are none of
- * this; they stay in the socket until they are handled (replay.h).
+ * A message that arrives in parts, from a sender that waits until each part has been read. The
+ * parts are taken out of the socket as they arrive, and gathered in memory that survives the
+ * frontend. A message that is there whole never comes here: it stays in the socket until it is
+ * handled (replay.h).
  */
 
 struct parts_file;
@@ -37,7 +38,8 @@ bool parts_whole(const struct parts *parts);
 
 /**
  * parts_take() - gather what has come, and look at the message when it is whole
- * @ret_msg:  [out] as wire_peek(); in_parts is set; each time it is looked at it yields its descriptors anew
+ * @ret_msg:  [out] as wire_peek(); in_parts is set; each time it is looked at it yields its
+ *            descriptors anew
  * @ret_text: [out] for WIRE_E_FRAMING: what is wrong
  *
  * Errors: 0 | WIRE_E_*.

@@ -1,6 +1,7 @@
 /*
- * The process that connected can be asked for over all our restarts. One that has spoken since, and is another, is
- * known by its message alone: that one is kept in the fd store.
+ * The kernel still names the process that connected after any restart of the frontend. A process
+ * that took over later is named only with each message it sends, so its pidfd goes into the fd
+ * store.
  */
 #include "peer.h"
 

@@ -4,10 +4,11 @@
 #include <sys/types.h>
 
 /*
- * Whose connection it is. An open connection says nothing of that: a VMM may have given its end of it to anybody, in a
- * message to us as well, and be dead. It may also have given it to its successor, with which the device goes on. What
- * counts is therefore the process that spoke last, and as long as none did, the one that connected: the kernel names
- * both, and they cannot lie.
+ * Whose connection it is. That it is open does not tell: a VMM may have passed its end to any other
+ * process, even to the frontend, and may be dead by now. It may also have passed it to its
+ * successor, and the device goes on with that. What counts is the process that sent the last
+ * message or, until there is one, the process that connected. The kernel names both, so neither can
+ * lie.
  */
 
 /** struct peer - the process at the other end, as far as it is known */
@@ -26,7 +27,8 @@ void peer_begin(struct peer *peer, int conn_fd);
 /** peer_resume() - a connection that a former process of ours had for this device */
 void peer_resume(struct peer *peer, int conn_fd, const char *device);
 
-/** peer_heard() - this process has spoken; 0 = it is none that can be seen from here. Whether it is another now */
+/** peer_heard() - this process has spoken; 0 = it is none that can be seen from here. Whether it
+ * is another now */
 bool peer_heard(struct peer *peer, pid_t pid, const char *device);
 
 /** peer_is_gone() - whether the process is dead; one that is not known is taken to be alive */

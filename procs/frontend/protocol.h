@@ -2,7 +2,8 @@
 
 #include <stdint.h>
 
-/* Numbers and layouts of the vhost-user protocol, under the names of its specification. Native byte order. */
+/* Numbers and layouts of the vhost-user protocol, under the names of its specification. Native
+ * byte order. */
 
 enum request {
 	GET_FEATURES = 1, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE,

@@ -9,22 +9,23 @@
  *   consume   the message is taken out of the socket             MARK             full
  *   send      splice() moves the reply from pipe to socket       MARK             empty
  *
- * The kernel itself lowers the peek offset by what is taken out, so "consumed" is no step that could be
- * done and not noted. Nor is "sent": bytes are in the pipe or in the socket. Whoever finds a message begun
- * and no reply staged handles it again: every change of a record may be made twice.
+ * The kernel lowers the peek offset by what is taken out of the socket, so a message cannot be
+ * consumed without that being recorded. Sending needs no record either: the reply is in the pipe
+ * or in the socket. A frontend that finds a message begun and no reply staged handles the message
+ * again; every change of a record may be made twice.
  *
- * A reply that carries a descriptor cannot be spliced. It is sent by sendmsg() first and taken out of the
- * pipe after that, and what tells whether it was sent is a lock: the descriptor that goes out is a file
- * opened for this reply alone, and locked through it (an open file description lock). With our death it is
- * closed, and the lock is gone; but if it lies in the VMM's socket, or the VMM holds it, or has it
- * mapped, it is still open, and so the lock is still held. Only a VMM that lets go of the memory between
- * our sending it and the next look would be sent it twice.
+ * splice() cannot carry a descriptor. A reply with one is sent by sendmsg() first and then taken
+ * out of the pipe, and a lock tells whether it was sent. The descriptor that goes out is opened
+ * for this reply alone, and the file is locked through it (an open file description lock). If the
+ * frontend dies before sending, the last copy is closed and the lock is gone. If the descriptor is
+ * in the VMM's socket, or the VMM holds or maps it, the lock is still held. The reply is sent
+ * twice only if the VMM lets go of the memory between the sending and the successor's check.
  *
- * A message that came in parts (parts.h) is no longer in the socket when it is whole: it is consumed when what was
- * gathered is dropped, and no mark is set for it.
+ * A message that came in parts (parts.h) has left the socket by the time it is whole. Dropping
+ * what was gathered consumes it, and no mark is set for it.
  *
- * A message that came in pieces with descriptors leaves the socket in as many steps; the offset then says
- * how many bytes of it are left, and these do not begin with a header of just that length.
+ * A message in several pieces with descriptors leaves the socket in as many steps. The offset then
+ * says how many of its bytes are left, and those do not begin with a header of just that length.
  */
 #include "replay.h"
 
@@ -86,7 +87,8 @@ int replay_look(struct replay *replay, int fd, const char *device, struct messag
 	size_t there = wire_bytes_there(fd);
 	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, ret_msg, ret_text);
 
-	/* nothing was there: what has come since is a message like any other, and is looked at when the loop says so */
+	/* nothing was there: what has come since is a message like any other, and is looked at
+	 * when the loop says so */
 	if (r == WIRE_E_PARTIAL && !parts_begun(&replay->parts) && there == 0)
 		return r;
 	return r == WIRE_E_PARTIAL ? parts_take(&replay->parts, fd, device, ret_msg, ret_text) : r;

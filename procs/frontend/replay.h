@@ -9,9 +9,9 @@
 #include "wire.h"
 
 /*
- * A message is handled, and its reply sent, exactly once over any number of our deaths. What step it has
- * come to is kept by the kernel, in objects that outlive us: the socket's peek offset, and a pipe in
- * which the reply is laid before it goes out.
+ * Each message is handled, and its reply sent, exactly once, however often the frontend is killed.
+ * The kernel keeps the step, in objects that survive the frontend: the socket's peek offset, and a
+ * pipe in which the reply is laid before it goes out.
  */
 
 /** struct replay - of one device */
@@ -25,7 +25,8 @@ struct replay {
 /** replay_open() - the pipe that a former process of this device left in the fd store, or a new one
  * Errors: 0 | negative errno. */
 int replay_open(struct replay *replay, const char *device);
-/** replay_close() - this process's end of it; the fd store keeps the pipe, and what is laid ready in it */
+/** replay_close() - this process's end of it; the fd store keeps the pipe, and what is laid ready
+ * in it */
 void replay_close(struct replay *replay);
 
 enum replay_step {
@@ -37,7 +38,8 @@ enum replay_step {
 /** replay_resume() - what a connection that was taken back had come to; cleans up half-done steps */
 enum replay_step replay_resume(struct replay *replay, int fd);
 
-/* The steps of a message, in order. All return 0 | negative errno: the connection is of no use any more. */
+/* The steps of a message, in order. All return 0 | negative errno: the connection is of no use
+ * any more. */
 
 /** replay_look() - wire_peek(), or parts_take() where the message comes in parts */
 int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text);
@@ -56,9 +58,10 @@ int replay_send(struct replay *replay, int fd);
 size_t replay_look_at_staged(const struct replay *replay, void *buf, size_t n);
 
 /** replay_send_fd() - replay_send() for a reply with a descriptor
- * @file: borrowed; of a kind that can be opened anew and locked (a memory file), and in the VMM's hands for no other
- *        reason than this reply */
+ * @file: borrowed; of a kind that can be opened anew and locked (a memory file), and in the
+ *        VMM's hands for no other reason than this reply */
 int replay_send_fd(struct replay *replay, int fd, int file);
 
-/** replay_drop() - the connection is gone: so is what was laid ready for it, and what was gathered from it */
+/** replay_drop() - the connection is gone: so is what was laid ready for it, and what was
+ * gathered from it */
 void replay_drop(struct replay *replay, const char *device);

@@ -1,6 +1,7 @@
 /*
- * The request table, and what is checked of every message before its handler sees it. Messages of features
- * that no device offers stand in it too: a front-end that sends one all the same is answered in form.
+ * The request table, and what is checked of every message before its handler sees it. Messages of
+ * features that no device offers stand in it too: a front-end that sends one all the same is
+ * answered in form.
  */
 #include "requests.h"
 
@@ -25,8 +26,9 @@
 #define TABLE       8, sizeof(struct memory_table)
 #define CONFIG      sizeof(struct config_header), sizeof(struct config_header) + CONFIG_SIZE_MAX
 
-/* request, payload bytes, descriptors and their kinds, needs, index, legal, reply owed (and how it is refused), handler,
- * filler of the reply, descriptor that goes with it. Spec: vhost-user, "Front-end message types". */
+/* request, payload bytes, descriptors and their kinds, needs, index, legal, reply owed (and how
+ * it is refused), handler, filler of the reply, descriptor that goes with it. Spec: vhost-user,
+ * "Front-end message types". */
 /* clang-format off */
 const struct request_row request_table[_REQUESTS_END] = {
 	ROW(GET_FEATURES), SIZE(0), NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, U64(0),
@@ -71,7 +73,8 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_set_backend_req_fd, NULL },
 	ROW(IOTLB_MSG), SIZE(32), NO_FDS, PF_NONE, INDEX_NONE, NEVER, U64(1), UNSERVED },
 	ROW(SET_VRING_ENDIAN), SIZE(8), NO_FDS, PF_CROSS_ENDIAN, INDEX_VRING, NEVER, NO_REPLY, UNSERVED },
-	/* some front-ends read and write the configuration space whether they acked CONFIG or not */
+	/* some front-ends read and write the configuration space whether they acked CONFIG or
+	 * not */
 	ROW(GET_CONFIG), CONFIG, NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, PAYLOAD(0),
 		NULL, reply_config },
 	ROW(SET_CONFIG), CONFIG, NO_FDS, PF_NONE, INDEX_NONE, ALWAYS, NO_REPLY,

@@ -1,7 +1,8 @@
 /*
- * A ring's position is in three places, and none of them is ever corrected by another: the record has where it began,
- * the worker's report where it stopped, and the ledger where a worker stopped that can report no more. Which one counts
- * is computed when it is asked for, so that a frontend that was just started comes to the same answer.
+ * A ring's position is in three places, and none of them is ever corrected by another: the record
+ * has where it began, the worker's report where it stopped, and the ledger where a worker stopped
+ * that can report no more. Which one counts is computed when it is asked for, so that a frontend
+ * that was just started comes to the same answer.
  */
 #include "rings.h"
 

@@ -48,9 +48,9 @@ struct request_row {
 	enum outcome (*handle)(struct exchange *exchange, const struct message *msg, Bh__Desired *next);
 	/* fills the reply, returns its bytes; absent where none is owed */
 	size_t (*reply)(struct exchange *exchange, const struct message *msg, uint8_t *buf);
-	/* the descriptor that goes out with a reply of n bytes: its token, by the record; TOKEN_NONE = none goes with this
-	 * one; TOKEN_LOST = one should, and the record has it no more. Absent where none ever does. The reply may have been
-	 * made by a former process */
+	/* the descriptor that goes out with a reply of n bytes: its token, by the record;
+	 * TOKEN_NONE = none goes with this one; TOKEN_LOST = one should, and the record has it
+	 * no more. Absent where none ever does. The reply may have been made by a former process */
 	uint64_t (*reply_token)(const Bh__Desired *desired, const void *reply, size_t n);
 };
 
@@ -59,7 +59,8 @@ struct request_row {
 
 #define REPLY_BYTES_MAX 2056
 
-/** row_ring() - the index of the ring that a message is about; rows with INDEX_VRING or INDEX_VRING_FD */
+/** row_ring() - the index of the ring that a message is about; rows with INDEX_VRING or
+ * INDEX_VRING_FD */
 static inline uint32_t row_ring(const struct request_row *row, const struct message *msg)
 {
 	return row->index == INDEX_VRING_FD ? (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK)

@@ -1,7 +1,7 @@
 /*
- * VMMs that come and go. Both are changes of the record, like a message; while one is on its way, nobody
- * is accepted, and who comes waits in the socket's queue. A connection is in the fd store before anything
- * is read from it, and the record says whether it still counts.
+ * A VMM that connects or disconnects changes the record, as a message does. While such a change is
+ * being committed no VMM is accepted; a newcomer waits in the socket's queue. A connection goes
+ * into the fd store before anything is read from it, and the record says whether it still counts.
  */
 #include "session.h"
 
@@ -90,7 +90,8 @@ static void end_session(struct session *session)
 	session->lost = false;
 }
 
-/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes again, for ever. */
+/* QEMU leaves without a word when it is set up for more queues than it is told of, and comes
+ * again, for ever. */
 static void look_at_queues(struct session *session)
 {
 	unsigned int pairs = requests_queue_pairs(session->config);
@@ -102,7 +103,8 @@ static void look_at_queues(struct session *session)
 			pairs);
 }
 
-/* why: what the VMM did wrong; NULL = it went by itself. The record is told when the exchange goes on. */
+/* why: what the VMM did wrong; NULL = it went by itself. The record is told when the exchange
+ * goes on. */
 static void hang_up(struct session *session, const char *why)
 {
 	if (!why)
@@ -115,7 +117,8 @@ static void hang_up(struct session *session, const char *why)
 	exchange_change(&session->exchange, desired_empty(session->view.desired, false));
 }
 
-/* The VMM is to be gone: at once, or when it is known whether the record that is on its way is in force. */
+/* The VMM is to be gone: at once, or when it is known whether the record that is on its way is
+ * in force. */
 static void leave(struct session *session, const char *why)
 {
 	if (!session_is_loaded(session) || session->exchange.next)
@@ -146,7 +149,8 @@ static bool may_go_on(const struct session *session)
 		(session->exchange.conn_fd >= 0 && session->view.desired->connected);
 }
 
-/* One message, or what comes in place of one; false: an answer is missing, or there is no message. */
+/* One message, or what comes in place of one; false: an answer is missing, or there is no
+ * message. */
 static bool go_on(struct session *session)
 {
 	struct exchange *exchange = &session->exchange;
@@ -180,7 +184,7 @@ static void run_turn(struct session *session)
 		}
 }
 
-/* Who dies in here has died of what this VMM said: of the message in work, or of the next one. */
+/* A crash in here is blamed on the message in work or, without one, on the next. */
 static void run(struct session *session)
 {
 	struct exchange *exchange = &session->exchange;
@@ -223,7 +227,7 @@ static int on_conn(sd_event_source *source, int fd, uint32_t revents, void *data
 	return 0;
 }
 
-/* Edge-triggered: a message that is there in part must not keep us awake. */
+/* Edge-triggered: a message that is there in part must not wake the loop again and again. */
 static int watch_connection(struct session *session)
 {
 	return sd_event_add_io(session->event, &session->conn_source, session->exchange.conn_fd,
@@ -237,7 +241,7 @@ static void begin(struct session *session)
 {
 	door_let_in(&session->door, true);
 	exchange_change(&session->exchange, desired_empty(session->view.desired, true));
-	session->told_config_seq = session->view.observed->config_seq;
+	channel_begin(&session->exchange.channel, session->view.observed->config_seq);
 	session->begun_usec = clock_us();
 	session->exchange.asked_queues = false;
 }
@@ -282,7 +286,7 @@ static void send_away(struct session *session)
 			(int)connection_pid(fd), (int)session->exchange.peer.pid);
 }
 
-/* Why whoever is connected makes room for somebody else; NULL = he does not. */
+/* Why the connected VMM has to make room for another; NULL = it does not. */
 static const char *outlived(const struct session *session)
 {
 	if (wire_is_silent(session->exchange.conn_fd))
@@ -299,8 +303,9 @@ static void make_room(struct session *session, const char *why)
 	run(session);
 }
 
-/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as long as that one's
- * connection stays open; a listener that the dead one has left to somebody along with the connection is none. */
+/* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as
+ * long as that one's connection stays open; a listener that the dead one has left to somebody
+ * along with the connection is none. */
 static int on_look(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct session *session = data;
@@ -441,19 +446,17 @@ static bool any_ring_started(const Bh__Desired *desired)
 /* A device whose rings all stand still says nothing: the VMM is told when it goes on. */
 static void tell_config_change(struct session *session)
 {
-	uint64_t needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
+	uint64_t acked = session->view.desired->protocol_features, needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
 
-	if (session->exchange.backend_req_fd < 0 || session->view.observed->config_seq == session->told_config_seq ||
-		(session->view.desired->protocol_features & needed) != needed ||
-		!any_ring_started(session->view.desired))
-		return;
-	session->told_config_seq = session->view.observed->config_seq;
-	(void)wire_request(session->exchange.backend_req_fd, BACKEND_CONFIG_CHANGE_MSG);
+	if ((acked & needed) == needed && any_ring_started(session->view.desired))
+		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
+			has_bit(acked, PF_REPLY_ACK));
 }
 
 static void resume(struct session *session)
 {
 	steps_resume(&session->exchange);
+	tell_config_change(session);
 	door_let_in(&session->door, true);
 }
 
@@ -521,11 +524,10 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 
 /* --- Life --- */
 
-/* What a former process had of this VMM. A change of the configuration may have been missed meanwhile:
- * the VMM is told of one, rather once too often (told_config_seq is 0). */
+/* What a former process had of this VMM. */
 static int take_over(struct session *session)
 {
-	connection_resume(&session->exchange);
+	connection_resume(&session->exchange, session->event);
 	if (session->exchange.conn_fd < 0)
 		return 0;
 	watch_peer(session);
@@ -556,7 +558,7 @@ static int open_sources(struct session *session)
 static void open_exchange(struct session *session)
 {
 	session->exchange = (struct exchange){ .session = session, .ops = session->ops, .config = session->config,
-		.view = &session->view, .mark = session->mark, .conn_fd = -1, .backend_req_fd = -1, .reply_fd = -1,
+		.view = &session->view, .mark = session->mark, .conn_fd = -1, .channel = CHANNEL_NULL, .reply_fd = -1,
 		.replay = REPLAY_NULL, .peer = PEER_NULL };
 }
 
@@ -592,6 +594,6 @@ void session_close(struct session *session)
 	fd_close(session->exchange.conn_fd);
 	fd_close(session->exchange.peer.pidfd);
 	fd_close(session->next_fd);
-	fd_close(session->exchange.backend_req_fd);
+	channel_free(&session->exchange.channel);
 	view_deinit(&session->view);
 }

@@ -10,9 +10,9 @@
 #include "exchange.h"
 
 /*
- * A session: one device and the VMM that is connected to it, if one is. Its state is the desired half of
- * the device's record and nothing else; what stands here beside it can be made anew from that, the
- * sockets, and what the kernel says of them.
+ * A session: one device and the VMM that is connected to it, if one is. Its state is the desired
+ * half of the device's record and nothing else; what stands here beside it can be made anew from
+ * that, the sockets, and what the kernel says of them.
  */
 
 struct session {
@@ -20,7 +20,8 @@ struct session {
 	const struct memory_ops *ops;
 	void *context;              /* for the ops */
 	struct blame_mark *mark;    /* of this process's deaths by what this VMM says */
-	/** start_anew() - end, to do what takes rights at the next start; false, or NULL: that has none either */
+	/** start_anew() - end, to do what takes rights at the next start; false, or NULL: that
+	 * has none either */
 	bool (*start_anew)(struct session *session);
 
 	sd_event *event;            /* borrowed */
@@ -42,7 +43,6 @@ struct session {
 
 	bool quarantined;           /* no VMM is served until the operator says so */
 	bool lost;                  /* memory has forgotten what the VMM handed over */
-	uint64_t told_config_seq;   /* of the last change that the VMM was told of */
 	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
 };
 
@@ -50,10 +50,12 @@ struct session {
  * @config: borrowed until session_close(), as the event loop is
  * Errors: 0 | negative errno, which is logged; session_close() is due all the same. */
 int session_open(struct session *session, sd_event *event, const struct config_device *config);
-/** session_close() - free what is the session's; the connection stays open where the fd store has it */
+/** session_close() - free what is the session's; the connection stays open where the fd store has
+ * it */
 void session_close(struct session *session);
 
-/** session_is_loaded() - whether the record is known; until then nothing is read, and nobody accepted */
+/** session_is_loaded() - whether the record is known; until then nothing is read, and nobody
+ * accepted */
 bool session_is_loaded(const struct session *session);
 
 /** session_loaded() - the record as memory has it; takes both halves */
@@ -62,18 +64,21 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 /** session_observed() - the worker reported; takes observed */
 void session_observed(struct session *session, Bh__Observed *observed);
 
-/** session_released() - the operator has released the quarantine that this generation of the record began */
+/** session_released() - the operator has released the quarantine that this generation of the
+ * record began */
 void session_released(struct session *session, uint64_t generation);
 
 /** session_refused() - memory puts nothing more in force, and has this generation, which says why */
 void session_refused(struct session *session, uint64_t generation);
 
-/** session_memory_back() - memory was away, and had this generation of the desired half when it answered
- * @asked: the generation that was in force when it was asked: less than that is a loss, while what was committed since
- *         may have overtaken the answer */
+/** session_memory_back() - memory was away, and had this generation of the desired half when it
+ * answered
+ * @asked: the generation that was in force when it was asked: less than that is a loss, while
+ *         what was committed since may have overtaken the answer */
 void session_memory_back(struct session *session, uint64_t generation, uint64_t asked);
 
-/** session_heard_positions() - what memory says of the worker when it answers a commit, before the answer itself
+/** session_heard_positions() - what memory says of the worker when it answers a commit, before
+ * the answer itself
  * @rings: stopped rings, by the ledger; borrowed */
 void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings,
 	size_t n);

@@ -1,4 +1,4 @@
-/* The directory tells of changes: nothing is looked at by the clock but a file that is missing. */
+/* inotify reports changes of the directory. Only a missing file is polled for. */
 #include "socket-file.h"
 
 #include <errno.h>
@@ -19,7 +19,8 @@ static bool is_there(const struct socket_file *file)
 	return lstat(file->path, &st) == 0 && st.st_dev == file->dev && st.st_ino == file->ino;
 }
 
-/* It may lie where only whoever started us may look: then the change that was told of is believed. */
+/* This process may not be allowed to look at the path. It then takes the reported change for
+ * granted. */
 static void look(struct socket_file *file)
 {
 	if (is_there(file) || file->on_lost(file->data) == 0)

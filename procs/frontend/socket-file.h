@@ -5,8 +5,8 @@
 #include <systemd/sd-event.h>
 
 /*
- * The file by which a VMM finds a listening socket. The socket outlives it: when somebody removes the file, or puts
- * another in its place, the socket is open and nobody can reach it.
+ * The file by which a VMM finds a listening socket. The socket outlives it: when somebody removes
+ * the file, or puts another in its place, the socket is open and nobody can reach it.
  */
 
 /** struct socket_file - one that is watched; zeros = none */
@@ -17,13 +17,16 @@ struct socket_file {
 	const char *path;         /* borrowed */
 	dev_t dev;
 	ino_t ino;
-	/* 0 = there is a new one, or nothing can be done | negative errno: call again in a second */
+	/* 0 = there is a new one, or nothing can be done | negative errno: call again in a
+	 * second */
 	int (*on_lost)(void *data);
 	void *data;
 };
 
-/** socket_file_watch() - call on_lost when what is at the path now is no longer there; replaces a former watch
- * Errors: 0 | negative errno: it is not watched. A directory that may not be read cannot be watched, which is no error. */
+/** socket_file_watch() - call on_lost when what is at the path now is no longer there; replaces a
+ * former watch
+ * Errors: 0 | negative errno: it is not watched. A directory that may not be read cannot be
+ * watched, which is no error. */
 int socket_file_watch(struct socket_file *file, sd_event *event, const char *path, int (*on_lost)(void *data), void *data);
 
 /** socket_file_forget() - fine with one that is not watched */

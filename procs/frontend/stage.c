@@ -19,15 +19,6 @@ static const char *name_end(char *buf, const char *purpose, const char *end, con
 	return buf;
 }
 
-void stage_remove(struct stage *stage, const char *purpose, const char *device)
-{
-	char name[NAME_BYTES];
-
-	stage_close(stage);
-	(void)fdstore_remove(name_end(name, purpose, "in", device));
-	(void)fdstore_remove(name_end(name, purpose, "out", device));
-}
-
 int stage_open(struct stage *stage, const char *purpose, const char *device)
 {
 	char in[NAME_BYTES], out[NAME_BYTES];
@@ -37,7 +28,9 @@ int stage_open(struct stage *stage, const char *purpose, const char *device)
 	stage->read_fd = fdstore_take(name_end(out, purpose, "out", device));
 	if (stage->write_fd >= 0 && stage->read_fd >= 0)
 		return 0;
-	stage_remove(stage, purpose, device);
+	stage_close(stage);
+	(void)fdstore_remove(in);
+	(void)fdstore_remove(out);
 	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -errno;
 	stage->read_fd = fds[0];

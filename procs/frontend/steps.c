@@ -46,7 +46,7 @@ static int take_descriptors(struct exchange *x, const char **ret_text)
 	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
 }
 
-/* Who dies here has died of a message that could not be read. */
+/* A crash in here is blamed on a message that could not be read. */
 static enum step peek(struct exchange *x)
 {
 	const char *text = "";
@@ -142,8 +142,8 @@ static enum step ask_memory(struct exchange *x)
 
 enum says { SAYS_YES, SAYS_NO, SAYS_NOTHING };
 
-/* Memory's answer. Where it leaves open whether the record was committed, the step begins anew: to say it twice is
- * harmless. */
+/* Memory's answer. Where it leaves open whether the record was committed, the step begins anew:
+ * to say it twice is harmless. */
 static enum says memory_says(struct exchange *x)
 {
 	if (x->error == -ECONNRESET || x->error == -ETIMEDOUT) {
@@ -164,7 +164,8 @@ static Bh__Desired *put_in_force(struct exchange *x)
 	return view_put_in_force(x->view, ptr_steal(&x->next));
 }
 
-/* Memory may have died after it took the descriptors: what no record named then is gone from its vault. */
+/* Memory may have died after it took the descriptors: what no record named then is gone from its
+ * vault. */
 static enum step refused(struct exchange *x)
 {
 	x->next = desired_free(x->next);
@@ -232,8 +233,8 @@ static enum step waited(struct exchange *x)
 	return x->probed ? conclude(x) : STEP_PROBE;
 }
 
-/* The same record once more: what memory says now is newer than anything that is known, and a worker that comes after
- * that begins with a ring that is stopped. */
+/* The same record once more: what memory says now is newer than anything that is known, and a
+ * worker that comes after that begins with a ring that is stopped. */
 static enum step probe(struct exchange *x)
 {
 	if (!x->next) {
@@ -243,7 +244,8 @@ static enum step probe(struct exchange *x)
 	return ask_memory(x);
 }
 
-/* Where it is memory that was away, the worker has had no chance to hear of the record until now: it gets its time. */
+/* Where it is memory that was away, the worker has had no chance to hear of the record until
+ * now: it gets its time. */
 static enum step probed(struct exchange *x)
 {
 	bool prompt = clock_us() - x->probe_usec < PROMPT_USEC;
@@ -323,7 +325,8 @@ static enum step consume(struct exchange *x)
 	return r < 0 ? STEP_HANG_UP : STEP_SEND;
 }
 
-/* The descriptor that goes with what is laid ready. Only that tells: a former process may have laid it. */
+/* The descriptor that goes with what is laid ready. Only that tells: a former process may have
+ * laid it. */
 static uint64_t find_token(const struct exchange *x)
 {
 	struct {

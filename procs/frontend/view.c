@@ -37,7 +37,8 @@ Bh__Desired *view_put_in_force(struct view *view, Bh__Desired *next)
 	return before;
 }
 
-/* The next report may be of a worker that has not looked at the rings yet: what this one said of them is kept. */
+/* The next report may be of a worker that has not looked at the rings yet: what this one said of
+ * them is kept. */
 void view_observe(struct view *view, Bh__Observed *observed)
 {
 	if (view_applied(view))
@@ -46,7 +47,8 @@ void view_observe(struct view *view, Bh__Observed *observed)
 	view->observed = observed;
 }
 
-/* A worker that has applied the record knows better than the ledger where its rings have stopped. */
+/* A worker that has applied the record knows better than the ledger where its rings have
+ * stopped. */
 void view_hear(struct view *view, bool worker_gone, Bh__RingState *const *states, size_t n)
 {
 	view->worker_gone = worker_gone;

@@ -6,8 +6,9 @@
 #include "rings.h"
 
 /*
- * What this process knows of a device's record. It changes in three ways only: memory puts a commit in force, the worker
- * reports, memory says where rings stand by the ledger. Nobody else writes to it.
+ * What this process knows of a device's record. It changes in three ways only: memory puts a commit
+ * in force, the worker reports, memory says where rings stand by the ledger. Nobody else writes to
+ * it.
  */
 
 /** struct view - of one device; all zeros = the record is not known yet */
@@ -31,11 +32,12 @@ static inline bool view_applied(const struct view *view)
 }
 
 /** view_next() - the next record, to be changed and committed; the caller's
- * @from: what it is a copy of: desired, or a former one
- * Its generation is the one behind desired's; rings that have stopped stand in it where they go on. */
+ * @from: what it is a copy of: desired, or a former one Its generation is the one behind
+ * desired's; rings that have stopped stand in it where they go on. */
 Bh__Desired *view_next(const struct view *view, const Bh__Desired *from);
 
-/** view_put_in_force() - memory has committed next (taken); returns what was in force before, the caller's */
+/** view_put_in_force() - memory has committed next (taken); returns what was in force before, the
+ * caller's */
 Bh__Desired *view_put_in_force(struct view *view, Bh__Desired *next);
 
 /** view_observe() - the worker has reported; takes observed */

@@ -1,16 +1,17 @@
 /*
- * Each look at bytes that carry descriptors yields these descriptors anew, so what a message carries is
- * looked at once: first its header, without room for descriptors; then, when it is known to be there to
- * its last byte, the whole of it. Bytes of one message may come in any number of pieces; the kernel ends
- * a look behind the first piece with descriptors, hence the loops.
+ * Every peek at bytes that carry descriptors installs those descriptors anew. A message is
+ * therefore peeked twice: first its header, without room for descriptors; then, once its last byte
+ * has arrived, the whole of it. A message may arrive in any number of pieces, and the kernel ends a
+ * peek behind the first piece with descriptors, hence the loops.
  *
- * It does not end it earlier, though: however few bytes are asked for, a look goes on to that first piece
- * and yields its descriptors, be it part of a later message. So more is asked for than the message has:
- * where the look ended tells where the piece with the descriptors ends. Behind the message's end, it may
- * be a later one's, or one piece may hold both; what then counts is whether this message takes any.
+ * The kernel does not end a peek any earlier: however few bytes are asked for, it goes on to that
+ * first piece and installs its descriptors, even those of a later message. So more bytes are asked
+ * for than the message has; the place where the peek ended is the end of the piece with the
+ * descriptors. If that is behind the end of the message, the descriptors may belong to a later
+ * message, or one piece may hold both. What counts then is whether this message takes any.
  *
- * The first look is without room for descriptors: what they are is to be known before this process has them
- * in its table (intake.h).
+ * The first peek has no room for descriptors, because their kind must be known before they enter
+ * the table of this process (intake.h).
  */
 #include "wire.h"
 
@@ -80,7 +81,8 @@ static void close_fds(const struct cmsghdr *cmsg)
 	}
 }
 
-/* Where the kernel does not name the sender, the room for the name has been given to descriptors. */
+/* Where the kernel does not name the sender, the room for the name has been given to
+ * descriptors. */
 static pid_t sender_of(struct msghdr *hdr)
 {
 	struct ucred cred = { 0 };
@@ -167,7 +169,8 @@ static size_t take_control(struct message *msg, struct msghdr *hdr)
 	return n;
 }
 
-/* There is room for the sender's name, which comes first, and for nothing else: what is cut off are descriptors. */
+/* There is room for the sender's name, which comes first, and for nothing else: what is cut off
+ * are descriptors. */
 ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 {
 	union {
@@ -267,15 +270,4 @@ bool wire_hung_up(int fd)
 	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 
 	return poll(&p, 1, 0) > 0;
-}
-
-int wire_request(int fd, uint32_t request)
-{
-	struct header header = { .request = request, .flags = HEADER_VERSION };
-	ssize_t n;
-
-	do
-		n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : 0;
 }

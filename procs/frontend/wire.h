@@ -10,8 +10,8 @@
 /*
  * Messages on a VMM's socket: framing, and the intake of descriptors, which is done nowhere else.
  *
- * A message is looked at (peeked) and stays in the socket until it was handled: taking it out is for
- * replay.h. Looking moves the socket's peek offset.
+ * A message is looked at (peeked) and stays in the socket until it was handled: taking it out is
+ * for replay.h. Looking moves the socket's peek offset.
  */
 
 #define PAYLOAD_MAX 4096u  /* kept of a payload: more than any message that is served has */
@@ -63,8 +63,10 @@ static inline size_t wire_bytes(const struct message *msg)
  */
 int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
 
-/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where they are.
- * @ret_sender: [out] the process that sent its last piece; 0 = nothing came, or the kernel does not say */
+/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where
+ * they are.
+ * @ret_sender: [out] the process that sent its last piece; 0 = nothing came, or the kernel does
+ * not say */
 int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender);
 
 /* --- For parts.c --- */
@@ -75,23 +77,26 @@ int wire_rewind(int fd);
 size_t wire_bytes_there(int fd);
 /** wire_peek_bytes() - the first n bytes of what is there, as wire_peek_header() */
 int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender);
-/** wire_peek_piece() - a look at up to n bytes, which ends behind the first piece with descriptors; these stay where they
- * are (fds_in_sight), the sender is noted. Returns how many bytes came, or -1 */
+/** wire_peek_piece() - a look at up to n bytes, which ends behind the first piece with
+ * descriptors; these stay where they are (fds_in_sight), the sender is noted. Returns how many
+ * bytes came, or -1 */
 ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n);
 /** wire_take_piece() - the same, and the descriptors are added to the message's (with too_many_fds)
  * @n_fds: [in,out] so many may be had, counted down; as for wire_take_fds()
  * Returns how many bytes came, or -1: descriptors may be lost */
 ssize_t wire_take_piece(int fd, struct message *msg, void *buf, size_t n, size_t *n_fds);
-/** wire_judge_header() - what is wrong with it, so that nobody knows where the next message begins; NULL = nothing */
+/** wire_judge_header() - what is wrong with it, so that nobody knows where the next message
+ * begins; NULL = nothing */
 const char *wire_judge_header(const struct header *header);
 
-/** wire_is_silent() - whether the peer has not sent a single byte since it connected; over all our restarts */
+/** wire_is_silent() - whether the peer has not sent a single byte since it connected; over all
+ * our restarts */
 bool wire_is_silent(int fd);
 
 /**
  * wire_take_fds() - have the descriptors of a message that was looked at
- * @n_judged: of those that are in sight, as many from the first on may be in this process's table (intake.h); what
- *            has arrived since is not touched
+ * @n_judged: of those that are in sight, as many from the first on may be in this process's table
+ *            (intake.h); what has arrived since is not touched
  *
  * Errors: 0 | WIRE_E_CLOSED | WIRE_E_FRAMING, with ret_text.
  */
@@ -102,6 +107,3 @@ void wire_drop(struct message *msg);
 
 /** wire_hung_up() - whether the peer sends no more */
 bool wire_hung_up(int fd);
-
-/** wire_request() - a request of ours on the back-end channel, without an answer; never blocks */
-int wire_request(int fd, uint32_t request);

@@ -57,7 +57,8 @@ static void set_up(void)
 	memset(&view, 0, sizeof(view));
 	s.view = &view;
 	s.config = &device;
-	s.backend_req_fd = s.conn_fd = -1;
+	s.channel = (struct channel)CHANNEL_NULL;
+	s.conn_fd = -1;
 	observed = calloc(1, sizeof(*observed));
 	bh__observed__init(observed);
 	observed->features = BIT(28) | BIT(29) | BIT(32) | BIT(34) | 0xffff;

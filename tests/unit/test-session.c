@@ -547,9 +547,154 @@ START_TEST(test_config_change_is_told_while_a_ring_is_started)
 		}
 		ck_assert_int_eq(recv(pair[0], &told, sizeof(told), 0), sizeof(told));
 		ck_assert_uint_eq(told.request, BACKEND_CONFIG_CHANGE_MSG);
-		ck_assert_uint_eq(told.flags, 1);
+		ck_assert_uint_eq(told.flags, 9);
 	}
 	close(pair[0]);
+}
+END_TEST
+
+/* Over a channel of its own: what the VMM is told with the i-th change, or that it is told nothing. */
+static void change_config(uint64_t seq)
+{
+	Bh__Observed *observed = observe(s.view.desired->generation);
+
+	observed->config_seq = seq;
+	session_observed(&s, observed);
+	turn();
+}
+
+static int open_channel(void)
+{
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	say_kick(false);
+	accept_commits();
+	say(SET_BACKEND_REQ_FD, false, NULL, 0, pair[1]);
+	turn();
+	close(pair[1]);
+	return pair[0];
+}
+
+static size_t hear_requests(int fd)
+{
+	struct header told;
+	size_t n = 0;
+
+	for (; recv(fd, &told, sizeof(told), 0) == sizeof(told); n++)
+		ck_assert(told.request == BACKEND_CONFIG_CHANGE_MSG && told.flags == 9 && told.size == 0);
+	return n;
+}
+
+static void answer_request(int fd, uint32_t request, uint32_t flags, uint64_t value, size_t n_bytes)
+{
+	struct {
+		struct header header;
+		uint64_t value;
+	} __attribute__((packed)) reply = { { request, flags, sizeof(value) }, value };
+
+	ck_assert_int_eq(send(fd, &reply, n_bytes, MSG_NOSIGNAL), (ssize_t)n_bytes);
+	turn();
+}
+
+static void check_counts(uint64_t asked, uint64_t answered, uint64_t refused)
+{
+	struct channel_counts counts = channel_counts(&s.exchange.channel);
+
+	ck_assert_uint_eq(counts.asked, asked);
+	ck_assert_uint_eq(counts.answered, answered);
+	ck_assert_uint_eq(counts.refused, refused);
+}
+
+START_TEST(test_answers_to_our_requests_are_counted)
+{
+	_cleanup_close_ int fd = open_channel();
+
+	change_config(1);
+	change_config(1);
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	check_counts(1, 0, 0);
+	change_config(2);
+	check_counts(2, 0, 0);
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 0, 20);
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 1, 20);
+	check_counts(2, 2, 1);
+	/* one too many is no harm */
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 1, 20);
+	check_counts(2, 2, 1);
+	change_config(3);
+	ck_assert_uint_eq(hear_requests(fd), 2);
+	check_counts(3, 2, 1);
+}
+END_TEST
+
+START_TEST(test_answer_comes_in_two_pieces)
+{
+	_cleanup_close_ int fd = open_channel();
+
+	change_config(1);
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 0, 8);
+	check_counts(1, 0, 0);
+	ck_assert_int_eq(send(fd, (uint32_t[]){ 8, 0, 0 }, 12, MSG_NOSIGNAL), 12);
+	turn();
+	check_counts(1, 1, 0);
+}
+END_TEST
+
+/* covers: M25 */
+START_TEST(test_channel_that_says_what_is_no_answer_is_not_listened_to)
+{
+	static const uint32_t wrong[][2] = { { 1, 5 }, { BACKEND_CONFIG_CHANGE_MSG, 1 }, { UINT32_MAX, UINT32_MAX } };
+	_cleanup_close_ int fd = open_channel();
+	struct header told;
+
+	change_config(1);
+	answer_request(fd, wrong[_i][0], wrong[_i][1], 0, 20);
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 0, 20);
+	check_counts(1, 0, 0);
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	/* it is told all the same, and asked for nothing */
+	change_config(2);
+	ck_assert_int_eq(recv(fd, &told, sizeof(told), 0), sizeof(told));
+	ck_assert_uint_eq(told.flags, 1);
+	check_counts(1, 0, 0);
+}
+END_TEST
+
+START_TEST(test_change_that_found_no_room_is_told_later)
+{
+	_cleanup_close_ int fd = open_channel();
+	size_t n = 0;
+
+	/* until it is full */
+	while (channel_counts(&s.exchange.channel).asked == n)
+		change_config(++n);
+	ck_assert_uint_eq(channel_counts(&s.exchange.channel).asked, n - 1);
+	ck_assert_uint_eq(hear_requests(fd), n - 1);
+	turn();
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	check_counts(n, 0, 0);
+}
+END_TEST
+
+/* The file store is not there in this test: what it would hand over is handed over by hand. */
+START_TEST(test_what_was_told_outlives_the_frontend)
+{
+	_cleanup_close_ int fd = open_channel();
+	struct channel *channel = &s.exchange.channel, next;
+
+	change_config(1);
+	answer_request(fd, BACKEND_CONFIG_CHANGE_MSG, 5, 1, 20);
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	/* the journal is what both have in common */
+	next = *channel;
+	next.telling = next.need_reply = false;
+	next.config_seq = 0;
+	channel_tell_config(&next, 1, true);
+	ck_assert_uint_eq(hear_requests(fd), 0);
+	channel_tell_config(&next, 2, true);
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	check_counts(2, 1, 1);
 }
 END_TEST
 
@@ -777,6 +922,11 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_vmm_that_goes_while_memory_works);
 	tcase_add_test(tc, test_second_vmm_is_sent_away);
 	tcase_add_test(tc, test_config_change_is_told_while_a_ring_is_started);
+	tcase_add_test(tc, test_answers_to_our_requests_are_counted);
+	tcase_add_test(tc, test_answer_comes_in_two_pieces);
+	tcase_add_loop_test(tc, test_channel_that_says_what_is_no_answer_is_not_listened_to, 0, 3);
+	tcase_add_test(tc, test_change_that_found_no_room_is_told_later);
+	tcase_add_test(tc, test_what_was_told_outlives_the_frontend);
 	tcase_add_loop_test(tc, test_channel_that_leads_nowhere_holds_up_nobody, 0, N_CHANNELS);
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+/*
+ * The back-end channel: requests of ours to the VMM. What was told, and what was answered, is in a
+ * file of the fd store (the journal), so that whoever comes after this process knows. Nothing here
+ * waits, and a VMM that does not read, or says what is no answer, harms nobody but itself.
+ */
+
+struct journal;
+
+/** struct channel - of one device; the VMM has handed it over, or has not yet */
+struct channel {
+	int fd;                     /* -1 = there is none */
+	struct journal *journal;    /* NULL = there was no channel yet */
+	uint64_t begun_with;        /* what a journal begins with that is still to come */
+	uint64_t config_seq;        /* what the VMM is to be told of ... */
+	bool need_reply;
+	bool telling;               /* ... if it is to be told of anything */
+	sd_event *event;            /* borrowed */
+	sd_event_source *source;    /* NULL = what the VMM says on it is not listened to */
+	const char *device;         /* borrowed */
+};
+
+#define CHANNEL_NULL { .fd = -1 }
+
+/** channel_resume() - what a former process of this device had of it
+ * @event, device: borrowed until channel_free() */
+void channel_resume(struct channel *channel, sd_event *event, const char *device);
+
+/** channel_begin() - a VMM has come, and will read what the device is by itself: it need not be
+ * told of this change */
+void channel_begin(struct channel *channel, uint64_t config_seq);
+
+/** channel_take() - SET_BACKEND_REQ_FD; fd is consumed always. It replaces the former one: what
+ * has not been answered on that never will be. */
+void channel_take(struct channel *channel, int fd);
+
+/** channel_tell_config() - tell the VMM of a change of the configuration space, if it was not
+ * told of that already
+ * @config_seq: the change, as observed counts it
+ * @need_reply: the VMM has acked REPLY_ACK, and answers What cannot go out now does as soon as
+ * the VMM reads. */
+void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need_reply);
+
+/** struct channel_counts - what became of the requests of this VMM that want an answer */
+struct channel_counts {
+	uint64_t asked;             /* sent */
+	uint64_t answered;          /* refused ones as well */
+	uint64_t refused;
+};
+
+/** channel_counts() - all zeros where there was no channel yet */
+struct channel_counts channel_counts(const struct channel *channel);
+
+/** channel_close() - the VMM is gone: so is all that was its own */
+void channel_close(struct channel *channel);
+
+/** channel_free() - what this process has of it; the fd store keeps it. Fine with CHANNEL_NULL */
+void channel_free(struct channel *channel);
