@@ -1,7 +1,7 @@
 /*
- * Robust mutexes in shared memory. The processes that share them are instances of one worker with the same rights, so
- * they trust what lies in the file. memory, which keeps the file, creates the locks and takes none
- * (procs/memory/ledgers.c).
+ * Robust mutexes in shared memory. The processes that share them are instances of one worker with
+ * the same rights, so they trust what lies in the file. memory, which keeps the file, creates the
+ * locks and takes none (procs/memory/ledgers.c).
  */
 #include "virtq/locks.h"
 
@@ -107,7 +107,8 @@ struct ledger_locks *ledger_locks_close(struct ledger_locks *locks)
 	return NULL;
 }
 
-/* The holder died with the lock: what it served is recovered by the process that takes the lock over. */
+/* The holder died with the lock: what it served is recovered by the process that takes the lock
+ * over. */
 static int take_over(pthread_mutex_t *mutex, int r)
 {
 	return r == EOWNERDEAD ? pthread_mutex_consistent(mutex) : r;

@@ -1,14 +1,16 @@
 /*
- * Death at every step. The library is compiled so that it calls virtq_step() between any two stores that
- * a successor must find in order. There the guest's memory, the ledger and the driver are copied, and a
- * second device goes on with the copy, while the driver of the copy goes on, too. It must get back every
- * chain exactly once. The second device dies at every step of its start in turn, and a third goes on.
+ * Death at every step. The library is compiled so that it calls virtq_step() between any two stores
+ * that a successor must find in order. There the guest's memory, the ledger and the driver are
+ * copied, and a second device goes on with the copy, while the driver of the copy goes on, too. It
+ * must get back every chain exactly once. The second device dies at every step of its start in
+ * turn, and a third goes on.
  *
- * A migration goes on all the while: what the driver writes into the ring, and what the log hears of, is copied to
- * another ring at once. In the end the two must be equal, so no death may lose a mark.
+ * A migration goes on all the while: what the driver writes into the ring, and what the log hears
+ * of, is copied to another ring at once. In the end the two must be equal, so no death may lose a
+ * mark.
  *
- * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base that the VMM
- * then gives be wrong: the region alone says where the ring stood.
+ * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base
+ * that the VMM then gives be wrong: the region alone says where the ring stood.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,7 +182,8 @@ static struct virtq *start(struct world *w, bool wiped)
 	return vq;
 }
 
-/* Serve what there is, in bites: n at a time, published one by one from the last, or all at once. */
+/* Serve what there is, in bites: n at a time, published one by one from the last, or all at
+ * once. */
 static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one_by_one)
 {
 	uint32_t last = 0;
@@ -313,7 +316,8 @@ static void live(struct world *w)
 		for (unsigned int i = 0; i < take; i++)
 			held[n_held++] = virtq_window(vq, i);
 		virtq_take(vq, take);
-		/* in order: all that is held; else the newer part, and the older stays for a while */
+		/* in order: all that is held; else the newer part, and the older stays for a
+		 * while */
 		some = order == 0 ? n_held : n_held - (round % 3 ? n_held / 2 : 0);
 		complete(vq, held + (n_held - some), some, order);
 		virtq_publish(vq);
