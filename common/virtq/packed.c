@@ -227,9 +227,7 @@ void packed_take(struct virtq *vq, unsigned int n)
 			vq->window_slots -= slot->chain.n_slots;
 			continue;
 		}
-#ifndef VIRTQ_NO_UPKEEP
 		e = enter(vq, slot, e, counter++);
-#endif
 		n_slots += slot->chain.n_slots;
 	}
 	step();
@@ -252,11 +250,9 @@ static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 		const struct staged *staged = &vq->staged[i];
 
 		*ret_slots += staged->n_slots;
-#ifndef VIRTQ_NO_UPKEEP
 		vq->ring.next[staged->last] = head;
 		vq->ring.region->desc[staged->last].next = head;
 		head = staged->entry;
-#endif
 	}
 	return head;
 }
@@ -290,10 +286,8 @@ static inline void clear_marks(struct virtq *vq)
 
 	for (; staged < end; staged++) {
 		busy[staged->id] = 0;
-#ifndef VIRTQ_NO_UPKEEP
 		region[staged->entry].inflight = 0;
 		step();
-#endif
 	}
 }
 

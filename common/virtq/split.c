@@ -181,12 +181,10 @@ void split_take(struct virtq *vq, unsigned int n)
 		n_slots += slot->chain.n_slots;
 		if (unlikely(slot->again))
 			continue;
-#ifndef VIRTQ_NO_UPKEEP
 		region[slot->chain.id].counter = counter++;
 		step();
 		region[slot->chain.id].inflight = 1;
 		step();
-#endif
 		taken++;
 	}
 	vq->window_slots -= n_slots;
@@ -238,9 +236,7 @@ void split_publish(struct virtq *vq)
 	struct inflight_split *region = vq->split.region;
 	uint16_t used = (uint16_t)(vq->used + vq->n_staged);
 
-#ifndef VIRTQ_NO_UPKEEP
 	link_batch(vq);
-#endif
 	write_used(vq, vq->used);
 	step();
 	guest_store_release(&vq->split.used[1], used);
@@ -248,9 +244,7 @@ void split_publish(struct virtq *vq)
 	split_mark_used(vq, vq->used, vq->n_staged);
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
 		vq->busy[vq->staged[i].id] = 0;
-#ifndef VIRTQ_NO_UPKEEP
 		region->desc[vq->staged[i].id].inflight = 0;
-#endif
 	}
 	step();
 	region->used_idx = used;
