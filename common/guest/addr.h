@@ -14,7 +14,8 @@ struct uva {
 	uint64_t val;
 };
 
-/** struct iova - an address of a ring or in a descriptor, where an IOMMU of the guest's stands between */
+/** struct iova - an address of a ring or in a descriptor, where an IOMMU of the guest's stands
+ * between */
 struct iova {
 	uint64_t val;
 };

@@ -2,8 +2,8 @@
 
 #include "guest/map.h"
 
-/** struct map_hint - a look-up that remembers the region it found last. Stale once the map has changed: only .map
- * must then be set, and the rest zero */
+/** struct map_hint - a look-up that remembers the region it found last. Stale once the map has
+ * changed: only .map must then be set, and the rest zero */
 struct map_hint {
 	const struct map *map;
 	uint64_t start;      /* of the region, as descriptors name it */
@@ -12,7 +12,8 @@ struct map_hint {
 	struct gpa gpa;
 };
 
-/** map_hint_holds() - whether all of a range lies in the region that was found last; n_bytes is not 0 */
+/** map_hint_holds() - whether all of a range lies in the region that was found last; n_bytes is not
+ * 0 */
 static inline bool map_hint_holds(const struct map_hint *hint, struct gpa start, uint64_t n_bytes)
 {
 	uint64_t offset = start.val - hint->start;

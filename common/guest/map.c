@@ -1,15 +1,16 @@
 /*
  * Guest memory in this process.
  *
- * Regions are sorted by guest-physical address and found by binary search. The VMM's addresses are looked up only
- * when a ring starts, and need no order. A region may begin and end in the middle of a page (of a huge page, on
- * hugetlbfs); a mapping may not. So each region remembers both.
+ * Regions are sorted by guest-physical address and found by binary search. The VMM's addresses are
+ * looked up only when a ring starts, and need no order. A region may begin and end in the middle of
+ * a page (of a huge page, on hugetlbfs); a mapping may not. So each region remembers both.
  *
- * The file behind a region belongs to the VMM, which may truncate it at any time. A thread that then touches the
- * missing part gets SIGBUS. The handler must find the mapping without taking a lock, since any thread may hold one.
- * It reads a table of its own, `mappings`, in which a sequence number guards every slot: the number is odd while the
- * slot is written. The handler replaces the memory by zeros, marks the map as poisoned and lets the access happen
- * again. What that access reads or writes no longer matters, because the device stops the rings of a poisoned map.
+ * The file behind a region belongs to the VMM, which may truncate it at any time. A thread that
+ * then touches the missing part gets SIGBUS. The handler must find the mapping without taking a
+ * lock, since any thread may hold one. It reads a table of its own, `mappings`, in which a sequence
+ * number guards every slot: the number is odd while the slot is written. The handler replaces the
+ * memory by zeros, marks the map as poisoned and lets the access happen again. What that access
+ * reads or writes no longer matters, because the device stops the rings of a poisoned map.
  */
 #include "guest/map.h"
 

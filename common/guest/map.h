@@ -10,10 +10,12 @@
 #include "virtio/vhost-user.h"
 
 /*
- * Guest memory as this process has it mapped: a sorted table of regions, from a guest range to memory that may be
- * touched. Every address that a guest or VMM wrote is looked up here, and every write of ours is reported here.
+ * Guest memory as this process has it mapped: a sorted table of regions, from a guest range to
+ * memory that may be touched. Every address that a guest or VMM wrote is looked up here, and every
+ * write of ours is reported here.
  *
- * Thread: look-ups from any thread; what changes the map, or its hooks, only while no other thread uses it.
+ * Thread: look-ups from any thread; what changes the map, or its hooks, only while no other thread
+ *         uses it.
  */
 
 #define MAP_REGIONS_MAX VHOST_USER_MAX_RAM_SLOTS
@@ -70,10 +72,12 @@ int map_add(struct map *map, const struct map_region *region, int fd);
 /** map_remove() - unmap the region that matches in gpa, uva and size; -ENOENT when there is none */
 int map_remove(struct map *map, const struct map_region *region);
 
-/** map_set_resolver() - whom to ask for what is in no region; borrowed until it is set anew; NULL: nobody */
+/** map_set_resolver() - whom to ask for what is in no region; borrowed until it is set anew; NULL:
+ * nobody */
 void map_set_resolver(struct map *map, struct map_resolver *resolver);
 
-/** map_set_log() - who hears of each write from now on; borrowed until it is set anew; NULL: nobody */
+/** map_set_log() - who hears of each write from now on; borrowed until it is set anew; NULL:
+ * nobody */
 void map_set_log(struct map *map, struct map_log *log);
 
 /** map_poisoned() - whether a region's file shrank under us, so that zeros stand where memory was.
@@ -88,7 +92,8 @@ static inline bool map_poisoned(const struct map *map)
  * @start:   [in] where the first byte is for the guest, as the look-up said
  * @n_bytes: [in] 0 is fine
  *
- * State:   after the write, and before anything that tells the guest or the VMM of it.
+ * State:   after the write, and before the store that makes a successor take the write for done: the
+ *          writer may be killed in between, and its successor then marks.
  * Cost:    one load and a predicted branch while there is no log.
  */
 static inline void map_mark_dirty(const struct map *map, struct gpa start, uint64_t n_bytes)
@@ -110,7 +115,8 @@ static inline void map_mark_dirty(const struct map *map, struct gpa start, uint6
 int map_find(const struct map *map, struct gpa start, uint64_t n_bytes, enum map_access access,
 	struct map_span *ret_span);
 
-/** map_find_uva() - as map_find() for an address of the VMM's; all of the range, which lies in one region.
+/** map_find_uva() - as map_find() for an address of the VMM's; all of the range, which lies in one
+ * region.
  * Cost: O(regions) */
 int map_find_uva(const struct map *map, struct uva start, uint64_t n_bytes, enum map_access access,
 	struct map_span *ret_span);
@@ -118,6 +124,7 @@ int map_find_uva(const struct map *map, struct uva start, uint64_t n_bytes, enum
 /** map_gpa() - all of a range that lies in one region, or NULL; no resolver is asked */
 void *map_gpa(const struct map *map, struct gpa start, uint64_t n_bytes);
 
-/** map_install_sigbus() - once for each process that maps guest memory: a region whose file shrank becomes zeros and
- * poisoned, instead of a crash. A SIGBUS elsewhere still ends the process. 0 | negative errno */
+/** map_install_sigbus() - once for each process that maps guest memory: a region whose file shrank
+ * becomes zeros and poisoned, instead of a crash. A SIGBUS elsewhere still ends the process. 0 |
+ * negative errno */
 int map_install_sigbus(void);

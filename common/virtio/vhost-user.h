@@ -1,11 +1,12 @@
 #pragma once
 
 /*
- * Bits and limits of vhost-user, under the names of its specification; no header of the system has them. Where the
- * specification gives a number without a name, the name is QEMU's. Feature bits are numbers, for BIT() of
- * base/bytes.h.
+ * Bits and limits of vhost-user, under the names of its specification; no header of the system has
+ * them. Where the specification gives a number without a name, the name is QEMU's. Feature bits are
+ * numbers, for BIT() of base/bytes.h.
  *
- * Spec: vhost-user, "Feature negotiation", "Protocol features", "Memory region description", "Vring descriptor index".
+ * Spec: vhost-user, "Feature negotiation", "Protocol features", "Memory region description", "Vring
+ *       descriptor index".
  */
 
 #include <linux/vhost_types.h> /* VHOST_F_LOG_ALL, VHOST_VRING_F_LOG */

@@ -1,11 +1,12 @@
 #pragma once
 
 /*
- * Bits and limits of virtio, under the names of its specification. Those that the kernel's headers define come from
- * there; the rest is added here, for systems whose headers are older than virtio 1.2. Feature bits are numbers, for
- * BIT() of base/bytes.h.
+ * Bits and limits of virtio, under the names of its specification. Those that the kernel's headers
+ * define come from there; the rest is added here, for systems whose headers are older than virtio
+ * 1.2. Feature bits are numbers, for BIT() of base/bytes.h.
  *
- * Spec: virtio 1.2, 2.1 Device Status Field, 2.7 Split Virtqueues, 2.8 Packed Virtqueues, 6 Reserved Feature Bits.
+ * Spec: virtio 1.2, 2.1 Device Status Field, 2.7 Split Virtqueues, 2.8 Packed Virtqueues, 6
+ *       Reserved Feature Bits.
  */
 
 #include <linux/virtio_config.h>

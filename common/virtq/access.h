@@ -34,9 +34,10 @@ static inline struct desc desc_of(uint64_t word0, uint64_t word1, bool packed)
 }
 
 /*
- * step() stands between two stores that a successor must find in this order. A killed process leaves its stores in
- * memory in the order of its instructions, so it is enough to keep the compiler from moving them. Tests compile this
- * library with VIRTQ_STEPS, and die at each step in turn.
+ * step() stands between two stores that a successor must find in this order. A killed process
+ * leaves its stores in memory in the order of its instructions, so it is enough to keep the
+ * compiler from moving them. Tests compile this library with VIRTQ_STEPS, and die at each step in
+ * turn.
  */
 #ifdef VIRTQ_STEPS
 void virtq_step(void);
@@ -45,7 +46,8 @@ void virtq_step(void);
 #define step() atomic_signal_fence(memory_order_seq_cst)
 #endif
 
-/** full_fence() - between a store of ours and a load of ours, which the driver does the other way round */
+/** full_fence() - between a store of ours and a load of ours, which the driver does the other way
+ * round */
 static inline void full_fence(void)
 {
 #if SANITIZES_THREADS /* that sanitizer knows no fences */
@@ -57,7 +59,8 @@ static inline void full_fence(void)
 #endif
 }
 
-/* Guest memory is read by loads that the compiler may neither repeat nor merge: what was checked is what is used. */
+/* Guest memory is read by loads that the compiler may neither repeat nor merge: what was checked is
+ * what is used. */
 #define guest_load(p) __atomic_load_n(p, __ATOMIC_RELAXED)
 #define guest_load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 #define guest_store(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)

@@ -1,9 +1,9 @@
 /*
  * From descriptors to spans of memory.
  *
- * A descriptor arrives here as a copy; what is checked is what is used. A rule broken inside a chain spoils
- * that chain alone: it is completed unread, and the ring goes on. A descriptor of length 0 has no memory,
- * so its address is not looked at.
+ * A descriptor arrives here as a copy, so what is checked is what is used. A broken rule spoils its
+ * chain alone: the chain is completed unread, and the ring goes on. A descriptor of length 0 has no
+ * memory, so nobody looks at its address.
  */
 #include "virtq/chain.h"
 
@@ -144,8 +144,9 @@ static const char *judge_table(const struct virtq *vq, const struct desc *desc)
 	return NULL;
 }
 
-/* Where the entry after this one is: split tables are linked, packed ones are in order, and each entry
- * of theirs counts. False: it was the last. */
+/* Where the next entry is: split tables are linked; packed tables are in order, and all of their
+ * entries count.
+ * False: this was the last. */
 static bool next_entry(const struct virtq *vq, struct slot *slot, const struct desc *entry, uint32_t n,
 	uint32_t *i)
 {
@@ -166,7 +167,8 @@ static int add_entry(struct virtq *vq, struct slot *slot, struct desc *entry)
 		chain_bad(slot, "an indirect descriptor in an indirect table");
 		return 0;
 	}
-	/* A packed table that is only read may mark entries as writable: DPDK leaves what stood there before. */
+	/* A packed table that is only read may mark entries as writable: DPDK leaves what stood
+	 * there before. */
 	if (vq->packed && vq->setup.reads_only)
 		entry->flags &= (uint16_t)~VRING_DESC_F_WRITE;
 	return chain_add(vq, slot, entry);

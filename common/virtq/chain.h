@@ -4,9 +4,11 @@
 
 #include "virtq/slots.h"
 
-/* From descriptors to spans of memory (chain.c). A descriptor arrives here as a copy, already read once. */
+/* From descriptors to spans of memory (chain.c). A descriptor arrives here as a copy, already read
+ * once. */
 
-/** chain_bad() - the chain in this slot broke a rule: it loses its spans, and keeps the first rule it broke */
+/** chain_bad() - the chain in this slot broke a rule: it loses its spans, and keeps the first rule
+ * it broke */
 void chain_bad(struct slot *slot, const char *rule);
 
 /**
@@ -14,8 +16,8 @@ void chain_bad(struct slot *slot, const char *rule);
  *
  * A broken rule makes the chain bad, which is no failure here.
  *
- * Errors:  0 | PARSE_E_LATER: no storage until another chain is completed, or the map may have the memory later; the
- *          caller gives the chain up.
+ * Errors:  0 | PARSE_E_LATER: no storage until another chain is completed, or the map may have the
+ *          memory later; the caller gives the chain up.
  * Cost:    no allocation; one look-up in the map.
  */
 int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc);
@@ -23,11 +25,12 @@ int chain_add(struct virtq *vq, struct slot *slot, const struct desc *desc);
 /** chain_indirect() - append all of an indirect table, which desc points to; as chain_add() */
 int chain_indirect(struct virtq *vq, struct slot *slot, const struct desc *desc);
 
-/** chain_mark_dirty() - the first n_bytes of the chain's writable part were written; for a map with a log */
+/** chain_mark_dirty() - the first n_bytes of the chain's writable part were written; for a map with
+ * a log */
 void chain_mark_dirty(const struct virtq *vq, struct slot *slot, uint64_t n_bytes);
 
-/** chain_simple() - the quick form of chain_add() for a chain of one direct descriptor in the region that was used
- * last, which nearly all chains are; false: it is not, and nothing was done */
+/** chain_simple() - the quick form of chain_add() for a chain of one direct descriptor in the
+ * region that was used last, which nearly all chains are; false: it is not, and nothing was done */
 static inline bool chain_simple(struct virtq *vq, struct slot *slot, const struct desc *desc)
 {
 	struct virtq_chain *chain = &slot->chain;

@@ -31,8 +31,8 @@ struct inflight_split {
 	struct inflight_split_desc desc[];
 };
 
-/** struct inflight_packed_desc - a copy of one descriptor, and links; those marked (head) only in the
- * first of a chain */
+/** struct inflight_packed_desc - a copy of one descriptor, and links; those marked (head) only in
+ * the first of a chain */
 struct inflight_packed_desc {
 	uint8_t inflight;  /* (head) */
 	uint8_t padding;

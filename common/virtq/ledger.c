@@ -1,7 +1,7 @@
 /*
- * The ledger file. Its shape follows from three numbers, so every process that knows them finds every
- * part; the header repeats them for whoever does not. The magic is written last: a ledger whose maker
- * died in between is still new.
+ * The ledger file. Its shape follows from three numbers, so every process that knows them finds
+ * every part; the header repeats them for whoever does not. The magic is written last: a ledger
+ * whose maker died in between is still new.
  */
 #include "virtq/ledger.h"
 
@@ -95,7 +95,8 @@ static void lay_out(struct ledger *ledger)
 	header->magic = LEDGER_MAGIC;
 }
 
-/* The worker may have been taken over by its guest: the header is copied, and judged in the copy. */
+/* The worker may have been taken over by its guest: the header is copied, and judged in the
+ * copy. */
 static int judge_header(struct ledger *ledger, size_t has_bytes)
 {
 	struct ledger_header copy;
@@ -186,8 +187,8 @@ void *ledger_inflight(const struct ledger *ledger, uint32_t queue)
 		queue * ledger_inflight_bytes(ledger->queue_size_max);
 }
 
-/* Chains in flight lie between what was used and what was taken: without them the ring stands at what was
- * used, but for what was lost already when it was started there. */
+/* Chains in flight lie between what was used and what was taken: without them the ring stands at
+ * what was used, but for what was lost already when it was started there. */
 uint32_t ledger_base(const struct ledger_queue *queue)
 {
 	uint32_t slot = (queue->used_idx & ~PACKED_WRAP) + queue->skew;

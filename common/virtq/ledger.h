@@ -7,15 +7,17 @@
 #include "base/blame.h"
 
 /*
- * The ledger: one memfd for each device, mapped by its worker and kept by memory. It holds what a new
- * worker must know about the rings when the old one is gone: positions, descriptors in flight (in the
- * in-flight layout of the vhost-user specification), counters, and the device's own state.
+ * The ledger: one memfd for each device, mapped by its worker and kept by memory. It holds what a
+ * new worker must know about the rings when the old one is gone: positions, descriptors in flight
+ * (in the in-flight layout of the vhost-user specification), counters, and the device's own state.
  *
- *   header, locks (locks.h) | device state | n_queues x struct ledger_queue | n_queues x in-flight region (sparse)
+ *   header, locks (locks.h) | device state | n_queues x struct ledger_queue | n_queues x in-flight
+ *   region (sparse)
  *
- * Every part begins on a page, and where is said by the shape that the ledger was laid out with: a release that
- * is upgraded to, or gone back to, finds the rings where they are. What a device's state has grown to since its first
- * release goes into the rest of its page, and then into a file of its own (device/state.c).
+ * Every part begins on a page, and where is said by the shape that the ledger was laid out with: a
+ * release that is upgraded to, or gone back to, finds the rings where they are. What a device's
+ * state has grown to since its first release goes into the rest of its page, and then into a file
+ * of its own (device/state.c).
  *
  * The worker is the only writer while it lives; whoever reads checks,
  * because a worker that a guest has taken over may have written anything.
@@ -47,8 +49,8 @@ struct ledger_header {
 #define LEDGER_BLAME_RECORD UINT32_MAX /* which: the generation that was being put in force */
 #define LEDGER_BLAME_NO_HEAD BLAME_WHICH_ANY /* which, of a ring: not known yet; else a head (packed: a buffer id) */
 
-/** struct ledger_counters - written with plain stores by the thread that serves the queue: chains by
- * virtq itself, the others by the device */
+/** struct ledger_counters - written with plain stores by the thread that serves the queue: chains
+ * by virtq itself, the others by the device */
 struct ledger_counters {
 	uint64_t chains;   /* completed */
 	uint64_t bytes;    /* payload moved, headers not counted */
@@ -87,7 +89,7 @@ struct ledger {
 	bool read_only;
 };
 
-/** ledger_bytes() - the size of the file for such a device */
+/** ledger_bytes() - the size of the file for a device of this shape */
 size_t ledger_bytes(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes);
 
 /** ledger_inflight_bytes() - the size of one queue's in-flight region, for either ring layout */
@@ -95,27 +97,34 @@ size_t ledger_inflight_bytes(uint32_t queue_size);
 
 /**
  * ledger_open() - map a ledger, and lay it out when it is new (all zeros)
- * @fd: borrowed, at least ledger_bytes() long
- * @state_bytes: for a new one; one that is not keeps the room that it has
+ * @ret_ledger:  [out] set only on 0; the caller's until ledger_close()
+ * @fd:          [in]  borrowed, at least ledger_bytes() long
+ * @state_bytes: [in]  for a new ledger; an old one keeps the room that it has
  *
- * Errors: 0 | -EINVAL too short | -EPROTO: it is not new, and has other queues, or another version | others of mmap.
+ * Errors:  0 | -EINVAL: the file is too short, or the shape is senseless | -EPROTO: the ledger is
+ *          not new, and has other queues or another version | other negative errno of fstat or
+ *          mmap.
+ * State:   the worker's: no other process writes the ledger meanwhile.
  */
 int ledger_open(struct ledger *ret_ledger, int fd, uint32_t n_queues, uint32_t queue_size_max,
 	uint32_t state_bytes);
 
-/** ledger_open_existing() - map a ledger read-only with the shape that its (checked) header tells;
- * -ENODATA when nobody has laid it out yet */
+/** ledger_open_existing() - map a ledger read-only, with the shape that its header tells, which is
+ * checked. Owner: the caller, until ledger_close(). 0 | -ENODATA: nobody has laid it out yet |
+ * -EPROTO: it is none of ours | other negative errno of fstat or mmap */
 int ledger_open_existing(struct ledger *ret_ledger, int fd);
 
-/** ledger_state_room() - bytes of state that there is room for; what none has written is zero */
+/** ledger_state_room() - bytes of state that there is room for; what nobody has written is zero */
 size_t ledger_state_room(const struct ledger *ledger);
 
+/** ledger_close() - unmap; a ledger of zeros is fine, and is what remains */
 void ledger_close(struct ledger *ledger);
 
-/** ledger_inflight() - the in-flight region of one queue; NULL in a ledger opened read-only */
+/** ledger_inflight() - the in-flight region of one queue; NULL for a queue that the ledger does not
+ * have, and in a ledger that was opened read-only */
 void *ledger_inflight(const struct ledger *ledger, uint32_t queue);
 
-/** ledger_base() - the position of a ring with nothing in flight, encoded as in GET_VRING_BASE: chains that a
- * dead worker had in hand are offered again. Written by a worker that a guest may have taken over: any
- * content has an answer. */
+/** ledger_base() - the position of a ring without what is in flight, encoded as in GET_VRING_BASE,
+ * so that chains which a dead worker had taken are offered again. The slot may hold anything, since
+ * a guest may have taken over the worker that wrote it: there is an answer to any content */
 uint32_t ledger_base(const struct ledger_queue *queue);

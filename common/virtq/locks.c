@@ -1,7 +1,7 @@
 /*
- * Robust mutexes in shared memory. What lies in the file is trusted as far as the processes that share it
- * are one party: instances of one worker, with the same rights. memory, which keeps the file, makes them and
- * takes none (procs/memory/ledgers.c).
+ * Robust mutexes in shared memory. The processes that share them are instances of one worker with
+ * the same rights, so they trust what lies in the file. memory, which keeps the file, creates the
+ * locks and takes none (procs/memory/ledgers.c).
  */
 #include "virtq/locks.h"
 
@@ -107,7 +107,8 @@ struct ledger_locks *ledger_locks_close(struct ledger_locks *locks)
 	return NULL;
 }
 
-/* The former holder died with it: what it guarded is recovered by whoever serves, lock by lock. */
+/* The holder died with the lock: what it served is recovered by the process that takes the lock
+ * over. */
 static int take_over(pthread_mutex_t *mutex, int r)
 {
 	return r == EOWNERDEAD ? pthread_mutex_consistent(mutex) : r;

@@ -10,7 +10,8 @@
 
 #define POS_WRAP 0x8000u
 
-/** pos_available() - whether a descriptor with these flags is available to a device that stands at pos */
+/** pos_available() - whether a descriptor with these flags is available to a device that stands at
+ * pos */
 static inline bool pos_available(uint16_t flags, uint16_t pos)
 {
 	bool wrap = pos & POS_WRAP;
@@ -61,7 +62,8 @@ static inline void store_free(struct virtq *vq, uint16_t head, uint16_t old_head
 	__atomic_store(&vq->ring.region->free, &both, __ATOMIC_RELAXED);
 }
 
-/** store_used() - the region's used position by one store: the present one, and the committed one */
+/** store_used() - the region's used position by one store: the present one, and the committed
+ * one */
 static inline void store_used(struct virtq *vq, uint16_t pos, uint16_t old_pos)
 {
 	struct inflight_packed_used both = { .idx = pos & 0x7fff, .old_idx = old_pos & 0x7fff,

@@ -1,20 +1,23 @@
 /*
- * The packed ring (virtio 1.2, 2.8), in the order of the data path: fill, take, publish, notifications.
+ * The packed ring (virtio 1.2, 2.8), in the order of the data path: fill, take, publish,
+ * notifications.
  *
- * A descriptor is loaded as two words, the one with its flags first and with acquire: length, id and flags
- * are then of one moment, and the address is not older. What was loaded is kept by ring slot (`copies`), since
- * taking must enter the descriptors into the in-flight region, and the driver may have changed them.
+ * A descriptor is loaded as two words. The word with its flags comes first, with acquire: length,
+ * id and flags are then from one moment, and the address is not older. What was loaded is kept by
+ * ring slot (`copies`), because taking enters the descriptors into the in-flight region, and the
+ * driver may have changed them meanwhile.
  *
- * Used descriptors are written from behind: the flags of the first are stored last, so the driver, which
- * looks at the first before all others, sees a batch at once.
+ * The flags of a batch's first used descriptor are stored last. The driver looks at the first
+ * before all others, so it sees the whole batch at once.
  *
- * The in-flight region, as the vhost-user specification has it, is a list of free entries and copies of
- * descriptors outside it:
- *   take     fill entries of the free list, then move both of its heads behind them by one store
- *   publish  put the entries back before the present head, then move the present used position, then write
- *            the ring; the driver saw the batch; then clear the marks, then let both old_ fields follow
- * Where the present and the old position differ, a successor looks at the ring to see which one is true.
- * The region is shared with the VMM, so nothing is ever read from it while the ring runs.
+ * The in-flight region, as the vhost-user specification has it, is a list of free entries, and
+ * copies of descriptors in the entries that are not free:
+ *   take     fill entries of the free list, then move both heads of the list behind them by one
+ *            store
+ *   publish  put the entries back before the present head, move the present used position, write
+ *            the ring (now the driver sees the batch), clear the marks, let both old_ fields follow
+ * If the present and the old position differ, a successor looks at the ring to find out which one
+ * is true. The VMM shares the region, so nothing is ever read from it while the ring runs.
  */
 #include "virtq/packed.h"
 
@@ -102,7 +105,7 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	const char *rule;
 	uint32_t n = 1;
 
-	blame_head(vq, desc.link); /* most drivers write it into each descriptor; it counts in the last */
+	blame_head(vq, desc.link); /* only the last one's id counts, but most drivers write it into each */
 	for (;;) {
 		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
@@ -144,7 +147,8 @@ static inline int parse_next(struct virtq *vq)
 	return 0;
 }
 
-/* A chain of a former worker, from the copies: its ring slots may hold something else by now. */
+/* A chain that a former worker had taken. It is parsed from the region's copies, as its ring slots
+ * may have been reused. */
 static int parse_copies(struct virtq *vq, uint16_t entry)
 {
 	struct slot *slot = slot_get(vq);
@@ -184,7 +188,8 @@ int packed_fill(struct virtq *vq, unsigned int n)
 
 /* --- Take and publish --- */
 
-/* The copies of one chain into entries of the free list; the list's heads are moved by the caller. */
+/* Copy one chain's descriptors into entries of the free list; the caller moves the heads of the
+ * list. */
 static inline uint16_t enter(struct virtq *vq, struct slot *slot, uint16_t e, uint64_t counter)
 {
 	struct inflight_packed_desc *region = vq->ring.region->desc, *head = &region[e];
@@ -222,9 +227,7 @@ void packed_take(struct virtq *vq, unsigned int n)
 			vq->window_slots -= slot->chain.n_slots;
 			continue;
 		}
-#ifndef VIRTQ_NO_UPKEEP
 		e = enter(vq, slot, e, counter++);
-#endif
 		n_slots += slot->chain.n_slots;
 	}
 	step();
@@ -237,8 +240,8 @@ void packed_take(struct virtq *vq, unsigned int n)
 	vq->ledger->avail_idx = vq->taken;
 }
 
-/* The entries of the batch go back before the head of the free list; where they are staged in full, the
- * new head. */
+/* Link the batch's entries before the head of the free list. Returns the new head, which the caller
+ * stores. */
 static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 {
 	uint16_t head = vq->ring.free_head;
@@ -247,11 +250,9 @@ static uint16_t free_entries(struct virtq *vq, uint32_t *ret_slots)
 		const struct staged *staged = &vq->staged[i];
 
 		*ret_slots += staged->n_slots;
-#ifndef VIRTQ_NO_UPKEEP
 		vq->ring.next[staged->last] = head;
 		vq->ring.region->desc[staged->last].next = head;
 		head = staged->entry;
-#endif
 	}
 	return head;
 }
@@ -285,10 +286,8 @@ static inline void clear_marks(struct virtq *vq)
 
 	for (; staged < end; staged++) {
 		busy[staged->id] = 0;
-#ifndef VIRTQ_NO_UPKEEP
 		region[staged->entry].inflight = 0;
 		step();
-#endif
 	}
 }
 

@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* A chain as a device sees it, and its payload by copy, for devices that read headers or commands. */
+/* A chain as a device sees it, and its payload by copy, for devices that read headers or
+ * commands. */
 
 /** struct virtq_chain - one buffer of the driver's; filled by virtq, read by the device */
 struct virtq_chain {
@@ -33,8 +34,8 @@ size_t virtq_read(const struct virtq_chain *chain, size_t offset, void *buf, siz
  * virtq_write() - copy into the writable part
  * @offset: [in] into the writable part; any value
  *
- * Returns the bytes copied: fewer than n where the writable part ends. The length given to virtq_complete() must
- * reach to the last byte that was written.
+ * Returns the bytes copied: fewer than n where the writable part ends. The length given to
+ * virtq_complete() must reach to the last byte that was written.
  */
 size_t virtq_write(const struct virtq_chain *chain, size_t offset, const void *buf, size_t n);
 

@@ -1,19 +1,23 @@
 /*
- * Where a ring stands, when whoever should know does not: a VMM whose back-end has died without a word has no base
- * to give, and gives one that it remembers, or none. The ring shows it.
+ * Where a ring stands when the VMM does not know: if its back-end died without answering
+ * GET_VRING_BASE, the VMM gives a base that it remembers, or none. The ring itself shows its
+ * position.
  *
- * Split: the used index is in the ring. A base is ahead of it by what is in flight, and never more than the ring
- * is long.
+ * Split: the used index is in the ring. A base is ahead of it by what is in flight, and by no more
+ *        than the ring's size.
  *
- * Packed: whoever writes a descriptor's flags in a lap gives AVAIL the value of that lap, driver and device alike.
- * So where AVAIL changes is where the driver stands, and in which lap; and before that place lies what is available,
- * back to where the device stands. The device leaves the later descriptors of a chain as they were, which
- * makes those of the last chain that was used look available. They have its buffer id; so may a chain that the
- * driver posted next, but where chains of several descriptors are used they have left others behind, too.
- * A device that completes in order, as ours, is what this needs.
+ * Packed: driver and device both write a descriptor's flags with AVAIL at the value of the present
+ * lap. So the driver stands where AVAIL changes, and the value tells its lap. The slots before that
+ * place are available, back to where the device stands. But the device leaves all descriptors of a
+ * chain but the first as they were, so those of the last used chain look available as well. They
+ * carry that chain's buffer id. The chain that the driver posted next may carry the same id; but
+ * where chains have several descriptors, other used chains have left such slots behind, too, and
+ * that tells the two cases apart. All this relies on a device that completes in order, as ours
+ * does.
  *
- * A base that the ring does not contradict is taken, whatever else it may show; a ring that nobody has written to
- * contradicts none. One at slot 0 is likely to be a guess, and must be where the ring shows it.
+ * A base that the ring does not contradict is taken, and a ring that nobody has written to
+ * contradicts none. A base at slot 0 is likely to be a guess; it is taken only if the ring shows
+ * just that position.
  */
 #include "virtq/place.h"
 
@@ -46,7 +50,7 @@ static uint16_t back(const struct virtq *vq, uint16_t pos, uint32_t n)
 	return (uint16_t)((slot + vq->size - n) | (~pos & POS_WRAP));
 }
 
-/* false: AVAIL changes in more than one place, so that the driver is at work on a chain */
+/* False: AVAIL changes in more than one place, so the driver is just writing a chain. */
 static bool find_driver(const struct virtq *vq, struct picture *picture)
 {
 	uint16_t first = picture->flags[0] & DESC_F_AVAIL;
@@ -83,7 +87,8 @@ static bool take_picture(const struct virtq *vq, struct picture *picture)
 
 #define SINGLES_MIN 16 /* used slots that show it; in a small ring half of all */
 
-/* Whether chains are of one descriptor each, since none that was used has left anything behind. */
+/* Whether chains have one descriptor each: then no used chain has left a slot behind that looks
+ * available. */
 static bool are_singles(const struct virtq *vq, const struct picture *picture)
 {
 	uint32_t n_used = 0;
@@ -98,7 +103,8 @@ static bool are_singles(const struct virtq *vq, const struct picture *picture)
 	return n_used >= MIN((uint32_t)SINGLES_MIN, (vq->size + 1) / 2);
 }
 
-/* What lies between there and the driver are whole chains, each with a buffer of its own; the first chain's id. */
+/* Whether the slots from pos to the driver are whole chains, each with an id of its own; the first
+ * chain's id. */
 static bool are_chains(const struct virtq *vq, const struct picture *picture, uint16_t pos, uint16_t *ret_id)
 {
 	_cleanup_free_ uint8_t *seen = calloc(vq->size, 1);
@@ -120,7 +126,7 @@ static bool are_chains(const struct virtq *vq, const struct picture *picture, ui
 	return seen && whole;
 }
 
-/* Where the device stands; false: it cannot be said. */
+/* Where the device stands; false: the ring does not tell. */
 static bool find_device(const struct virtq *vq, const struct picture *picture, uint16_t *ret_pos)
 {
 	uint16_t pos = back(vq, picture->driver, picture->n_avail), id = 0, before;
@@ -152,7 +158,7 @@ enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16
 	if (!all)
 		return VIRTQ_AS_TOLD;
 	picture = (struct picture){ .flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size };
-	/* a driver that is at work on a chain now has moved on by the next look */
+	/* a driver that is just writing a chain has moved on by the next look */
 	for (int i = 0; i < 3; i++) {
 		if (!take_picture(vq, &picture))
 			continue;

@@ -1,24 +1,26 @@
 /*
- * How a ring starts: anew from a base, where a former worker left it, or where a region says that some
- * other device left it, which the VMM has kept (adopt).
+ * How a ring starts: anew from a base (begin), where a former worker of ours left it (recover), or
+ * where another device left it, as a region tells that the VMM has kept (adopt).
  *
- * The ledger's start_id says which. It is taken back before a region is laid out, and set after, so that a
- * death in between is a ring that is still new.
+ * The ledger's start_id decides. It is cleared before a region is laid out and set afterwards, so a
+ * death in between leaves a ring that is still new.
  *
- * Going on, everything is derived from the ring and the in-flight region; the positions in the ledger are for
- * readers, and are written anew. The region is shared with the VMM: it is copied, the copy is checked
- * whole, and only then corrected in place. Every correction is one that a successor would make again, so
- * dying here costs nothing. The ledger itself no VMM ever sees.
+ * Recovery derives everything from the ring and the in-flight region. The positions in the ledger
+ * are there for readers, and are written anew. The VMM shares the region, so recovery copies it,
+ * checks the whole copy, and only then corrects the region in place. A successor would make each
+ * correction again, so a death here costs nothing. No VMM ever sees the ledger itself.
  *
- * A region that is adopted is right where the base of the VMM need not be: a VMM that lost its back-end can
- * only guess where the ring stood. It says nothing of a ring that the driver has begun anew since; such a
- * ring has nothing in flight and does not fit, and begins at the base.
+ * An adopted region is right where the VMM's base may be wrong: a VMM that lost its back-end can
+ * only guess where the ring stood. The region knows nothing of a driver that has begun the ring
+ * anew since. Such a ring has nothing in flight and does not fit the region; it begins at the base.
  *
- * Split: see the head of split.c. Counters are dealt anew, oldest first: at any moment the order is right.
+ * Split: see the head of split.c. Counters are dealt anew, oldest first, so the order is right at
+ *        any moment.
  *
- * Packed: a batch that was not published may have left used descriptors in ring slots behind its first, whose
- * flags were not written. The driver would take them for real when it comes there, and it comes there as
- * soon as the first is used; so all slots between the used and the available position are made to look unused.
+ * Packed: a batch that was not published may have left used descriptors in the ring slots behind
+ * its first one, whose flags are written last. The driver would take them for published as soon as
+ * the first one is used. So all slots between the used and the available position are made to look
+ * unused.
  */
 #include "virtq/recover.h"
 
@@ -78,14 +80,15 @@ static int sort_again(struct virtq *vq, uint64_t *counters)
 	qsort_r(vq->again, vq->n_again, sizeof(*vq->again), by_counter, counters);
 	vq->counter = vq->n_again;
 	vq->call_known = false;
-	vq->since_call = 1; /* it may have died before it told the driver */
+	vq->since_call = 1; /* the former worker may have died before it called the driver */
 	return 0;
 }
 
 #define CLEAR_BY_PAGE 65536 /* smaller regions are written */
 
-/* The pages that lie in a large region whole are given back: it is as long as the ring, however little of that
- * is used. Where the file has no holes (or is none) it is written. */
+/* A region is as long as its ring, however little of it is used. So a large one gives its whole
+ * pages back to the system; where that is impossible, since the file has no holes or there is no
+ * file, the region is written. */
 static void clear_region(void *region, size_t n)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)region;
@@ -124,7 +127,7 @@ int split_begin(struct virtq *vq)
 	return 0;
 }
 
-/* The last batch was published, and its marks may not have been cleared: all of it is walked. */
+/* The last batch was published, but its marks may still be set: all of it is walked. */
 static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
 {
 	struct inflight_split *region = vq->split.region;
@@ -209,9 +212,10 @@ int split_adopt(struct virtq *vq)
 
 /* --- Packed --- */
 
-/* Whether the driver has never seen a used descriptor: at base 0 with a wrap counter of 0 it would have,
- * so a front-end that gives such a base has not heard of wrap counters, which begin at 1. */
-static bool is_virgin(const struct virtq *vq)
+/* Whether the driver has never seen a used descriptor. At slot 0 with a wrap counter of 0 it would
+ * have seen some. So if it has not, a front-end that gives base 0 does not know of wrap counters,
+ * which begin at 1. */
+static bool is_untouched(const struct virtq *vq)
 {
 	for (uint16_t i = 0; i < vq->size; i++)
 		if (guest_load(pos_words(vq, i) + 1) >> 48 & DESC_F_USED)
@@ -219,13 +223,13 @@ static bool is_virgin(const struct virtq *vq)
 	return true;
 }
 
-/* Older front-ends give only the available half: then nothing is in flight. */
+/* Older front-ends give only the available half of a base; nothing is in flight then. */
 static int packed_base(struct virtq *vq)
 {
 	uint32_t base = vq->setup.base;
 	uint16_t found = 0;
 
-	if (base == 0 && is_virgin(vq))
+	if (base == 0 && is_untouched(vq))
 		base = POS_WRAP;
 	vq->taken = (uint16_t)base;
 	vq->used = base >> 16 ? (uint16_t)(base >> 16) : vq->taken;
@@ -262,7 +266,7 @@ int packed_begin(struct virtq *vq)
 	return 0;
 }
 
-/* Which of the present and the committed state is true, and have both say so. */
+/* Find out which of the present and the committed state is true, and make both say so. */
 static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
 {
 	const struct inflight_packed_used *used = &copy->used;
@@ -285,7 +289,8 @@ static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *c
 	return 0;
 }
 
-/* What is on the free list is not in flight, whatever its mark says. The entries are counted. */
+/* An entry on the free list is not in flight, whatever its mark says. Adds their number to
+ * *count. */
 static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned,
 	uint32_t *count)
 {
@@ -436,8 +441,9 @@ static bool is_as_begun(const struct virtq *vq)
 	return true;
 }
 
-/* Nothing is in flight, and the ring has just begun, while the region tells of what was used. A ring that has
- * been used all round looks so too, where a lap begins: behind a last chain that lay across the end. */
+/* Nothing is in flight, and the ring has just begun, while the region tells of what was used. A
+ * ring that has been used all round looks so too, where a lap begins: behind a last chain that lay
+ * across the end. */
 static bool packed_is_another_life(const struct virtq *vq, const struct inflight_packed *copy)
 {
 	uint16_t last = copy->free.head, idx = copy->used.idx;

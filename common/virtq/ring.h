@@ -44,8 +44,8 @@ struct packed_ring {
 	uint32_t live_slots;      /* ring slots parsed, and not given back to the driver */
 };
 
-/** struct virtq - one ring; belongs to the thread that serves it. Positions are free running in the split layout,
- * and in the packed one as packed-pos.h has them */
+/** struct virtq - one ring; belongs to the thread that serves it. Positions are free running in the
+ * split layout, and in the packed one as packed-pos.h has them */
 struct virtq {
 	struct map *map;
 	struct map_hint hint;
@@ -102,8 +102,8 @@ enum {
 	PARSE_E_LATER,     /* the next chain cannot be parsed now; it was given up, and is still to be parsed */
 };
 
-/** ring_broken() - the driver broke a rule of the ring: nothing more is served; rule is a static text.
- * Returns VIRTQ_E_BROKEN */
+/** ring_broken() - the driver broke a rule of the ring: nothing more is served; rule is a static
+ * text. Returns VIRTQ_E_BROKEN */
 int ring_broken(struct virtq *vq, const char *rule);
 
 /** struct ring_part - where the VMM says that a part of the ring is, and what it must be like */

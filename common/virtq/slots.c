@@ -1,13 +1,14 @@
 /*
  * The storage of parsed chains.
  *
- * All of it is reserved when the ring starts, and touched only as far as it is used: a driver may ask for the largest
- * ring and post little. Slots are dealt from the beginning of their array, and the slot that was put back last is the
- * next one to be got. So no more slots are touched than were ever in use at a time.
+ * All of it is reserved when the ring starts, and touched only as far as it is used: a driver may
+ * ask for the largest ring and post little. Slots are dealt from the beginning of their array, and
+ * the slot that was put back last is the next one to be got. So no more slots are touched than were
+ * ever in use at a time.
  *
- * A slot holds a few spans itself. A longer chain moves to a block, of which there are fewer than slots. When all
- * blocks are in use, parsing waits until a chain is completed. That happens sooner or later, because only chains that
- * the device has before it hold a block.
+ * A slot holds a few spans itself. A longer chain moves to a block, of which there are fewer than
+ * slots. When all blocks are in use, parsing waits until a chain is completed. That happens sooner
+ * or later, because only chains that the device has before it hold a block.
  */
 #include "virtq/slots.h"
 

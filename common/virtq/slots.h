@@ -9,8 +9,9 @@
 #include "virtq/ring.h"
 
 /*
- * Slots: a parsed chain lives in one from the moment it enters the window until it is completed. All storage is
- * reserved when the ring starts (slots.c says how it is touched), so nothing here allocates.
+ * Slots: a parsed chain lives in one from the moment it enters the window until it is completed.
+ * All storage is reserved when the ring starts (slots.c says how it is touched), so nothing here
+ * allocates.
  */
 
 #define SLOT_SPANS 6 /* that a slot holds itself: it fills three cache lines */
@@ -54,7 +55,8 @@ void *lazy_new(size_t n, size_t size);
 /** lazy_free() - free what lazy_new() gave; NULL is fine */
 void lazy_free(void *mem, size_t n, size_t size);
 
-/** slots_new() - all arrays of a ring of vq->size; 0 | -ENOMEM: slots_free() frees what was allocated */
+/** slots_new() - all arrays of a ring of vq->size; 0 | -ENOMEM: slots_free() frees what was
+ * allocated */
 int slots_new(struct virtq *vq);
 
 /** slots_free() - free what slots_new() allocated, even if it failed half-way */
@@ -98,7 +100,8 @@ static inline void slot_put(struct virtq *vq, struct slot *slot)
 	vq->free_slots[vq->n_free++] = (uint16_t)(slot - vq->slots);
 }
 
-/** window_push() - a whole chain enters the window, as its last; id is below the ring's size and not busy */
+/** window_push() - a whole chain enters the window, as its last; id is below the ring's size and
+ * not busy */
 static inline void window_push(struct virtq *vq, struct slot *slot, uint16_t id, uint32_t n_slots)
 {
 	slot->chain.id = id;
@@ -117,7 +120,8 @@ static inline struct slot *window_slot(struct virtq *vq, uint32_t i)
 	return &vq->slots[vq->window[(vq->window_head + i) & vq->size_max_mask]];
 }
 
-/** window_take() - the i-th of the window is the device's; the caller moves the window and counts its ring slots */
+/** window_take() - the i-th of the window is the device's; the caller moves the window and counts
+ * its ring slots */
 static inline struct slot *window_take(struct virtq *vq, uint32_t i)
 {
 	struct slot *slot = window_slot(vq, i);

@@ -1,15 +1,17 @@
 /*
- * The split ring (virtio 1.2, 2.7), in the order of the data path: fill, take, publish, notifications.
+ * The split ring (virtio 1.2, 2.7), in the order of the data path: fill, take, publish,
+ * notifications.
  *
- * Every descriptor is loaded once, as two words. Filling goes by batches: the heads of a batch are
- * read and their descriptors asked for before the first is parsed, so that the cache lines, which the driver's
- * CPU wrote last, are on their way together.
+ * Every descriptor is loaded once, as two words. Filling works in batches: it reads the heads of a
+ * batch and prefetches their descriptors before it parses the first one. The driver's CPU wrote
+ * these cache lines last, and so they arrive together.
  *
  * The in-flight region, as the vhost-user specification has it:
- *   take     counter, then the mark: a marked head always has its place in the order
- *   publish  link the batch, then the ring's index, then clear the marks, then the region's index:
- *            where the two indices differ, a successor walks the batch and clears the marks itself
- * A successor takes the number of marks for the distance between the used and the available position.
+ *   take     write the counter, then the mark: a marked head always has its place in the order
+ *   publish  link the batch, write the ring's index, clear the marks, write the region's index: if
+ *            the two indices differ, a successor walks the batch and clears the marks itself
+ * The number of marks is the distance between the used and the available position; a successor
+ * relies on that.
  */
 #include "virtq/split.h"
 
@@ -70,7 +72,8 @@ static int parse_chain(struct virtq *vq, struct slot *slot, uint16_t head, struc
 
 		if ((indirect ? chain_indirect : chain_add)(vq, slot, &desc) != 0)
 			return give_up(vq, slot, NULL);
-		/* a bad chain is known by its head alone; what hangs on it need not be walked */
+		/* a bad chain is completed by its head alone, so the rest of it need not be
+		 * walked */
 		if (indirect || !(desc.flags & VRING_DESC_F_NEXT) || slot->chain.bad)
 			break;
 		if (desc.link >= vq->size)
@@ -178,12 +181,10 @@ void split_take(struct virtq *vq, unsigned int n)
 		n_slots += slot->chain.n_slots;
 		if (unlikely(slot->again))
 			continue;
-#ifndef VIRTQ_NO_UPKEEP
 		region[slot->chain.id].counter = counter++;
 		step();
 		region[slot->chain.id].inflight = 1;
 		step();
-#endif
 		taken++;
 	}
 	vq->window_slots -= n_slots;
@@ -192,7 +193,7 @@ void split_take(struct virtq *vq, unsigned int n)
 	vq->ledger->avail_idx = taken;
 }
 
-/* The batch is written down before the driver sees it. */
+/* The region knows the batch before the driver sees it. */
 static void link_batch(struct virtq *vq)
 {
 	struct inflight_split *region = vq->split.region;
@@ -235,9 +236,7 @@ void split_publish(struct virtq *vq)
 	struct inflight_split *region = vq->split.region;
 	uint16_t used = (uint16_t)(vq->used + vq->n_staged);
 
-#ifndef VIRTQ_NO_UPKEEP
 	link_batch(vq);
-#endif
 	write_used(vq, vq->used);
 	step();
 	guest_store_release(&vq->split.used[1], used);
@@ -245,9 +244,7 @@ void split_publish(struct virtq *vq)
 	split_mark_used(vq, vq->used, vq->n_staged);
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
 		vq->busy[vq->staged[i].id] = 0;
-#ifndef VIRTQ_NO_UPKEEP
 		region->desc[vq->staged[i].id].inflight = 0;
-#endif
 	}
 	step();
 	region->used_idx = used;
@@ -272,7 +269,8 @@ bool split_call_due(struct virtq *vq)
 	return (uint16_t)(vq->used - event - 1) < (uint16_t)vq->since_call;
 }
 
-/* With an event index the driver does not look at the flag, and an index left behind asks for nothing. */
+/* With an event index the driver ignores the flag, and an index that has been passed asks for no
+ * kick. */
 void split_kick_off(struct virtq *vq)
 {
 	if (vq->event_idx)

@@ -6,7 +6,8 @@
 #include "guest/addr.h"
 #include "virtio/virtio.h"
 
-/* What virtq.h and the files below it share: how a ring is started, and what may be wrong with it. */
+/* What virtq.h and the files below it share: how a ring is started, and what may be wrong with
+ * it. */
 
 struct blame_mark;
 

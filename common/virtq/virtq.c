@@ -1,16 +1,19 @@
 /*
- * What both ring layouts have in common: the window, the staging of used entries, the life of a ring.
+ * What both ring layouts have in common: the window, the staging of used entries, the life of a
+ * ring.
  *
- * The window lies between what was parsed and what was taken. A device looks ahead in it (are there buffers
- * enough for a large frame?) without owning anything: dropping the window is as if it had never looked.
+ * The window holds the chains that were parsed and not yet taken. A device looks ahead in it (are
+ * there enough buffers for a large frame?) without owning anything: when the window is dropped, the
+ * device has never looked.
  *
- * What a reader of the ledger sees, with the worker dead: taking enters chains into the in-flight region
- * first, and moves the available position after that; publishing moves the used position after the driver
- * and the region have it. So a position never counts what nobody knows of; where a step was half done, a
- * successor finds that in the region and in the ring (recover.c), and the positions follow.
+ * The ledger must make sense to a reader after the worker died at any instruction. Taking first
+ * enters chains into the in-flight region and then moves the available position. Publishing moves
+ * the used position after the driver and the region have the chains. So a position never counts a
+ * chain that neither ring nor region knows. When a step was half done, a successor sees that in the
+ * region and in the ring (recover.c), and derives the positions anew.
  *
- * Completing only stages: region and ring change when the batch is published, which keeps taking and
- * publishing from ever being half-way at the same time.
+ * Completing only stages. The region and the ring change when the batch is published, so taking and
+ * publishing are never half done at the same time.
  */
 #include "virtq/virtq.h"
 
@@ -57,7 +60,7 @@ static int begin_or_go_on(struct virtq *vq)
 	else
 		r = vq->packed ? packed_begin(vq) : split_begin(vq);
 	step();
-	if (r == 0) /* last: who finds another one adopts a region that is in order by now */
+	if (r == 0) /* last: a successor that still finds the old id adopts a region that is in order */
 		ledger->inflight_id = vq->setup.inflight_id;
 	return r;
 }
@@ -247,7 +250,8 @@ void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t 
 	slot_put(vq, slot);
 }
 
-/* A former worker died of a chain of this ring: it was published now, or all that were there then were. */
+/* A chain of this ring killed a former worker. It is acquitted when it was published, or when all
+ * chains that were there at that time were. */
 static void acquit(struct virtq *vq)
 {
 	struct blame_mark *mark = vq->setup.blame;
@@ -288,7 +292,8 @@ bool virtq_call_due(struct virtq *vq)
 	if (vq->since_call == 0)
 		return false;
 	due = vq->packed ? packed_call_due(vq) : split_call_due(vq);
-	/* the event index is compared with what was published since this look, called or not */
+	/* the next event index is compared with what is published from now on, whether this calls
+	 * or not */
 	vq->since_call = 0;
 	vq->call_known = true;
 	return due;
@@ -307,7 +312,7 @@ bool virtq_kick_on(struct virtq *vq)
 	bool more = vq->packed ? packed_kick_on(vq) : split_kick_on(vq);
 
 	blame_unset();
-	if (unlikely(vq->error)) /* nothing more will be had of it */
+	if (unlikely(vq->error)) /* the ring is not served any more */
 		return false;
 	if (unlikely(map_poisoned(vq->map)))
 		return true;

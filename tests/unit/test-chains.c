@@ -1,5 +1,6 @@
 /*
- * From descriptors to spans: what a chain may be, and what makes it bad. A bad chain costs its request alone.
+ * From descriptors to spans: what a chain may be, and what makes it bad. A bad chain costs its
+ * request alone.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -220,7 +221,8 @@ START_TEST(test_indirect_behind_direct_descriptors_is_served)
 }
 END_TEST
 
-/* As DPDK's driver transmits frames of several pieces: some entries keep the flag that they were made with. */
+/* As DPDK's driver transmits frames of several pieces: some entries keep the flag that they were
+ * made with. */
 START_TEST(test_indirect_writable_entries_of_a_packed_ring_that_is_only_read_are_read)
 {
 	struct seg segs[4] = { { BUF(0), 12, true }, { BUF(1), 100, false }, { BUF(2), 200, true },
@@ -258,7 +260,8 @@ END_TEST
 
 /* --- Bad chains --- */
 
-/** struct bad_chain - what the driver posts, what is spoilt before the device looks, and the rule that is broken */
+/** struct bad_chain - what the driver posts, what is spoilt before the device looks, and the rule
+ * that is broken */
 static const struct bad_chain {
 	const char *rule;
 	struct seg segs[7];

@@ -1,4 +1,5 @@
-/* Guest memory: what may be mapped, what an address leads to, and what happens when a file shrinks. */
+/* Guest memory: what may be mapped, what an address leads to, and what happens when a file
+ * shrinks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

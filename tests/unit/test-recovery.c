@@ -1,11 +1,16 @@
 /*
- * Death at every step. The library is compiled so that it calls virtq_step() between any two stores that
- * a successor must find in order. There the guest's memory, the ledger and the driver are copied, and a
- * second device goes on with the copy, while the driver of the copy goes on, too. It must get back every
- * chain exactly once. The second device dies at every step of its start in turn, and a third goes on.
+ * Death at every step. The library is compiled so that it calls virtq_step() between any two stores
+ * that a successor must find in order. There the guest's memory, the ledger and the driver are
+ * copied, and a second device goes on with the copy, while the driver of the copy goes on, too. It
+ * must get back every chain exactly once. The second device dies at every step of its start in
+ * turn, and a third goes on.
  *
- * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base that the VMM
- * then gives be wrong: the region alone says where the ring stood.
+ * A migration goes on all the while: what the driver writes into the ring, and what the log hears
+ * of, is copied to another ring at once. In the end the two must be equal, so no death may lose a
+ * mark.
+ *
+ * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base
+ * that the VMM then gives be wrong: the region alone says where the ring stood.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +21,7 @@
 
 #define MEM_BYTES 32768
 #define RING_AT 0
+#define RING_BYTES 512 /* at most, for SIZE_MAX_ */
 #define TABLES_AT 4096
 #define BUFFERS_AT 14336
 #define SIZE_MAX_ 16
@@ -34,6 +40,8 @@ enum {
 };
 
 struct world {
+	struct map_log log;           /* first: hears of the device's writes */
+	uint8_t migrated[RING_BYTES]; /* the ring at the destination */
 	struct memory m;
 	struct driver d;
 	struct ledger_queue ledger;
@@ -60,7 +68,29 @@ void virtq_step(void);
 
 /* --- The driver --- */
 
-static bool post(struct world *w)
+static void migrate(struct map_log *log, struct gpa start, uint64_t n_bytes)
+{
+	struct world *w = (struct world *)log;
+
+	must(n_bytes <= MEM_BYTES && start.val <= MEM_BYTES - n_bytes);
+	for (uint64_t i = start.val; i < start.val + n_bytes && i < RING_BYTES; i++)
+		w->migrated[i] = w->m.mem[i];
+}
+
+/* The driver's own writes are the VMM's to find. */
+static void migrate_changes(struct world *w, const uint8_t *before)
+{
+	for (unsigned int i = 0; i < RING_BYTES; i += 2)
+		if (memcmp(w->m.mem + i, before + i, 2) != 0)
+			memcpy(w->migrated + i, w->m.mem + i, 2);
+}
+
+static bool is_migrated(const struct world *w)
+{
+	return memcmp(w->migrated, w->m.mem, RING_BYTES) == 0;
+}
+
+static bool post_chain(struct world *w)
 {
 	uint32_t cookie = w->posted, n = kind == DIRECT ? 1 : 1 + cookie % 3;
 	int form = kind == MIXED ? (int)(cookie % 3) : kind;
@@ -76,6 +106,26 @@ static bool post(struct world *w)
 	memcpy(w->m.mem + at, &cookie, sizeof(cookie));
 	w->posted++;
 	return true;
+}
+
+static bool post(struct world *w)
+{
+	uint8_t before[RING_BYTES];
+	bool posted;
+
+	memcpy(before, w->m.mem, RING_BYTES);
+	posted = post_chain(w);
+	migrate_changes(w, before);
+	return posted;
+}
+
+static void calls_on(struct world *w)
+{
+	uint8_t before[RING_BYTES];
+
+	memcpy(before, w->m.mem, RING_BYTES);
+	driver_calls_on(&w->d);
+	migrate_changes(w, before);
 }
 
 static unsigned int reap(struct world *w)
@@ -132,7 +182,8 @@ static struct virtq *start(struct world *w, bool wiped)
 	return vq;
 }
 
-/* Serve what there is, in bites: n at a time, published one by one from the last, or all at once. */
+/* Serve what there is, in bites: n at a time, published one by one from the last, or all at
+ * once. */
 static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one_by_one)
 {
 	uint32_t last = 0;
@@ -202,12 +253,13 @@ static void go_on(struct world *w, unsigned int variant)
 		while (post(w))
 			;
 	}
-	driver_calls_on(&w->d);
+	calls_on(w);
 	vq = start(w, variant & WIPED);
 	ck_assert_msg(virtq_call_due(vq), "the driver was not told again");
 	serve(w, vq, variant & SMALL_BITES ? 1 : SIZE_MAX_, variant & ONE_BY_ONE);
 	reap(w);
 	all_back(w);
+	must_msg(is_migrated(w), "the log did not hear of a write into the ring");
 	for (int lap = 0; lap < 3; lap++) {
 		while (post(w))
 			;
@@ -264,7 +316,8 @@ static void live(struct world *w)
 		for (unsigned int i = 0; i < take; i++)
 			held[n_held++] = virtq_window(vq, i);
 		virtq_take(vq, take);
-		/* in order: all that is held; else the newer part, and the older stays for a while */
+		/* in order: all that is held; else the newer part, and the older stays for a
+		 * while */
 		some = order == 0 ? n_held : n_held - (round % 3 ? n_held / 2 : 0);
 		complete(vq, held + (n_held - some), some, order);
 		virtq_publish(vq);
@@ -286,12 +339,16 @@ static void run(bool packed, uint32_t size)
 	struct world *w = &worlds[0];
 
 	shared = size % 2 == 0;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		memory_init(&worlds[i].m, MEM_BYTES);
+		worlds[i].log.dirty = migrate;
+		map_set_log(worlds[i].m.map, &worlds[i].log);
+	}
 	driver_init(&w->d, &w->m, RING_AT, size, packed);
 	w->d.event_idx = size & 1 || order == 1;
 	first_index = !packed && order != 0 ? 0xffd0 : 0; /* the index passes its end on the way */
 	driver_begin_at(&w->d, first_index);
+	memcpy(w->migrated, w->m.mem, RING_BYTES);
 	n_steps = n_deaths = 0;
 	live(w);
 	ck_assert_uint_gt(n_steps, 100);

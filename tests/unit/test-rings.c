@@ -1,6 +1,6 @@
 /*
- * What both layouts have in common, each test run for the split ring (_i even) and the packed one: going round many
- * times, windows, how a ring starts, in-flight regions and ledgers of any content.
+ * What both layouts have in common, each test run for the split ring (_i even) and the packed one:
+ * going round many times, windows, how a ring starts, in-flight regions and ledgers of any content.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -265,8 +265,8 @@ START_TEST(test_new_start_begins_anew)
 }
 END_TEST
 
-/* A worker died with chains in hand, and the ring is to stop: where it stands is where the next driver's
- * session serves each of them, once. */
+/* A worker died with chains in hand, and the ring is to stop: where it stands is where the next
+ * driver's session serves each of them, once. */
 START_TEST(test_ring_stopped_behind_a_death_has_nothing_in_flight)
 {
 	struct virtq_setup setup;

@@ -1,6 +1,6 @@
 /*
- * The address space under a ring: a log hears of every byte that the device writes, and memory that the map does not
- * have yet makes a chain wait, not fail.
+ * The address space under a ring: a log hears of every byte that the device writes, and memory that
+ * the map does not have yet makes a chain wait, not fail.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -178,7 +178,8 @@ static const struct late_chain {
 
 static void post_late(const struct late_chain *late, uint32_t cookie)
 {
-	/* the driver's own mapping ends before LATER_GPA: the table is written where it can, and moved */
+	/* the driver's own mapping ends before LATER_GPA: the table is written where it can, and
+	 * moved */
 	uint64_t table = late->table == LATER_GPA ? RIG_TABLE : late->table;
 	uint32_t at = packed ? rig.d.avail_idx : rig.d.free_head;
 
