@@ -53,7 +53,7 @@ struct device_core {
 	struct turn turn;
 	bool serves;                   /* it is our turn: from here on everything is put in force */
 	bool settled;                  /* ops->settle() and begin() are done */
-	struct vault *vault;
+	struct vault_link *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
 	uint64_t record_id;

@@ -63,29 +63,29 @@ int fdlink_recv_any(int fd, const ProtobufCMessageDescriptor *type, ProtobufCMes
  * 10 us); when memory is away they connect again for up to 5 s, then fail with -ETIMEDOUT. A call
  * that broke off is sent again: every request of the link may be repeated.
  */
-struct vault;
+struct vault_link;
 
 /** vault_new() - a client of the link at path; it connects with the first call
  * @device: the worker's own device; NULL for the frontend, which speaks for all. Both texts are
  *          copied
  * Errors: 0 | -ENOMEM. */
-int vault_new(struct vault **ret_vault, const char *path, const char *device);
+int vault_new(struct vault_link **ret_vault, const char *path, const char *device);
 /** vault_free() - disconnect; questions that are open are not answered. NULL is fine; returns
  * NULL */
-struct vault *vault_free(struct vault *vault);
+struct vault_link *vault_free(struct vault_link *vault);
 
 /** vault_greet() - let memory know that we are there, and that our endpoint of the bus listens */
-int vault_greet(struct vault *vault);
+int vault_greet(struct vault_link *vault);
 /** vault_watch() - from now on connect again whenever memory was away, and call on_back (may be
  * NULL) each time: what it had forgotten of us, it must be told again. One that is not connected
  * yet is connected from the loop, and on_back is called then, too. */
-int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data), void *data);
+int vault_watch(struct vault_link *vault, sd_event *event, void (*on_back)(void *data), void *data);
 /** vault_deposit() - n descriptors (borrowed) for a device; fills n tokens */
-int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+int vault_deposit(struct vault_link *vault, const char *device, const int *fds, size_t n,
 	uint64_t *ret_tokens);
 /** vault_redeem() - copies of what lies under the tokens; -ENOENT when one is unknown or not
  * ours */
-int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens, size_t n,
+int vault_redeem(struct vault_link *vault, const char *device, const uint64_t *tokens, size_t n,
 	struct fdset *ret_fds);
 
 /** struct vault_attachment - what a worker begins with; owns everything in it */
@@ -101,13 +101,13 @@ struct vault_attachment {
 /** vault_attach() - a worker asks for its record, its ledger (of so many bytes) and what it has
  * kept
  * Errors: 0 | negative errno, and *ret holds nothing. vault_attachment_deinit() releases it. */
-int vault_attach(struct vault *vault, uint64_t ledger_bytes, struct vault_attachment *ret);
+int vault_attach(struct vault_link *vault, uint64_t ledger_bytes, struct vault_attachment *ret);
 /** vault_attachment_deinit() - close and free what was not taken out */
 void vault_attachment_deinit(struct vault_attachment *attachment);
 /** vault_keep() - keep fd (borrowed) under a name across our death; replaces what the name held */
-int vault_keep(struct vault *vault, const char *name, int fd);
+int vault_keep(struct vault_link *vault, const char *name, int fd);
 /** vault_unkeep() - drop what is kept under a name; 0 also where nothing is */
-int vault_unkeep(struct vault *vault, const char *name);
+int vault_unkeep(struct vault_link *vault, const char *name);
 
 /**
  * vault_answer_fn - the answer to a question; called from the loop
@@ -121,14 +121,14 @@ typedef void vault_answer_fn(void *data, int error, const uint64_t *tokens, stru
 /** vault_ask_deposit() - as vault_deposit(), without waiting; fds are borrowed until the answer or
  * vault_forget(), the device's name until then, too. 0 | negative errno: not asked. Of a vault that
  * is watched (vault_watch()) */
-int vault_ask_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+int vault_ask_deposit(struct vault_link *vault, const char *device, const int *fds, size_t n,
 	vault_answer_fn *on_answer, void *data);
 /** vault_ask_redeem() - as vault_redeem() of one token, without waiting; the device's name is
  * borrowed likewise */
-int vault_ask_redeem(struct vault *vault, const char *device, uint64_t token,
+int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t token,
 	vault_answer_fn *on_answer, void *data);
 /** vault_ask_greet() - as vault_greet(), without waiting; an earlier memory's answer is
  * -EOPNOTSUPP */
-int vault_ask_greet(struct vault *vault, vault_answer_fn *on_answer, void *data);
+int vault_ask_greet(struct vault_link *vault, vault_answer_fn *on_answer, void *data);
 /** vault_forget() - no question that was asked with this data is answered any more */
-void vault_forget(struct vault *vault, const void *data);
+void vault_forget(struct vault_link *vault, const void *data);

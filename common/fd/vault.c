@@ -42,7 +42,7 @@ struct question {
 	bool sent;                  /* on the connection that is open now */
 };
 
-struct vault {
+struct vault_link {
 	char *path;
 	char *device; /* NULL for the frontend, which speaks for all */
 	int fd;
@@ -54,9 +54,9 @@ struct vault {
 	STAILQ_HEAD(questions, question) questions; /* the first is the one that is being answered */
 };
 
-int vault_new(struct vault **ret_vault, const char *path, const char *device)
+int vault_new(struct vault_link **ret_vault, const char *path, const char *device)
 {
-	struct vault *vault = calloc(1, sizeof(*vault));
+	struct vault_link *vault = calloc(1, sizeof(*vault));
 
 	if (!vault)
 		return -ENOMEM;
@@ -72,13 +72,13 @@ int vault_new(struct vault **ret_vault, const char *path, const char *device)
 	return 0;
 }
 
-static void drop_question(struct vault *vault, struct question *question)
+static void drop_question(struct vault_link *vault, struct question *question)
 {
 	STAILQ_REMOVE(&vault->questions, question, question, link);
 	free(question);
 }
 
-struct vault *vault_free(struct vault *vault)
+struct vault_link *vault_free(struct vault_link *vault)
 {
 	if (!vault)
 		return NULL;
@@ -94,7 +94,7 @@ struct vault *vault_free(struct vault *vault)
 }
 
 /* The connection is of no use any more; if somebody waits for the next one, it is made from the loop. */
-static void drop_connection(struct vault *vault)
+static void drop_connection(struct vault_link *vault)
 {
 	struct question *first = STAILQ_FIRST(&vault->questions);
 
@@ -108,7 +108,7 @@ static void drop_connection(struct vault *vault)
 	(void)sd_event_source_set_enabled(vault->again, SD_EVENT_ONESHOT);
 }
 
-static int call_once(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
+static int call_once(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link **ret_reply, struct fdset *ret_fds)
 {
 	int r;
@@ -142,7 +142,7 @@ static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
 }
 
 /** call() - ask until there is an answer; the reply is the caller's when 0 is returned */
-static int call(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
+static int call(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link__BodyCase expected, Bh__Link **ret_reply, struct fdset *ret_fds)
 {
 	uint64_t end = clock_ms() + GIVE_UP_MS;
@@ -171,7 +171,7 @@ static int call(struct vault *vault, const Bh__Link *msg, const struct fdloan *f
 /* --- Questions --- */
 
 /* With the first one only: it fills no buffer, so sending it never blocks. */
-static void send_first(struct vault *vault)
+static void send_first(struct vault_link *vault)
 {
 	struct question *first;
 
@@ -200,7 +200,7 @@ static int judge_answer(const struct question *question, Bh__Link *reply, const 
 }
 
 /* The question is off the list before its answer is told: whoever hears it may ask the next one. */
-static void tell_answer(struct vault *vault, struct question *question, Bh__Link *reply, struct fdset *fds)
+static void tell_answer(struct vault_link *vault, struct question *question, Bh__Link *reply, struct fdset *fds)
 {
 	vault_answer_fn *on_answer = question->on_answer;
 	int r = judge_answer(question, reply, fds);
@@ -213,7 +213,7 @@ static void tell_answer(struct vault *vault, struct question *question, Bh__Link
 }
 
 /* An answer that nobody has asked for ends the connection, as everything does that is no answer. */
-static int hear_answer(struct vault *vault)
+static int hear_answer(struct vault_link *vault)
 {
 	struct question *first = STAILQ_FIRST(&vault->questions);
 	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
@@ -240,13 +240,13 @@ static struct question *new_question(vault_answer_fn *on_answer, void *data)
 	return question;
 }
 
-static void ask(struct vault *vault, struct question *question)
+static void ask(struct vault_link *vault, struct question *question)
 {
 	STAILQ_INSERT_TAIL(&vault->questions, question, link);
 	send_first(vault);
 }
 
-int vault_ask_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+int vault_ask_deposit(struct vault_link *vault, const char *device, const int *fds, size_t n,
 	vault_answer_fn *on_answer, void *data)
 {
 	struct question *question;
@@ -268,7 +268,7 @@ int vault_ask_deposit(struct vault *vault, const char *device, const int *fds, s
 	return 0;
 }
 
-int vault_ask_redeem(struct vault *vault, const char *device, uint64_t token, vault_answer_fn *on_answer,
+int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t token, vault_answer_fn *on_answer,
 	void *data)
 {
 	struct question *question = new_question(on_answer, data);
@@ -287,7 +287,7 @@ int vault_ask_redeem(struct vault *vault, const char *device, uint64_t token, va
 	return 0;
 }
 
-int vault_ask_greet(struct vault *vault, vault_answer_fn *on_answer, void *data)
+int vault_ask_greet(struct vault_link *vault, vault_answer_fn *on_answer, void *data)
 {
 	struct question *question = new_question(on_answer, data);
 
@@ -302,7 +302,7 @@ int vault_ask_greet(struct vault *vault, vault_answer_fn *on_answer, void *data)
 }
 
 /* What is being answered stays until its answer is there: the one behind it must not be given that. */
-void vault_forget(struct vault *vault, const void *data)
+void vault_forget(struct vault_link *vault, const void *data)
 {
 	struct question *question, *next;
 
@@ -321,14 +321,14 @@ void vault_forget(struct vault *vault, const void *data)
 
 static int on_link(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
-	struct vault *vault = data;
+	struct vault_link *vault = data;
 
 	if (!(revents & EPOLLIN) || hear_answer(vault) < 0)
 		drop_connection(vault);
 	return 0;
 }
 
-static int watch_link(struct vault *vault)
+static int watch_link(struct vault_link *vault)
 {
 	return sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLIN | EPOLLRDHUP, on_link, vault);
 }
@@ -336,7 +336,7 @@ static int watch_link(struct vault *vault)
 /* A call may have connected in the meantime: that is as good. */
 static int on_again(sd_event_source *source, uint64_t usec, void *data)
 {
-	struct vault *vault = data;
+	struct vault_link *vault = data;
 
 	if (vault->fd < 0)
 		vault->fd = fdlink_connect(vault->path);
@@ -350,7 +350,7 @@ static int on_again(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data), void *data)
+int vault_watch(struct vault_link *vault, sd_event *event, void (*on_back)(void *data), void *data)
 {
 	int r = sd_event_add_time(event, &vault->again, CLOCK_MONOTONIC, 0, 1000, on_again, vault);
 
@@ -367,7 +367,7 @@ int vault_watch(struct vault *vault, sd_event *event, void (*on_back)(void *data
 
 /* --- Calls --- */
 
-int vault_deposit(struct vault *vault, const char *device, const int *fds, size_t n,
+int vault_deposit(struct vault_link *vault, const char *device, const int *fds, size_t n,
 	uint64_t *ret_tokens)
 {
 	Bh__Deposit deposit = BH__DEPOSIT__INIT;
@@ -394,7 +394,7 @@ int vault_deposit(struct vault *vault, const char *device, const int *fds, size_
 	return r;
 }
 
-int vault_redeem(struct vault *vault, const char *device, const uint64_t *tokens, size_t n,
+int vault_redeem(struct vault_link *vault, const char *device, const uint64_t *tokens, size_t n,
 	struct fdset *ret_fds)
 {
 	Bh__Redeem redeem = BH__REDEEM__INIT;
@@ -456,7 +456,7 @@ static int take_page(const Bh__AttachReply *reply, struct fdset *fds, size_t n_b
 }
 
 /* One page; the first brings the files as well. A memory of the former release knows no others. */
-static int attach_page(struct vault *vault, Bh__Attach *attach, struct vault_attachment *ret, bool *ret_more)
+static int attach_page(struct vault_link *vault, Bh__Attach *attach, struct vault_attachment *ret, bool *ret_more)
 {
 	Bh__Link msg = BH__LINK__INIT, *reply;
 	_cleanup_fdset_ struct fdset fds = FDSET_INIT;
@@ -479,7 +479,7 @@ static int attach_page(struct vault *vault, Bh__Attach *attach, struct vault_att
 	return r;
 }
 
-int vault_attach(struct vault *vault, uint64_t bytes, struct vault_attachment *ret)
+int vault_attach(struct vault_link *vault, uint64_t bytes, struct vault_attachment *ret)
 {
 	Bh__Attach attach = BH__ATTACH__INIT;
 	bool more = true;
@@ -514,7 +514,7 @@ void vault_attachment_deinit(struct vault_attachment *attachment)
 	attachment->n_kept = 0;
 }
 
-static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdloan *fds,
+static int call_plain(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link__BodyCase expected)
 {
 	_cleanup_fdset_ struct fdset in = FDSET_INIT;
@@ -526,7 +526,7 @@ static int call_plain(struct vault *vault, const Bh__Link *msg, const struct fdl
 	return r;
 }
 
-int vault_keep(struct vault *vault, const char *name, int fd)
+int vault_keep(struct vault_link *vault, const char *name, int fd)
 {
 	Bh__Keep keep = BH__KEEP__INIT;
 	Bh__Link msg = BH__LINK__INIT;
@@ -539,7 +539,7 @@ int vault_keep(struct vault *vault, const char *name, int fd)
 	return call_plain(vault, &msg, &fds, BH__LINK__BODY_KEEP_REPLY);
 }
 
-int vault_unkeep(struct vault *vault, const char *name)
+int vault_unkeep(struct vault_link *vault, const char *name)
 {
 	Bh__Unkeep unkeep = BH__UNKEEP__INIT;
 	Bh__Link msg = BH__LINK__INIT;
@@ -552,7 +552,7 @@ int vault_unkeep(struct vault *vault, const char *name)
 }
 
 /* A memory of an earlier release does not know the question; it dials in its own time. */
-int vault_greet(struct vault *vault)
+int vault_greet(struct vault_link *vault)
 {
 	Bh__Greet greet = BH__GREET__INIT;
 	Bh__Link msg = BH__LINK__INIT;

@@ -10,7 +10,7 @@
 struct frontend {
 	struct proc *proc;
 	struct bus_client *bus;
-	struct vault *vault;
+	struct vault_link *vault;
 	struct session *sessions;
 	size_t n_sessions;
 	sd_event_source *retry;

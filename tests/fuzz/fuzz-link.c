@@ -1,7 +1,7 @@
 /*
- * What a peer that was taken over may send on its side link: packets of any bytes with any descriptors. Each is
- * answered once, or ends the connection; no descriptor is left but those that nobody may close; and no worker is handed
- * what was deposited for another device.
+ * The side link of a compromised peer: packets of arbitrary bytes with arbitrary descriptors. Each
+ * is answered once or ends the connection, no descriptor leaks except those that must not be
+ * closed, and no worker receives what was deposited for another device.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +107,8 @@ static void send_packet(int fd, const uint8_t *bytes, size_t n, const int *fds, 
 		hdr.msg_control = control.buf;
 		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
 		*CMSG_FIRSTHDR(&hdr) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * n_fds),
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&hdr)), fds, sizeof(int) * n_fds);
 	}
 	(void)!sendmsg(fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -162,7 +163,8 @@ static void hear(enum rig_peer peer, const Bh__Link *question)
 	r = fdlink_recv(links[peer], &answer, &fds);
 	if (r == 0) {
 		check(question);
-		check(answer->body_case == BH__LINK__BODY_FAILURE || answer->body_case == question->body_case + 1);
+		check(answer->body_case == BH__LINK__BODY_FAILURE ||
+			answer->body_case == question->body_case + 1);
 		if (answer->body_case == BH__LINK__BODY_REDEEM_REPLY)
 			check_redeemed(&rig_memory.peers[peer], question->redeem, fds.n_fds);
 		bh__link__free_unpacked(answer, NULL);

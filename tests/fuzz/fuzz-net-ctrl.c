@@ -1,6 +1,7 @@
 /*
- * Commands of a hostile driver, one after the other, each cut into buffers as the driver likes. What is refused changes
- * nothing; what is done leaves settings that a successor takes over as they are.
+ * Commands of a hostile driver on the control ring, each split into buffers as the driver likes. A
+ * refused command changes nothing; an accepted one leaves settings that a successor takes over
+ * unchanged.
  */
 #include <stdlib.h>
 
@@ -48,7 +49,8 @@ static void check_taken_over(const struct net_state *state)
 	check(memcmp(state_open(&saved, own_mac), state, sizeof(*state)) == 0);
 }
 
-static void execute(struct input *in, uint64_t features, unsigned int n_pairs, struct net_state *state)
+static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
+	struct net_state *state)
 {
 	uint8_t piece = input_u8(in);
 	size_t n = MIN((size_t)input_u16(in), (size_t)COMMAND_MAX);

@@ -1,6 +1,7 @@
 /*
- * The files that a new memory process finds in the fd store, with any content. What they say is taken over when it
- * passes the judge, and begun anew when not; it can be written then, and a next one finds it as it is.
+ * The record files that a new memory process finds in the fd store, with arbitrary contents. A
+ * record that passes the judge is taken over, any other is reset; it can then be written, and the
+ * next process finds it unchanged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,8 +21,8 @@
 /* As record.c lays it out. */
 #define SLOT_BYTES (16 + RECORD_HALF_MAX)
 #define HALF_BYTES (8 + 2 * SLOT_BYTES)
-#define HALF_AT(half) (8 + (half) * HALF_BYTES)
-#define SLOT_AT(half, slot) (HALF_AT(half) + 8 + (slot) * SLOT_BYTES)
+#define HALF_AT(half) (8 + (half)*HALF_BYTES)
+#define SLOT_AT(half, slot) (HALF_AT(half) + 8 + (slot)*SLOT_BYTES)
 
 /* --- In the place of the fd store: two names --- */
 
@@ -82,7 +83,8 @@ static void put_slot(int fd, struct input *in)
 
 static int make_file(struct input *in, uint8_t how)
 {
-	int fd = how & 1 ? memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING) : record_create("net0");
+	int fd = how & 1 ? memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+			 : record_create("net0");
 	uint8_t magic;
 
 	check(fd >= 0);
@@ -181,7 +183,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	process.desired->generation++;
 	process.desired->session++;
 	check(copies_write_desired(process.copies, process.desired) == 0);
-	if (process.desired->session <= UINT64_C(1) << 63 && process.desired->generation <= UINT64_C(1) << 63) {
+	if (process.desired->session <= UINT64_C(1) << 63 &&
+		process.desired->generation <= UINT64_C(1) << 63) {
 		check_published(&process);
 		check_found_again(&process);
 	}

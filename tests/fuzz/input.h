@@ -4,14 +4,15 @@
 #include <stdint.h>
 #include <string.h>
 
-/* An input is read from its front. Behind its end there are zeros, so that a short one is a whole one, too. */
+/* An input is read from its front. Behind its end there are zeros, so that a short one is a
+ * whole one, too. */
 
 struct input {
 	const uint8_t *data;
 	size_t n;
 };
 
-/** input_bytes() - copy up to n bytes; the rest of buf becomes zeros; returns how many there were */
+/** input_bytes() - copy up to n bytes; the rest of buf becomes zeros; returns their number */
 static inline size_t input_bytes(struct input *in, void *buf, size_t n)
 {
 	size_t got = n < in->n ? n : in->n;

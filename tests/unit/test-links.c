@@ -28,7 +28,7 @@
 static char dir[64];
 static pid_t server;
 static int notify_fd;
-static struct vault *frontend, *worker, *other;
+static struct vault_link *frontend, *worker, *other;
 
 /* --- The serving process --- */
 
@@ -62,11 +62,11 @@ static void serve(void)
 	_exit(EXIT_FAILURE);
 }
 
-static struct vault *vault_to(const char *peer, const char *device)
+static struct vault_link *vault_to(const char *peer, const char *device)
 {
 	_cleanup_free_ char *path = NULL;
 	struct fdset none = FDSET_INIT;
-	struct vault *vault;
+	struct vault_link *vault;
 
 	ck_assert_int_gt(asprintf(&path, "%s/link/%s.sock", dir, peer), 0);
 	ck_assert_int_eq(vault_new(&vault, path, device), 0);
@@ -427,7 +427,7 @@ static pid_t start_vandal(uint8_t byte, bool hold)
 	if (pid == 0) {
 		_cleanup_free_ char *path = NULL;
 		struct vault_attachment attachment;
-		struct vault *vault;
+		struct vault_link *vault;
 		uint8_t *page;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
