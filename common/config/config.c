@@ -29,7 +29,7 @@ struct parse {
 	unsigned int line;
 };
 
-static const struct config_type *const types[] = { &config_type_net };
+static const struct config_type *const types[] = { &config_type_net, &config_type_null };
 
 /* --- Errors --- */
 

@@ -27,4 +27,4 @@ struct config_type {
 	const char *(*complete)(const struct config *config, struct config_device *device);
 };
 
-extern const struct config_type config_type_net;
+extern const struct config_type config_type_net, config_type_null;

@@ -418,6 +418,7 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 	struct device *device = device_new(proc, ops);
 	int r;
 
+	check(strcmp(ops->type, proc->role->name) == 0);
 	proc->data = device;
 	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||

@@ -49,8 +49,10 @@ static int write_config(struct suite *s)
 	for (size_t i = 0; i < s->n_devices; i++) {
 		const struct suite_device *d = &s->devices[i];
 
-		fprintf(f, "[device %s]\ntype = net\nsocket = %s\nbackend = %s\n", d->name,
-			suite_socket(s, d->name), d->backend);
+		fprintf(f, "[device %s]\ntype = %s\nsocket = %s\n", d->name, d->type ? d->type : "net",
+			suite_socket(s, d->name));
+		if (d->backend)
+			fprintf(f, "backend = %s\n", d->backend);
 		if (d->tap)
 			fprintf(f, "tap = %s\n", d->tap);
 		if (d->queue_pairs)
@@ -110,7 +112,7 @@ static void exec_dpdk(const struct suite *s)
 /* the processes lie scattered in a build tree: a folder of links, as after an installation */
 static void link_programs(const struct suite *s)
 {
-	static const char *const roles[] = { "frontend", "memory", "net" };
+	static const char *const roles[] = { "frontend", "memory", "net", "null" };
 	const char *build = getenv("BULKHEAD_BUILD");
 	char dir[128], from[512], to[256];
 

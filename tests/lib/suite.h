@@ -18,7 +18,8 @@
 
 struct suite_device {
 	const char *name;
-	const char *backend;	/* echo, null, tap */
+	const char *type;	/* NULL: net */
+	const char *backend;	/* echo, null, tap; of net */
 	const char *tap;	/* name of the interface, tap only */
 	uint16_t queue_pairs;	/* 0: not said */
 	uint32_t generate;	/* bytes, null only; 0: not said */
