@@ -167,6 +167,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return 0;
+	blank_look(device);
 	apply_broken(device);
 	if (device->core->waits)
 		r = read_and_apply(device);
