@@ -32,12 +32,15 @@ static struct map_region to_map_region(const Bh__Region *region)
 static void apply_session(struct device *device, const Bh__Desired *desired)
 {
 	struct ledger_header *header = device->ledger.header;
+	bool resets = plan_resets(device, desired);
 
 	device->connected = desired->connected;
-	if (plan_resets(device, desired) && device->ops->reset)
+	if (resets && device->ops->reset)
 		device->ops->reset(device);
-	header->session = desired->session;
-	header->reset_epoch = desired->reset_epoch;
+	if (resets) { /* serving threads read them, and are paused for a reset alone */
+		header->session = desired->session;
+		header->reset_epoch = desired->reset_epoch;
+	}
 	header->status = desired->status;
 }
 

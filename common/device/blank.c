@@ -19,6 +19,7 @@
 #define BLANK_KICKS_MAX 32  /* a look has its price, and the guest chooses how often it kicks */
 #define SAMPLE_PAGES 256    /* at the begin of a region: firmware and kernels leave something there */
 #define SAMPLE_REGIONS 4
+#define SURE 1024           /* beside the number of a ring: so many kicks say it all */
 #define TOUCHED_MIN 16      /* pages: we ourselves touch those of the rings */
 
 /* A driver that is at work has filled one ring at least. */
@@ -73,17 +74,26 @@ static bool looks_private(const struct device *device)
 
 void queue_look_at_memory(struct device_queue *queue)
 {
-	struct device *device = queue->device;
-	struct ring_state *state = &device->core->rings[queue->index];
-	uint64_t session = device->ledger.header->session;
+	struct device_core *core = queue->device->core;
+	struct ring_state *state = &core->rings[queue->index];
 
 	state->shows = state->n_blank_kicks == BLANK_KICKS_MAX || !virtq_is_blank(queue->vq);
-	if (state->shows || ++state->n_blank_kicks < BLANK_KICKS || !all_rings_blank(device))
+	if (state->shows || ++state->n_blank_kicks < BLANK_KICKS)
 		return;
-	if (state->n_blank_kicks < BLANK_KICKS_SURE && !looks_private(device))
+	atomic_store(&core->blank_ring, queue->index + 1 + (state->n_blank_kicks < BLANK_KICKS_SURE ? 0 : SURE));
+	wake_loop(core);
+}
+
+/* Rings of other threads are looked at as well: they come and go in the loop's thread alone. */
+void blank_look(struct device *device)
+{
+	unsigned int ring = atomic_exchange(&device->core->blank_ring, 0);
+	uint64_t session = device->ledger.header ? device->ledger.header->session : 0;
+
+	if (!ring || !all_rings_blank(device) || (ring < SURE && !looks_private(device)))
 		return;
 	if (atomic_exchange(&device->core->blank_session, session) == session)
 		return;
 	log_warning("the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
-		    "(QEMU: -object memory-backend-memfd,...,share=on)?", queue->index);
+		    "(QEMU: -object memory-backend-memfd,...,share=on)?", ring % SURE - 1);
 }

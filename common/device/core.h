@@ -73,6 +73,7 @@ struct device_core {
 	bool report_due;               /* something changed since */
 	bool watch_open;
 	char quarantine[160];          /* why nothing of the record is put in force; "" = all is */
+	atomic_uint blank_ring;        /* for blank_look(): one behind the ring's number; 0 = none */
 	_Atomic uint64_t blank_session; /* the last one whose operator was told that guest memory shows nothing */
 	bool waits;                    /* the last record is not in force before rings have come to rest */
 	bool started;                  /* the first record is in force, and was reported */
@@ -129,8 +130,11 @@ void queue_signal_call(struct device_queue *queue);
 /** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
 void queue_signal_err(struct device_queue *queue);
 
-/** queue_look_at_memory() - a ring was kicked that has shown nothing yet: is it that guest memory is not shared? */
+/** queue_look_at_memory() - a ring was kicked that has shown nothing yet: is it that guest memory is not shared? Its
+ * serving thread; the loop is woken where blank_look() is to say. */
 void queue_look_at_memory(struct device_queue *queue);
+/** blank_look() - tell the operator, if it is so; loop's thread */
+void blank_look(struct device *device);
 
 /** device_state_open() - device->state, when the ledger is open; 0 | negative errno */
 int device_state_open(struct device *device);

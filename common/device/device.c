@@ -167,6 +167,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return 0;
+	blank_look(device);
 	apply_broken(device);
 	if (device->core->waits)
 		r = read_and_apply(device);
@@ -418,6 +419,7 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 	struct device *device = device_new(proc, ops);
 	int r;
 
+	check(strcmp(ops->type, proc->role->name) == 0);
 	proc->data = device;
 	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||

@@ -35,11 +35,10 @@ struct device_offer {
 #define DEVICE_GROUPS_MAX 64
 #define DEVICE_QUEUES_MAX 256
 
-/** struct device_ops - THE table of a device. It must have type, virtio_id and serve(); absent entries do nothing, or
+/** struct device_ops - THE table of a device. It must have type and serve(); absent entries do nothing, or
  * what their line says. All but serve() are called in the loop's thread. */
 struct device_ops {
 	const char *type;        /* as in the configuration */
-	uint32_t virtio_id;
 	size_t data_bytes;       /* of device->data, zeroed */
 	/* device->state survives the process, and the release: it grows at its end alone, each part keeps its place and
 	 * meaning, and zeros are a part that no release has written yet. An earlier release leaves alone what it does not

@@ -372,7 +372,6 @@ static void net_describe(struct device *device, char *buf, size_t n)
 
 const struct device_ops net_ops = {
 	.type = "net",
-	.virtio_id = 1,
 	.data_bytes = sizeof(struct net),
 	.state_bytes = sizeof(struct net_saved),
 	.state_first_bytes = NET_SAVED_FIRST_BYTES,

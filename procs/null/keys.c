@@ -1,0 +1,4 @@
+/* The keys of type = null: it has none of its own. */
+#include "config/keys.h"
+
+const struct config_type config_type_null = { 0 };

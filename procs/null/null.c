@@ -1,0 +1,91 @@
+/*
+ * The smallest device: it discards what it is given, and completes it with nothing written. It is there to be copied:
+ * what every device has is here, and nothing else.
+ *
+ * The order of the file is the order in which it runs: 1 what it offers, 2 a turn of a ring, 3 the table.
+ */
+#include "base/bytes.h"
+#include "device/device.h"
+
+#define N_QUEUES 2
+#define BATCH 64 /* chains of a turn */
+
+/* virtio 1.2, 6 Reserved Feature Bits; and PROTOCOL_FEATURES of vhost-user */
+#define FEATURES                                                                                   \
+	(BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ | BIT(30) /* PROTOCOL_FEATURES */ |  \
+		BIT(32) /* VERSION_1 */ | BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
+#define PROTOCOL_FEATURES                                                                          \
+	(BIT(0) /* MQ */ | BIT(3) /* REPLY_ACK */ | BIT(12) /* INFLIGHT_SHMFD */ |                  \
+		BIT(15) /* CONFIGURE_MEM_SLOTS */ | BIT(16) /* STATUS */)
+
+/* --- 1 What it offers --- */
+
+static int null_prepare(struct device *device)
+{
+	struct device_offer *offer = &device->offer;
+
+	offer->features = FEATURES;
+	offer->protocol_features = PROTOCOL_FEATURES;
+	offer->n_queues = offer->queue_num = N_QUEUES;
+	offer->queue_size_max = VIRTQ_SIZE_MAX;
+	return 0;
+}
+
+/* --- 2 A turn --- */
+
+static void discard(struct device_queue *queue, struct virtq_chain *chain)
+{
+	struct ledger_counters *counters = virtq_counters(queue->vq);
+
+	if (chain->bad)
+		counters->errors++;
+	else
+		counters->bytes += chain->out_bytes;
+	virtq_complete(queue->vq, chain, 0);
+}
+
+static enum device_wait null_serve(struct device_queue *queue)
+{
+	int n = virtq_fill(queue->vq, BATCH);
+
+	if (n < 0) {
+		device_queue_broken(queue, virtq_error(queue->vq));
+		return DEVICE_OTHER;
+	}
+	for (int i = 0; i < n; i++) {
+		struct virtq_chain *chain = virtq_window(queue->vq, 0);
+
+		virtq_take(queue->vq, 1);
+		discard(queue, chain);
+	}
+	virtq_publish(queue->vq);
+	device_queue_call(queue);
+	return n == BATCH ? DEVICE_MORE : DEVICE_KICK;
+}
+
+/* --- 3 The table --- */
+
+static const struct device_ops null_ops = {
+	.type = "null",
+	.prepare = null_prepare,
+	.serve = null_serve,
+};
+
+static int null_open(struct proc *proc)
+{
+	return device_proc_open(proc, &null_ops);
+}
+
+static const struct proc_role role = {
+	.name = "null",
+	.per_device = true,
+	.open = null_open,
+	.start = device_proc_start,
+	.leave = device_proc_leave,
+	.stop = device_proc_stop,
+};
+
+int main(int argc, char *argv[])
+{
+	return proc_main(argc, argv, &role);
+}
