@@ -28,7 +28,6 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "guest/hint.h"
 
 #define MAPPINGS_MAX 4096 /* of all maps of the process */
 
@@ -350,6 +349,15 @@ static const struct region *region_at(const struct map *map, uint64_t gpa)
 	return at < map->n_regions && map->regions[at].gpa <= gpa ? &map->regions[at] : NULL;
 }
 
+bool map_region_at(const struct map *map, struct gpa addr, struct map_span *ret_region)
+{
+	const struct region *region = region_at(map, addr.val);
+
+	if (region)
+		*ret_region = span_of(region, 0, region->size_bytes);
+	return region != NULL;
+}
+
 int map_find(const struct map *map, struct gpa start, uint64_t n_bytes, enum map_access access,
 	struct map_span *ret_span)
 {
@@ -383,22 +391,4 @@ int map_find_uva(const struct map *map, struct uva start, uint64_t n_bytes, enum
 		return 0;
 	}
 	return miss(map, start.val, n_bytes, access);
-}
-
-int map_hint_find(struct map_hint *hint, struct gpa start, uint64_t n_bytes, enum map_access access,
-	struct map_span *ret_span)
-{
-	const struct region *region;
-
-	if (!n_bytes || !map_hint_holds(hint, start, n_bytes)) {
-		region = region_at(hint->map, start.val);
-		if (!region || n_bytes == 0)
-			return miss(hint->map, start.val, n_bytes, access);
-		hint->start = region->gpa;
-		hint->n_bytes = region->size_bytes;
-		hint->mem = region->mem;
-		hint->gpa.val = region->gpa;
-	}
-	*ret_span = map_hint_span(hint, start, MIN(n_bytes, hint->n_bytes - (start.val - hint->start)));
-	return 0;
 }

@@ -115,6 +115,9 @@ static inline void map_mark_dirty(const struct map *map, struct gpa start, uint6
 int map_find(const struct map *map, struct gpa start, uint64_t n_bytes, enum map_access access,
 	struct map_span *ret_span);
 
+/** map_region_at() - all of the region that holds this address; false: there is none. As map_find() */
+bool map_region_at(const struct map *map, struct gpa addr, struct map_span *ret_region);
+
 /** map_find_uva() - as map_find() for an address of the VMM's; all of the range, which lies in one
  * region.
  * Cost: O(regions) */
