@@ -136,14 +136,14 @@ static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
 
 	if (n > vq->size)
 		return VIRTQ_E_BROKEN;
-	split_mark_used(vq, copy->used_idx, n);
-	for (; n; n--) {
+	for (uint16_t i = 0; i < n; i++, head = copy->desc[head].next)
 		if (head >= vq->size)
 			return VIRTQ_E_BROKEN;
+	split_mark_used(vq, copy->used_idx, n);
+	for (head = copy->last_batch_head; n; n--, head = copy->desc[head].next) {
 		copy->desc[head].inflight = 0;
 		region->desc[head].inflight = 0;
 		step();
-		head = copy->desc[head].next;
 	}
 	region->used_idx = used;
 	step();
@@ -266,8 +266,8 @@ int packed_begin(struct virtq *vq)
 	return 0;
 }
 
-/* Find out which of the present and the committed state is true, and make both say so. */
-static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
+/* Find out which of the present and the committed state is true. */
+static int packed_choose_state(struct virtq *vq, const struct inflight_packed *copy)
 {
 	const struct inflight_packed_used *used = &copy->used;
 	uint16_t now = (uint16_t)(used->idx | (used->wrap ? POS_WRAP : 0));
@@ -282,15 +282,10 @@ static int packed_finish_batch(struct virtq *vq, const struct inflight_packed *c
 	vq->used = published ? now : old;
 	mark_descs(vq, old, published ? MIN(packed_distance(vq, old, now), vq->size) : 0);
 	vq->ring.free_head = published ? copy->free.head : copy->free.old_head;
-	store_free(vq, vq->ring.free_head, vq->ring.free_head);
-	step();
-	store_used(vq, vq->used, vq->used);
-	step();
 	return 0;
 }
 
-/* An entry on the free list is not in flight, whatever its mark says. Adds their number to
- * *count. */
+/* Walk the free list. Adds the number of its entries to *count. */
 static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned,
 	uint32_t *count)
 {
@@ -298,10 +293,6 @@ static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy
 		if (owned[e])
 			return VIRTQ_E_BROKEN;
 		owned[e] = 1;
-		if (!copy->desc[e].inflight)
-			continue;
-		vq->ring.region->desc[e].inflight = 0;
-		step();
 	}
 	return 0;
 }
@@ -393,6 +384,22 @@ static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *
 	return 0;
 }
 
+/* Make present and committed state say the same. An entry on the free list is not in flight, whatever
+ * its mark says. */
+static void packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
+{
+	store_free(vq, vq->ring.free_head, vq->ring.free_head);
+	step();
+	store_used(vq, vq->used, vq->used);
+	step();
+	for (uint16_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next) {
+		if (!copy->desc[e].inflight)
+			continue;
+		vq->ring.region->desc[e].inflight = 0;
+		step();
+	}
+}
+
 static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 {
 	uint32_t n_slots = 0;
@@ -402,7 +409,7 @@ static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 		return -ENOMEM;
 	if (copy->version != INFLIGHT_VERSION || copy->desc_num != vq->size)
 		return VIRTQ_E_BROKEN;
-	r = packed_finish_batch(vq, copy);
+	r = packed_choose_state(vq, copy);
 	if (r != 0)
 		return r;
 	r = packed_divide(vq, copy, &n_slots);
@@ -411,6 +418,7 @@ static int packed_go_on(struct virtq *vq, const struct inflight_packed *copy)
 	vq->ring.live_slots = n_slots + vq->ledger->skew;
 	if (vq->ring.live_slots > vq->size)
 		return VIRTQ_E_BROKEN;
+	packed_finish_batch(vq, copy);
 	packed_hide_unpublished(vq);
 	r = packed_deal_counters(vq, copy);
 	if (r != 0)
