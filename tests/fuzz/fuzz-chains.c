@@ -22,16 +22,17 @@ struct ring {
 	struct virtq_setup setup;
 	struct ledger_queue ledger;
 	void *inflight;
-	struct virtq *vq;                                    /* NULL: it is broken */
+	struct virtq *vq;                                     /* NULL: it is broken */
 	const struct virtq_chain *taken[GUEST_RING_SIZE_MAX]; /* by this device */
 	unsigned int n_taken, n_staged;
-	bool is_taken[GUEST_RING_SIZE_MAX];                  /* by id; until it is published */
-	uint16_t flying[GUEST_RING_SIZE_MAX];                /* ids: taken by any device, and not published; oldest first */
+	bool is_taken[GUEST_RING_SIZE_MAX]; /* by id; until it is published */
+	uint16_t flying
+		[GUEST_RING_SIZE_MAX]; /* ids: taken by any device, and not published; oldest first */
 	unsigned int n_flying;
-	uint16_t staged[GUEST_RING_SIZE_MAX];                /* ids */
-	bool is_known;                                       /* the last start succeeded */
-	uint16_t used;                                       /* split: what the driver was told last */
-	uint16_t driver_at;                                  /* split: its index; packed: slot and wrap counter (bit 15) */
+	uint16_t staged[GUEST_RING_SIZE_MAX]; /* ids */
+	bool is_known;                        /* the last start succeeded */
+	uint16_t used;                        /* split: what the driver was told last */
+	uint16_t driver_at; /* split: its index; packed: slot and wrap counter (bit 15) */
 };
 
 static uint16_t load_u16(const struct ring *ring, uint32_t at)
@@ -57,7 +58,8 @@ static bool used_is_as_told(const struct ring *ring)
 static void start(struct ring *ring, bool again)
 {
 	bool sound = again && ring->is_known && used_is_as_told(ring);
-	int r = virtq_start(&ring->vq, &ring->setup, ring->guest->map, &ring->ledger, ring->inflight);
+	int r = virtq_start(&ring->vq, &ring->setup, ring->guest->map, &ring->ledger,
+		ring->inflight);
 
 	check(r >= 0);
 	check(!sound || r == 0);
@@ -77,7 +79,8 @@ static void check_order(struct ring *ring)
 	unsigned int n = virtq_window_len(ring->vq);
 
 	for (unsigned int i = 0; i < n && ring->n_taken + ring->n_staged + i < ring->n_flying; i++)
-		check(virtq_window(ring->vq, i)->id == ring->flying[ring->n_taken + ring->n_staged + i]);
+		check(virtq_window(ring->vq, i)->id ==
+			ring->flying[ring->n_taken + ring->n_staged + i]);
 }
 
 /* Whether all that fly are in this device's hands, so that it may take others. */
@@ -143,7 +146,8 @@ static void land(struct ring *ring, uint16_t id)
 		i++;
 	check(i < ring->n_flying);
 	ring->n_flying--;
-	memmove(&ring->flying[i], &ring->flying[i + 1], (ring->n_flying - i) * sizeof(ring->flying[0]));
+	memmove(&ring->flying[i], &ring->flying[i + 1],
+		(ring->n_flying - i) * sizeof(ring->flying[0]));
 	ring->is_taken[id] = false;
 }
 
@@ -213,7 +217,8 @@ static void post_packed(struct ring *ring, struct input *in)
 	uint32_t slot = ring->driver_at & 0x7fff;
 
 	write_desc(ring, DESC_AT + 16 * slot, in, ring->driver_at & 0x8000 ? F_AVAIL : F_USED);
-	ring->driver_at = (uint16_t)(slot + 1 < ring->setup.size ? ring->driver_at + 1 : ~ring->driver_at & 0x8000);
+	ring->driver_at = (uint16_t)(slot + 1 < ring->setup.size ? ring->driver_at + 1
+								 : ~ring->driver_at & 0x8000);
 }
 
 static void scribble(struct ring *ring, struct input *in)
@@ -289,9 +294,15 @@ static void set_up(struct ring *ring, struct input *in)
 	uint8_t how = input_u8(in);
 
 	*ring = (struct ring){ .guest = guest_memory() };
-	ring->setup = (struct virtq_setup){ .packed = how & 1, .event_idx = how & 2, .indirect = how & 4,
-		.reads_only = how & 8, .desc = GUEST_UVA(DESC_AT), .avail = GUEST_UVA(AVAIL_AT),
-		.used = GUEST_UVA(USED_AT), .start_id = 1, .base = how & 1 ? 0x80008000 : 0 };
+	ring->setup = (struct virtq_setup){ .packed = how & 1,
+		.event_idx = how & 2,
+		.indirect = how & 4,
+		.reads_only = how & 8,
+		.desc = GUEST_UVA(DESC_AT),
+		.avail = GUEST_UVA(AVAIL_AT),
+		.used = GUEST_UVA(USED_AT),
+		.start_id = 1,
+		.base = how & 1 ? 0x80008000 : 0 };
 	ring->setup.size = guest_ring_size(input_u8(in), ring->setup.packed);
 	ring->driver_at = ring->setup.packed ? 0x8000 : 0;
 	/* exactly as long as promised, so that sanitizers see a byte too many */

@@ -23,8 +23,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 static sd_event *event;
 static struct session s;
 static struct blame_mark mark;
-static struct config_device device = { .name = (char *)"net0", .type = (char *)"net", .client = true,
-	.socket = (char *)"/nowhere" };
+static struct config_device device = {
+	.name = (char *)"net0", .type = (char *)"net", .client = true, .socket = (char *)"/nowhere"
+};
 static bool committing;
 static size_t depositing;
 static bool redeeming;
@@ -55,7 +56,8 @@ static void forget(struct session *session)
 }
 
 static const struct memory_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget
+};
 
 static Bh__Observed *observe(uint64_t applied, uint8_t dice)
 {
@@ -105,7 +107,8 @@ static void send_to_it(int vmm, const uint8_t *bytes, size_t n, size_t n_fds)
 		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
 		cmsg = CMSG_FIRSTHDR(&hdr);
 		*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * n_fds),
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
 		for (size_t i = 0; i < n_fds; i++)
 			fds[i] = i & 1 ? vmm : STDERR_FILENO;
 		memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * n_fds);
@@ -117,7 +120,8 @@ static void send_to_it(int vmm, const uint8_t *bytes, size_t n, size_t n_fds)
 /* A message whose header is made right more often than chance would: only that gets past the framing. */
 static size_t send_message(int vmm, const uint8_t *data, size_t n)
 {
-	struct header header = { .flags = HEADER_VERSION | (data[1] & 0xc), .request = data[0] % 50 };
+	struct header header = { .flags = HEADER_VERSION | (data[1] & 0xc),
+		.request = data[0] % 50 };
 	uint8_t buf[sizeof(header) + 255];
 	size_t size = n > 3 ? data[2] : 0;
 

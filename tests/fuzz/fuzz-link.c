@@ -107,7 +107,8 @@ static void send_packet(int fd, const uint8_t *bytes, size_t n, const int *fds, 
 		hdr.msg_control = control.buf;
 		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
 		*CMSG_FIRSTHDR(&hdr) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * n_fds),
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&hdr)), fds, sizeof(int) * n_fds);
 	}
 	(void)!sendmsg(fd, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -162,7 +163,8 @@ static void hear(enum rig_peer peer, const Bh__Link *question)
 	r = fdlink_recv(links[peer], &answer, &fds);
 	if (r == 0) {
 		check(question);
-		check(answer->body_case == BH__LINK__BODY_FAILURE || answer->body_case == question->body_case + 1);
+		check(answer->body_case == BH__LINK__BODY_FAILURE ||
+			answer->body_case == question->body_case + 1);
 		if (answer->body_case == BH__LINK__BODY_REDEEM_REPLY)
 			check_redeemed(&rig_memory.peers[peer], question->redeem, fds.n_fds);
 		bh__link__free_unpacked(answer, NULL);

@@ -48,7 +48,8 @@ static void check_taken_over(const struct net_state *state)
 	check(memcmp(state_open(&saved, own_mac), state, sizeof(*state)) == 0);
 }
 
-static void execute(struct input *in, uint64_t features, unsigned int n_pairs, struct net_state *state)
+static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
+	struct net_state *state)
 {
 	uint8_t piece = input_u8(in);
 	size_t n = MIN((size_t)input_u16(in), (size_t)COMMAND_MAX);

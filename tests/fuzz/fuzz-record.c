@@ -20,8 +20,8 @@
 /* As record.c lays it out. */
 #define SLOT_BYTES (16 + RECORD_HALF_MAX)
 #define HALF_BYTES (8 + 2 * SLOT_BYTES)
-#define HALF_AT(half) (8 + (half) * HALF_BYTES)
-#define SLOT_AT(half, slot) (HALF_AT(half) + 8 + (slot) * SLOT_BYTES)
+#define HALF_AT(half) (8 + (half)*HALF_BYTES)
+#define SLOT_AT(half, slot) (HALF_AT(half) + 8 + (slot)*SLOT_BYTES)
 
 /* --- In the place of the fd store: two names --- */
 
@@ -82,7 +82,8 @@ static void put_slot(int fd, struct input *in)
 
 static int make_file(struct input *in, uint8_t how)
 {
-	int fd = how & 1 ? memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING) : record_create("net0");
+	int fd = how & 1 ? memfd_create("other", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+			 : record_create("net0");
 	uint8_t magic;
 
 	check(fd >= 0);
@@ -181,7 +182,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	process.desired->generation++;
 	process.desired->session++;
 	check(copies_write_desired(process.copies, process.desired) == 0);
-	if (process.desired->session <= UINT64_C(1) << 63 && process.desired->generation <= UINT64_C(1) << 63) {
+	if (process.desired->session <= UINT64_C(1) << 63 &&
+		process.desired->generation <= UINT64_C(1) << 63) {
 		check_published(&process);
 		check_found_again(&process);
 	}

@@ -92,9 +92,14 @@ static void set_up(struct ring *ring, struct input *in)
 	bool packed = how & 1;
 
 	*ring = (struct ring){ .guest = guest_memory() };
-	ring->setup = (struct virtq_setup){ .packed = packed, .event_idx = how & 2, .indirect = true,
-		.desc = GUEST_UVA(DESC_AT), .avail = GUEST_UVA(AVAIL_AT), .used = GUEST_UVA(USED_AT),
-		.start_id = 1, .inflight_id = how & 4 ? 7 : 0 };
+	ring->setup = (struct virtq_setup){ .packed = packed,
+		.event_idx = how & 2,
+		.indirect = true,
+		.desc = GUEST_UVA(DESC_AT),
+		.avail = GUEST_UVA(AVAIL_AT),
+		.used = GUEST_UVA(USED_AT),
+		.start_id = 1,
+		.inflight_id = how & 4 ? 7 : 0 };
 	ring->setup.size = guest_ring_size(input_u8(in), packed);
 	ring->setup.base = input_u32(in);
 	ring->ledger.start_id = how & 8 ? 0 : 1;

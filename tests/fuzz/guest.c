@@ -8,8 +8,11 @@
 
 static void add_region(struct guest *guest, int fd, uint64_t at, uint64_t n_bytes)
 {
-	const struct map_region region = { .gpa = { at }, .uva = GUEST_UVA(at), .size_bytes = n_bytes,
-		.offset_bytes = at, .sealed = true };
+	const struct map_region region = { .gpa = { at },
+		.uva = GUEST_UVA(at),
+		.size_bytes = n_bytes,
+		.offset_bytes = at,
+		.sealed = true };
 
 	check(map_add(guest->map, &region, fd) == 0);
 }
@@ -41,9 +44,11 @@ uint32_t guest_ring_size(uint8_t dice, bool packed)
 	return packed ? 1u + dice % GUEST_RING_SIZE_MAX : 1u << dice % 7;
 }
 
-static bool lies_in(const struct guest *guest, uint64_t gpa, uint64_t n_bytes, const struct iovec *span)
+static bool lies_in(const struct guest *guest, uint64_t gpa, uint64_t n_bytes,
+	const struct iovec *span)
 {
-	const uint8_t *begin = map_gpa(guest->map, (struct gpa){ gpa }, n_bytes), *at = span->iov_base;
+	const uint8_t *begin = map_gpa(guest->map, (struct gpa){ gpa }, n_bytes),
+		      *at = span->iov_base;
 
 	return at >= begin && span->iov_len <= n_bytes && at + span->iov_len <= begin + n_bytes;
 }
@@ -58,13 +63,15 @@ static void check_chain(const struct virtq_chain *chain, const struct guest *gue
 	check(chain->n_out + chain->n_in <= VIRTQ_CHAIN_SPANS_MAX);
 	for (unsigned int i = 0; i < chain->n_out + chain->n_in; i++) {
 		check(lies_in(guest, 0, GUEST_REGION_BYTES, &chain->iov[i]) ||
-			lies_in(guest, GUEST_REGION_BYTES, GUEST_BYTES - GUEST_REGION_BYTES, &chain->iov[i]));
+			lies_in(guest, GUEST_REGION_BYTES, GUEST_BYTES - GUEST_REGION_BYTES,
+				&chain->iov[i]));
 		n_bytes += chain->iov[i].iov_len;
 	}
 	check(n_bytes == (uint64_t)chain->out_bytes + chain->in_bytes);
 }
 
-void guest_check_window(struct virtq *vq, const struct guest *guest, const bool taken[GUEST_RING_SIZE_MAX])
+void guest_check_window(struct virtq *vq, const struct guest *guest,
+	const bool taken[GUEST_RING_SIZE_MAX])
 {
 	bool seen[GUEST_RING_SIZE_MAX];
 

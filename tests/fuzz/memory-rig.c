@@ -55,18 +55,29 @@ void rig_open(const char *runtime_dir)
 	static const char *const names[] = { "frontend", "net0", "net0+standby", "witness" };
 
 	unsetenv("NOTIFY_SOCKET");
-	proc = (struct proc){ .role = &memory_role, .guest = "vm1", .runtime_dir = runtime_dir, .runtime_base = runtime_dir };
+	proc = (struct proc){ .role = &memory_role,
+		.guest = "vm1",
+		.runtime_dir = runtime_dir,
+		.runtime_base = runtime_dir };
 	check(sd_event_new(&proc.event) >= 0);
 	memset(marks, 0, sizeof(marks));
 	memset(seen, 0, sizeof(seen));
 	memset(tokens, 0, sizeof(tokens));
-	rig_memory = (struct memory){ .proc = &proc, .devices = devices, .n_devices = RIG_DEVICES, .peers = peers,
-		.n_peers = _RIG_PEERS, .seen = seen };
+	rig_memory = (struct memory){ .proc = &proc,
+		.devices = devices,
+		.n_devices = RIG_DEVICES,
+		.peers = peers,
+		.n_peers = _RIG_PEERS,
+		.seen = seen };
 	for (size_t i = 0; i < RIG_DEVICES; i++)
 		open_device(i);
 	for (size_t i = 0; i < _RIG_PEERS; i++)
-		peers[i] = (struct peer){ .memory = &rig_memory, .name = (char *)names[i], .user = geteuid(),
-			.role = role_find(i == RIG_FRONTEND ? "frontend" : "net"), .listen_fd = -1, .link_fd = -1,
+		peers[i] = (struct peer){ .memory = &rig_memory,
+			.name = (char *)names[i],
+			.user = geteuid(),
+			.role = role_find(i == RIG_FRONTEND ? "frontend" : "net"),
+			.listen_fd = -1,
+			.link_fd = -1,
 			.device = i == RIG_FRONTEND ? NULL : &devices[i == RIG_WITNESS] };
 	check(watch_open(&rig_memory) >= 0);
 }
@@ -124,7 +135,8 @@ static int new_file(size_t i)
 void rig_deposit(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(tokens); i++)
-		check(vault_put(devices[i / RIG_TOKENS].vault, RECORD_DESIRED, new_file(i % RIG_TOKENS), &tokens[i]) == 0);
+		check(vault_put(devices[i / RIG_TOKENS].vault, RECORD_DESIRED,
+			      new_file(i % RIG_TOKENS), &tokens[i]) == 0);
 }
 
 uint64_t rig_token(uint64_t token)
@@ -144,7 +156,8 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 {
 	nng_msg *msg;
 
-	check(body->body_case == BH__ENVELOPE__BODY_FAILURE || body->body_case == request->row->reply);
+	check(body->body_case == BH__ENVELOPE__BODY_FAILURE ||
+		body->body_case == request->row->reply);
 	if (bus_pack(body, &msg) == 0) {
 		Bh__Envelope *copy = bus_unpack(msg);
 
@@ -174,13 +187,14 @@ const char *bus_request_peer(const struct bus_request *request)
 	return request->peer->name;
 }
 
-int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path, const struct bus_peer *peer)
+int bus_server_dial(struct bus_server **ret_server, sd_event *event, const char *path,
+	const struct bus_peer *peer)
 {
 	return -EOPNOTSUPP;
 }
 
-int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path, unsigned int mode,
-	const struct bus_peer *peer)
+int bus_server_listen(struct bus_server **ret_server, sd_event *event, const char *path,
+	unsigned int mode, const struct bus_peer *peer)
 {
 	return -EOPNOTSUPP;
 }
@@ -255,7 +269,8 @@ void rig_leave(enum rig_peer peer)
 {
 	struct bus_request *request;
 
-	LIST_FOREACH(request, &requests, link) {
+	LIST_FOREACH(request, &requests, link)
+	{
 		if (request->peer != &peers[peer] || !request->on_gone)
 			continue;
 		request->on_gone(request->on_gone_data, request);
@@ -270,13 +285,16 @@ struct halves {
 	uint64_t desired, observed;
 };
 
-static void check_halves(const struct served *device, const struct peer *asker, const struct halves *before)
+static void check_halves(const struct served *device, const struct peer *asker,
+	const struct halves *before)
 {
 	char text[256];
 
 	check(judge_desired(device->desired, device->desired->generation, text, sizeof(text)) == 0);
-	check(judge_observed(device->observed, device->desired->generation, text, sizeof(text)) == 0);
-	check(device->desired->generation >= before->desired && device->observed->generation >= before->observed);
+	check(judge_observed(device->observed, device->desired->generation, text, sizeof(text)) ==
+		0);
+	check(device->desired->generation >= before->desired &&
+		device->observed->generation >= before->observed);
 	if (device->desired->generation != before->desired)
 		check(asker->role->asks == ROLE_FRONTEND);
 	if (device->observed->generation != before->observed)
@@ -296,7 +314,8 @@ void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n)
 	if (!envelope)
 		return;
 	for (size_t i = 0; i < RIG_DEVICES; i++)
-		before[i] = (struct halves){ devices[i].desired->generation, devices[i].observed->generation };
+		before[i] = (struct halves){ devices[i].desired->generation,
+			devices[i].observed->generation };
 	if (envelope->body_case == BH__ENVELOPE__BODY_COMMIT_DESIRED)
 		name_tokens(envelope->commit_desired->desired);
 	dispatch(asker, envelope);

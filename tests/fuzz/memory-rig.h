@@ -12,7 +12,15 @@
  * connections: questions are put to its table by rig_ask(), and what it answers is checked there.
  */
 
-enum rig_peer { RIG_FRONTEND, RIG_NET0, RIG_STANDBY, RIG_WITNESS, _RIG_PEERS, RIG_CTL = _RIG_PEERS, _RIG_ASKERS };
+enum rig_peer {
+	RIG_FRONTEND,
+	RIG_NET0,
+	RIG_STANDBY,
+	RIG_WITNESS,
+	_RIG_PEERS,
+	RIG_CTL = _RIG_PEERS,
+	_RIG_ASKERS
+};
 
 #define RIG_DEVICES 2
 #define RIG_TOKENS 4 /* of files that the frontend has deposited for each device */
