@@ -1,7 +1,7 @@
 /*
- * What memory's peers may say on the bus: a list of messages, each from one of the peers, through unpacking, the table
- * and the handlers, while a ledger says anything and peers come and go. What is in force passes the judge at any time.
- * A half of a record is judged by itself, too.
+ * Memory's bus: a list of messages, each from one of its peers, goes through unpacking, the table
+ * and the handlers, while the ledger holds arbitrary bytes and peers come and go. At any time the
+ * record in force passes the judge. Halves of records are also judged on their own.
  */
 #include <unistd.h>
 

@@ -1,7 +1,8 @@
 /*
- * A ring of either layout in the memory of a hostile driver, which writes whatever it likes between any two calls of
- * the device. Whatever it writes, a chain lies in guest memory, and no buffer is in the device's hands twice; and a
- * device that is started anew has the chains again that its predecessor took and did not give back, in their order.
+ * A ring of either layout in the memory of a hostile driver, which may write anything between any
+ * two calls of the device. Every chain must lie in guest memory, no buffer may be in the device's
+ * hands twice, and a restarted device must get the chains that its predecessor took and did not
+ * return, in order.
  */
 #include <stdlib.h>
 
@@ -25,9 +26,8 @@ struct ring {
 	struct virtq *vq;                                     /* NULL: it is broken */
 	const struct virtq_chain *taken[GUEST_RING_SIZE_MAX]; /* by this device */
 	unsigned int n_taken, n_staged;
-	bool is_taken[GUEST_RING_SIZE_MAX]; /* by id; until it is published */
-	uint16_t flying
-		[GUEST_RING_SIZE_MAX]; /* ids: taken by any device, and not published; oldest first */
+	bool is_taken[GUEST_RING_SIZE_MAX];   /* by id; until it is published */
+	uint16_t flying[GUEST_RING_SIZE_MAX]; /* ids in flight, whoever took them; oldest first */
 	unsigned int n_flying;
 	uint16_t staged[GUEST_RING_SIZE_MAX]; /* ids */
 	bool is_known;                        /* the last start succeeded */

@@ -1,6 +1,6 @@
 /*
- * A guest's file of any bytes. It is read whole or refused; what is read keeps to the rules, and what is refused is
- * refused with a line for each mistake that names the file.
+ * A guest's configuration file of arbitrary bytes. It is loaded or refused as a whole; what is
+ * loaded keeps the rules, and a refusal has a line that names the file for each mistake.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /*
- * Whatever a VMM may send: the input is a list of records, each a byte of what to do and then the bytes of
- * a message (with or without descriptors), or an answer of the memory manager or the worker. Nothing may
- * crash, no descriptor may be left.
+ * Whatever a VMM may send: the input is a list of records, each a byte of what to do and then the
+ * bytes of a message (with or without descriptors), or an answer of the memory manager or the
+ * worker. Nothing may crash, no descriptor may be left.
  */
 #include <errno.h>
 #include <signal.h>
@@ -117,7 +117,8 @@ static void send_to_it(int vmm, const uint8_t *bytes, size_t n, size_t n_fds)
 		(void)!sendmsg(vmm, &hdr, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* A message whose header is made right more often than chance would: only that gets past the framing. */
+/* A message whose header is made right more often than chance would: only that gets past the
+ * framing. */
 static size_t send_message(int vmm, const uint8_t *data, size_t n)
 {
 	struct header header = { .flags = HEADER_VERSION | (data[1] & 0xc),

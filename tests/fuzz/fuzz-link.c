@@ -1,7 +1,7 @@
 /*
- * What a peer that was taken over may send on its side link: packets of any bytes with any descriptors. Each is
- * answered once, or ends the connection; no descriptor is left but those that nobody may close; and no worker is handed
- * what was deposited for another device.
+ * The side link of a compromised peer: packets of arbitrary bytes with arbitrary descriptors. Each
+ * is answered once or ends the connection, no descriptor leaks except those that must not be
+ * closed, and no worker receives what was deposited for another device.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,7 @@
 /*
- * Commands of a hostile driver, one after the other, each cut into buffers as the driver likes. What is refused changes
- * nothing; what is done leaves settings that a successor takes over as they are.
+ * Commands of a hostile driver on the control ring, each split into buffers as the driver likes. A
+ * refused command changes nothing; an accepted one leaves settings that a successor takes over
+ * unchanged.
  */
 #include <stdlib.h>
 

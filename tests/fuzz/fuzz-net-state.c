@@ -1,6 +1,7 @@
 /*
- * The settings that a worker finds in its ledger, whatever a former one, of any release, that a guest had taken over
- * wrote there. They are taken over or begun anew, and what comes in over the network is filtered by them.
+ * The settings that a worker of net finds in its ledger, written by a predecessor of any release
+ * that may have been compromised. They are taken over or reset, and received frames are filtered
+ * by them.
  */
 #include "base/bytes.h"
 #include "base/check.h"

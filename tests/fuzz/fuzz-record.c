@@ -1,6 +1,7 @@
 /*
- * The files that a new memory process finds in the fd store, with any content. What they say is taken over when it
- * passes the judge, and begun anew when not; it can be written then, and a next one finds it as it is.
+ * The record files that a new memory process finds in the fd store, with arbitrary contents. A
+ * record that passes the judge is taken over, any other is reset; it can then be written, and the
+ * next process finds it unchanged.
  */
 #include <errno.h>
 #include <stdlib.h>

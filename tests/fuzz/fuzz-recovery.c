@@ -1,7 +1,8 @@
 /*
- * A ring goes on by a ledger, an in-flight region and a ring that are whatever a worker that was taken over, a VMM and
- * a guest have made of them. It goes on, or is refused; no chain is in the window twice; and who dies of nothing and
- * starts once more finds the same again. What was given back is not in flight any more.
+ * A ring resumes from a ledger, an in-flight region and ring memory that a compromised worker, a
+ * VMM and a guest may have filled with anything. It resumes or is refused; no chain is in the
+ * window twice; a second start finds exactly what the first one found; and what was returned is no
+ * longer in flight.
  */
 #include <stdlib.h>
 

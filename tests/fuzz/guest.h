@@ -25,7 +25,7 @@ struct guest *guest_memory(void);
 /** guest_ring_size() - a size that this layout may have, out of any byte */
 uint32_t guest_ring_size(uint8_t dice, bool packed);
 
-/** guest_check_window() - no chain is in the window twice, or is one of those that `taken` marks by id; each lies in
- * guest memory, and is as long as it says */
+/** guest_check_window() - no chain is in the window twice, or is one of those that `taken` marks
+ * by id; each lies in guest memory, and is as long as it says */
 void guest_check_window(struct virtq *vq, const struct guest *guest,
 	const bool taken[GUEST_RING_SIZE_MAX]);

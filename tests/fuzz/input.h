@@ -4,7 +4,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* An input is read from its front. Behind its end there are zeros, so that a short one is a whole one, too. */
+/* An input is read from its front. Behind its end there are zeros, so that a short one is a
+ * whole one, too. */
 
 struct input {
 	const uint8_t *data;

@@ -8,8 +8,9 @@
 #include "fd/fdlink.h"
 
 /*
- * A memory process in this one, that two devices have been configured for, one of them with a standby. Its bus has no
- * connections: questions are put to its table by rig_ask(), and what it answers is checked there.
+ * A memory process in this one, that two devices have been configured for, one of them with a
+ * standby. Its bus has no connections: questions are put to its table by rig_ask(), and what it
+ * answers is checked there.
  */
 
 enum rig_peer {
@@ -37,11 +38,13 @@ void rig_turn(void);
 /** rig_deposit() - files of different kinds into each device's vault */
 void rig_deposit(void);
 
-/** rig_token() - a small number stands for what was deposited, since an input cannot know tokens; others stay */
+/** rig_token() - a small number stands for what was deposited, since an input cannot know tokens;
+ * others stay */
 uint64_t rig_token(uint64_t token);
 
-/** rig_ask() - bytes from that peer, as the bus would have them; what is answered has the type that the table says,
- * every question is answered once or held as a watch, and nobody moves what is not his */
+/** rig_ask() - bytes from that peer, as the bus would have them; what is answered has the type
+ * that the table says, every question is answered once or held as a watch, and nobody moves what
+ * is not his */
 void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n);
 
 /** rig_leave() - that peer's connection has ended, and with it the questions that are held */
