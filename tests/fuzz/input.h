@@ -12,7 +12,7 @@ struct input {
 	size_t n;
 };
 
-/** input_bytes() - copy up to n bytes; the rest of buf becomes zeros; returns how many there were */
+/** input_bytes() - copy up to n bytes; the rest of buf becomes zeros; returns their number */
 static inline size_t input_bytes(struct input *in, void *buf, size_t n)
 {
 	size_t got = n < in->n ? n : in->n;
