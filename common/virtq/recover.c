@@ -266,7 +266,7 @@ int packed_begin(struct virtq *vq)
 	return 0;
 }
 
-/* Which of the present and the committed state is true. */
+/* Find out which of the present and the committed state is true. */
 static int packed_choose_state(struct virtq *vq, const struct inflight_packed *copy)
 {
 	const struct inflight_packed_used *used = &copy->used;
@@ -285,7 +285,7 @@ static int packed_choose_state(struct virtq *vq, const struct inflight_packed *c
 	return 0;
 }
 
-/* The entries of the free list, counted. */
+/* Walk the free list. Adds the number of its entries to *count. */
 static int packed_walk_free(struct virtq *vq, const struct inflight_packed *copy, uint8_t *owned,
 	uint32_t *count)
 {
@@ -384,7 +384,8 @@ static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *
 	return 0;
 }
 
-/* Present and committed state say the same, and what is on the free list is not in flight, whatever its mark says. */
+/* Make present and committed state say the same. An entry on the free list is not in flight, whatever
+ * its mark says. */
 static void packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
 {
 	store_free(vq, vq->ring.free_head, vq->ring.free_head);
