@@ -12,7 +12,7 @@
 #include "base/log.h"
 
 #define RENEW_USEC 2000000
-#define HEARING_USEC 1000000
+#define HEARING_USEC 4000000 /* a busy machine must not pass for a lost question */
 #define HEARING_MAX_USEC 60000000U
 
 /* --- Answers to workers --- */
