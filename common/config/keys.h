@@ -12,7 +12,8 @@ enum config_kind {
 	CONFIG_KIND_INTERFACE, /* the name of a network interface */
 	CONFIG_KIND_ENUM,      /* one of words */
 	CONFIG_KIND_PATH,      /* an absolute path; whether there is such a file is not looked at */
-	CONFIG_KIND_SIZE, /* number: bytes from min to max; K, M and G behind it are powers of 1024 */
+	/* number: bytes from min to max; K, M and G behind it are powers of 1024 */
+	CONFIG_KIND_SIZE,
 	CONFIG_KIND_BOOL, /* number: 1 for yes, 0 for no */
 	_CONFIG_KINDS,
 };

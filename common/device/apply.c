@@ -1,11 +1,13 @@
 /*
- * Putting a record in force. What is there now is compared with what is wanted (plan.c), and the difference is
- * applied while those stand still whom it concerns. The order matters: rings that must stop stop first, so that no
- * ring ever sees memory or features change under it; rings that may run start last.
+ * Putting a record in force. What is there now is compared with what is wanted (plan.c), and the
+ * difference is applied while those stand still whom it concerns. The order matters: rings that
+ * must stop stop first, so that no ring ever sees memory or features change under it; rings that
+ * may run start last.
  *
- * A ring that must stop, and every ring when memory is to be unmapped, comes to rest before: the device gives up what
- * chains it holds. That may take as long as a disk takes. Until then the record is in force only as far as the call
- * and kick descriptors of rings that run on; the loop goes on, and a later record may call it off.
+ * A ring that must stop, and every ring when memory is to be unmapped, comes to rest before: the
+ * device gives up what chains it holds. That may take as long as a disk takes. Until then the
+ * record is in force only as far as the call and kick descriptors of rings that run on; the loop
+ * goes on, and a later record may call it off.
  */
 #include "device/plan.h"
 #include "device/rings.h"
@@ -21,8 +23,10 @@
 
 static struct map_region to_map_region(const Bh__Region *region)
 {
-	return (struct map_region){ .gpa = { region->gpa }, .uva = { region->uva },
-		.size_bytes = region->size_bytes, .offset_bytes = region->offset_bytes,
+	return (struct map_region){ .gpa = { region->gpa },
+		.uva = { region->uva },
+		.size_bytes = region->size_bytes,
+		.offset_bytes = region->offset_bytes,
 		.sealed = region->sealed };
 }
 
@@ -102,8 +106,9 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 		r = fd < 0 ? -EBADF : map_add(device->map, &region, fd);
 		if (r < 0) {
 			core->apply_error = "a memory region could not be mapped";
-			log_limited(LOG_WARNING, NULL, 0, "the memory region at guest address 0x%llx of %llu bytes cannot be "
-				    "mapped: %s",
+			log_limited(LOG_WARNING, NULL, 0,
+				"the memory region at guest address 0x%llx of %llu bytes cannot be "
+				"mapped: %s",
 				(unsigned long long)region.gpa.val,
 				(unsigned long long)region.size_bytes, strerror(-r));
 			continue;
@@ -171,7 +176,8 @@ static bool all_rest(struct device *device, const struct plan *plan)
 	return rest;
 }
 
-static void pause_for(struct device *device, const struct plan *plan, bool paused[DEVICE_GROUPS_MAX])
+static void pause_for(struct device *device, const struct plan *plan,
+	bool paused[DEVICE_GROUPS_MAX])
 {
 	for (uint32_t i = 0; i < device->offer.n_queues && !plan->whole; i++) {
 		struct device_group *group = group_of(device, i);
@@ -193,7 +199,8 @@ static bool concerns_loop(const struct device *device, const struct plan *plan)
 	return plan->whole;
 }
 
-static void resume_for(struct device *device, const struct plan *plan, const bool paused[DEVICE_GROUPS_MAX])
+static void resume_for(struct device *device, const struct plan *plan,
+	const bool paused[DEVICE_GROUPS_MAX])
 {
 	for (unsigned int i = 0; i < device->n_groups; i++)
 		if (plan->whole || paused[i])
@@ -221,8 +228,9 @@ static void apply_plan(struct device *device, const struct plan *plan, const Bh_
 	apply_config_writes(device, desired);
 }
 
-/* While a ring that must rest does not yet, what it waits for waits with it: of the others, those that run get
- * their descriptors, and where nothing but rings changes the rest of them is put in force, too. */
+/* While a ring that must rest does not yet, what it waits for waits with it: of the others, those
+ * that run get their descriptors, and where nothing but rings changes the rest of them is put in
+ * force, too. */
 static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__Desired *desired,
 	struct wants *wants)
 {
@@ -230,8 +238,8 @@ static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__
 
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)
 		if (plan->rings[i] == RING_STOPS ||
-			(plan->rings[i] == RING_CHANGES && (plan->memory_leaves ||
-				(plan->whole && !device->queues[i].vq))))
+			(plan->rings[i] == RING_CHANGES &&
+				(plan->memory_leaves || (plan->whole && !device->queues[i].vq))))
 			plan->rings[i] = RING_STAYS;
 	plan->whole = plan->memory_leaves = false;
 	pause_for(device, plan, paused);

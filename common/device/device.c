@@ -1,11 +1,12 @@
 /*
- * A worker's life: attach to memory, open the host resource, put the record in force, report, and watch
- * for the next generation. A worker that takes over from a dead one walks the same path: the record says
- * what must be, the ledger says how far the rings had come.
+ * A worker's life: attach to memory, open the host resource, put the record in force, report, and
+ * watch for the next generation. A worker that takes over from a dead one walks the same path: the
+ * record says what must be, the ledger says how far the rings had come.
  *
- * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch, report) costs
- * threads and is opened when the guest is served already. What is kept comes through the link, so that the worker
- * attaches while it has rights; what others wrote, record and ledger, is read without.
+ * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch,
+ * report) costs threads and is opened when the guest is served already. What is kept comes through
+ * the link, so that the worker attaches while it has rights; what others wrote, record and ledger,
+ * is read without.
  */
 #include "device/core.h"
 #include "device/serve.h"
@@ -39,8 +40,8 @@ static void note_pause(struct device *device)
 	header->left_ns = 0;
 }
 
-/* While the memory manager is away, the former record stays in force: the watch is still for what comes after that
- * one, and answered as soon as there is somebody to answer. */
+/* While the memory manager is away, the former record stays in force: the watch is still for what
+ * comes after that one, and answered as soon as there is somebody to answer. */
 static int read_and_apply(struct device *device)
 {
 	Bh__Desired *desired = NULL;
@@ -66,8 +67,8 @@ static int read_and_apply(struct device *device)
 	return 0;
 }
 
-/* memory was started again, and publishes the record in another file. Another record means that it lost what it
- * kept (it was stopped, not killed): then this worker's truth is void, too. */
+/* memory was started again, and publishes the record in another file. Another record means that it
+ * lost what it kept (it was stopped, not killed): then this worker's truth is void, too. */
 static int attach_again(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -75,11 +76,13 @@ static int attach_again(struct device *device)
 	struct record_file *record = NULL;
 	int r;
 
-	r = vault_attach(core->vault, ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+	r = vault_attach(core->vault,
+		ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&attachment);
 	if (r < 0)
 		return r;
-	r = attachment.record_id == core->record_id ? record_open(&record, attachment.record_fd) : -ESTALE;
+	r = attachment.record_id == core->record_id ? record_open(&record, attachment.record_fd)
+						    : -ESTALE;
 	vault_attachment_deinit(&attachment);
 	if (r < 0)
 		return r;
@@ -124,10 +127,12 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 
 	device->core->watch_open = false;
 	/* written by a memory that was started again, which this process has not heard of yet */
-	if (error == 0 && reply->watch_desired_reply->generation >
-		record_generation(device->core->record, RECORD_DESIRED))
+	if (error == 0 &&
+		reply->watch_desired_reply->generation >
+			record_generation(device->core->record, RECORD_DESIRED))
 		on_memory_back(device);
-	if (error == -ETIMEDOUT ? has_moved_on(device) : error == 0 && !reply->watch_desired_reply->unchanged)
+	if (error == -ETIMEDOUT ? has_moved_on(device)
+				: error == 0 && !reply->watch_desired_reply->unchanged)
 		r = read_and_apply(device);
 	if (r < 0)
 		start_anew(device, r);
@@ -177,30 +182,6 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 	return 0;
 }
 
-/* --- Descriptors that are kept --- */
-
-int device_keep(struct device *device, const char *name, int fd)
-{
-	return vault_keep(device->core->vault, name, fd);
-}
-
-int device_unkeep(struct device *device, const char *name)
-{
-	return vault_unkeep(device->core->vault, name);
-}
-
-int device_take_kept(struct device *device, const char *name)
-{
-	struct vault_attachment *attachment = &device->core->attachment;
-	char passed[256];
-
-	for (size_t i = 0; i < attachment->n_kept; i++)
-		if (strcmp(attachment->kept_names[i], name) == 0 && attachment->kept_fds[i] >= 0)
-			return fd_steal(&attachment->kept_fds[i]);
-	snprintf(passed, sizeof(passed), "%s.%s", name, device->config->name);
-	return fdstore_take(passed);
-}
-
 /* --- Start and end --- */
 
 /* Done again when our turn has come: what the former holder kept last is there then. */
@@ -234,8 +215,8 @@ static int open_record(struct device *device)
 	return 0;
 }
 
-/* A ledger of another version, or with other queues, cannot be gone on with: its rings are gone. The
- * locks stay: whoever stands by waits in them. */
+/* A ledger of another version, or with other queues, cannot be gone on with: its rings are gone.
+ * The locks stay: whoever stands by waits in them. */
 static int clear_ledger(int fd)
 {
 	static const uint8_t zero[LEDGER_LOCKS_AT];
@@ -259,7 +240,8 @@ static int open_ledger(struct device *device)
 	if (r == -EPROTO)
 		r = clear_ledger(fd);
 	if (r == 0 && !device->ledger.header)
-		r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+		r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX,
+			state_bytes);
 	return r < 0 ? r : device_state_open(device);
 }
 
@@ -267,16 +249,19 @@ static int make_queues(struct device *device)
 {
 	uint32_t n = device->offer.n_queues;
 
-	check(n > 0 && n <= DEVICE_QUEUES_MAX && device->offer.config_bytes <= sizeof(device->offer.config));
+	check(n > 0 && n <= DEVICE_QUEUES_MAX &&
+		device->offer.config_bytes <= sizeof(device->offer.config));
 	device->queues = calloc(n, sizeof(*device->queues));
 	device->core->rings = calloc(n, sizeof(*device->core->rings));
 	device->core->loop_rings = calloc(n, sizeof(*device->core->loop_rings));
 	device->core->broken = calloc(n, sizeof(*device->core->broken));
-	if (!device->queues || !device->core->rings || !device->core->loop_rings || !device->core->broken)
+	if (!device->queues || !device->core->rings || !device->core->loop_rings ||
+		!device->core->broken)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
-		device->queues[i] = (struct device_queue){ .device = device, .index = i, .kick_fd = -1,
-			.call_fd = -1, .err_fd = -1 };
+		device->queues[i] = (struct device_queue){
+			.device = device, .index = i, .kick_fd = -1, .call_fd = -1, .err_fd = -1
+		};
 	return 0;
 }
 
@@ -317,7 +302,8 @@ static int open_bus(struct device *device)
 {
 	_cleanup_free_ char *path = proc_bus_path(device->proc, device->proc->peer);
 	struct device_core *core = device->core;
-	int r = bus_client_listen(&core->bus, device->event, path, proc_user(device->proc, "memory"));
+	int r = bus_client_listen(&core->bus, device->event, path,
+		proc_user(device->proc, "memory"));
 
 	if (r < 0)
 		return r;
@@ -378,8 +364,9 @@ static int settle(struct device *device)
 		return begin(device);
 	if (r != -EAGAIN)
 		return r;
-	return MIN(0, sd_event_add_time_relative(device->event, &again, CLOCK_MONOTONIC, SETTLE_USEC, 0,
-		on_settle_again, device));
+	return MIN(0,
+		sd_event_add_time_relative(device->event, &again, CLOCK_MONOTONIC, SETTLE_USEC, 0,
+			on_settle_again, device));
 }
 
 /* Our turn, and the host resource is there: up to the first report. */
@@ -395,13 +382,14 @@ static void on_turn(void *data)
 	struct device *device = data;
 
 	log_notice("the former instance is gone: serving in its place");
-	if (start_step("memory manager", attach(device)) < 0 || start_step("record", open_record(device)) < 0 ||
-		open_host(device) < 0 || serve(device) < 0)
+	if (start_step("memory manager", attach(device)) < 0 ||
+		start_step("record", open_record(device)) < 0 || open_host(device) < 0 ||
+		serve(device) < 0)
 		sd_event_exit(device->event, 1);
 }
 
-/* Everything that can be done before it is our turn. A second instance is ready then; a first one that finds
- * another at work waits for its end. */
+/* Everything that can be done before it is our turn. A second instance is ready then; a first one
+ * that finds another at work waits for its end. */
 static int stand_by(struct device *device)
 {
 	int r = read_and_apply(device);
@@ -423,10 +411,11 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 	proc->data = device;
 	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||
-		(r = start_step("ledger", turn_open(&device->core->turn,
-			device->core->attachment.ledger_fd))) < 0)
+		(r = start_step("ledger",
+			 turn_open(&device->core->turn, device->core->attachment.ledger_fd))) < 0)
 		return r;
-	if ((ops->prepare && (r = ops->prepare(device)) < 0) || (r = start_step("groups", serve_new(device))) < 0)
+	if ((ops->prepare && (r = ops->prepare(device)) < 0) ||
+		(r = start_step("groups", serve_new(device))) < 0)
 		return r;
 	return turn_take(&device->core->turn) ? open_host(device) : 0;
 }
@@ -444,7 +433,8 @@ int device_proc_start(struct proc *proc)
 		(r = start_step("threads", serve_start(device))) < 0 ||
 		(r = start_step("device", device->ops->start ? device->ops->start(device) : 0)) < 0)
 		return r;
-	r = start_step("memory manager", vault_watch(core->vault, device->event, on_memory_back, device));
+	r = start_step("memory manager",
+		vault_watch(core->vault, device->event, on_memory_back, device));
 	if (r < 0)
 		return r;
 	r = core->serves ? serve(device) : start_step("standing by", stand_by(device));

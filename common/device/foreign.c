@@ -1,10 +1,11 @@
 /*
- * O_NONBLOCK belongs to the open file, which the VMM shares: it may take the flag away between a look and a
- * write. So a write is not kept from blocking, it is interrupted: while a thread makes such calls, a timer of
- * its own sends it a signal now and then, and a signal ends a call that sleeps.
+ * O_NONBLOCK belongs to the open file, which the VMM shares: it may take the flag away between a
+ * look and a write. So a write is not kept from blocking, it is interrupted: while a thread makes
+ * such calls, a timer of its own sends it a signal now and then, and a signal ends a call that
+ * sleeps.
  *
- * The timer is set when a call finds it at rest, and goes to rest when a tick finds no call under way: a busy
- * thread pays two stores a call and a signal each tick, an idle one nothing.
+ * The timer is set when a call finds it at rest, and goes to rest when a tick finds no call under
+ * way: a busy thread pays two stores a call and a signal each tick, an idle one nothing.
  */
 #include "device/foreign.h"
 
@@ -26,7 +27,7 @@
 struct pacer {
 	timer_t timer;
 	bool made;
-	bool failed;                 /* there is no timer to be had: look before each call */
+	bool failed; /* there is no timer to be had: look before each call */
 	volatile sig_atomic_t runs;
 	volatile sig_atomic_t inside; /* a call is under way */
 };
@@ -36,7 +37,8 @@ static pthread_once_t handler_once = PTHREAD_ONCE_INIT;
 
 static void set_timer(long ms)
 {
-	struct itimerspec time = { .it_value.tv_nsec = ms * 1000000, .it_interval.tv_nsec = ms * 1000000 };
+	struct itimerspec time = { .it_value.tv_nsec = ms * 1000000,
+		.it_interval.tv_nsec = ms * 1000000 };
 
 	(void)timer_settime(pacer.timer, 0, &time, NULL);
 }
@@ -54,7 +56,9 @@ static void on_tick(int sig)
 
 static void install_handler(void)
 {
-	struct sigaction action = { .sa_handler = on_tick }; /* no SA_RESTART: to interrupt is its purpose */
+	struct sigaction action = {
+		.sa_handler = on_tick
+	}; /* no SA_RESTART: to interrupt is its purpose */
 
 	sigemptyset(&action.sa_mask);
 	(void)sigaction(TICK_SIGNAL, &action, NULL);
@@ -121,7 +125,8 @@ bool foreign_read(int fd)
 
 	if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) > 0)
 		return true;
-	if (errno != EOPNOTSUPP || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN) || !begin(fd, POLLIN))
+	if (errno != EOPNOTSUPP || poll(&p, 1, 0) != 1 || !(p.revents & POLLIN) ||
+		!begin(fd, POLLIN))
 		return false;
 	done = read(fd, &n, sizeof(n)) > 0;
 	end();

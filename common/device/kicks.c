@@ -1,7 +1,7 @@
 /*
- * The sleep of a serving thread: drivers are asked to kick, the rings are looked at once more (kicks_ask()), and
- * then an epoll set holds what may wake it: its wake descriptor, the kicks of its rings, and the host descriptor
- * while a ring waits for that one.
+ * The sleep of a serving thread: drivers are asked to kick, the rings are looked at once more
+ * (kicks_ask()), and then an epoll set holds what may wake it: its wake descriptor, the kicks of
+ * its rings, and the host descriptor while a ring waits for that one.
  */
 #include "device/kicks.h"
 
@@ -11,7 +11,8 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 
-#define POLL_MS DEVICE_DEAF_MS /* how often a ring without a kick descriptor is looked at when idle */
+#define POLL_MS                                                                                    \
+	DEVICE_DEAF_MS /* how often a ring without a kick descriptor is looked at when idle */
 #define EVENTS_MAX 8
 
 /* Edges alone wake us: a descriptor that is ready for ever does so once. */
@@ -69,7 +70,8 @@ static void watch_host(struct device_group *group, bool want)
 
 	if (group->host_fd < 0 || want == group->host_armed)
 		return;
-	if (epoll_ctl(group->epoll_fd, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, group->host_fd, &event) == 0)
+	if (epoll_ctl(group->epoll_fd, want ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, group->host_fd,
+		    &event) == 0)
 		group->host_armed = want;
 }
 

@@ -1,6 +1,7 @@
 /*
- * Rings that the loop's thread serves: those with few chains, each of which changes what all threads read. The loop
- * has others to serve: a ring has so many turns, and one that has more to do waits a moment.
+ * Rings that the loop's thread serves: those with few chains, each of which changes what all
+ * threads read. The loop has others to serve: a ring has so many turns, and one that has more to do
+ * waits a moment.
  */
 #include "device/core.h"
 #include "device/kicks.h"
@@ -71,7 +72,8 @@ static int on_kick(sd_event_source *source, int fd, uint32_t revents, void *data
 	return 0;
 }
 
-/* The loop's set never holds the VMM's own descriptor number, which may be closed while it is in there. */
+/* The loop's set never holds the VMM's own descriptor number, which may be closed while it is in
+ * there. */
 static int listen_to(struct loop_ring *ring, sd_event *event, int kick_fd)
 {
 	_cleanup_close_ int fd = fcntl(kick_fd, F_DUPFD_CLOEXEC, 3);
@@ -89,7 +91,8 @@ static int listen_to(struct loop_ring *ring, sd_event *event, int kick_fd)
 
 static int add_sources(struct loop_ring *ring, sd_event *event)
 {
-	int r = sd_event_add_time_relative(event, &ring->rest, CLOCK_MONOTONIC, 0, 0, on_rested, ring);
+	int r = sd_event_add_time_relative(event, &ring->rest, CLOCK_MONOTONIC, 0, 0, on_rested,
+		ring);
 
 	if (r >= 0)
 		r = sd_event_source_set_enabled(ring->rest, SD_EVENT_OFF);
@@ -121,8 +124,8 @@ static bool is_loops(const struct device_queue *queue)
 {
 	const struct device *device = queue->device;
 
-	return queue->vq && (queue->enabled || device->ops->serves_disabled) && device->ops->group &&
-		device->ops->group(device, queue->index) == DEVICE_GROUP_LOOP;
+	return queue->vq && (queue->enabled || device->ops->serves_disabled) &&
+		device->ops->group && device->ops->group(device, queue->index) == DEVICE_GROUP_LOOP;
 }
 
 void loop_rings_assign(struct device *device)

@@ -81,7 +81,8 @@ static bool changes(const struct device_queue *queue, const Bh__Ring *ring)
 
 	return state->kick_token != ring->kick_token || state->err_token != ring->err_token ||
 		queue->enabled != ring->enabled || queue->poll != ring->poll ||
-		(queue->vq ? atomic_load(&queue->drain) != DRAIN_NONE : ring_wants_start(queue->device, ring));
+		(queue->vq ? atomic_load(&queue->drain) != DRAIN_NONE
+			   : ring_wants_start(queue->device, ring));
 }
 
 static enum ring_plan plan_ring(const struct device_queue *queue, const Bh__Desired *desired)
@@ -107,7 +108,8 @@ void plan_make(struct plan *plan, const struct device *device, const Bh__Desired
 	plan->whole = !device->core->applied || device->connected != desired->connected ||
 		plan_resets(device, desired) || device->features != desired->features ||
 		inflight_token(desired) != device->core->inflight.token ||
-		has_config_writes(device, desired) || plan->memory_leaves || memory_comes(device, desired);
+		has_config_writes(device, desired) || plan->memory_leaves ||
+		memory_comes(device, desired);
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)
 		plan->rings[i] = (uint8_t)plan_ring(&device->queues[i], desired);
 }

@@ -1,6 +1,7 @@
 /*
- * A worker that was killed by one input several times running does not touch the device any more: it reports
- * why, and watches the record for the day on which the operator has the mark in the ledger removed.
+ * A worker that was killed by one input several times running does not touch the device any more:
+ * it reports why, and watches the record for the day on which the operator has the mark in the
+ * ledger removed.
  */
 #include "device/core.h"
 
@@ -16,7 +17,8 @@ static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 	else if (mark->which == LEDGER_BLAME_NO_HEAD)
 		snprintf(buf, n, "ring %u", (unsigned int)mark->what);
 	else
-		snprintf(buf, n, "ring %u, head %u", (unsigned int)mark->what, (unsigned int)mark->which);
+		snprintf(buf, n, "ring %u, head %u", (unsigned int)mark->what,
+			(unsigned int)mark->which);
 }
 
 static void begin(struct device *device, const struct blame_mark *mark)
@@ -24,8 +26,8 @@ static void begin(struct device *device, const struct blame_mark *mark)
 	char input[64];
 
 	name_input(mark, input, sizeof(input));
-	quarantine_explain(device->proc, device->config->name, "worker", input, mark, device->core->quarantine,
-		sizeof(device->core->quarantine));
+	quarantine_explain(device->proc, device->config->name, "worker", input, mark,
+		device->core->quarantine, sizeof(device->core->quarantine));
 }
 
 bool quarantine_holds(struct device *device)

@@ -1,6 +1,7 @@
 /*
- * The descriptors of a ring. Kick, call and err are handed over by the VMM and shared with it: whatever
- * flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it (foreign.c).
+ * The descriptors of a ring. Kick, call and err are handed over by the VMM and shared with it:
+ * whatever flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it
+ * (foreign.c).
  */
 #include "device/core.h"
 
@@ -28,8 +29,9 @@ static struct ring_state *state_of(struct device_queue *queue)
 	return &queue->device->core->rings[queue->index];
 }
 
-/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait. Whether it
- * blocks is the VMM's to change at any time: where a write has waited once, a look goes before it. */
+/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait.
+ * Whether it blocks is the VMM's to change at any time: where a write has waited once, a look goes
+ * before it. */
 static void signal_fd(int fd, bool is_socket, atomic_bool *may_block)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -38,7 +40,8 @@ static void signal_fd(int fd, bool is_socket, atomic_bool *may_block)
 		(void)send(fd, &one, sizeof(one), MSG_DONTWAIT | MSG_NOSIGNAL);
 		return;
 	}
-	if (atomic_load_explicit(may_block, memory_order_relaxed) && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
+	if (atomic_load_explicit(may_block, memory_order_relaxed) &&
+		(poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
 		return;
 	if (!foreign_write(fd))
 		atomic_store_explicit(may_block, true, memory_order_relaxed);
@@ -50,7 +53,8 @@ static void look_at_call(struct device_queue *queue, int fd)
 	struct ring_state *state = state_of(queue);
 	struct stat st;
 
-	atomic_store(&state->call_is_socket, fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode));
+	atomic_store(&state->call_is_socket,
+		fd >= 0 && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode));
 	atomic_store(&state->call_may_block, fd >= 0 && !(fcntl(fd, F_GETFL) & O_NONBLOCK));
 }
 
@@ -73,8 +77,8 @@ void queue_set_call(struct device_queue *queue, int fd)
 		queue_signal_call(queue); /* calls may have gone to the former one, or to none */
 }
 
-/* A call that the serving thread makes in between goes to either file, or is lost for being made the wrong way: the
- * one behind it is not. */
+/* A call that the serving thread makes in between goes to either file, or is lost for being made
+ * the wrong way: the one behind it is not. */
 void queue_exchange_call(struct device_queue *queue, int fd)
 {
 	struct ring_state *state = state_of(queue);
@@ -91,8 +95,8 @@ void device_queue_call(struct device_queue *queue)
 		queue_signal_call(queue);
 }
 
-/* A descriptor can be ready for ever, and a guest can kick for nothing. Chains that the ring has come to since the
- * last kick say that it was worth it. */
+/* A descriptor can be ready for ever, and a guest can kick for nothing. Chains that the ring has
+ * come to since the last kick say that it was worth it. */
 static bool tells_something(struct device_queue *queue)
 {
 	struct ring_state *state = state_of(queue);
@@ -105,7 +109,8 @@ static bool tells_something(struct device_queue *queue)
 		return true;
 	state->n_empty_kicks = 0;
 	if (!state->kicks_told)
-		log_limited(LOG_WARNING, NULL, 0, "ring %u is kicked again and again without a chain: its kicks are heard %u at a time",
+		log_limited(LOG_WARNING, NULL, 0,
+			"ring %u is kicked again and again without a chain: its kicks are heard %u at a time",
 			queue->index, EMPTY_KICKS_MAX);
 	state->kicks_told = true;
 	return false;
@@ -140,12 +145,6 @@ void queue_signal_err(struct device_queue *queue)
 	signal_fd(queue->err_fd, false, &may_block);
 }
 
-void wake_loop(struct device_core *core)
-{
-	if (write(core->wake_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is awake */
-}
-
 void device_queue_broken(struct device_queue *queue, const char *why)
 {
 	struct device_core *core = queue->device->core;
@@ -159,7 +158,8 @@ void device_queue_broken(struct device_queue *queue, const char *why)
 
 unsigned int device_queue_may_take(const struct device_queue *queue)
 {
-	if (queue->enabled && atomic_load_explicit(&queue->drain, memory_order_relaxed) == DRAIN_NONE)
+	if (queue->enabled &&
+		atomic_load_explicit(&queue->drain, memory_order_relaxed) == DRAIN_NONE)
 		return UINT_MAX;
 	return virtq_again_len(queue->vq);
 }

@@ -1,12 +1,13 @@
 /*
- * The worker's half of the record: what the device offers, and how much of what is desired is in force.
+ * The worker's half of the record: what the device offers, and how much of what is desired is in
+ * force.
  */
 #include "device/core.h"
 
 #define DESCRIPTION_BYTES 128
 
-/* A ring that ran since it was last started stands where the ledger says; one that did not, where the
- * VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
+/* A ring that ran since it was last started stands where the ledger says; one that did not, where
+ * the VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
 static uint32_t position_of(struct device *device, const Bh__Ring *ring)
 {
 	const struct device_queue *queue = &device->queues[ring->index];

@@ -1,5 +1,6 @@
 /*
- * One ring: what a record says of it is put in force, while its group is paused (or the loop's thread serves it).
+ * One ring: what a record says of it is put in force, while its group is paused (or the loop's
+ * thread serves it).
  */
 #include "device/rings.h"
 
@@ -133,13 +134,14 @@ static bool replace_call(struct device_queue *queue, uint64_t *now, uint64_t tok
 	return true;
 }
 
-/* Only what can be waited for is a kick descriptor: a file would break the loop that serves the ring. */
+/* Only what can be waited for is a kick descriptor: a file would break the loop that serves the
+ * ring. */
 static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct stat st;
 
-	if (queue->kick_fd < 0 || (fstat(queue->kick_fd, &st) == 0 && !S_ISREG(st.st_mode) &&
-		!S_ISDIR(st.st_mode)))
+	if (queue->kick_fd < 0 ||
+		(fstat(queue->kick_fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return;
 	queue->kick_fd = fd_close(queue->kick_fd);
 	ring_fail(queue, ring->start_id, "the kick descriptor is no eventfd", true);
@@ -178,7 +180,8 @@ static void note_start(struct device_queue *queue, const Bh__Ring *ring)
 	}
 }
 
-/* What a ring needs grows with its size, and the guest chooses both sizes and number. NULL: it may be started */
+/* What a ring needs grows with its size, and the guest chooses both sizes and number. NULL: it may
+ * be started */
 static const char *ring_refused(const struct device *device, const Bh__Ring *ring)
 {
 	uint64_t n = ring->size;
@@ -188,7 +191,8 @@ static const char *ring_refused(const struct device *device, const Bh__Ring *rin
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)
 		if (device->queues[i].vq)
 			n += device->ledger.queues[i].size;
-	return n <= DESCS_MAX ? NULL : "the device's rings together are longer than 1048576 descriptors";
+	return n <= DESCS_MAX ? NULL
+			      : "the device's rings together are longer than 1048576 descriptors";
 }
 
 /* A VMM whose former back-end died without a word can only guess where its rings stand. */
@@ -197,11 +201,14 @@ static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
 	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD)
 		return;
 	if (virtq_place(queue->vq) == VIRTQ_FOUND)
-		log_limited(LOG_NOTICE, NULL, 0, "ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
+		log_limited(LOG_NOTICE, NULL, 0,
+			"ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
 			queue->index, ring->position, virtq_base(queue->vq));
 	else
-		log_limited(LOG_WARNING, NULL, 0, "ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
-			    "still, the guest has to set the device up anew", queue->index, ring->position);
+		log_limited(LOG_WARNING, NULL, 0,
+			"ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
+			"still, the guest has to set the device up anew",
+			queue->index, ring->position);
 }
 
 static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
@@ -240,7 +247,8 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		return false;
 	}
 	tell_place(queue, ring);
-	queue->waits_until_ns = known || ring->enabled ? 0 : clock_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
+	queue->waits_until_ns =
+		known || ring->enabled ? 0 : clock_ns() + DEVICE_WAIT_MS * UINT64_C(1000000);
 	device->core->rings[queue->index].error = NULL;
 	slot->running = 1;
 	if (device->ops->queue_started)
@@ -251,7 +259,8 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 
 static bool may_start(const struct device *device, const Bh__Ring *ring)
 {
-	return ring_wants_start(device, ring) && ring->has_addresses && ring->size && device->core->n_mapped;
+	return ring_wants_start(device, ring) && ring->has_addresses && ring->size &&
+		device->core->n_mapped;
 }
 
 void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)

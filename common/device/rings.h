@@ -2,7 +2,8 @@
 
 #include "device/wants.h"
 
-/* One ring, and what a record says of it. All of it is the loop's thread's; the ring's group is paused but where said. */
+/* One ring, and what a record says of it. All of it is the loop's thread's; the ring's group is
+ * paused but where said. */
 
 #define RING_F_INDIRECT 28
 #define RING_F_EVENT_IDX 29
@@ -15,7 +16,8 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 /** ring_recall() - a running ring gets another call descriptor, and nothing else; not paused */
 void ring_recall(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants);
 
-/** ring_forget() - the record does not know the ring (the VMM went away): nothing is left of it; it has stopped */
+/** ring_forget() - the record does not know the ring (the VMM went away): nothing is left of it; it
+ * has stopped */
 void ring_forget(struct device_queue *queue);
 
 /** ring_stop() - it rests (ring_rests()), and runs no more; its position stays in the ledger */
@@ -25,21 +27,22 @@ void ring_stop(struct device_queue *queue);
  * why: a static text. broken: it stays so until the ring is started anew. */
 void ring_fail(struct device_queue *queue, uint64_t start_id, const char *why, bool broken);
 
-/** ring_remap() - guest memory left while the ring rested: it finds its addresses again, or stops */
+/** ring_remap() - guest memory left while the ring rested: it finds its addresses again, or
+ * stops */
 void ring_remap(struct device_queue *queue);
 
-/** ring_rests() - whether the device holds no chain of the ring. If it does it is asked to give them up, and
- * the loop is woken when it has: the caller comes back then. Not paused. */
+/** ring_rests() - whether the device holds no chain of the ring. If it does it is asked to give
+ * them up, and the loop is woken when it has: the caller comes back then. Not paused. */
 bool ring_rests(struct device_queue *queue);
 
-/** ring_is_left() - a former instance died with the ring running, and the VMM has it stopped since: chains that
- * the device had taken are finished before it may be said to have stopped */
+/** ring_is_left() - a former instance died with the ring running, and the VMM has it stopped since:
+ * chains that the device had taken are finished before it may be said to have stopped */
 static inline bool ring_is_left(const struct device *device, const Bh__Ring *ring)
 {
 	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
 
-	return device->ops->drain && !ring->started && slot->running && !slot->broken && ring->start_id &&
-		slot->start_id == ring->start_id;
+	return device->ops->drain && !ring->started && slot->running && !slot->broken &&
+		ring->start_id && slot->start_id == ring->start_id;
 }
 
 /** ring_wants_start() - the ring is to run, and no error of that very start speaks against it */

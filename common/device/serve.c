@@ -1,10 +1,10 @@
 /*
- * Serving: a thread for each group of rings gives every ring of the group a turn while there is work; when there is
- * none it asks to be woken, looks once more, and sleeps. Rings are looked at without waiting for a kick: after a start
- * or a change every thread begins by looking.
+ * Serving: a thread for each group of rings gives every ring of the group a turn while there is
+ * work; when there is none it asks to be woken, looks once more, and sleeps. Rings are looked at
+ * without waiting for a kick: after a start or a change every thread begins by looking.
  *
- * A turn is bounded by the device, and behind each stands the turnstile: what the loop's thread changes while it is closed,
- * a serving thread reads without locks.
+ * A turn is bounded by the device, and behind each stands the turnstile: what the loop's thread
+ * changes while it is closed, a serving thread reads without locks.
  */
 #include "device/serve.h"
 
@@ -23,7 +23,8 @@ static const uint64_t one = 1;
 
 /* --- The thread --- */
 
-static bool serve_rings(struct device_group *group, enum device_wait (*serve)(struct device_queue *queue))
+static bool serve_rings(struct device_group *group,
+	enum device_wait (*serve)(struct device_queue *queue))
 {
 	bool more = false;
 
@@ -41,7 +42,10 @@ static void give_up_rings(struct device_group *group)
 {
 	for (unsigned int i = 0; i < group->n_queues; i++)
 		device_queue_broken(group->queues[i], "the file behind guest memory was cut short");
-	if (!group->device->ops->drain) /* a device that holds chains has its turns until it gave them up */
+	if (!group->device
+			->ops
+			/* a device that holds chains has its turns until it gave them up */
+			->drain)
 		group->n_queues = 0;
 }
 
@@ -166,7 +170,9 @@ static int group_init(struct device *device, unsigned int i)
 {
 	struct device_group *group = &device->groups[i];
 
-	*group = (struct device_group){ .device = device, .index = i, .host_fd = -1, .epoll_fd = -1 };
+	*group = (struct device_group){
+		.device = device, .index = i, .host_fd = -1, .epoll_fd = -1
+	};
 	turnstile_init(&group->turnstile);
 	group->queues = calloc(device->offer.n_queues, sizeof(struct device_queue *));
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,8 +1,9 @@
 /*
- * The device's own state, which outlives process and release. It lies in the ledger, as far as the ledger has room:
- * ledgers keep the shape that they were laid out with, or an upgrade would lose where the rings stand. What is
- * longer goes on in a file that memory keeps by name; both are mapped one behind the other, so that the
- * device sees one piece. A release that knows less finds its part where it was, and so does the next one.
+ * The device's own state, which outlives process and release. It lies in the ledger, as far as the
+ * ledger has room: ledgers keep the shape that they were laid out with, or an upgrade would lose
+ * where the rings stand. What is longer goes on in a file that memory keeps by name; both are
+ * mapped one behind the other, so that the device sees one piece. A release that knows less finds
+ * its part where it was, and so does the next one.
  */
 #include "device/core.h"
 
@@ -16,7 +17,8 @@
 
 #define MORE "state"
 
-/* The file for what the ledger has no room for; a later release may have made it longer, an earlier one shorter. */
+/* The file for what the ledger has no room for; a later release may have made it longer, an earlier
+ * one shorter. */
 static int open_more(struct device *device, size_t n_bytes)
 {
 	_cleanup_close_ int fd = device_take_kept(device, MORE);

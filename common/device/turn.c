@@ -1,7 +1,8 @@
 /*
- * Whose turn it is to serve. The instance that holds the ledger's locks serves; any other stands by: a
- * thread of it waits in line, and wakes the loop when the turn has come, by the holder's death or because
- * it gave it up. The thread that got the lock keeps it: a lock is its thread's, not its process's.
+ * Whose turn it is to serve. The instance that holds the ledger's locks serves; any other stands
+ * by: a thread of it waits in line, and wakes the loop when the turn has come, by the holder's
+ * death or because it gave it up. The thread that got the lock keeps it: a lock is its thread's,
+ * not its process's.
  */
 #include "device/core.h"
 
@@ -22,8 +23,8 @@ int turn_open(struct turn *turn, int ledger_fd)
 	return r == -ENODATA ? 0 : r;
 }
 
-/* The former holder's threads may still be dying: each leaves its lock with its last instruction. None but
- * the holder of LOCK_SERVE, with its threads, ever takes another. */
+/* The former holder's threads may still be dying: each leaves its lock with its last instruction.
+ * None but the holder of LOCK_SERVE, with its threads, ever takes another. */
 static void take_others(struct turn *turn)
 {
 	for (unsigned int i = LOCK_THREAD; i < LEDGER_LOCKS_MAX; i++) {

@@ -9,11 +9,11 @@
 
 /** struct turn - whether this instance serves, or stands by */
 struct turn {
-	struct ledger_locks *locks;    /* NULL: the ledger has none, there is only one instance */
-	bool ours;                     /* the locks are held by this process */
-	bool waits;                    /* there is a thread that waits in line, or holds the turn */
+	struct ledger_locks *locks; /* NULL: the ledger has none, there is only one instance */
+	bool ours;                  /* the locks are held by this process */
+	bool waits;                 /* there is a thread that waits in line, or holds the turn */
 	pthread_t waiter;
-	sem_t give;                    /* tells it to give the turn up */
+	sem_t give; /* tells it to give the turn up */
 	int wake_fd;
 	sd_event_source *wake_source;
 	void (*on_turn)(void *data);

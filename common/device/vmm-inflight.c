@@ -1,11 +1,12 @@
 /*
- * The in-flight region that the VMM shares. It is the one that rings are recovered from: there is no second
- * copy of it. The VMM may write to it at any time; a region that it spoils costs its own ring and no more,
- * since nothing is read from it but at a start, and there from a checked copy. Positions and counters, which
- * others rely on, are in the ledger, which is never shared.
+ * The in-flight region that the VMM shares. It is the one that rings are recovered from: there is
+ * no second copy of it. The VMM may write to it at any time; a region that it spoils costs its own
+ * ring and no more, since nothing is read from it but at a start, and there from a checked copy.
+ * Positions and counters, which others rely on, are in the ledger, which is never shared.
  *
- * How many bytes a queue has in it is not said by the specification. Ours has room for either layout, and so
- * has one that is large enough for that; a smaller one is of a device that knew the rings to be split.
+ * How many bytes a queue has in it is not said by the specification. Ours has room for either
+ * layout, and so has one that is large enough for that; a smaller one is of a device that knew the
+ * rings to be split.
  */
 #include "device/core.h"
 
@@ -38,9 +39,12 @@ static int map_region(struct inflight_map *map, const Bh__Inflight *inflight, in
 		(off_t)(inflight->mmap_offset - skip));
 	if (mapping == MAP_FAILED)
 		return -errno;
-	*map = (struct inflight_map){ .mapping = mapping, .mapping_bytes = inflight->mmap_size + skip,
-		.regions = (uint8_t *)mapping + skip, .n_bytes = inflight->mmap_size,
-		.n_queues = inflight->n_queues, .queue_size = inflight->queue_size };
+	*map = (struct inflight_map){ .mapping = mapping,
+		.mapping_bytes = inflight->mmap_size + skip,
+		.regions = (uint8_t *)mapping + skip,
+		.n_bytes = inflight->mmap_size,
+		.n_queues = inflight->n_queues,
+		.queue_size = inflight->queue_size };
 	return 0;
 }
 
@@ -58,7 +62,8 @@ void inflight_apply(struct device *device, const Bh__Inflight *inflight, int fd)
 	map->token = inflight->token;
 	if (r < 0) {
 		device->core->apply_error = "the in-flight region could not be mapped";
-		log_limited(LOG_WARNING, NULL, 0, "the in-flight region of the VMM cannot be mapped: %s", strerror(-r));
+		log_limited(LOG_WARNING, NULL, 0,
+			"the in-flight region of the VMM cannot be mapped: %s", strerror(-r));
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
- * Descriptors out of the vault, many at a time: a record names hundreds, and each message of the side link
- * carries as many as the kernel lets it.
+ * Descriptors out of the vault, many at a time: a record names hundreds, and each message of the
+ * side link carries as many as the kernel lets it.
  */
 #include "device/wants.h"
 
@@ -31,7 +31,8 @@ static int get_all(struct wants *wants, struct device *device)
 	for (size_t i = 0; i < wants->n; i += FDLINK_FDS_MAX) {
 		size_t n = MIN(wants->n - i, (size_t)FDLINK_FDS_MAX);
 		_cleanup_fdset_ struct fdset set = FDSET_INIT;
-		int r = vault_redeem(device->core->vault, device->config->name, &wants->tokens[i], n, &set);
+		int r = vault_redeem(device->core->vault, device->config->name, &wants->tokens[i],
+			n, &set);
 
 		if (r < 0)
 			return r;
@@ -68,7 +69,8 @@ static void collect_rings(struct device *device, const Bh__Desired *desired, str
 	}
 }
 
-/* The record may have moved on since it was read, and what it no longer names is gone from the vault. */
+/* The record may have moved on since it was read, and what it no longer names is gone from the
+ * vault. */
 Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desired *desired)
 {
 	for (;;) {
@@ -84,7 +86,8 @@ Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desire
 			return desired;
 		}
 		if (r == -ETIMEDOUT) {
-			log_limited(LOG_WARNING, NULL, 0, "the memory manager does not answer; waiting for it");
+			log_limited(LOG_WARNING, NULL, 0,
+				"the memory manager does not answer; waiting for it");
 			bh__desired__free_unpacked(desired, NULL);
 			return NULL;
 		}
@@ -92,7 +95,8 @@ Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desire
 			newer->generation <= desired->generation) {
 			if (newer)
 				bh__desired__free_unpacked(newer, NULL);
-			log_limited(LOG_WARNING, NULL, 0, "descriptors of the record cannot be had: %s", strerror(-r));
+			log_limited(LOG_WARNING, NULL, 0,
+				"descriptors of the record cannot be had: %s", strerror(-r));
 			device->core->apply_error = "descriptors that the VMM handed over are gone";
 			return desired;
 		}

@@ -93,8 +93,8 @@ struct vault_attachment {
 	int record_fd;      /* read-only; see record.h */
 	uint64_t record_id; /* the same after a restart of memory, whose file may be another one */
 	int ledger_fd;
-	char **kept_names;      /* n_kept */
-	int *kept_fds;          /* the same order; -1 = taken */
+	char **kept_names; /* n_kept */
+	int *kept_fds;     /* the same order; -1 = taken */
 	size_t n_kept;
 };
 

@@ -1,11 +1,12 @@
 /*
- * The asking end of the side link. A worker's call blocks: it is a local round trip, made at start-up or in a
- * handshake, never while frames flow. When memory is away the call connects again and asks again, since
- * every request may be repeated.
+ * The asking end of the side link. A worker's call blocks: it is a local round trip, made at
+ * start-up or in a handshake, never while frames flow. When memory is away the call connects again
+ * and asks again, since every request may be repeated.
  *
- * The frontend serves several devices out of one loop and blocks for none of them. Its questions are queued,
- * sent one at a time, and answered from the loop. A question has no time limit: a memory manager that is
- * stopped answers when it goes on, and one that has died is asked anew when its successor is there.
+ * The frontend serves several devices out of one loop and blocks for none of them. Its questions
+ * are queued, sent one at a time, and answered from the loop. A question has no time limit: a
+ * memory manager that is stopped answers when it goes on, and one that has died is asked anew when
+ * its successor is there.
  */
 #include "fd/fdlink.h"
 
@@ -33,25 +34,26 @@ struct question {
 		Bh__Redeem redeem;
 		Bh__Greet greet;
 	} body;
-	uint64_t token;             /* the one that is redeemed */
-	int fds[FDLINK_FDS_MAX];    /* deposited; borrowed from whoever asks */
+	uint64_t token;          /* the one that is redeemed */
+	int fds[FDLINK_FDS_MAX]; /* deposited; borrowed from whoever asks */
 	size_t n_fds;
 	Bh__Link__BodyCase expected;
 	vault_answer_fn *on_answer; /* NULL: nobody waits for it any more */
 	void *data;
-	bool sent;                  /* on the connection that is open now */
+	bool sent; /* on the connection that is open now */
 };
 
 struct vault_link {
 	char *path;
 	char *device; /* NULL for the frontend, which speaks for all */
 	int fd;
-	sd_event *event;         /* NULL: nobody waits for memory to be back */
+	sd_event *event; /* NULL: nobody waits for memory to be back */
 	sd_event_source *hangup;
 	sd_event_source *again;
 	void (*on_back)(void *data);
 	void *data;
-	STAILQ_HEAD(questions, question) questions; /* the first is the one that is being answered */
+	STAILQ_HEAD(questions,
+		question) questions; /* the first is the one that is being answered */
 };
 
 int vault_new(struct vault_link **ret_vault, const char *path, const char *device)
@@ -93,7 +95,8 @@ struct vault_link *vault_free(struct vault_link *vault)
 	return NULL;
 }
 
-/* The connection is of no use any more; if somebody waits for the next one, it is made from the loop. */
+/* The connection is of no use any more; if somebody waits for the next one, it is made from the
+ * loop. */
 static void drop_connection(struct vault_link *vault)
 {
 	struct question *first = STAILQ_FIRST(&vault->questions);
@@ -129,7 +132,8 @@ static int call_once(struct vault_link *vault, const Bh__Link *msg, const struct
 /* Only what a restart of memory explains is worth another try. */
 static bool worth_retry(int r)
 {
-	return r == -ECONNRESET || r == -ECONNREFUSED || r == -ENOENT || r == -EPIPE || r == -EAGAIN;
+	return r == -ECONNRESET || r == -ECONNREFUSED || r == -ENOENT || r == -EPIPE ||
+		r == -EAGAIN;
 }
 
 static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
@@ -200,12 +204,15 @@ static int judge_answer(const struct question *question, Bh__Link *reply, const 
 }
 
 /* The question is off the list before its answer is told: whoever hears it may ask the next one. */
-static void tell_answer(struct vault_link *vault, struct question *question, Bh__Link *reply, struct fdset *fds)
+static void tell_answer(struct vault_link *vault, struct question *question, Bh__Link *reply,
+	struct fdset *fds)
 {
 	vault_answer_fn *on_answer = question->on_answer;
 	int r = judge_answer(question, reply, fds);
 	void *data = question->data;
-	uint64_t *tokens = reply->body_case == BH__LINK__BODY_DEPOSIT_REPLY ? reply->deposit_reply->tokens : NULL;
+	uint64_t *tokens = reply->body_case == BH__LINK__BODY_DEPOSIT_REPLY
+		? reply->deposit_reply->tokens
+		: NULL;
 
 	drop_question(vault, question);
 	if (on_answer)
@@ -268,8 +275,8 @@ int vault_ask_deposit(struct vault_link *vault, const char *device, const int *f
 	return 0;
 }
 
-int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t token, vault_answer_fn *on_answer,
-	void *data)
+int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t token,
+	vault_answer_fn *on_answer, void *data)
 {
 	struct question *question = new_question(on_answer, data);
 
@@ -301,7 +308,8 @@ int vault_ask_greet(struct vault_link *vault, vault_answer_fn *on_answer, void *
 	return 0;
 }
 
-/* What is being answered stays until its answer is there: the one behind it must not be given that. */
+/* What is being answered stays until its answer is there: the one behind it must not be given
+ * that. */
 void vault_forget(struct vault_link *vault, const void *data)
 {
 	struct question *question, *next;
@@ -330,7 +338,8 @@ static int on_link(sd_event_source *source, int fd, uint32_t revents, void *data
 
 static int watch_link(struct vault_link *vault)
 {
-	return sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLIN | EPOLLRDHUP, on_link, vault);
+	return sd_event_add_io(vault->event, &vault->hangup, vault->fd, EPOLLIN | EPOLLRDHUP,
+		on_link, vault);
 }
 
 /* A call may have connected in the meantime: that is as good. */
@@ -444,7 +453,8 @@ static int add_kept(struct vault_attachment *to, const char *name, int fd)
 }
 
 /* The kept ones come behind so many others. */
-static int take_page(const Bh__AttachReply *reply, struct fdset *fds, size_t n_before, struct vault_attachment *to)
+static int take_page(const Bh__AttachReply *reply, struct fdset *fds, size_t n_before,
+	struct vault_attachment *to)
 {
 	int r = 0;
 
@@ -456,7 +466,8 @@ static int take_page(const Bh__AttachReply *reply, struct fdset *fds, size_t n_b
 }
 
 /* One page; the first brings the files as well. A memory of the former release knows no others. */
-static int attach_page(struct vault_link *vault, Bh__Attach *attach, struct vault_attachment *ret, bool *ret_more)
+static int attach_page(struct vault_link *vault, Bh__Attach *attach, struct vault_attachment *ret,
+	bool *ret_more)
 {
 	Bh__Link msg = BH__LINK__INIT, *reply;
 	_cleanup_fdset_ struct fdset fds = FDSET_INIT;

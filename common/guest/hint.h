@@ -6,8 +6,8 @@
  * changed: only .map must then be set, and the rest zero */
 struct map_hint {
 	const struct map *map;
-	uint64_t start;      /* of the region, as descriptors name it */
-	uint64_t n_bytes;    /* of the region; 0: none was found yet */
+	uint64_t start;   /* of the region, as descriptors name it */
+	uint64_t n_bytes; /* of the region; 0: none was found yet */
 	uint8_t *mem;
 	struct gpa gpa;
 };
@@ -22,7 +22,8 @@ static inline bool map_hint_holds(const struct map_hint *hint, struct gpa start,
 }
 
 /** map_hint_span() - a range that map_hint_holds() */
-static inline struct map_span map_hint_span(const struct map_hint *hint, struct gpa start, uint64_t n_bytes)
+static inline struct map_span map_hint_span(const struct map_hint *hint, struct gpa start,
+	uint64_t n_bytes)
 {
 	uint64_t offset = start.val - hint->start;
 

@@ -31,5 +31,6 @@ struct map_resolver {
 	 *
 	 * Returns MAP_E_OUTSIDE: the map will never have it | MAP_E_LATER: it may.
 	 */
-	int (*miss)(struct map_resolver *resolver, struct iova start, uint64_t n_bytes, enum map_access access);
+	int (*miss)(struct map_resolver *resolver, struct iova start, uint64_t n_bytes,
+		enum map_access access);
 };

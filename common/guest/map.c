@@ -35,10 +35,10 @@ struct region {
 	uint64_t gpa;
 	uint64_t size_bytes;
 	uint64_t uva;
-	uint8_t *mem;          /* the first byte of the region */
-	void *mapping;         /* what mmap returned, and how much of it */
+	uint8_t *mem;  /* the first byte of the region */
+	void *mapping; /* what mmap returned, and how much of it */
 	size_t mapping_bytes;
-	unsigned int slot;     /* in mappings */
+	unsigned int slot; /* in mappings */
 };
 
 /* --- What the handler reads --- */
@@ -153,7 +153,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 
 int map_install_sigbus(void)
 {
-	struct sigaction now, action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	struct sigaction now,
+		action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 
 	sigemptyset(&action.sa_mask);
 	if (sigaction(SIGBUS, NULL, &now) < 0)
@@ -239,7 +240,8 @@ static int region_map(struct region *region, uint64_t offset_bytes, int fd)
 		(off_t)(offset_bytes - before));
 	if (mem == MAP_FAILED)
 		return -errno;
-	(void)madvise(mem, region->mapping_bytes, MADV_DONTDUMP); /* a core of ours shows no guest */
+	(void)madvise(mem, region->mapping_bytes,
+		MADV_DONTDUMP); /* a core of ours shows no guest */
 	region->mapping = mem;
 	region->mem = (uint8_t *)mem + before;
 	return 0;
@@ -264,9 +266,9 @@ static size_t find(const struct map *map, uint64_t gpa)
 
 int map_add(struct map *map, const struct map_region *wanted, int fd)
 {
-	struct region region = { .gpa = wanted->gpa.val,
-		.size_bytes = wanted->size_bytes,
-		.uva = wanted->uva.val };
+	struct region region = {
+		.gpa = wanted->gpa.val, .size_bytes = wanted->size_bytes, .uva = wanted->uva.val
+	};
 	size_t at;
 	int r = check_shape(wanted, fd);
 

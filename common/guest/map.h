@@ -23,7 +23,8 @@
 /** The peer's faults; 0 is success, and negative numbers are errno. */
 enum {
 	MAP_E_OUTSIDE = 1, /* the range is not (wholly) in guest memory */
-	MAP_E_LATER,       /* the map does not have it yet, but may: look it up again when the map has changed */
+	/* the map does not have it yet, but may: look it up again when the map has changed */
+	MAP_E_LATER,
 };
 
 /** struct map_region - what map_add() is given */
@@ -50,7 +51,7 @@ struct map {
 	struct map_resolver *resolver; /* NULL: what is in no region is outside */
 	atomic_bool poisoned;
 	size_t n_regions;
-	struct region *regions;        /* MAP_REGIONS_MAX */
+	struct region *regions; /* MAP_REGIONS_MAX */
 };
 
 /** map_new() - an empty map; 0 | -ENOMEM. Owner: the caller, until map_free() */
@@ -92,8 +93,8 @@ static inline bool map_poisoned(const struct map *map)
  * @start:   [in] where the first byte is for the guest, as the look-up said
  * @n_bytes: [in] 0 is fine
  *
- * State:   after the write, and before the store that makes a successor take the write for done: the
- *          writer may be killed in between, and its successor then marks.
+ * State:   after the write, and before the store that makes a successor take the write for done:
+ *          the writer may be killed in between, and its successor then marks.
  * Cost:    one load and a predicted branch while there is no log.
  */
 static inline void map_mark_dirty(const struct map *map, struct gpa start, uint64_t n_bytes)
@@ -115,7 +116,8 @@ static inline void map_mark_dirty(const struct map *map, struct gpa start, uint6
 int map_find(const struct map *map, struct gpa start, uint64_t n_bytes, enum map_access access,
 	struct map_span *ret_span);
 
-/** map_region_at() - all of the region that holds this address; false: there is none. As map_find() */
+/** map_region_at() - all of the region that holds this address; false: there is none. As
+ * map_find() */
 bool map_region_at(const struct map *map, struct gpa addr, struct map_span *ret_region);
 
 /** map_find_uva() - as map_find() for an address of the VMM's; all of the range, which lies in one

@@ -173,7 +173,8 @@ int record_write_observed(struct record_file *file, const Bh__Observed *observed
 	return write_half(file, RECORD_OBSERVED, observed->generation, &observed->base);
 }
 
-/* Copies the valid slot to buf of RECORD_HALF_MAX bytes, and says its generation. Returns the length | -EBADMSG. */
+/* Copies the valid slot to buf of RECORD_HALF_MAX bytes, and says its generation. Returns the
+ * length | -EBADMSG. */
 static ssize_t copy_half(const struct record_file *file, enum record_half half, uint8_t *buf,
 	uint64_t *ret_generation)
 {
@@ -197,7 +198,8 @@ static ssize_t copy_half(const struct record_file *file, enum record_half half, 
 	return -EBADMSG;
 }
 
-/* A half that says another generation than its slot would be another one once it is written again. */
+/* A half that says another generation than its slot would be another one once it is written
+ * again. */
 static int read_half(const struct record_file *file, enum record_half half,
 	const ProtobufCMessageDescriptor *type, size_t generation_at, ProtobufCMessage **ret)
 {
@@ -222,12 +224,12 @@ static int read_half(const struct record_file *file, enum record_half half,
 
 int record_read_desired(const struct record_file *file, Bh__Desired **ret_desired)
 {
-	return read_half(file, RECORD_DESIRED, &bh__desired__descriptor, offsetof(Bh__Desired, generation),
-		(ProtobufCMessage **)ret_desired);
+	return read_half(file, RECORD_DESIRED, &bh__desired__descriptor,
+		offsetof(Bh__Desired, generation), (ProtobufCMessage **)ret_desired);
 }
 
 int record_read_observed(const struct record_file *file, Bh__Observed **ret_observed)
 {
-	return read_half(file, RECORD_OBSERVED, &bh__observed__descriptor, offsetof(Bh__Observed, generation),
-		(ProtobufCMessage **)ret_observed);
+	return read_half(file, RECORD_OBSERVED, &bh__observed__descriptor,
+		offsetof(Bh__Observed, generation), (ProtobufCMessage **)ret_observed);
 }

@@ -22,7 +22,8 @@ struct record_token {
 	uint64_t token; /* never 0 */
 	enum record_half half;
 	enum record_place place;
-	uint32_t index; /* of a ring: its index in the protocol; of others: their place in the list */
+	/* of a ring: its index in the protocol; of others: their place in the list */
+	uint32_t index;
 };
 
 /** record_token_fn - returns 0 to go on; anything else ends the walk */

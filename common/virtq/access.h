@@ -9,7 +9,8 @@
 
 /* How this library reads and writes memory that others share: the guest, the VMM, a successor. */
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "rings are little-endian and read as they are");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	"rings are little-endian and read as they are");
 
 /* The specification's numbers of these two are bits. */
 #define DESC_F_AVAIL (1 << VRING_PACKED_DESC_F_AVAIL)
@@ -29,8 +30,10 @@ static inline struct desc desc_of(uint64_t word0, uint64_t word1, bool packed)
 {
 	uint16_t first = (uint16_t)(word1 >> 32), second = (uint16_t)(word1 >> 48);
 
-	return (struct desc){ .addr = word0, .len = (uint32_t)word1,
-		.flags = packed ? second : first, .link = packed ? first : second };
+	return (struct desc){ .addr = word0,
+		.len = (uint32_t)word1,
+		.flags = packed ? second : first,
+		.link = packed ? first : second };
 }
 
 /*
@@ -40,6 +43,7 @@ static inline struct desc desc_of(uint64_t word0, uint64_t word1, bool packed)
  * turn.
  */
 #ifdef VIRTQ_STEPS
+/** virtq_step() - the test's: it ends the process when its turn has come */
 void virtq_step(void);
 #define step() virtq_step()
 #else

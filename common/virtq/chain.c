@@ -32,7 +32,8 @@ static const char *judge_desc(const struct virtq_chain *chain, const struct desc
 }
 
 /* The next n_bytes of guest memory become the n-th span of the chain. */
-static int add_span(struct virtq *vq, struct slot *slot, unsigned int n, const struct map_span *span)
+static int add_span(struct virtq *vq, struct slot *slot, unsigned int n,
+	const struct map_span *span)
 {
 	if (n == SLOT_SPANS && slot->chain.iov == slot->few && !block_get(vq, slot, n))
 		return PARSE_E_LATER;
@@ -147,8 +148,8 @@ static const char *judge_table(const struct virtq *vq, const struct desc *desc)
 /* Where the next entry is: split tables are linked; packed tables are in order, and all of their
  * entries count.
  * False: this was the last. */
-static bool next_entry(const struct virtq *vq, struct slot *slot, const struct desc *entry, uint32_t n,
-	uint32_t *i)
+static bool next_entry(const struct virtq *vq, struct slot *slot, const struct desc *entry,
+	uint32_t n, uint32_t *i)
 {
 	if (vq->packed)
 		return ++*i < n;

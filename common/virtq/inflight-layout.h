@@ -12,14 +12,15 @@
  */
 
 #define INFLIGHT_VERSION 1
-#define INFLIGHT_ALIGN 64  /* of each queue's region: the specification says nothing, all peers do so */
+#define INFLIGHT_ALIGN                                                                             \
+	64 /* of each queue's region: the specification says nothing, all peers do so */
 
 /** struct inflight_split_desc - the entry of one head */
 struct inflight_split_desc {
 	uint8_t inflight;
 	uint8_t padding[5];
-	uint16_t next;     /* of the heads published with it: the one staged before */
-	uint64_t counter;  /* the order in which heads were taken */
+	uint16_t next;    /* of the heads published with it: the one staged before */
+	uint64_t counter; /* the order in which heads were taken */
 };
 
 struct inflight_split {
@@ -34,12 +35,12 @@ struct inflight_split {
 /** struct inflight_packed_desc - a copy of one descriptor, and links; those marked (head) only in
  * the first of a chain */
 struct inflight_packed_desc {
-	uint8_t inflight;  /* (head) */
+	uint8_t inflight; /* (head) */
 	uint8_t padding;
-	uint16_t next;     /* entry */
-	uint16_t last;     /* (head) entry of its last descriptor */
-	uint16_t num;      /* (head) descriptors */
-	uint64_t counter;  /* (head) */
+	uint16_t next;    /* entry */
+	uint16_t last;    /* (head) entry of its last descriptor */
+	uint16_t num;     /* (head) descriptors */
+	uint64_t counter; /* (head) */
 	uint16_t id;
 	uint16_t flags;
 	uint32_t len;
@@ -75,8 +76,9 @@ struct inflight_packed {
 /** inflight_bytes() - of one queue's region; those of several queues lie one behind the other */
 static inline size_t inflight_bytes(uint32_t queue_size, bool packed)
 {
-	size_t n = packed ? sizeof(struct inflight_packed) + queue_size * sizeof(struct inflight_packed_desc)
-			  : sizeof(struct inflight_split) + queue_size * sizeof(struct inflight_split_desc);
+	size_t n = packed
+		? sizeof(struct inflight_packed) + queue_size * sizeof(struct inflight_packed_desc)
+		: sizeof(struct inflight_split) + queue_size * sizeof(struct inflight_split_desc);
 
 	return align_up(n, INFLIGHT_ALIGN);
 }

@@ -44,7 +44,8 @@ size_t ledger_inflight_bytes(uint32_t queue_size)
 size_t ledger_bytes(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes)
 {
 	return align_up(inflight_at(n_queues, state_bytes) +
-			(size_t)n_queues * ledger_inflight_bytes(queue_size_max), PART_ALIGN);
+			(size_t)n_queues * ledger_inflight_bytes(queue_size_max),
+		PART_ALIGN);
 }
 
 static bool shape_is_sane(uint32_t n_queues, uint32_t queue_size_max, uint32_t state_bytes)

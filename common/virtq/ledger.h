@@ -36,43 +36,48 @@ struct ledger_header {
 	/* what of the record's counters the device has acted upon; written by common/device */
 	uint64_t session;
 	uint64_t reset_epoch;
-	uint64_t own_seq;          /* of the part that the type of device has; written by the device */
+	uint64_t own_seq; /* of the part that the type of device has; written by the device */
 	uint64_t config_write_seq;
 	uint32_t status;
 	uint32_t pad;
-	uint64_t left_ns;          /* CLOCK_MONOTONIC: a worker ended in good order, and nobody serves since; 0 = none */
-	uint64_t pause_ns;         /* how long that took the last time; 0 = its successor does not serve yet */
+	/* CLOCK_MONOTONIC: a worker ended in good order, and nobody serves since; 0 = none */
+	uint64_t left_ns;
+	/* how long that took the last time; 0 = its successor does not serve yet */
+	uint64_t pause_ns;
 	uint64_t reserved[2];
 	struct blame_mark blame; /* of the worker's death; what: the ring, or LEDGER_BLAME_RECORD */
 };
 
 #define LEDGER_BLAME_RECORD UINT32_MAX /* which: the generation that was being put in force */
-#define LEDGER_BLAME_NO_HEAD BLAME_WHICH_ANY /* which, of a ring: not known yet; else a head (packed: a buffer id) */
+#define LEDGER_BLAME_NO_HEAD                                                                       \
+	BLAME_WHICH_ANY /* which, of a ring: not known yet; else a head (packed: a buffer id) */
 
 /** struct ledger_counters - written with plain stores by the thread that serves the queue: chains
  * by virtq itself, the others by the device */
 struct ledger_counters {
-	uint64_t chains;   /* completed */
-	uint64_t bytes;    /* payload moved, headers not counted */
-	uint64_t dropped;  /* what could not be done, and is not the driver's fault */
-	uint64_t errors;   /* chains that broke a rule */
-	uint64_t kicks;    /* wake-ups by the driver */
-	uint64_t calls;    /* notifications sent to the driver */
+	uint64_t chains;  /* completed */
+	uint64_t bytes;   /* payload moved, headers not counted */
+	uint64_t dropped; /* what could not be done, and is not the driver's fault */
+	uint64_t errors;  /* chains that broke a rule */
+	uint64_t kicks;   /* wake-ups by the driver */
+	uint64_t calls;   /* notifications sent to the driver */
 };
 
 /** struct ledger_queue - one ring's slot; 256 bytes */
 struct ledger_queue {
-	uint64_t start_id;     /* Ring.start_id that the rest belongs to; 0 = never used */
-	uint16_t size;         /* descriptors */
+	uint64_t start_id; /* Ring.start_id that the rest belongs to; 0 = never used */
+	uint16_t size;     /* descriptors */
 	uint8_t packed;
 	uint8_t running;
-	uint16_t avail_idx;    /* split: free running. packed: bits 0-14 slot, bit 15 wrap counter. */
-	uint16_t used_idx;     /* the same; each is one store, so that no reader sees half a position */
-	uint16_t skew;         /* slots (split: chains) between used and avail that were lost before start_id */
-	uint8_t broken;        /* stopped by a rule that the guest broke */
+	uint16_t avail_idx; /* split: free running. packed: bits 0-14 slot, bit 15 wrap counter. */
+	uint16_t used_idx; /* the same; each is one store, so that no reader sees half a position */
+	/* slots (split: chains) between used and avail that were lost before start_id */
+	uint16_t skew;
+	uint8_t broken; /* stopped by a rule that the guest broke */
 	uint8_t pad[5];
 	struct ledger_counters counters;
-	uint64_t inflight_id;  /* virtq_setup.inflight_id of the region that start_id's chains are in */
+	/* virtq_setup.inflight_id of the region that start_id's chains are in */
+	uint64_t inflight_id;
 	uint8_t reserved[176];
 };
 
@@ -80,10 +85,10 @@ _Static_assert(sizeof(struct ledger_queue) == 256, "a slot is 256 bytes");
 
 struct ledger {
 	struct ledger_header *header;
-	void *state;                  /* ledger_state_room() bytes, zero when new */
-	struct ledger_queue *queues;  /* n_queues */
+	void *state;                 /* ledger_state_room() bytes, zero when new */
+	struct ledger_queue *queues; /* n_queues */
 	size_t size_bytes;
-	uint32_t n_queues;            /* checked copies of what the header says */
+	uint32_t n_queues; /* checked copies of what the header says */
 	uint32_t queue_size_max;
 	uint32_t state_bytes;
 	bool read_only;

@@ -63,7 +63,10 @@ static int init_all(struct part *part)
 		r = -pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
 	if (r == 0)
 		r = -pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-	if (r == 0) /* the kernel itself hands it on: a process that has just started overtakes nobody */
+	if (r ==
+		/* the kernel itself hands it on: a process that has just started overtakes
+		 * nobody */
+		0)
 		r = -pthread_mutexattr_setprotocol(&attr, PTHREAD_PRIO_INHERIT);
 	for (unsigned int i = 0; r == 0 && i < LEDGER_LOCKS_MAX; i++)
 		r = -pthread_mutex_init(&part->slots[i].mutex, &attr);

@@ -16,9 +16,9 @@
 #define LEDGER_LOCKS_MAX 66
 
 enum ledger_lock {
-	LOCK_SERVE,   /* whose turn it is; taken first */
-	LOCK_LOOP,    /* the loop's thread */
-	LOCK_THREAD,  /* the first of the threads that serve rings */
+	LOCK_SERVE,  /* whose turn it is; taken first */
+	LOCK_LOOP,   /* the loop's thread */
+	LOCK_THREAD, /* the first of the threads that serve rings */
 };
 
 struct ledger_locks;

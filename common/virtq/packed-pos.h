@@ -66,8 +66,10 @@ static inline void store_free(struct virtq *vq, uint16_t head, uint16_t old_head
  * one */
 static inline void store_used(struct virtq *vq, uint16_t pos, uint16_t old_pos)
 {
-	struct inflight_packed_used both = { .idx = pos & 0x7fff, .old_idx = old_pos & 0x7fff,
-		.wrap = pos >> 15, .old_wrap = old_pos >> 15 };
+	struct inflight_packed_used both = { .idx = pos & 0x7fff,
+		.old_idx = old_pos & 0x7fff,
+		.wrap = pos >> 15,
+		.old_wrap = old_pos >> 15 };
 
 	__atomic_store(&vq->ring.region->used, &both, __ATOMIC_RELAXED);
 }

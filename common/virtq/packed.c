@@ -105,7 +105,8 @@ static int parse_chain(struct virtq *vq, struct slot *slot, struct desc desc)
 	const char *rule;
 	uint32_t n = 1;
 
-	blame_head(vq, desc.link); /* only the last one's id counts, but most drivers write it into each */
+	blame_head(vq,
+		desc.link); /* only the last one's id counts, but most drivers write it into each */
 	for (;;) {
 		bool indirect = desc.flags & VRING_DESC_F_INDIRECT;
 
@@ -159,7 +160,8 @@ static int parse_copies(struct virtq *vq, uint16_t entry)
 	for (uint16_t i = 0;; i++, e = vq->ring.again_next[e]) {
 		const struct desc *desc = &vq->ring.again[e];
 
-		if ((desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot, desc) != 0)
+		if ((desc->flags & VRING_DESC_F_INDIRECT ? chain_indirect : chain_add)(vq, slot,
+			    desc) != 0)
 			return give_up(vq, slot, NULL);
 		if (i + 1 == n)
 			break;
@@ -328,7 +330,8 @@ bool packed_call_due(struct virtq *vq)
 	flags = (uint16_t)(wish >> 16);
 	if (flags == VRING_PACKED_EVENT_FLAG_DISABLE)
 		return false;
-	if (flags != VRING_PACKED_EVENT_FLAG_DESC || !vq->event_idx || !vq->call_known || vq->since_call >= vq->size)
+	if (flags != VRING_PACKED_EVENT_FLAG_DESC || !vq->event_idx || !vq->call_known ||
+		vq->since_call >= vq->size)
 		return true;
 	event = wish & 0x7fff;
 	if ((wish ^ vq->used) & POS_WRAP) /* of the lap before */
@@ -355,5 +358,6 @@ bool packed_kick_on(struct virtq *vq)
 		wish = vq->parsed | (uint32_t)VRING_PACKED_EVENT_FLAG_DESC << 16;
 	write_event(vq, wish);
 	full_fence();
-	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48), vq->parsed);
+	return pos_available((uint16_t)(guest_load_acquire(pos_words(vq, vq->parsed) + 1) >> 48),
+		vq->parsed);
 }

@@ -17,15 +17,16 @@ unsigned int virtq_slice(const struct iovec *iov, unsigned int n_iov, size_t ski
 			continue;
 		}
 		part = MIN(iov[i].iov_len - skip, max_bytes);
-		ret[n++] = (struct iovec){ .iov_base = (uint8_t *)iov[i].iov_base + skip, .iov_len = part };
+		ret[n++] = (struct iovec){ .iov_base = (uint8_t *)iov[i].iov_base + skip,
+			.iov_len = part };
 		max_bytes -= part;
 		skip = 0;
 	}
 	return n;
 }
 
-static size_t copy(const struct iovec *iov, unsigned int n_iov, size_t offset, uint8_t *buf, size_t n,
-	bool to_guest)
+static size_t copy(const struct iovec *iov, unsigned int n_iov, size_t offset, uint8_t *buf,
+	size_t n, bool to_guest)
 {
 	size_t done = 0;
 

@@ -10,15 +10,15 @@
 
 /** struct virtq_chain - one buffer of the driver's; filled by virtq, read by the device */
 struct virtq_chain {
-	struct iovec *iov;    /* n_out device-readable spans, then n_in device-writable ones */
+	struct iovec *iov; /* n_out device-readable spans, then n_in device-writable ones */
 	uint16_t n_out;
 	uint16_t n_in;
 	uint32_t out_bytes;
 	uint32_t in_bytes;
-	uint16_t id;          /* split: head; packed: buffer id */
-	uint16_t n_slots;     /* ring slots it takes */
-	bool bad;             /* broke a rule of one request: complete it with 0 bytes, and go on */
-	const char *rule;     /* which, when bad; a static text */
+	uint16_t id;      /* split: head; packed: buffer id */
+	uint16_t n_slots; /* ring slots it takes */
+	bool bad;         /* broke a rule of one request: complete it with 0 bytes, and go on */
+	const char *rule; /* which, when bad; a static text */
 };
 
 /**

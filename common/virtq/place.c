@@ -28,10 +28,10 @@
 
 /** struct picture - one look at a packed ring; the guest may write meanwhile */
 struct picture {
-	uint16_t *flags, *ids;  /* of each slot; one allocation with the next */
-	uint16_t *written;      /* whether it ever had a buffer */
-	uint16_t driver;        /* where the driver stands */
-	uint32_t n_avail;       /* slots before that that look available, one behind the other */
+	uint16_t *flags, *ids; /* of each slot; one allocation with the next */
+	uint16_t *written;     /* whether it ever had a buffer */
+	uint16_t driver;       /* where the driver stands */
+	uint32_t n_avail;      /* slots before that that look available, one behind the other */
 };
 
 static bool looks_available(const struct picture *picture, uint32_t slot)
@@ -80,7 +80,8 @@ static bool take_picture(const struct virtq *vq, struct picture *picture)
 	if (!find_driver(vq, picture))
 		return false;
 	for (picture->n_avail = 0; picture->n_avail < vq->size; picture->n_avail++)
-		if (!looks_available(picture, back(vq, picture->driver, picture->n_avail + 1) & ~POS_WRAP))
+		if (!looks_available(picture,
+			    back(vq, picture->driver, picture->n_avail + 1) & ~POS_WRAP))
 			break;
 	return true;
 }
@@ -105,7 +106,8 @@ static bool are_singles(const struct virtq *vq, const struct picture *picture)
 
 /* Whether the slots from pos to the driver are whole chains, each with an id of its own; the first
  * chain's id. */
-static bool are_chains(const struct virtq *vq, const struct picture *picture, uint16_t pos, uint16_t *ret_id)
+static bool are_chains(const struct virtq *vq, const struct picture *picture, uint16_t pos,
+	uint16_t *ret_id)
 {
 	_cleanup_free_ uint8_t *seen = calloc(vq->size, 1);
 	bool whole = true, first = true;
@@ -157,14 +159,17 @@ enum virtq_place packed_find_place(const struct virtq *vq, uint16_t base, uint16
 
 	if (!all)
 		return VIRTQ_AS_TOLD;
-	picture = (struct picture){ .flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size };
+	picture = (struct picture){
+		.flags = all, .ids = all + vq->size, .written = all + 2 * (size_t)vq->size
+	};
 	/* a driver that is just writing a chain has moved on by the next look */
 	for (int i = 0; i < 3; i++) {
 		if (!take_picture(vq, &picture))
 			continue;
 		if (is_unwritten(vq, &picture))
 			return VIRTQ_AS_TOLD;
-		if ((base & ~POS_WRAP) && packed_distance(vq, base, picture.driver) <= picture.n_avail)
+		if ((base & ~POS_WRAP) &&
+			packed_distance(vq, base, picture.driver) <= picture.n_avail)
 			return VIRTQ_AS_TOLD;
 		if (!find_device(vq, &picture, ret_pos))
 			return VIRTQ_LOST;

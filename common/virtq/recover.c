@@ -94,7 +94,8 @@ static void clear_region(void *region, size_t n)
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)region;
 	size_t first = align_up(at, page) - at, last = (at + n) % page;
 
-	if (n < CLEAR_BY_PAGE || madvise((uint8_t *)region + first, n - first - last, MADV_REMOVE) < 0) {
+	if (n < CLEAR_BY_PAGE ||
+		madvise((uint8_t *)region + first, n - first - last, MADV_REMOVE) < 0) {
 		memset(region, 0, n);
 		return;
 	}
@@ -384,8 +385,8 @@ static int packed_deal_counters(struct virtq *vq, const struct inflight_packed *
 	return 0;
 }
 
-/* Make present and committed state say the same. An entry on the free list is not in flight, whatever
- * its mark says. */
+/* Make present and committed state say the same. An entry on the free list is not in flight,
+ * whatever its mark says. */
 static void packed_finish_batch(struct virtq *vq, const struct inflight_packed *copy)
 {
 	store_free(vq, vq->ring.free_head, vq->ring.free_head);

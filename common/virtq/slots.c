@@ -20,8 +20,9 @@
 #include "base/bytes.h"
 
 #define LINE_BYTES 64
-#define LAZY_BYTES 65536 /* larger arrays have pages of their own, which the kernel gives when they are touched */
-#define BLOCKS_MAX 128   /* chains with a block that may be parsed and not completed at a time */
+/* larger arrays have pages of their own, which the kernel gives when they are touched */
+#define LAZY_BYTES 65536
+#define BLOCKS_MAX 128 /* chains with a block that may be parsed and not completed at a time */
 
 _Static_assert(sizeof(struct slot) == 3 * LINE_BYTES, "a slot fills whole lines");
 
@@ -34,7 +35,8 @@ void *lazy_new(size_t n, size_t size)
 		mem = aligned_alloc(LINE_BYTES, align_up(n_bytes, LINE_BYTES));
 		return mem ? memset(mem, 0, n_bytes) : NULL;
 	}
-	mem = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	mem = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return mem == MAP_FAILED ? NULL : mem;
 }
 
@@ -69,8 +71,8 @@ int slots_new(struct virtq *vq)
 	vq->again = lazy_new(n, sizeof(*vq->again));
 	vq->free_blocks = lazy_new(vq->n_blocks, sizeof(*vq->free_blocks));
 	vq->blocks = lazy_new(vq->n_blocks, sizeof(*vq->blocks));
-	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged || !vq->again ||
-		!vq->free_blocks || !vq->blocks)
+	if (!vq->slots || !vq->free_slots || !vq->window || !vq->busy || !vq->staged ||
+		!vq->again || !vq->free_blocks || !vq->blocks)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < vq->n_blocks; i++)
 		vq->free_blocks[i] = (uint16_t)(vq->n_blocks - 1 - i);

@@ -22,9 +22,10 @@ enum { SLOT_FREE, SLOT_IN_WINDOW, SLOT_TAKEN };
 struct slot {
 	struct virtq_chain chain; /* first: a chain's address is its slot's */
 	uint16_t pos;             /* packed: ring slot of its first descriptor */
-	uint16_t entry, last;     /* packed: its first and last entry in the in-flight region, once taken */
+	uint16_t entry,
+		last; /* packed: its first and last entry in the in-flight region, once taken */
 	uint8_t state;
-	bool again;               /* in flight when the former worker died: the region has it already */
+	bool again; /* in flight when the former worker died: the region has it already */
 	struct iovec few[SLOT_SPANS];
 	struct gpa few_gpas[SLOT_SPANS]; /* where each of `few` is for the guest */
 };
@@ -84,7 +85,8 @@ void block_put(struct virtq *vq, const struct iovec *spans);
 /** slot_get() - an empty slot; there is one for each descriptor of the ring, so it never fails */
 static inline struct slot *slot_get(struct virtq *vq)
 {
-	struct slot *slot = &vq->slots[likely(vq->n_free) ? vq->free_slots[--vq->n_free] : vq->n_dealt++];
+	struct slot *slot =
+		&vq->slots[likely(vq->n_free) ? vq->free_slots[--vq->n_free] : vq->n_dealt++];
 
 	slot->chain = (struct virtq_chain){ .iov = slot->few };
 	slot->again = false;

@@ -124,7 +124,8 @@ static inline int available(struct virtq *vq, unsigned int n, unsigned int *ret_
 		vq->split.avail_seen = guest_load_acquire(&vq->split.avail[1]);
 		ready = (uint16_t)(vq->split.avail_seen - vq->parsed);
 		if (unlikely(ready > vq->size))
-			return ring_broken(vq, "the available index is further ahead than the ring is long");
+			return ring_broken(vq,
+				"the available index is further ahead than the ring is long");
 	}
 	*ret_n = MIN(ready, n);
 	return ready ? 0 : PARSE_E_NONE;
@@ -281,7 +282,8 @@ void split_kick_off(struct virtq *vq)
 
 bool split_kick_on(struct virtq *vq)
 {
-	size_t event = vq->event_idx ? 2 + 4 * (size_t)vq->size : 0; /* where it is said, in the used ring */
+	size_t event = vq->event_idx ? 2 + 4 * (size_t)vq->size
+				     : 0; /* where it is said, in the used ring */
 
 	guest_store(&vq->split.used[event], vq->event_idx ? vq->parsed : 0);
 	mark_used(vq, 2 * event, 2);

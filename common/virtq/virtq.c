@@ -60,7 +60,9 @@ static int begin_or_go_on(struct virtq *vq)
 	else
 		r = vq->packed ? packed_begin(vq) : split_begin(vq);
 	step();
-	if (r == 0) /* last: a successor that still finds the old id adopts a region that is in order */
+	if (r ==
+		/* last: a successor that still finds the old id adopts a region that is in order */
+		0)
 		ledger->inflight_id = vq->setup.inflight_id;
 	return r;
 }
@@ -172,7 +174,8 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 	}
 	if (unlikely(map_poisoned(vq->map))) {
 		forget_window(vq);
-		(void)ring_broken(vq, "guest memory went away under it: the VMM has cut its file short");
+		(void)ring_broken(vq,
+			"guest memory went away under it: the VMM has cut its file short");
 		return VIRTQ_FILL_BROKEN;
 	}
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);

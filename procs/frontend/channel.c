@@ -26,9 +26,9 @@
 #include "intake.h"
 #include "wire.h"
 
-#define NAME_BYTES     64
+#define NAME_BYTES 64
 #define ANSWERS_A_TURN 32
-#define EVENTS         (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
 
 /** struct journal - shared by this process and the one that comes after it; all numbers count
  * from the VMM's coming on */
@@ -119,7 +119,8 @@ static void note_answer(struct channel *channel, uint64_t value)
 		return;
 	if (value) {
 		journal->refused++;
-		log_limited(LOG_WARNING, channel->device, 0, "the VMM refuses to hear of a changed configuration (%llu)",
+		log_limited(LOG_WARNING, channel->device, 0,
+			"the VMM refuses to hear of a changed configuration (%llu)",
 			(unsigned long long)value);
 	}
 	journal->answered++;
@@ -130,7 +131,8 @@ static void note_answer(struct channel *channel, uint64_t value)
  * WIRE_E_FRAMING: it is no answer. */
 static int hear_answer(struct channel *channel)
 {
-	const struct header header = { .request = BACKEND_CONFIG_CHANGE_MSG, .flags = HEADER_VERSION | HEADER_REPLY,
+	const struct header header = { .request = BACKEND_CONFIG_CHANGE_MSG,
+		.flags = HEADER_VERSION | HEADER_REPLY,
 		.size = sizeof(uint64_t) };
 	struct answer answer;
 	int r;
@@ -154,7 +156,8 @@ static void hear(struct channel *channel)
 	for (int i = 0; i < ANSWERS_A_TURN && r == 0; i++)
 		r = hear_answer(channel);
 	if (r == 0)
-		(void)sd_event_source_set_io_events(channel->source, EVENTS); /* the edge comes again */
+		(void)sd_event_source_set_io_events(channel->source,
+			EVENTS); /* the edge comes again */
 	if (r != WIRE_E_FRAMING)
 		return;
 	log_limited(LOG_WARNING, channel->device, 0,
@@ -231,7 +234,8 @@ static void drop_fd(struct channel *channel)
  * awake. Of a channel that cannot be watched no answer is asked for. */
 static void watch(struct channel *channel)
 {
-	if (sd_event_add_io(channel->event, &channel->source, channel->fd, EVENTS, on_channel, channel) < 0)
+	if (sd_event_add_io(channel->event, &channel->source, channel->fd, EVENTS, on_channel,
+		    channel) < 0)
 		channel->source = NULL;
 }
 

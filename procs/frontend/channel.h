@@ -14,18 +14,21 @@ struct journal;
 
 /** struct channel - of one device; the VMM has handed it over, or has not yet */
 struct channel {
-	int fd;                     /* -1 = there is none */
-	struct journal *journal;    /* NULL = there was no channel yet */
-	uint64_t begun_with;        /* what a journal begins with that is still to come */
-	uint64_t config_seq;        /* what the VMM is to be told of ... */
+	int fd;                  /* -1 = there is none */
+	struct journal *journal; /* NULL = there was no channel yet */
+	uint64_t begun_with;     /* what a journal begins with that is still to come */
+	uint64_t config_seq;     /* what the VMM is to be told of ... */
 	bool need_reply;
-	bool telling;               /* ... if it is to be told of anything */
-	sd_event *event;            /* borrowed */
-	sd_event_source *source;    /* NULL = what the VMM says on it is not listened to */
-	const char *device;         /* borrowed */
+	bool telling;            /* ... if it is to be told of anything */
+	sd_event *event;         /* borrowed */
+	sd_event_source *source; /* NULL = what the VMM says on it is not listened to */
+	const char *device;      /* borrowed */
 };
 
-#define CHANNEL_NULL { .fd = -1 }
+#define CHANNEL_NULL                                                                               \
+	{                                                                                          \
+		.fd = -1                                                                           \
+	}
 
 /** channel_resume() - what a former process of this device had of it
  * @event, device: borrowed until channel_free() */
@@ -48,8 +51,8 @@ void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need
 
 /** struct channel_counts - what became of the requests of this VMM that want an answer */
 struct channel_counts {
-	uint64_t asked;             /* sent */
-	uint64_t answered;          /* refused ones as well */
+	uint64_t asked;    /* sent */
+	uint64_t answered; /* refused ones as well */
 	uint64_t refused;
 };
 

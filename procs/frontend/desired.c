@@ -83,6 +83,14 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 
 /* --- Regions --- */
 
+bool desired_any_started(const Bh__Desired *desired)
+{
+	for (size_t i = 0; i < desired->n_rings; i++)
+		if (desired->rings[i]->started)
+			return true;
+	return false;
+}
+
 Bh__Region *desired_add_region(Bh__Desired *desired)
 {
 	Bh__Region *region = malloc(sizeof(*region));

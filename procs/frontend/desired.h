@@ -26,6 +26,9 @@ Bh__Ring *desired_find_ring(const Bh__Desired *desired, uint32_t index);
 /** desired_ring() - of that index, made if it is not there */
 Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index);
 
+/** desired_any_started() - whether the VMM has started any ring */
+bool desired_any_started(const Bh__Desired *desired);
+
 /** desired_add_region() - an empty region at the end */
 Bh__Region *desired_add_region(Bh__Desired *desired);
 /** desired_remove_region() - the i-th, which must be there; the order of the others may change */

@@ -17,7 +17,8 @@ static int on_listen(sd_event_source *source, int fd, uint32_t revents, void *da
 
 static int watch_listener(struct door *door, int enabled)
 {
-	int r = sd_event_add_io(door->event, &door->source, door->listen_fd, EPOLLIN, on_listen, door);
+	int r = sd_event_add_io(door->event, &door->source, door->listen_fd, EPOLLIN, on_listen,
+		door);
 
 	return r < 0 ? r : sd_event_source_set_enabled(door->source, enabled);
 }
@@ -34,8 +35,8 @@ static int replace(struct door *door, int fd)
 	door->source = sd_event_source_disable_unref(door->source);
 	fd_close(door->listen_fd);
 	door->listen_fd = fd;
-	log_limited(LOG_NOTICE, door->config->name, 0, "the socket file %s was removed, and is made again",
-		door->config->socket);
+	log_limited(LOG_NOTICE, door->config->name, 0,
+		"the socket file %s was removed, and is made again", door->config->socket);
 	watch_file(door);
 	return watch_listener(door, enabled);
 }
@@ -46,8 +47,10 @@ static int on_file_lost(void *data)
 	int fd;
 
 	if (door->passed) {
-		log_limited(LOG_ERR, door->config->name, 0, "the socket file %s was removed, and no VMM can connect: "
-			"whoever passed the socket must make it again", door->config->socket);
+		log_limited(LOG_ERR, door->config->name, 0,
+			"the socket file %s was removed, and no VMM can connect: "
+			"whoever passed the socket must make it again",
+			door->config->socket);
 		return 0;
 	}
 	if (!listener_may_make(door->config) && door->start_anew && door->start_anew(door->data))
@@ -58,17 +61,22 @@ static int on_file_lost(void *data)
 
 static void watch_file(struct door *door)
 {
-	int r = socket_file_watch(&door->file, door->event, door->config->socket, on_file_lost, door);
+	int r = socket_file_watch(&door->file, door->event, door->config->socket, on_file_lost,
+		door);
 
 	if (r < 0 && !door->passed)
-		log_limited(LOG_WARNING, door->config->name, 0, "the socket file %s cannot be watched: %s",
-			door->config->socket, strerror(-r));
+		log_limited(LOG_WARNING, door->config->name, 0,
+			"the socket file %s cannot be watched: %s", door->config->socket,
+			strerror(-r));
 }
 
-int door_open(struct door *door, sd_event *event, const struct config_device *config, void (*on_knock)(void *data),
-	bool (*start_anew)(void *data), void *data)
+int door_open(struct door *door, sd_event *event, const struct config_device *config,
+	void (*on_knock)(void *data), bool (*start_anew)(void *data), void *data)
 {
-	*door = (struct door){ .event = event, .config = config, .on_knock = on_knock, .start_anew = start_anew,
+	*door = (struct door){ .event = event,
+		.config = config,
+		.on_knock = on_knock,
+		.start_anew = start_anew,
 		.data = data };
 	door->listen_fd = listener_open(config, &door->passed);
 	if (door->listen_fd < 0)

@@ -13,18 +13,22 @@
 
 /** struct door - of one device; door_open() fills it */
 struct door {
-	int listen_fd;             /* -1 = there is none */
-	bool passed;               /* whoever started this process has made the socket, and has to make its file */
-	struct socket_file file;   /* listen_fd's */
+	int listen_fd; /* -1 = there is none */
+	/* whoever started this process has made the socket, and has to make its file */
+	bool passed;
+	struct socket_file file; /* listen_fd's */
 	sd_event_source *source;
-	sd_event *event;           /* borrowed, as is all below */
+	sd_event *event; /* borrowed, as is all below */
 	const struct config_device *config;
 	void (*on_knock)(void *data);
 	bool (*start_anew)(void *data);
 	void *data;
 };
 
-#define DOOR_NULL { .listen_fd = -1 }
+#define DOOR_NULL                                                                                  \
+	{                                                                                          \
+		.listen_fd = -1                                                                    \
+	}
 
 /**
  * door_open() - listen; nobody is let in yet
@@ -34,8 +38,8 @@ struct door {
  *
  * Errors: 0 | negative errno, which is logged.
  */
-int door_open(struct door *door, sd_event *event, const struct config_device *config, void (*on_knock)(void *data),
-	bool (*start_anew)(void *data), void *data);
+int door_open(struct door *door, sd_event *event, const struct config_device *config,
+	void (*on_knock)(void *data), bool (*start_anew)(void *data), void *data);
 /** door_close() - listen no more; the file stays. Fine with DOOR_NULL */
 void door_close(struct door *door);
 

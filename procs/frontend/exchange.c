@@ -59,7 +59,8 @@ enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens)
 	int r = exchange->deposit_error;
 
 	if (r < 0)
-		return exchange_refuse(exchange, "its descriptors cannot be kept: %s", why_not_kept(r));
+		return exchange_refuse(exchange, "its descriptors cannot be kept: %s",
+			why_not_kept(r));
 	if (exchange->n_tokens != exchange->msg.n_fds)
 		return OUTCOME_LATER;
 	memcpy(ret_tokens, exchange->tokens, exchange->n_tokens * sizeof(*ret_tokens));

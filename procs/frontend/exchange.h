@@ -23,57 +23,59 @@
 
 struct exchange {
 	/* borrowed, for the life of the session */
-	struct session *session;    /* for the ops */
+	struct session *session; /* for the ops */
 	const struct memory_ops *ops;
 	const struct config_device *config;
 	struct view *view;
-	struct blame_mark *mark;    /* of this process's deaths by what this VMM says */
+	struct blame_mark *mark; /* of this process's deaths by what this VMM says */
 
 	/* the connection; owned */
-	int conn_fd;                /* the VMM; -1 = none */
-	struct channel channel;     /* for requests of ours */
+	int conn_fd;            /* the VMM; -1 = none */
+	struct channel channel; /* for requests of ours */
 	struct replay replay;
-	struct peer peer;           /* whose conn_fd is */
-	bool peer_changed;          /* since whoever clears this has looked */
-	bool asked_queues;          /* how many there are, since whoever clears this has looked */
+	struct peer peer;  /* whose conn_fd is */
+	bool peer_changed; /* since whoever clears this has looked */
+	bool asked_queues; /* how many there are, since whoever clears this has looked */
 
 	/* where it stands */
 	enum step step;
 	enum awaits awaits;
-	bool answered;              /* what it awaits is there */
-	uint64_t until_usec;        /* it is waited for until then (CLOCK_MONOTONIC); 0 = without limit */
-	bool abandoned;             /* the VMM is gone: hang up as soon as memory has answered */
-	const char *verdict;        /* with STEP_HANG_UP: what the VMM did wrong; NULL = it went by itself */
+	bool answered;       /* what it awaits is there */
+	uint64_t until_usec; /* it is waited for until then (CLOCK_MONOTONIC); 0 = without limit */
+	bool abandoned;      /* the VMM is gone: hang up as soon as memory has answered */
+	/* with STEP_HANG_UP: what the VMM did wrong; NULL = it went by itself */
+	const char *verdict;
 
 	/* the record on its way to memory, and what memory said */
-	Bh__Desired *next;          /* NULL = none is on its way */
-	int error;                  /* of the last answer */
-	char said[256];             /* the rule that was broken; empty = none */
-	bool commit_late;           /* memory does not answer, or refuses what it must not; said once */
+	Bh__Desired *next; /* NULL = none is on its way */
+	int error;         /* of the last answer */
+	char said[256];    /* the rule that was broken; empty = none */
+	bool commit_late;  /* memory does not answer, or refuses what it must not; said once */
 
 	/* the message in work; valid from CHECK to CONSUME */
 	struct message msg;
 	const struct request_row *row; /* NULL = it has none */
-	uint64_t tokens[FDS_MAX];   /* under which msg's descriptors lie in the vault ... */
-	size_t n_tokens;            /* ... if they do */
-	int deposit_error;          /* why they do not; 0 = it is not known that they cannot */
-	unsigned int n_deposits;    /* how often they were put there: memory may die after it took them */
-	char why[256];              /* why it is refused; empty = it is not */
-	bool wait;                  /* it is answered when the worker has applied the record */
-	uint64_t patience_usec;     /* for the worker */
-	bool probed;                /* memory has answered a probe */
-	uint64_t probe_usec;        /* when that was asked */
-	Bh__Desired *before;        /* in force before COMMIT; NULL = nothing was committed */
+	uint64_t tokens[FDS_MAX];      /* under which msg's descriptors lie in the vault ... */
+	size_t n_tokens;               /* ... if they do */
+	int deposit_error;             /* why they do not; 0 = it is not known that they cannot */
+	unsigned int n_deposits;       /* how often: memory may die after it took them */
+	char why[256];                 /* why it is refused; empty = it is not */
+	bool wait;                     /* it is answered when the worker has applied the record */
+	uint64_t patience_usec;        /* for the worker */
+	bool probed;                   /* memory has answered a probe */
+	uint64_t probe_usec;           /* when that was asked */
+	Bh__Desired *before;           /* in force before COMMIT; NULL = nothing was committed */
 
 	/* the reply that is laid ready */
 	const struct request_row *reply_row; /* NULL = there is none, or an acknowledgement */
-	int reply_fd;               /* goes out with it; -1 = not redeemed yet, or none does */
+	int reply_fd; /* goes out with it; -1 = not redeemed yet, or none does */
 };
 
 /* --- For handlers --- */
 
 /** exchange_refuse() - note why the message in work is refused; returns OUTCOME_REFUSED */
-int exchange_refuse(struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int exchange_refuse(struct exchange *exchange, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /**
  * exchange_deposit() - have the message's descriptors kept in the vault
@@ -84,14 +86,17 @@ int exchange_refuse(struct exchange *exchange, const char *fmt, ...) __attribute
  */
 enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
 
-/** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in work */
-void exchange_log(const struct exchange *exchange, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in
+ * work */
+void exchange_log(const struct exchange *exchange, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without
  * limit) */
 void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec);
 
-/** exchange_drop() - forget the message in work; the descriptors that nobody has taken are closed */
+/** exchange_drop() - forget the message in work; the descriptors that nobody has taken are
+ * closed */
 void exchange_drop(struct exchange *exchange);
 
 /* --- For the session --- */

@@ -15,6 +15,7 @@
 #include "fd/fdstore.h"
 #include "intake.h"
 #include "listener.h"
+#include "record/copy.h"
 
 #define RETRY_USEC 20000
 
@@ -58,7 +59,8 @@ static int deposit(struct session *session, const int *fds, size_t n)
 {
 	struct frontend *frontend = session->context;
 
-	return vault_ask_deposit(frontend->vault, session->config->name, fds, n, on_deposited, session);
+	return vault_ask_deposit(frontend->vault, session->config->name, fds, n, on_deposited,
+		session);
 }
 
 static void on_redeemed(void *data, int error, const uint64_t *tokens, struct fdset *fds)
@@ -70,7 +72,8 @@ static int redeem(struct session *session, uint64_t token)
 {
 	struct frontend *frontend = session->context;
 
-	return vault_ask_redeem(frontend->vault, session->config->name, token, on_redeemed, session);
+	return vault_ask_redeem(frontend->vault, session->config->name, token, on_redeemed,
+		session);
 }
 
 static void forget(struct session *session)
@@ -88,13 +91,16 @@ static bool start_anew(struct session *session)
 
 	if (!frontend->proc->by_root)
 		return false;
-	log_limited(LOG_NOTICE, session->config->name, 0, "the socket file %s was removed: starting anew, to make it "
-		"again with the rights that takes", session->config->socket);
+	log_limited(LOG_NOTICE, session->config->name, 0,
+		"the socket file %s was removed: starting anew, to make it "
+		"again with the rights that takes",
+		session->config->socket);
 	return sd_event_exit(frontend->proc->event, 0) >= 0;
 }
 
 static const struct memory_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget
+};
 
 /* --- What the workers report --- */
 
@@ -106,19 +112,6 @@ static struct session *find(struct frontend *frontend, const char *device)
 	return NULL;
 }
 
-static ProtobufCMessage *copy_message(const ProtobufCMessage *msg)
-{
-	size_t n = protobuf_c_message_get_packed_size(msg);
-	_cleanup_free_ uint8_t *buf = malloc(n + 1);
-	ProtobufCMessage *copy;
-
-	check(buf);
-	protobuf_c_message_pack(msg, buf);
-	copy = protobuf_c_message_unpack(msg->descriptor, NULL, n, buf);
-	check(copy);
-	return copy;
-}
-
 static void take_record(struct frontend *frontend, const Bh__Record *record)
 {
 	struct session *session = find(frontend, record->device);
@@ -127,9 +120,13 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 	if (!session || !record->observed || (!session_is_loaded(session) && !record->desired))
 		return;
 	session->seen = record->observed->generation;
-	observed = (Bh__Observed *)copy_message(&record->observed->base);
+	observed = record_copy_observed(record->observed);
+	check(observed);
 	if (!session_is_loaded(session)) {
-		session_loaded(session, (Bh__Desired *)copy_message(&record->desired->base), observed);
+		Bh__Desired *desired = record_copy_desired(record->desired);
+
+		check(desired);
+		session_loaded(session, desired, observed);
 		return;
 	}
 	if (record->desired)
@@ -164,8 +161,9 @@ static void watch(struct frontend *frontend)
 		bh__seen__init(&seen[i]);
 		seen[i].device = frontend->sessions[i].config->name;
 		seen[i].generation = frontend->sessions[i].seen;
-		frontend->sessions[i].asked =
-			session_is_loaded(&frontend->sessions[i]) ? frontend->sessions[i].view.desired->generation : 0;
+		frontend->sessions[i].asked = session_is_loaded(&frontend->sessions[i])
+			? frontend->sessions[i].view.desired->generation
+			: 0;
 		list[i] = &seen[i];
 	}
 	request.n_seen = frontend->n_sessions;
@@ -229,8 +227,8 @@ static int open_bus(struct frontend *frontend)
 	if (r == 0)
 		r = vault_ask_greet(frontend->vault, on_greeted, NULL);
 	if (r == 0)
-		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0, 1000,
-			on_retry, frontend);
+		r = sd_event_add_time_relative(proc->event, &frontend->retry, CLOCK_MONOTONIC, 0,
+			1000, on_retry, frontend);
 	if (r < 0)
 		log_error("cannot reach the memory manager: %s", strerror(-r));
 	return r;

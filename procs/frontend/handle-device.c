@@ -27,14 +27,16 @@ static void set_net(Bh__Desired *next)
 	next->net = net;
 }
 
-enum outcome handle_send_rarp(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_send_rarp(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	desired_set_rarp_mac(next, msg->payload.bytes);
 	set_net(next);
 	return OUTCOME_CHANGED;
 }
 
-enum outcome handle_net_set_mtu(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_net_set_mtu(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	if (msg->payload.u64 < MTU_MIN || msg->payload.u64 > UINT16_MAX)
 		return exchange_refuse(exchange, "an MTU of %llu; %u to %u are possible",
@@ -71,7 +73,8 @@ size_t reply_config(struct exchange *exchange, const struct message *msg, uint8_
 	if (!in_config(exchange, msg))
 		return 0;
 	memcpy(buf, config, sizeof(*config));
-	memcpy(buf + sizeof(*config), exchange->view->observed->config.data + config->offset, config->size);
+	memcpy(buf + sizeof(*config), exchange->view->observed->config.data + config->offset,
+		config->size);
 	return sizeof(*config) + config->size;
 }
 
@@ -85,8 +88,10 @@ static bool writable(const struct exchange *exchange, const struct config_header
 	return true;
 }
 
-/* Whoever reads after this reads what was written: the worker has it before the next message is looked at. */
-enum outcome handle_set_config(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+/* Whoever reads after this reads what was written: the worker has it before the next message is
+ * looked at. */
+enum outcome handle_set_config(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct config_header *config = &msg->payload.config;
 	Bh__ConfigWrite *write;
@@ -96,9 +101,11 @@ enum outcome handle_set_config(struct exchange *exchange, const struct message *
 	if (!in_config(exchange, msg))
 		return exchange_refuse(exchange,
 			"%u bytes at offset %u with a payload of %u are not in the configuration space of %zu",
-			config->size, config->offset, msg->header.size, exchange->view->observed->config.len);
+			config->size, config->offset, msg->header.size,
+			exchange->view->observed->config.len);
 	if (config->flags != CONFIG_MIGRATION && !writable(exchange, config))
-		return exchange_refuse(exchange, "the field at offset %u is read-only", config->offset);
+		return exchange_refuse(exchange, "the field at offset %u is read-only",
+			config->offset);
 	write = desired_add_config_write(next, msg->payload.bytes + sizeof(*config), config->size);
 	write->offset_bytes = config->offset;
 	write->migration = config->flags == CONFIG_MIGRATION;

@@ -39,7 +39,8 @@ size_t reply_features(struct exchange *exchange, const struct message *msg, uint
 
 /* May come again at any time. Without bit 30 the front-end will send no SET_VRING_ENABLE: all
  * rings are enabled. Protocol features that were agreed on stay. */
-enum outcome handle_set_features(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_features(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	uint64_t features = msg->payload.u64;
 	uint64_t unknown = features & ~offered_features(exchange);
@@ -59,14 +60,16 @@ enum outcome handle_set_features(struct exchange *exchange, const struct message
 	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
-enum outcome handle_set_owner(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_owner(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	next->owned = true;
 	return OUTCOME_CHANGED;
 }
 
 /* Deprecated: nothing but the owner goes. */
-enum outcome handle_reset_owner(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_reset_owner(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	next->owned = false;
 	return OUTCOME_CHANGED;
@@ -97,7 +100,8 @@ size_t reply_queue_num(struct exchange *exchange, const struct message *msg, uin
 
 /* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked
  * for later. */
-enum outcome handle_set_status(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_status(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	if (msg->payload.u64 > UINT8_MAX)
 		return exchange_refuse(exchange, "a device status has 8 bits, not 0x%llx",

@@ -18,11 +18,13 @@
 
 static int check_shape(struct exchange *exchange, const struct inflight_area *area)
 {
-	uint32_t n_max = exchange->view->observed->n_queues, size_max = exchange->view->observed->queue_size_max;
+	uint32_t n_max = exchange->view->observed->n_queues,
+		 size_max = exchange->view->observed->queue_size_max;
 
 	if (area->n_queues == 0 || area->n_queues > n_max || area->queue_size == 0 ||
 		area->queue_size > size_max)
-		return exchange_refuse(exchange, "%u queues of %u descriptors; up to %u of up to %u are possible",
+		return exchange_refuse(exchange,
+			"%u queues of %u descriptors; up to %u of up to %u are possible",
 			area->n_queues, area->queue_size, n_max, size_max);
 	return 0;
 }
@@ -48,7 +50,8 @@ static int make_file(struct exchange *exchange, uint64_t n_bytes)
 	return 0;
 }
 
-enum outcome handle_get_inflight_fd(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_get_inflight_fd(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	struct inflight_area area = msg->payload.inflight;
 	enum outcome outcome;
@@ -72,7 +75,8 @@ size_t reply_inflight(struct exchange *exchange, const struct message *msg, uint
 {
 	const Bh__Inflight *inflight = exchange->view->desired->inflight;
 	struct inflight_area area = { .mmap_size = inflight->mmap_size,
-		.mmap_offset = inflight->mmap_offset, .n_queues = (uint16_t)inflight->n_queues,
+		.mmap_offset = inflight->mmap_offset,
+		.n_queues = (uint16_t)inflight->n_queues,
 		.queue_size = (uint16_t)inflight->queue_size };
 
 	memcpy(buf, &area, sizeof(area));
@@ -99,10 +103,12 @@ static bool is_the_same(struct exchange *exchange, const struct inflight_area *a
 	const Bh__Inflight *now = exchange->view->desired->inflight;
 
 	return now && now->mmap_size == area->mmap_size && now->mmap_offset == area->mmap_offset &&
-		now->n_queues == area->n_queues && now->queue_size == area->queue_size && now->token == token;
+		now->n_queues == area->n_queues && now->queue_size == area->queue_size &&
+		now->token == token;
 }
 
-enum outcome handle_set_inflight_fd(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_inflight_fd(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct inflight_area *area = &msg->payload.inflight;
 	enum outcome outcome;
@@ -110,9 +116,11 @@ enum outcome handle_set_inflight_fd(struct exchange *exchange, const struct mess
 
 	if (check_shape(exchange, area))
 		return OUTCOME_REFUSED;
-	least = area->n_queues * inflight_bytes(area->queue_size, has_bit(next->features, F_RING_PACKED));
+	least = area->n_queues *
+		inflight_bytes(area->queue_size, has_bit(next->features, F_RING_PACKED));
 	if (area->mmap_offset % INFLIGHT_ALIGN || area->mmap_size < least)
-		return exchange_refuse(exchange, "%llu bytes at offset %llu; %llu at a multiple of %u are needed",
+		return exchange_refuse(exchange,
+			"%llu bytes at offset %llu; %llu at a multiple of %u are needed",
 			(unsigned long long)area->mmap_size, (unsigned long long)area->mmap_offset,
 			(unsigned long long)least, INFLIGHT_ALIGN);
 	outcome = exchange_deposit(exchange, &token);

@@ -17,7 +17,8 @@ static void add(Bh__Desired *next, const struct memory_region *from, uint64_t to
 	region->token = token;
 }
 
-enum outcome handle_set_mem_table(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_mem_table(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct memory_table *table = &msg->payload.table;
 	uint64_t tokens[FDS_MAX];
@@ -50,7 +51,8 @@ static size_t find_region(const Bh__Desired *desired, const struct memory_region
 /* Front-ends with several queue pairs say everything about memory once for each pair, and a
  * message may come to be handled twice: a region that is there is there, and one that is gone is
  * gone. */
-enum outcome handle_add_mem_reg(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_add_mem_reg(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);
@@ -86,7 +88,8 @@ static bool touches_another(const Bh__Desired *desired, const struct memory_regi
 	return false;
 }
 
-enum outcome handle_rem_mem_reg(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_rem_mem_reg(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct memory_region *region = &msg->payload.single.region;
 	size_t i = find_region(next, region);

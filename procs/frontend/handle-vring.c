@@ -31,10 +31,12 @@ static bool runs(const struct exchange *exchange, const Bh__Ring *ring)
 
 static enum outcome hold(const struct exchange *exchange, Bh__Ring *ring)
 {
-	return ring_hold(exchange->view->desired, exchange->view->observed, ring) ? OUTCOME_WAIT : OUTCOME_CHANGED;
+	return ring_hold(exchange->view->desired, exchange->view->observed, ring) ? OUTCOME_WAIT
+										  : OUTCOME_CHANGED;
 }
 
-enum outcome handle_set_vring_num(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_num(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	enum outcome outcome;
@@ -45,7 +47,8 @@ enum outcome handle_set_vring_num(struct exchange *exchange, const struct messag
 			ring->index, num, max);
 	if (!packed(next) && !is_power_of_2(num))
 		return exchange_refuse(exchange,
-			"ring %u of %u descriptors; the size of a split ring is a power of 2", ring->index, num);
+			"ring %u of %u descriptors; the size of a split ring is a power of 2",
+			ring->index, num);
 	outcome = hold(exchange, ring);
 	ring->size = num;
 	return outcome;
@@ -78,19 +81,23 @@ static int check_areas(struct exchange *exchange, const Bh__Desired *next, const
 {
 	uint64_t n = MAX(ring->size, 1u);
 	const struct area split[] = { { "descriptor table", addr->desc, 16, 16 * n },
-		{ "available ring", addr->avail, 2, 6 + 2 * n }, { "used ring", addr->used, 4, 6 + 8 * n } };
+		{ "available ring", addr->avail, 2, 6 + 2 * n },
+		{ "used ring", addr->used, 4, 6 + 8 * n } };
 	const struct area pack[] = { { "descriptor ring", addr->desc, 16, 16 * n },
-		{ "driver event area", addr->avail, 4, 4 }, { "device event area", addr->used, 4, 4 } };
+		{ "driver event area", addr->avail, 4, 4 },
+		{ "device event area", addr->used, 4, 4 } };
 	const struct area *areas = packed(next) ? pack : split;
 
 	for (size_t i = 0; i < ARRAY_SIZE(split); i++) {
 		if (areas[i].uva % areas[i].align)
-			return exchange_refuse(exchange, "the %s of ring %u at 0x%llx is not aligned to %llu bytes",
+			return exchange_refuse(exchange,
+				"the %s of ring %u at 0x%llx is not aligned to %llu bytes",
 				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].align));
 		if (next->n_regions && !in_memory(next, areas[i].uva, areas[i].n_bytes))
 			return exchange_refuse(exchange,
 				"the %s of ring %u at 0x%llx of %llu bytes is not in a region of guest memory",
-				areas[i].name, ring->index, NUM(areas[i].uva), NUM(areas[i].n_bytes));
+				areas[i].name, ring->index, NUM(areas[i].uva),
+				NUM(areas[i].n_bytes));
 	}
 	return 0;
 }
@@ -102,7 +109,8 @@ static bool moves(const Bh__Ring *ring, const struct vring_addr *addr)
 		ring->used_uva != addr->used;
 }
 
-enum outcome handle_set_vring_addr(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_addr(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct vring_addr *addr = &msg->payload.addr;
 	Bh__Ring *ring = desired_ring(next, addr->index);
@@ -113,7 +121,8 @@ enum outcome handle_set_vring_addr(struct exchange *exchange, const struct messa
 	if (check_areas(exchange, next, ring, addr))
 		return OUTCOME_REFUSED;
 	if (runs(exchange, ring) && ring->enabled && moves(ring, addr))
-		return exchange_refuse(exchange, "ring %u runs; it must be stopped or disabled before it moves",
+		return exchange_refuse(exchange,
+			"ring %u runs; it must be stopped or disabled before it moves",
 			ring->index);
 	if (moves(ring, addr))
 		outcome = hold(exchange, ring);
@@ -136,15 +145,16 @@ static bool base_possible(const Bh__Desired *next, const Bh__Ring *ring, uint32_
 }
 
 /* Where the ring was before no longer counts: it is as if it had never been started. */
-enum outcome handle_set_vring_base(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_base(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_ring(next, msg->payload.state.index);
 	uint32_t base = msg->payload.state.num;
 	enum outcome outcome;
 
 	if (!base_possible(next, ring, base))
-		return exchange_refuse(exchange, "base 0x%x is not in ring %u of %u descriptors", base,
-			ring->index, ring->size);
+		return exchange_refuse(exchange, "base 0x%x is not in ring %u of %u descriptors",
+			base, ring->index, ring->size);
 	outcome = hold(exchange, ring);
 	ring->position = base;
 	ring->start_id = ring->started ? next->generation : 0;
@@ -152,7 +162,8 @@ enum outcome handle_set_vring_base(struct exchange *exchange, const struct messa
 }
 
 /* The ring stops; the answer is where it goes on, once the worker has let go of it. */
-enum outcome handle_get_vring_base(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_get_vring_base(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
 
@@ -170,7 +181,9 @@ size_t reply_vring_base(struct exchange *exchange, const struct message *msg, ui
 {
 	const Bh__Ring *ring = desired_find_ring(exchange->view->desired, msg->payload.state.index);
 	struct vring_state state = { .index = msg->payload.state.index,
-		.num = ring ? ring_position(exchange->view->desired, exchange->view->observed, &exchange->view->heard, ring) : 0 };
+		.num = ring ? ring_position(exchange->view->desired, exchange->view->observed,
+				      &exchange->view->heard, ring)
+			    : 0 };
 
 	memcpy(buf, &state, sizeof(state));
 	return sizeof(state);
@@ -191,13 +204,15 @@ static bool deaf(int fd)
 	return shutdown(fd, SHUT_RD) == 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
-static enum outcome deposit_notifier(struct exchange *exchange, const struct message *msg, uint64_t *ret_token)
+static enum outcome deposit_notifier(struct exchange *exchange, const struct message *msg,
+	uint64_t *ret_token)
 {
 	enum outcome outcome;
 	uint64_t token = 0;
 
 	if (msg->n_fds && !deaf(msg->fds[0]))
-		return exchange_refuse(exchange, "its descriptor is a socket with something unread in it");
+		return exchange_refuse(exchange,
+			"its descriptor is a socket with something unread in it");
 	outcome = exchange_deposit(exchange, &token);
 	if (outcome == OUTCOME_DONE)
 		*ret_token = token;
@@ -219,12 +234,14 @@ static void look_for_memory(struct exchange *exchange)
 		if (desired->rings[i]->started)
 			return;
 	if (desired->n_regions == 0)
-		exchange_log(exchange, "the VMM starts a ring, and guest memory is not shared with us: start the VMM "
+		exchange_log(exchange,
+			"the VMM starts a ring, and guest memory is not shared with us: start the VMM "
 			"with shared memory (memory-backend-memfd,share=on)");
 }
 
 /* A kick descriptor starts the ring. One that runs only gets another descriptor. */
-enum outcome handle_set_vring_kick(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_kick(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(exchange, msg, next);
 	enum outcome outcome = deposit_notifier(exchange, msg, &ring->kick_token);
@@ -241,28 +258,33 @@ enum outcome handle_set_vring_kick(struct exchange *exchange, const struct messa
 	return OUTCOME_CHANGED;
 }
 
-enum outcome handle_set_vring_call(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_call(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
-	enum outcome outcome = deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->call_token);
+	enum outcome outcome =
+		deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->call_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
-enum outcome handle_set_vring_err(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_err(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
-	enum outcome outcome = deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->err_token);
+	enum outcome outcome =
+		deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->err_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
 /* Remembered whatever the ring's state, and before any feature is set. */
-enum outcome handle_set_vring_enable(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
+enum outcome handle_set_vring_enable(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
 {
 	const struct vring_state *state = &msg->payload.state;
 
 	if (state->num > 1)
-		return exchange_refuse(exchange, "ring %u can be set to 0 or 1, not to %u", state->index,
-			state->num);
+		return exchange_refuse(exchange, "ring %u can be set to 0 or 1, not to %u",
+			state->index, state->num);
 	ring_enable(next, desired_ring(next, state->index), state->num);
 	return OUTCOME_CHANGED;
 }

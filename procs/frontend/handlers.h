@@ -11,8 +11,8 @@
  * A reply_...() fills buf, of REPLY_BYTES_MAX, when the message is done, and returns how many bytes
  * the reply has. A token_...() says which descriptor goes out with it (row.h). None of them waits.
  */
-typedef enum outcome handle_fn(
-	struct exchange *exchange, const struct message *msg, Bh__Desired *next);
+typedef enum outcome handle_fn(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next);
 typedef size_t reply_fn(struct exchange *exchange, const struct message *msg, uint8_t *buf);
 typedef uint64_t token_fn(const Bh__Desired *desired, const void *reply, size_t n);
 

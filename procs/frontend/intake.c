@@ -32,17 +32,18 @@
 
 /* systemd takes no notice of what is left over of that kind: the parenthesis tells it */
 #define NAME "(intake)"
-#define IDLE_MS	      500
-#define ANSWER_S      1
-#define CHILDREN_MAX  9	  /* one that works, the others wait for strangers */
+#define IDLE_MS 500
+#define ANSWER_S 1
+#define CHILDREN_MAX 9    /* one that works, the others wait for strangers */
 #define PIECE_FDS_MAX 253 /* what the kernel passes at most with one piece */
-#define LOOK_FDS_MAX  2048
-#define PIECE_BYTES   65536
+#define LOOK_FDS_MAX 2048
+#define PIECE_BYTES 65536
 
 enum task {
 	TASK_LOOK,  /* at what comes next, and leave it there */
 	TASK_DRAIN, /* take all of it, and keep it */
-	TASK_TAKE,  /* take n_bytes, and hand them back, if they are all there and begin with that header */
+	/* take n_bytes, and hand them back, if they are all there and begin with that header */
+	TASK_TAKE,
 };
 
 struct question {
@@ -84,8 +85,8 @@ static int ask(int link, const struct question *question, int fd)
 }
 
 /* Bytes and descriptors of one look; the number of bytes, 0 or less at the end. */
-static ssize_t receive(
-	int fd, void *buf, size_t n, int flags, int *fds, size_t *ret_n_fds, bool *ret_lost)
+static ssize_t receive(int fd, void *buf, size_t n, int flags, int *fds, size_t *ret_n_fds,
+	bool *ret_lost)
 {
 	union control control;
 	struct iovec iov = { buf, n };
@@ -162,7 +163,8 @@ static void take(int fd, const struct question *question, struct verdict *verdic
 {
 	size_t n;
 	bool lost;
-	ssize_t got = receive(fd, piece, question->n_bytes, MSG_PEEK | MSG_DONTWAIT, looked_at, &n, &lost);
+	ssize_t got = receive(fd, piece, question->n_bytes, MSG_PEEK | MSG_DONTWAIT, looked_at, &n,
+		&lost);
 
 	verdict->foreign = n || lost;
 	if (verdict->foreign || got < (ssize_t)question->n_bytes)

@@ -60,7 +60,8 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 	struct stat st;
 
 	if (lstat(config->socket, &st) < 0)
-		return errno == ENOENT || errno == ENOTDIR ? 0 : fail(config, -errno, strerror(errno));
+		return errno == ENOENT || errno == ENOTDIR ? 0
+							   : fail(config, -errno, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return fail(config, -EEXIST,
 			"there is something else than a socket; remove it or choose another path");
@@ -76,7 +77,8 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 		return fail(config, -EADDRINUSE,
 			"a live process holds it; stop that or choose another path");
 	if (unlink(config->socket) < 0)
-		return fail(config, -errno, "a dead socket is there and cannot be removed; remove it");
+		return fail(config, -errno,
+			"a dead socket is there and cannot be removed; remove it");
 	return 0;
 }
 
@@ -107,7 +109,8 @@ static int set_group(int fd, const struct config_device *config)
 	if (!name)
 		return 0;
 	if (!group)
-		return fail(config, -ENOENT, "the group named by socket-group does not exist; create it");
+		return fail(config, -ENOENT,
+			"the group named by socket-group does not exist; create it");
 	file = open_file(fd, config->socket);
 	if (file < 0)
 		return fail(config, file, "somebody else replaced its file while it was made");
@@ -121,7 +124,9 @@ static int set_group(int fd, const struct config_device *config)
 static int bind_with_mode(int fd, const struct sockaddr_un *addr)
 {
 	mode_t former = umask(0);
-	int r = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
+	int r = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0
+		? -errno
+		: 0;
 
 	(void)umask(former);
 	return r;
@@ -174,8 +179,9 @@ static bool is_own(int fd, const char *path)
 	_cleanup_close_ int file = ioctl(fd, SIOCUNIXFILE);
 	struct stat own, there;
 
-	return file < 0 || (fstat(file, &own) == 0 && lstat(path, &there) == 0 && own.st_dev == there.st_dev &&
-		own.st_ino == there.st_ino);
+	return file < 0 ||
+		(fstat(file, &own) == 0 && lstat(path, &there) == 0 && own.st_dev == there.st_dev &&
+			own.st_ino == there.st_ino);
 }
 
 /* The file may be gone, or another one in its place, or the configuration may name another one
@@ -188,7 +194,8 @@ static bool is_at(int fd, const struct config_device *config)
 
 	return getsockname(fd, (struct sockaddr *)&addr, &n) == 0 &&
 		strncmp(addr.sun_path, config->socket, sizeof(addr.sun_path)) == 0 &&
-		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode) && is_own(fd, config->socket);
+		stat(config->socket, &st) == 0 && S_ISSOCK(st.st_mode) &&
+		is_own(fd, config->socket);
 }
 
 /* Whether a device under another name has been given a socket at this path. */

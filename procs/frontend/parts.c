@@ -4,12 +4,10 @@
  * itself lowers it by what it took. A successor that finds the offset at a mark knows how far the
  * read came. If there is no mark, the count in the file is right.
  *
- *   step      what is done                                        peek offset              file->have
- *   look      the next piece, and its descriptors, are looked at  0 .. 65548               have
- *   carry     the descriptors are put into the carrier            0 .. 65548               have
- *   mark      the offset is set                                   MARK + MAX - have        have
- *   read      the piece is read into the file                     MARK + MAX - have - n    have
- *   note      have is written down                                MARK + MAX - have - n    have + n
+ *   step what is done peek offset file->have look the next piece, and its descriptors, are looked
+ *   at 0 .. 65548 have carry the descriptors are put into the carrier 0 .. 65548 have mark the
+ *   offset is set MARK + MAX - have have read the piece is read into the file MARK + MAX - have - n
+ *   have note have is written down MARK + MAX - have - n have + n
  *
  * A frontend killed between "carry" and "read" leaves its descriptors in the carrier, and its
  * successor puts them there again. Each lot therefore says where its piece ends in the message: of
@@ -39,15 +37,16 @@
 
 /** struct parts_file - shared by this process and the one that comes after it */
 struct parts_file {
-	uint32_t have;   /* bytes; see above */
-	uint32_t beyond; /* the descriptors of the last piece may belong to what comes after the message */
+	uint32_t have; /* bytes; see above */
+	/* the descriptors of the last piece may belong to what comes after the message */
+	uint32_t beyond;
 	char foreign[FD_KIND_TEXT_BYTES]; /* of those that were not taken: what the first was */
 	uint8_t bytes[MAX_BYTES];
 };
 
 /** struct lot - what is sent through the carrier with the descriptors of one piece */
 struct lot {
-	uint32_t end;      /* of the piece, in the message */
+	uint32_t end; /* of the piece, in the message */
 	uint16_t n_fds;
 	uint16_t too_many; /* more came than were put in */
 };
@@ -95,14 +94,17 @@ static int carry(const struct parts *parts, const struct lot *lot, const int *fd
 		struct cmsghdr align;
 	} control = { 0 };
 	struct iovec iov = { (void *)lot, sizeof(*lot) };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = CMSG_SPACE(sizeof(int) * lot->n_fds) };
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
 	size_t n = lot->n_fds;
 
 	if (wire_bytes_there(parts->carrier_out) >= LOTS_MAX * sizeof(*lot))
 		return 0;
-	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * n), .cmsg_level = SOL_SOCKET,
+	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * n),
+		.cmsg_level = SOL_SOCKET,
 		.cmsg_type = SCM_RIGHTS };
 	memcpy(CMSG_DATA(cmsg), fds, n * sizeof(int));
 	return sendmsg(parts->carrier_in, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
@@ -121,10 +123,13 @@ static int look_into_carrier(const struct parts *parts, struct message *msg)
 		size_t n_fds = FDS_MAX;
 		struct lot lot;
 
-		if (wire_take_piece(parts->carrier_out, &lot_msg, &lot, sizeof(lot), &n_fds) != sizeof(lot))
+		if (wire_take_piece(parts->carrier_out, &lot_msg, &lot, sizeof(lot), &n_fds) !=
+			sizeof(lot))
 			return -EIO;
-		msg->too_many_fds |= lot.too_many || (lot.end != former && msg->n_fds + lot_msg.n_fds > FDS_MAX);
-		for (size_t i = 0; i < lot_msg.n_fds && lot.end != former && msg->n_fds < FDS_MAX; i++)
+		msg->too_many_fds |=
+			lot.too_many || (lot.end != former && msg->n_fds + lot_msg.n_fds > FDS_MAX);
+		for (size_t i = 0; i < lot_msg.n_fds && lot.end != former && msg->n_fds < FDS_MAX;
+			i++)
 			msg->fds[msg->n_fds++] = fd_steal(&lot_msg.fds[i]);
 		wire_drop(&lot_msg);
 		former = lot.end;
@@ -158,7 +163,8 @@ static void keep(const char *what, const char *device, int fd)
 
 static int map_file(struct parts *parts)
 {
-	void *p = mmap(NULL, sizeof(*parts->file), PROT_READ | PROT_WRITE, MAP_SHARED, parts->file_fd, 0);
+	void *p = mmap(NULL, sizeof(*parts->file), PROT_READ | PROT_WRITE, MAP_SHARED,
+		parts->file_fd, 0);
 
 	if (p == MAP_FAILED)
 		return -errno;
@@ -241,7 +247,8 @@ void parts_resume(struct parts *parts, int conn_fd, const char *device)
 	parts->file_fd = take_stored("parts", device);
 	parts->carrier_in = take_stored("carry-in", device);
 	parts->carrier_out = take_stored("carry-out", device);
-	if (parts->file_fd < 0 || parts->carrier_in < 0 || parts->carrier_out < 0 || map_file(parts) < 0) {
+	if (parts->file_fd < 0 || parts->carrier_in < 0 || parts->carrier_out < 0 ||
+		map_file(parts) < 0) {
 		parts_close(parts);
 		return;
 	}
@@ -267,7 +274,8 @@ static size_t ours_of(const struct parts *parts, int conn_fd, size_t there, cons
 	if (there < lack)
 		return there;
 	memcpy(&header, parts->file->bytes, sizeof(header) - lack);
-	if (lack && wire_peek_bytes(conn_fd, (uint8_t *)&header + sizeof(header) - lack, lack, &sender))
+	if (lack &&
+		wire_peek_bytes(conn_fd, (uint8_t *)&header + sizeof(header) - lack, lack, &sender))
 		return 0;
 	*ret_text = wire_judge_header(&header);
 	return *ret_text ? 0 : MIN(there, sizeof(header) + header.size - have);
@@ -282,7 +290,8 @@ static bool are_others(const struct parts *parts, bool beyond)
 static int carry_fds(struct parts *parts, const struct message *piece, size_t end, size_t n_ours)
 {
 	struct lot lot = { .end = parts->file->have + (uint32_t)MIN(end, n_ours),
-		.n_fds = (uint16_t)piece->n_fds, .too_many = piece->too_many_fds };
+		.n_fds = (uint16_t)piece->n_fds,
+		.too_many = piece->too_many_fds };
 	bool beyond = end > n_ours;
 
 	if (piece->n_fds == 0 || are_others(parts, beyond))
@@ -312,7 +321,8 @@ static int read_piece(struct parts *parts, int conn_fd, size_t n)
 
 /* The descriptors of a piece of that many bytes come into our table if they are harmless. Those
  * that are not stay in the socket, and the message is refused when it is whole. */
-static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_ours, struct message *piece)
+static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_ours,
+	struct message *piece)
 {
 	static uint8_t buf[MAX_BYTES + 1];
 	size_t n_judged = 0;
@@ -324,14 +334,16 @@ static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_o
 	}
 	if (r == INTAKE_E_FOREIGN)
 		return 0;
-	if (r < 0 || wire_rewind(conn_fd) || wire_take_piece(conn_fd, piece, buf, end, &n_judged) <= 0)
+	if (r < 0 || wire_rewind(conn_fd) ||
+		wire_take_piece(conn_fd, piece, buf, end, &n_judged) <= 0)
 		return -EIO;
 	return carry_fds(parts, piece, end, n_ours);
 }
 
 /* The look goes on to the end of the first piece with descriptors, and beyond the message's end
  * if need be: where it ended tells whose they are, as in wire.c. */
-static int gather(struct parts *parts, int conn_fd, size_t n_ours, struct message *piece, const char **ret_text)
+static int gather(struct parts *parts, int conn_fd, size_t n_ours, struct message *piece,
+	const char **ret_text)
 {
 	static uint8_t buf[MAX_BYTES + 1];
 	ssize_t end = wire_rewind(conn_fd) ? -1 : wire_peek_piece(conn_fd, piece, buf, sizeof(buf));
@@ -361,7 +373,8 @@ static int look_at_whole(const struct parts *parts, struct message *msg, const c
 	msg->doubtful_fds = parts->file->beyond;
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
 	memcpy(msg->foreign, parts->file->foreign, sizeof(msg->foreign));
-	memcpy(msg->payload.bytes, parts->file->bytes + sizeof(msg->header), MIN(msg->header.size, PAYLOAD_MAX));
+	memcpy(msg->payload.bytes, parts->file->bytes + sizeof(msg->header),
+		MIN(msg->header.size, PAYLOAD_MAX));
 	if (look_into_carrier(parts, msg) == 0)
 		return 0;
 	wire_drop(msg);
@@ -369,7 +382,8 @@ static int look_at_whole(const struct parts *parts, struct message *msg, const c
 	return WIRE_E_FRAMING;
 }
 
-int parts_take(struct parts *parts, int conn_fd, const char *device, struct message *ret_msg, const char **ret_text)
+int parts_take(struct parts *parts, int conn_fd, const char *device, struct message *ret_msg,
+	const char **ret_text)
 {
 	memset(ret_msg, 0, sizeof(*ret_msg));
 	while (!parts_whole(parts)) {

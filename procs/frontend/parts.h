@@ -18,11 +18,14 @@ struct parts_file;
 struct parts {
 	struct parts_file *file; /* NULL = there was none yet */
 	int file_fd;
-	int carrier_in;          /* a pair of sockets, in which the parts' descriptors lie */
+	int carrier_in; /* a pair of sockets, in which the parts' descriptors lie */
 	int carrier_out;
 };
 
-#define PARTS_NULL { .file_fd = -1, .carrier_in = -1, .carrier_out = -1 }
+#define PARTS_NULL                                                                                 \
+	{                                                                                          \
+		.file_fd = -1, .carrier_in = -1, .carrier_out = -1                                 \
+	}
 
 /** parts_resume() - take over what a former process had gathered
  * @conn_fd: the connection that it comes from; -1 = it is gone, and what was gathered, too */
@@ -44,7 +47,8 @@ bool parts_whole(const struct parts *parts);
  *
  * Errors: 0 | WIRE_E_*.
  */
-int parts_take(struct parts *parts, int conn_fd, const char *device, struct message *ret_msg, const char **ret_text);
+int parts_take(struct parts *parts, int conn_fd, const char *device, struct message *ret_msg,
+	const char **ret_text);
 
 /** parts_done() - the message was handled */
 void parts_done(struct parts *parts);

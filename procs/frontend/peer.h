@@ -19,7 +19,10 @@ struct peer {
 	bool stored; /* the fd store has it: it is not the one that connected */
 };
 
-#define PEER_NULL { .pidfd = -1 }
+#define PEER_NULL                                                                                  \
+	{                                                                                          \
+		.pidfd = -1                                                                        \
+	}
 
 /** peer_begin() - a connection that is new; from now on the kernel names who speaks */
 void peer_begin(struct peer *peer, int conn_fd);

@@ -5,6 +5,7 @@
 /* Numbers and layouts of the vhost-user protocol, under the names of its specification. Native
  * byte order. */
 
+/* clang-format off */
 enum request {
 	GET_FEATURES = 1, SET_FEATURES, SET_OWNER, RESET_OWNER, SET_MEM_TABLE, SET_LOG_BASE,
 	SET_LOG_FD, SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_KICK,
@@ -53,6 +54,7 @@ enum protocol_feature {
 	PF_GET_VRING_BASE_SKIP_DRAIN = 23,
 	PF_NONE = 63,
 };
+/* clang-format on */
 
 struct header {
 	uint32_t request;
@@ -60,10 +62,10 @@ struct header {
 	uint32_t size; /* of the payload */
 };
 
-#define HEADER_VERSION      1u
+#define HEADER_VERSION 1u
 #define HEADER_VERSION_MASK 3u
-#define HEADER_REPLY        (1u << 2)
-#define HEADER_NEED_REPLY   (1u << 3)
+#define HEADER_REPLY (1u << 2)
+#define HEADER_NEED_REPLY (1u << 3)
 
 #define FDS_MAX 8 /* of one message */
 
@@ -81,10 +83,10 @@ struct vring_addr {
 	uint64_t log;
 };
 
-#define VRING_ADDR_LOG      (1u << 0)
+#define VRING_ADDR_LOG (1u << 0)
 #define VRING_FD_INDEX_MASK 0xffu
-#define VRING_FD_NONE       (1u << 8)
-#define VRING_SIZE_MAX      32768u
+#define VRING_FD_NONE (1u << 8)
+#define VRING_SIZE_MAX 32768u
 
 struct memory_region {
 	uint64_t gpa;
@@ -119,7 +121,7 @@ struct inflight_area {
 };
 
 #define CONFIG_MIGRATION 1u
-#define CONFIG_SIZE_MAX  256u
+#define CONFIG_SIZE_MAX 256u
 
 _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");

@@ -82,7 +82,8 @@ static int consume(int fd, size_t n)
 	return 0;
 }
 
-int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text)
+int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg,
+	const char **ret_text)
 {
 	size_t there = wire_bytes_there(fd);
 	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, ret_msg, ret_text);
@@ -101,8 +102,9 @@ int replay_begin(int fd, const struct message *msg)
 
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n)
 {
-	struct header header = { .request = request, .flags = HEADER_VERSION | HEADER_REPLY,
-		.size = (uint32_t)n };
+	struct header header = {
+		.request = request, .flags = HEADER_VERSION | HEADER_REPLY, .size = (uint32_t)n
+	};
 	uint8_t buf[STAGE_BYTES_MAX];
 
 	check(n <= sizeof(buf) - sizeof(header));
@@ -150,13 +152,16 @@ static int send_with_fd(int fd, const void *buf, size_t n, int file)
 		struct cmsghdr align;
 	} control = { 0 };
 	struct iovec iov = { (void *)buf, n };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
 	ssize_t done;
 
-	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS };
+	*cmsg = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+	};
 	memcpy(CMSG_DATA(cmsg), &file, sizeof(file));
 	do
 		done = sendmsg(fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -20,7 +20,10 @@ struct replay {
 	struct parts parts; /* of a message that comes bit by bit */
 };
 
-#define REPLAY_NULL { .stage = STAGE_NULL, .parts = PARTS_NULL }
+#define REPLAY_NULL                                                                                \
+	{                                                                                          \
+		.stage = STAGE_NULL, .parts = PARTS_NULL                                           \
+	}
 
 /** replay_open() - the pipe that a former process of this device left in the fd store, or a new one
  * Errors: 0 | negative errno. */
@@ -30,19 +33,21 @@ int replay_open(struct replay *replay, const char *device);
 void replay_close(struct replay *replay);
 
 enum replay_step {
-	REPLAY_IDLE,    /* no message is in work */
-	REPLAY_AGAIN,   /* the next message was begun; nobody knows how far: handle it again */
-	REPLAY_SEND,    /* the message is done and out of the socket; its reply is still to be sent */
+	REPLAY_IDLE,  /* no message is in work */
+	REPLAY_AGAIN, /* the next message was begun; nobody knows how far: handle it again */
+	REPLAY_SEND,  /* the message is done and out of the socket; its reply is still to be sent */
 };
 
-/** replay_resume() - what a connection that was taken back had come to; cleans up half-done steps */
+/** replay_resume() - what a connection that was taken back had come to; cleans up half-done
+ * steps */
 enum replay_step replay_resume(struct replay *replay, int fd);
 
 /* The steps of a message, in order. All return 0 | negative errno: the connection is of no use
  * any more. */
 
 /** replay_look() - wire_peek(), or parts_take() where the message comes in parts */
-int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg, const char **ret_text);
+int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg,
+	const char **ret_text);
 /** replay_begin() - it was peeked whole, and handling begins */
 int replay_begin(int fd, const struct message *msg);
 /** replay_stage() - it has been handled: lay the reply ready. Left out where there is none.

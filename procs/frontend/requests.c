@@ -11,6 +11,7 @@
 #include "handlers.h"
 #include "rings.h"
 
+/* clang-format off */
 #define ROW(name)   [name] = { name, #name
 #define SIZE(n)     (n), (n)
 #define NO_FDS      0, 0, 0
@@ -114,6 +115,7 @@ const struct request_row request_table[_REQUESTS_END] = {
 		PAYLOAD(8), UNSERVED },
 };
 /* clang-format on */
+/* clang-format on */
 
 const struct request_row *requests_find(uint32_t request)
 {
@@ -122,7 +124,8 @@ const struct request_row *requests_find(uint32_t request)
 
 /* --- Checks, a column each --- */
 
-static int check_header(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+static int check_header(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	uint32_t known = HEADER_VERSION_MASK | HEADER_NEED_REPLY, size = msg->header.size;
 
@@ -143,7 +146,8 @@ static bool takes_fds(const struct request_row *row, const struct message *msg)
 	return row->request == SET_MEM_TABLE ? msg->payload.table.n > 0 : row->fds_max > 0;
 }
 
-static int check_kinds(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+static int check_kinds(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	char text[FD_KIND_TEXT_BYTES];
 
@@ -153,7 +157,8 @@ static int check_kinds(struct exchange *exchange, const struct request_row *row,
 	return 0;
 }
 
-static int check_fds(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+static int check_fds(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	bool none = row->index == INDEX_VRING_FD && (msg->payload.u64 & VRING_FD_NONE);
 
@@ -164,8 +169,9 @@ static int check_fds(struct exchange *exchange, const struct request_row *row, c
 	if (*msg->foreign)
 		return exchange_refuse(exchange, "its descriptor is %s", msg->foreign);
 	if (msg->too_many_fds || msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
-		return exchange_refuse(exchange, "%zu%s descriptors came with it; %u to %u are due", msg->n_fds,
-			msg->too_many_fds ? " and more" : "", row->fds_min, row->fds_max);
+		return exchange_refuse(exchange, "%zu%s descriptors came with it; %u to %u are due",
+			msg->n_fds, msg->too_many_fds ? " and more" : "", row->fds_min,
+			row->fds_max);
 	if (row->index == INDEX_VRING_FD && none != (msg->n_fds == 0))
 		return exchange_refuse(exchange, "%s",
 			none ? "a descriptor came with the flag that says there is none"
@@ -181,8 +187,9 @@ static int check_regions(struct exchange *exchange, const struct message *msg)
 		return 0;
 	if (table->n > FDS_MAX || msg->header.size != 8 + table->n * sizeof(table->regions[0]) ||
 		table->n != msg->n_fds)
-		return exchange_refuse(exchange, "%u regions, %zu descriptors and %u bytes do not go together",
-			table->n, msg->n_fds, msg->header.size);
+		return exchange_refuse(exchange,
+			"%u regions, %zu descriptors and %u bytes do not go together", table->n,
+			msg->n_fds, msg->header.size);
 	return 0;
 }
 
@@ -199,13 +206,16 @@ static int refuse_index(struct exchange *exchange, uint32_t index)
 	unsigned int pairs = requests_queue_pairs(exchange->config);
 
 	if (pairs)
-		return exchange_refuse(exchange, "ring %u does not exist; the device has %u, with queue-pairs = %u: "
-			"raise that, or give the VMM fewer queues", index, exchange->view->observed->n_queues, pairs);
+		return exchange_refuse(exchange,
+			"ring %u does not exist; the device has %u, with queue-pairs = %u: "
+			"raise that, or give the VMM fewer queues",
+			index, exchange->view->observed->n_queues, pairs);
 	return exchange_refuse(exchange, "ring %u does not exist; the device has %u", index,
 		exchange->view->observed->n_queues);
 }
 
-static int check_index(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+static int check_index(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	uint64_t known = VRING_FD_INDEX_MASK | VRING_FD_NONE;
 	uint32_t index = row_ring(row, msg);
@@ -221,13 +231,15 @@ static int check_index(struct exchange *exchange, const struct request_row *row,
 	return 0;
 }
 
-static int check_state(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+static int check_state(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	const Bh__Ring *ring;
 
-	if (row->needs != PF_NONE && !has_bit(exchange->view->desired->protocol_features, row->needs))
-		return exchange_refuse(exchange, "it needs protocol feature %d, which is not negotiated",
-			row->needs);
+	if (row->needs != PF_NONE &&
+		!has_bit(exchange->view->desired->protocol_features, row->needs))
+		return exchange_refuse(exchange,
+			"it needs protocol feature %d, which is not negotiated", row->needs);
 	if (row->legal == LEGAL_NEVER)
 		return exchange_refuse(exchange, "it belongs to something that was not offered");
 	if (row->legal == LEGAL_ALWAYS)
@@ -236,13 +248,15 @@ static int check_state(struct exchange *exchange, const struct request_row *row,
 		? ring_any_runs(exchange->view->desired, exchange->view->observed)
 		: desired_find_ring(exchange->view->desired, row_ring(row, msg));
 	/* one that is disabled may be set up anew: its handler holds it */
-	if (ring && ring_runs(exchange->view->desired, exchange->view->observed, ring) && (ring->enabled || row->legal == LEGAL_ALL_STOPPED))
+	if (ring && ring_runs(exchange->view->desired, exchange->view->observed, ring) &&
+		(ring->enabled || row->legal == LEGAL_ALL_STOPPED))
 		return exchange_refuse(exchange, "ring %u runs; it must be %s first", ring->index,
 			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");
 	return 0;
 }
 
-int requests_check(struct exchange *exchange, const struct request_row *row, const struct message *msg)
+int requests_check(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg)
 {
 	if (check_header(exchange, row, msg) || check_fds(exchange, row, msg) ||
 		check_state(exchange, row, msg) || check_index(exchange, row, msg))

@@ -11,8 +11,10 @@ extern const struct request_row request_table[_REQUESTS_END];
 const struct request_row *requests_find(uint32_t request);
 
 /** requests_check() - is the message in work right in form, column by column
- * Errors: 0 | OUTCOME_REFUSED, with exchange->why. Descriptors that are another message's, perhaps, are closed. */
-int requests_check(struct exchange *exchange, const struct request_row *row, const struct message *msg);
+ * Errors: 0 | OUTCOME_REFUSED, with exchange->why. Descriptors that are another message's, perhaps,
+ *         are closed. */
+int requests_check(struct exchange *exchange, const struct request_row *row,
+	const struct message *msg);
 
 /** requests_reply() - what is owed for the message in work, whether it was refused or not; only
  * where its row owes a reply

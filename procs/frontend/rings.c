@@ -57,8 +57,8 @@ static bool is_about(const Bh__RingState *state, const Bh__Ring *ring)
 	return state && (state->start_id == ring->start_id || !state->start_id);
 }
 
-uint32_t ring_position(const Bh__Desired *desired, const Bh__Observed *observed, const struct heard *heard,
-	const Bh__Ring *ring)
+uint32_t ring_position(const Bh__Desired *desired, const Bh__Observed *observed,
+	const struct heard *heard, const Bh__Ring *ring)
 {
 	const Bh__RingState *state = find_state(observed, ring->index);
 
@@ -87,7 +87,8 @@ static const Bh__Ring *find_stopped(const Bh__Desired *desired, const Bh__RingSt
 	return NULL;
 }
 
-void rings_hear(struct heard *heard, const Bh__Desired *desired, Bh__RingState *const *states, size_t n)
+void rings_hear(struct heard *heard, const Bh__Desired *desired, Bh__RingState *const *states,
+	size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		const Bh__Ring *ring = find_stopped(desired, states[i]);

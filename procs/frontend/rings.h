@@ -18,7 +18,8 @@
  * heard */
 struct heard {
 	struct {
-		uint64_t start_id; /* the start that the position belongs to; 0 = nothing was heard */
+		/* the start that the position belongs to; 0 = nothing was heard */
+		uint64_t start_id;
 		uint32_t position;
 	} rings[RING_INDEX_MAX + 1];
 };
@@ -32,7 +33,8 @@ bool ring_runs(const Bh__Desired *desired, const Bh__Observed *observed, const B
  * kick descriptor starts it */
 bool ring_failed(const Bh__Observed *observed, const Bh__Ring *ring);
 
-/** ring_any_runs() - the first ring of desired that runs; NULL = none does; borrowed from desired */
+/** ring_any_runs() - the first ring of desired that runs; NULL = none does; borrowed from
+ * desired */
 const Bh__Ring *ring_any_runs(const Bh__Desired *desired, const Bh__Observed *observed);
 
 /**
@@ -44,8 +46,8 @@ const Bh__Ring *ring_any_runs(const Bh__Desired *desired, const Bh__Observed *ob
  * far as it is about this start: the worker's, once it has applied desired; else what was heard;
  * else what the worker said last; else the record's.
  */
-uint32_t ring_position(const Bh__Desired *desired, const Bh__Observed *observed, const struct heard *heard,
-	const Bh__Ring *ring);
+uint32_t ring_position(const Bh__Desired *desired, const Bh__Observed *observed,
+	const struct heard *heard, const Bh__Ring *ring);
 
 /** rings_settle() - give all rings of the record that is being composed the position where they
  * go on */
@@ -55,7 +57,8 @@ void rings_settle(Bh__Desired *next, const Bh__Desired *desired, const Bh__Obser
 /** rings_hear() - note what somebody says of the rings that desired wants stopped; all else is
  * ignored
  * @states: borrowed */
-void rings_hear(struct heard *heard, const Bh__Desired *desired, Bh__RingState *const *states, size_t n);
+void rings_hear(struct heard *heard, const Bh__Desired *desired, Bh__RingState *const *states,
+	size_t n);
 
 /** ring_hold() - a ring of the next record is about to change: if it runs, it stops, and starts
  * when it is enabled

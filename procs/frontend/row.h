@@ -14,8 +14,10 @@ enum outcome {
 	OUTCOME_DONE,         /* nothing to commit */
 	OUTCOME_CHANGED,      /* commit `next`; an acknowledgement waits until it is applied */
 	OUTCOME_WAIT,         /* commit `next`, and go on when the worker has applied it */
-	OUTCOME_SETTLE,       /* nothing to commit, but go on when all that was committed is applied */
-	OUTCOME_LATER,        /* exchange_deposit() has not got them yet: the handler is called again when they are kept */
+	OUTCOME_SETTLE, /* nothing to commit, but go on when all that was committed is applied */
+	/* exchange_deposit() has not got them yet: the handler is called again when they are
+	 * kept */
+	OUTCOME_LATER,
 };
 
 /** struct request_row - a row of the table; a test walks it */
@@ -28,24 +30,25 @@ struct request_row {
 	enum protocol_feature needs; /* must be acked; PF_NONE = nothing */
 	enum index_kind {
 		INDEX_NONE,
-		INDEX_VRING,         /* u32 at the beginning */
-		INDEX_VRING_FD,      /* bits 0-7 of a u64, bit 8 = no descriptor */
-		INDEX_REGION,        /* guest address, size and user address of a region */
+		INDEX_VRING,    /* u32 at the beginning */
+		INDEX_VRING_FD, /* bits 0-7 of a u64, bit 8 = no descriptor */
+		INDEX_REGION,   /* guest address, size and user address of a region */
 	} index;
 	enum legal {
 		LEGAL_ALWAYS,
-		LEGAL_RING_STOPPED,  /* not while the ring runs, or could run, and is enabled */
-		LEGAL_ALL_STOPPED,   /* not while any ring does */
-		LEGAL_NEVER,         /* what it belongs to is not offered by any device */
+		LEGAL_RING_STOPPED, /* not while the ring runs, or could run, and is enabled */
+		LEGAL_ALL_STOPPED,  /* not while any ring does */
+		LEGAL_NEVER,        /* what it belongs to is not offered by any device */
 	} legal;
 	enum reply_kind {
-		REPLY_NONE,          /* acknowledged if the VMM asks for it */
-		REPLY_U64,           /* always owed */
-		REPLY_PAYLOAD,       /* always owed */
+		REPLY_NONE,    /* acknowledged if the VMM asks for it */
+		REPLY_U64,     /* always owed */
+		REPLY_PAYLOAD, /* always owed */
 	} owes;
-	uint32_t refusal;            /* owed but refused: the u64's value, or bytes of zeros in the payload */
+	uint32_t refusal; /* owed but refused: the u64's value, or bytes of zeros in the payload */
 	/* judges meaning, changes next; absent: OUTCOME_DONE */
-	enum outcome (*handle)(struct exchange *exchange, const struct message *msg, Bh__Desired *next);
+	enum outcome (*handle)(struct exchange *exchange, const struct message *msg,
+		Bh__Desired *next);
 	/* fills the reply, returns its bytes; absent where none is owed */
 	size_t (*reply)(struct exchange *exchange, const struct message *msg, uint8_t *buf);
 	/* the descriptor that goes out with a reply of n bytes: its token, by the record;

@@ -21,12 +21,13 @@
 #include "listener.h"
 #include "requests.h"
 #include "steps.h"
+#include "verdict.h"
 
 #define CONNECT_MIN_USEC 100000ULL
 #define CONNECT_MAX_USEC 1000000ULL
-#define LOOK_USEC        1000000ULL
-#define SHORT_USEC       2000000ULL
-#define MESSAGES_A_TURN  32
+#define LOOK_USEC 1000000ULL
+#define SHORT_USEC 2000000ULL
+#define MESSAGES_A_TURN 32
 
 /* --- Timers and turns --- */
 
@@ -68,8 +69,8 @@ static void watch_peer(struct session *session)
 	session->peer_source = sd_event_source_disable_unref(session->peer_source);
 	if (!session->config->client || session->exchange.peer.pidfd < 0)
 		return;
-	(void)sd_event_add_io(session->event, &session->peer_source, session->exchange.peer.pidfd, EPOLLIN, on_peer_death,
-		session);
+	(void)sd_event_add_io(session->event, &session->peer_source, session->exchange.peer.pidfd,
+		EPOLLIN, on_peer_death, session);
 }
 
 static void close_connection(struct session *session)
@@ -96,9 +97,10 @@ static void look_at_queues(struct session *session)
 {
 	unsigned int pairs = requests_queue_pairs(session->config);
 
-	if (session->exchange.asked_queues && pairs && !session->view.desired->features_set && session->begun_usec &&
-		clock_us() - session->begun_usec < SHORT_USEC)
-		log_limited(LOG_WARNING, session->config->name, 0, "the VMM asked how many queues there are, and left at "
+	if (session->exchange.asked_queues && pairs && !session->view.desired->features_set &&
+		session->begun_usec && clock_us() - session->begun_usec < SHORT_USEC)
+		log_limited(LOG_WARNING, session->config->name, 0,
+			"the VMM asked how many queues there are, and left at "
 			"once: if it is set up for more (QEMU: queues=) than queue-pairs = %u, raise that, or give it fewer",
 			pairs);
 }
@@ -156,7 +158,8 @@ static bool go_on(struct session *session)
 	struct exchange *exchange = &session->exchange;
 
 	if (session->lost && exchange->step == STEP_PEEK) {
-		hang_up(session, "the memory manager lost its record (it was stopped, not restarted); the VMM must "
+		hang_up(session,
+			"the memory manager lost its record (it was stopped, not restarted); the VMM must "
 			"connect again");
 		return true;
 	}
@@ -221,7 +224,8 @@ static int on_conn(sd_event_source *source, int fd, uint32_t revents, void *data
 {
 	struct session *session = data;
 
-	if ((revents & (EPOLLHUP | EPOLLERR)) && (session->exchange.step != STEP_PEEK || !session_is_loaded(session)))
+	if ((revents & (EPOLLHUP | EPOLLERR)) &&
+		(session->exchange.step != STEP_PEEK || !session_is_loaded(session)))
 		leave(session, NULL);
 	run(session);
 	return 0;
@@ -278,10 +282,12 @@ static void accept_vmm(struct session *session)
 
 static void send_away(struct session *session)
 {
-	_cleanup_close_ int fd = accept4(session->door.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	_cleanup_close_ int fd =
+		accept4(session->door.listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd >= 0)
-		exchange_log(&session->exchange, "a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
+		exchange_log(&session->exchange,
+			"a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
 			"device of its own",
 			(int)connection_pid(fd), (int)session->exchange.peer.pid);
 }
@@ -314,7 +320,8 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	if (session->exchange.conn_fd < 0 || !peer_is_gone(&session->exchange.peer))
 		return 0;
 	fd = listener_connect(session->config);
-	if (fd < 0 || connection_pid(fd) == session->exchange.peer.pid || connection_pid(fd) == connection_pid(session->exchange.conn_fd)) {
+	if (fd < 0 || connection_pid(fd) == session->exchange.peer.pid ||
+		connection_pid(fd) == connection_pid(session->exchange.conn_fd)) {
 		set_timer(source, LOOK_USEC);
 		return 0;
 	}
@@ -332,7 +339,8 @@ static void on_knock(void *data)
 	if (session->exchange.conn_fd < 0)
 		accept_vmm(session);
 	else if (wire_hung_up(session->exchange.conn_fd))
-		door_let_in(&session->door, false); /* who goes is seen to first; who comes waits in the queue */
+		door_let_in(&session->door,
+			false); /* who goes is seen to first; who comes waits in the queue */
 	else if ((why = outlived(session)))
 		make_room(session, why);
 	else
@@ -348,7 +356,8 @@ static bool start_anew(void *data)
 
 static void try_connect(struct session *session)
 {
-	int fd = session->next_fd >= 0 ? fd_steal(&session->next_fd) : listener_connect(session->config);
+	int fd = session->next_fd >= 0 ? fd_steal(&session->next_fd)
+				       : listener_connect(session->config);
 	uint64_t usec;
 
 	if (fd >= 0) {
@@ -356,9 +365,12 @@ static void try_connect(struct session *session)
 		return;
 	}
 	if (session->connect_tries++ == 0)
-		log_limited(LOG_INFO, session->config->name, 0, "waiting for a VMM to listen on %s (%s%s)",
-			session->config->socket, strerror(-fd),
-			fd == -EACCES ? ": its file must be writable for the group that socket-group names" : "");
+		log_limited(LOG_INFO, session->config->name, 0,
+			"waiting for a VMM to listen on %s (%s%s)", session->config->socket,
+			strerror(-fd),
+			fd == -EACCES
+				? ": its file must be writable for the group that socket-group names"
+				: "");
 	usec = CONNECT_MIN_USEC << MIN(session->connect_tries - 1, 4u);
 	set_timer(session->connect, MIN(usec, CONNECT_MAX_USEC));
 }
@@ -374,31 +386,13 @@ static int on_connect(sd_event_source *source, uint64_t usec, void *data)
 
 /* --- Quarantine --- */
 
-static void name_input(const struct blame_mark *mark, char *buf, size_t n)
-{
-	const struct request_row *row = requests_find((uint32_t)mark->what);
-
-	if (mark->what)
-		snprintf(buf, n, "message %s (%u) of %u bytes", row ? row->name : "without a name",
-			(unsigned int)mark->what, (unsigned int)mark->which);
-	else
-		snprintf(buf, n, "a message that could not be read");
-}
-
 /* This process died of what the VMM says. The record tells everybody why there is none any more. */
 static void begin_quarantine(struct session *session)
 {
-	char input[96], how[64], text[192];
+	char text[192];
 	Bh__Desired *next;
 
-	name_input(session->mark, input, sizeof(input));
-	snprintf(text, sizeof(text), "frontend: %s %s", input,
-		blame_describe(session->mark, how, sizeof(how)));
-	log_device(LOG_ERR, session->config->name,
-		"quarantined: %s; the VMM's connection is ended, and no other is accepted until the device is "
-		"released (bulkheadctl(1)); the evidence is in the core dumps (coredumpctl list "
-		"bulkhead-frontend)",
-		text);
+	verdict_explain(session->config->name, session->mark, text, sizeof(text));
 	session->quarantined = true;
 	end_session(session);
 	next = desired_empty(session->view.desired, false);
@@ -409,7 +403,8 @@ static void begin_quarantine(struct session *session)
 
 void session_released(struct session *session, uint64_t generation)
 {
-	if (!session->quarantined || session->exchange.step != STEP_PEEK || generation < session->view.desired->generation)
+	if (!session->quarantined || session->exchange.step != STEP_PEEK ||
+		generation < session->view.desired->generation)
 		return;
 	log_device(LOG_NOTICE, session->config->name, "released from quarantine");
 	session->quarantined = false;
@@ -435,20 +430,13 @@ void session_refused(struct session *session, uint64_t generation)
 
 /* --- What memory and the worker say --- */
 
-static bool any_ring_started(const Bh__Desired *desired)
-{
-	for (size_t i = 0; i < desired->n_rings; i++)
-		if (desired->rings[i]->started)
-			return true;
-	return false;
-}
-
 /* A device whose rings all stand still says nothing: the VMM is told when it goes on. */
 static void tell_config_change(struct session *session)
 {
-	uint64_t acked = session->view.desired->protocol_features, needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
+	uint64_t acked = session->view.desired->protocol_features,
+		 needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
 
-	if ((acked & needed) == needed && any_ring_started(session->view.desired))
+	if ((acked & needed) == needed && desired_any_started(session->view.desired))
 		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
 			has_bit(acked, PF_REPLY_ACK));
 }
@@ -473,7 +461,8 @@ void session_observed(struct session *session, Bh__Observed *observed)
 	run(session);
 }
 
-void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings, size_t n)
+void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings,
+	size_t n)
 {
 	view_hear(&session->view, worker_gone, rings, n);
 }
@@ -534,9 +523,11 @@ static int take_over(struct session *session)
 	return watch_connection(session);
 }
 
-static int add_timer(struct session *session, sd_event_source **ret_source, sd_event_time_handler_t handler)
+static int add_timer(struct session *session, sd_event_source **ret_source,
+	sd_event_time_handler_t handler)
 {
-	int r = sd_event_add_time(session->event, ret_source, CLOCK_MONOTONIC, 0, 1000, handler, session);
+	int r = sd_event_add_time(session->event, ret_source, CLOCK_MONOTONIC, 0, 1000, handler,
+		session);
 
 	return r < 0 ? r : sd_event_source_set_enabled(*ret_source, SD_EVENT_OFF);
 }
@@ -557,9 +548,16 @@ static int open_sources(struct session *session)
 /* What the exchange borrows of the session, and what it does not have yet. */
 static void open_exchange(struct session *session)
 {
-	session->exchange = (struct exchange){ .session = session, .ops = session->ops, .config = session->config,
-		.view = &session->view, .mark = session->mark, .conn_fd = -1, .channel = CHANNEL_NULL, .reply_fd = -1,
-		.replay = REPLAY_NULL, .peer = PEER_NULL };
+	session->exchange = (struct exchange){ .session = session,
+		.ops = session->ops,
+		.config = session->config,
+		.view = &session->view,
+		.mark = session->mark,
+		.conn_fd = -1,
+		.channel = CHANNEL_NULL,
+		.reply_fd = -1,
+		.replay = REPLAY_NULL,
+		.peer = PEER_NULL };
 }
 
 int session_open(struct session *session, sd_event *event, const struct config_device *config)
@@ -572,12 +570,15 @@ int session_open(struct session *session, sd_event *event, const struct config_d
 	session->door = (struct door)DOOR_NULL;
 	session->next_fd = -1;
 	open_exchange(session);
-	if ((r = open_sources(session)) < 0 || (r = replay_open(&session->exchange.replay, config->name)) < 0 ||
+	if ((r = open_sources(session)) < 0 ||
+		(r = replay_open(&session->exchange.replay, config->name)) < 0 ||
 		(r = take_over(session)) < 0) {
 		log_device(LOG_ERR, config->name, "cannot be served: %s", strerror(-r));
 		return r;
 	}
-	return config->client ? 0 : door_open(&session->door, event, config, on_knock, start_anew, session);
+	return config->client
+		? 0
+		: door_open(&session->door, event, config, on_knock, start_anew, session);
 }
 
 void session_close(struct session *session)

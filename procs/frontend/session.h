@@ -18,32 +18,35 @@
 struct session {
 	/* set before session_open(); borrowed */
 	const struct memory_ops *ops;
-	void *context;              /* for the ops */
-	struct blame_mark *mark;    /* of this process's deaths by what this VMM says */
+	void *context;           /* for the ops */
+	struct blame_mark *mark; /* of this process's deaths by what this VMM says */
 	/** start_anew() - end, to do what takes rights at the next start; false, or NULL: that
 	 * has none either */
 	bool (*start_anew)(struct session *session);
 
-	sd_event *event;            /* borrowed */
+	sd_event *event; /* borrowed */
 	const struct config_device *config;
 	struct view view;
-	struct exchange exchange;   /* with the VMM, and the connection to it */
-	uint64_t seen;              /* observed's generation, as the memory manager that is there counts it */
-	uint64_t asked;             /* desired's generation when the watch that runs was begun; 0 while loading */
+	struct exchange exchange; /* with the VMM, and the connection to it */
+	uint64_t seen; /* observed's generation, as the memory manager that is there counts it */
+	/* desired's generation when the watch that runs was begun; 0 while loading */
+	uint64_t asked;
 
-	struct door door;           /* server mode */
-	int next_fd;                /* client mode: is already connected; -1 = none */
+	struct door door; /* server mode */
+	int next_fd;      /* client mode: is already connected; -1 = none */
 	unsigned int connect_tries;
 	sd_event_source *conn_source;
 	sd_event_source *peer_source; /* client mode: the VMM's death */
-	sd_event_source *connect;   /* client mode: the next try */
-	sd_event_source *look;      /* client mode: for a VMM that listens while a dead one's connection stays open */
-	sd_event_source *limit;     /* of the time for which the exchange waits */
-	sd_event_source *defer;     /* more messages are there, but it is the others' turn */
+	sd_event_source *connect;     /* client mode: the next try */
+	sd_event_source *
+		/* client mode: for a VMM that listens while a dead one's connection stays open */
+		look;
+	sd_event_source *limit; /* of the time for which the exchange waits */
+	sd_event_source *defer; /* more messages are there, but it is the others' turn */
 
-	bool quarantined;           /* no VMM is served until the operator says so */
-	bool lost;                  /* memory has forgotten what the VMM handed over */
-	uint64_t begun_usec;        /* when the VMM came; 0 = it came to a former process */
+	bool quarantined;    /* no VMM is served until the operator says so */
+	bool lost;           /* memory has forgotten what the VMM handed over */
+	uint64_t begun_usec; /* when the VMM came; 0 = it came to a former process */
 };
 
 /** session_open() - take over what a former process had, or listen
@@ -68,7 +71,8 @@ void session_observed(struct session *session, Bh__Observed *observed);
  * record began */
 void session_released(struct session *session, uint64_t generation);
 
-/** session_refused() - memory puts nothing more in force, and has this generation, which says why */
+/** session_refused() - memory puts nothing more in force, and has this generation, which says
+ * why */
 void session_refused(struct session *session, uint64_t generation);
 
 /** session_memory_back() - memory was away, and had this generation of the desired half when it

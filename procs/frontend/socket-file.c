@@ -10,7 +10,8 @@
 #include "base/cleanup.h"
 
 #define AGAIN_USEC 1000000
-#define CHANGES (IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define CHANGES                                                                                    \
+	(IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 
 static bool is_there(const struct socket_file *file)
 {
@@ -52,11 +53,13 @@ static void watch_directory(struct socket_file *file)
 
 	if (!end || (size_t)(end - file->path) >= sizeof(dir))
 		return;
-	snprintf(dir, sizeof(dir), "%.*s", end == file->path ? 1 : (int)(end - file->path), file->path);
+	snprintf(dir, sizeof(dir), "%.*s", end == file->path ? 1 : (int)(end - file->path),
+		file->path);
 	(void)sd_event_add_inotify(file->event, &file->changes, dir, CHANGES, on_change, file);
 }
 
-int socket_file_watch(struct socket_file *file, sd_event *event, const char *path, int (*on_lost)(void *data), void *data)
+int socket_file_watch(struct socket_file *file, sd_event *event, const char *path,
+	int (*on_lost)(void *data), void *data)
 {
 	struct stat st;
 	int r;
@@ -64,9 +67,14 @@ int socket_file_watch(struct socket_file *file, sd_event *event, const char *pat
 	socket_file_forget(file);
 	if (lstat(path, &st) < 0)
 		return -errno;
-	*file = (struct socket_file){ .event = event, .path = path, .dev = st.st_dev, .ino = st.st_ino,
-		.on_lost = on_lost, .data = data };
-	r = sd_event_add_time_relative(event, &file->again, CLOCK_MONOTONIC, 0, 1000, on_again, file);
+	*file = (struct socket_file){ .event = event,
+		.path = path,
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+		.on_lost = on_lost,
+		.data = data };
+	r = sd_event_add_time_relative(event, &file->again, CLOCK_MONOTONIC, 0, 1000, on_again,
+		file);
 	if (r < 0)
 		return r;
 	watch_directory(file);

@@ -14,7 +14,7 @@ struct socket_file {
 	sd_event *event;          /* borrowed */
 	sd_event_source *changes; /* of its directory; NULL = that cannot be watched */
 	sd_event_source *again;
-	const char *path;         /* borrowed */
+	const char *path; /* borrowed */
 	dev_t dev;
 	ino_t ino;
 	/* 0 = there is a new one, or nothing can be done | negative errno: call again in a
@@ -27,7 +27,8 @@ struct socket_file {
  * former watch
  * Errors: 0 | negative errno: it is not watched. A directory that may not be read cannot be
  * watched, which is no error. */
-int socket_file_watch(struct socket_file *file, sd_event *event, const char *path, int (*on_lost)(void *data), void *data);
+int socket_file_watch(struct socket_file *file, sd_event *event, const char *path,
+	int (*on_lost)(void *data), void *data);
 
 /** socket_file_forget() - fine with one that is not watched */
 void socket_file_forget(struct socket_file *file);

@@ -16,7 +16,10 @@ struct stage {
 	int write_fd;
 };
 
-#define STAGE_NULL { .read_fd = -1, .write_fd = -1 }
+#define STAGE_NULL                                                                                 \
+	{                                                                                          \
+		.read_fd = -1, .write_fd = -1                                                      \
+	}
 
 /** stage_open() - the pipe that a former process of this device left under this purpose, or a new
  * one

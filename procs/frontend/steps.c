@@ -1,15 +1,16 @@
 /*
- * The steps of a message, as a table at the end of this file. One message is in work at a time; between its steps the
- * process serves its other devices.
+ * The steps of a message, as a table at the end of this file. One message is in work at a time;
+ * between its steps the process serves its other devices.
  *
  *   PEEK -> CHECK -> JUDGE -> COMMIT -> WAIT <-> PROBE            SEND -> PEEK
  *                     ^  |                |  |                      ^
  *                     |  v                v  v                      |
  *                    DEPOSIT             UNDO -> STAGE -> CONSUME --'
  *
- * Each step may go to STAGE at once: what is refused fails alone, since the change was made in a copy of the record. Steps
- * that ask for something have a second half, which is run when the answer is there; each half returns the step that
- * comes next. However long memory is away, the message stays in the socket, and the VMM waits.
+ * Each step may go to STAGE at once: what is refused fails alone, since the change was made in a
+ * copy of the record. Steps that ask for something have a second half, which is run when the answer
+ * is there; each half returns the step that comes next. However long memory is away, the message
+ * stays in the socket, and the VMM waits.
  *
  * What the VMM may rely on after the death of this process, at any step, is in replay.c.
  */
@@ -25,11 +26,11 @@
 #include "intake.h"
 #include "requests.h"
 
-#define WAIT_USEC         (5 * 1000000ULL)
+#define WAIT_USEC (5 * 1000000ULL)
 #define COMMIT_RETRY_USEC 20000
-#define TURN_RETRY_USEC   1000000
-#define PROMPT_USEC       100000
-#define DEPOSITS_MAX      4 /* of one message: memory dies between two steps of it, again and again */
+#define TURN_RETRY_USEC 1000000
+#define PROMPT_USEC 100000
+#define DEPOSITS_MAX 4 /* of one message: memory dies between two steps of it, again and again */
 
 /* --- Peek, check --- */
 
@@ -41,8 +42,9 @@ static int take_descriptors(struct exchange *x, const char **ret_text)
 
 	if (r == 0)
 		return wire_take_fds(x->conn_fd, &x->msg, n, ret_text);
-	*ret_text = r == -EBUSY ? "what it handed over before is still being closed, and somebody else decides when"
-				: "nobody can be had to look at its descriptors";
+	*ret_text = r == -EBUSY
+		? "what it handed over before is still being closed, and somebody else decides when"
+		: "nobody can be had to look at its descriptors";
 	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
 }
 
@@ -207,9 +209,12 @@ static enum step applied(struct exchange *x)
 static enum step conclude(struct exchange *x)
 {
 	if (x->row->owes == REPLY_NONE) {
-		exchange_refuse(x, "the worker has not put it in force within %llu s", WAIT_USEC / 1000000);
+		exchange_refuse(x, "the worker has not put it in force within %llu s",
+			WAIT_USEC / 1000000);
 	} else {
-		exchange_log(x, "message %s of the VMM is answered by the ledger: the worker is away", x->row->name);
+		exchange_log(x,
+			"message %s of the VMM is answered by the ledger: the worker is away",
+			x->row->name);
 		x->view->waited_in_vain = x->view->worker_gone;
 	}
 	return STEP_STAGE;
@@ -218,7 +223,8 @@ static enum step conclude(struct exchange *x)
 /* A VMM asks for one ring after the other: that the worker is gone is found out only once. */
 static enum step wait_for_worker(struct exchange *x)
 {
-	if (!x->probed && x->view->worker_gone && x->view->waited_in_vain && x->row->owes != REPLY_NONE)
+	if (!x->probed && x->view->worker_gone && x->view->waited_in_vain &&
+		x->row->owes != REPLY_NONE)
 		return STEP_PROBE;
 	if (view_applied(x->view))
 		return applied(x);
@@ -309,8 +315,8 @@ static int stage_reply(struct exchange *x)
 static enum step stage(struct exchange *x)
 {
 	if (*x->why)
-		exchange_log(x, "message %s (%u) of the VMM refused: %s", x->row ? x->row->name : "without a name",
-			x->msg.header.request, x->why);
+		exchange_log(x, "message %s (%u) of the VMM refused: %s",
+			x->row ? x->row->name : "without a name", x->msg.header.request, x->why);
 	return stage_reply(x) < 0 ? STEP_HANG_UP : STEP_CONSUME;
 }
 
@@ -382,7 +388,8 @@ static enum step turned(struct exchange *x)
 		return STEP_AWAIT;
 	case SAYS_NO:
 		if (!x->commit_late)
-			log_limited(LOG_ERR, x->config->name, 0, "the memory manager refuses the record: %s", x->said);
+			log_limited(LOG_ERR, x->config->name, 0,
+				"the memory manager refuses the record: %s", x->said);
 		x->commit_late = true;
 		exchange_await(x, AWAITS_TIME, TURN_RETRY_USEC);
 		return STEP_AWAIT;

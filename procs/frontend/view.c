@@ -42,7 +42,8 @@ Bh__Desired *view_put_in_force(struct view *view, Bh__Desired *next)
 void view_observe(struct view *view, Bh__Observed *observed)
 {
 	if (view_applied(view))
-		rings_hear(&view->heard, view->desired, view->observed->rings, view->observed->n_rings);
+		rings_hear(&view->heard, view->desired, view->observed->rings,
+			view->observed->n_rings);
 	free_observed(view->observed);
 	view->observed = observed;
 }

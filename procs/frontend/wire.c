@@ -25,7 +25,8 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 
-#define CONTROL_FDS_MAX 253 /* what the kernel passes at most with one piece: none may be lost unseen */
+#define CONTROL_FDS_MAX                                                                            \
+	253 /* what the kernel passes at most with one piece: none may be lost unseen */
 
 /* Returns how many there are, whether the message has room for them or not. */
 static size_t take_fds(struct message *msg, const struct cmsghdr *cmsg)
@@ -111,7 +112,8 @@ bool wire_is_silent(int fd)
 	int offset = 0;
 	socklen_t len = sizeof(offset);
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) == 0 && offset < 0 && wire_bytes_there(fd) == 0;
+	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) == 0 && offset < 0 &&
+		wire_bytes_there(fd) == 0;
 }
 
 int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
@@ -121,12 +123,16 @@ int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
 		struct cmsghdr align;
 	} control;
 	size_t have = 0;
-	int r = wire_bytes_there(fd) ? wire_rewind(fd) : wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
+	int r = wire_bytes_there(fd) ? wire_rewind(fd)
+		: wire_hung_up(fd)   ? WIRE_E_CLOSED
+				     : WIRE_E_PARTIAL;
 
 	*ret_sender = 0;
 	while (r == 0 && have < n) {
 		struct iovec iov = { (uint8_t *)buf + have, n - have };
-		struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+		struct msghdr hdr = { .msg_iov = &iov,
+			.msg_iovlen = 1,
+			.msg_control = control.buf,
 			.msg_controllen = sizeof(control.buf) };
 		ssize_t got = look(fd, &hdr);
 
@@ -178,7 +184,9 @@ ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { buf, n };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	ssize_t got = look(fd, &hdr);
 
@@ -192,11 +200,14 @@ ssize_t wire_peek_piece(int fd, struct message *msg, void *buf, size_t n)
 ssize_t wire_take_piece(int fd, struct message *msg, void *buf, size_t n, size_t *n_fds)
 {
 	union {
-		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
+		char buf[CMSG_SPACE(sizeof(struct ucred)) +
+			CMSG_SPACE(sizeof(int) * CONTROL_FDS_MAX)];
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { buf, n };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	ssize_t got = look(fd, &hdr);
 

@@ -14,8 +14,8 @@
  * for replay.h. Looking moves the socket's peek offset.
  */
 
-#define PAYLOAD_MAX 4096u  /* kept of a payload: more than any message that is served has */
-#define SKIP_MAX    65536u /* what is longer is no message */
+#define PAYLOAD_MAX 4096u /* kept of a payload: more than any message that is served has */
+#define SKIP_MAX 65536u   /* what is longer is no message */
 
 struct message {
 	struct header header;
@@ -29,22 +29,23 @@ struct message {
 		struct config_header config;
 		struct inflight_area inflight;
 	} payload;
-	int fds[FDS_MAX];     /* owned; -1 = taken by a handler */
+	int fds[FDS_MAX]; /* owned; -1 = taken by a handler */
 	size_t n_fds;
-	pid_t sender;         /* the process that sent it; 0 = the kernel does not say */
-	bool fds_in_sight;    /* some came with it, or with a message behind it: see wire_take_fds() */
-	char foreign[FD_KIND_TEXT_BYTES]; /* of those that are not taken: what the first is; empty = none is */
-	bool doubtful_fds;    /* they may belong to a message behind this one */
-	bool too_many_fds;    /* more than FDS_MAX came: the others are closed */
-	bool in_parts;        /* it came in parts, and is no longer in the socket (parts.h) */
-	bool too_long;        /* the payload has more than PAYLOAD_MAX bytes */
+	pid_t sender;      /* the process that sent it; 0 = the kernel does not say */
+	bool fds_in_sight; /* some came with it, or with a message behind it: see wire_take_fds() */
+	/* of those that are not taken: what the first is; empty = none is */
+	char foreign[FD_KIND_TEXT_BYTES];
+	bool doubtful_fds; /* they may belong to a message behind this one */
+	bool too_many_fds; /* more than FDS_MAX came: the others are closed */
+	bool in_parts;     /* it came in parts, and is no longer in the socket (parts.h) */
+	bool too_long;     /* the payload has more than PAYLOAD_MAX bytes */
 };
 
 enum {
 	_WIRE_E_OK = 0,
-	WIRE_E_PARTIAL,       /* the rest has not arrived yet */
-	WIRE_E_CLOSED,        /* the peer is gone, and sent nothing that is whole */
-	WIRE_E_FRAMING,       /* what came is no message, and nobody knows where the next one begins */
+	WIRE_E_PARTIAL, /* the rest has not arrived yet */
+	WIRE_E_CLOSED,  /* the peer is gone, and sent nothing that is whole */
+	WIRE_E_FRAMING, /* what came is no message, and nobody knows where the next one begins */
 };
 
 /** wire_bytes() - of the whole message */

@@ -18,7 +18,9 @@ struct store {
 	const char *owner;     /* for the log; borrowed */
 	struct stored **items; /* in the order in which they came */
 	struct stored **
-		by_file; /* the same in the kernel's order of open files: each is looked for at every addition */
+		/* the same in the kernel's order of open files: each is looked for at every
+		 * addition */
+		by_file;
 	size_t n_items;
 	size_t names_bytes; /* as they will stand in LISTEN_FDNAMES */
 	bool full_said;     /* the limit was reached, and the log says so */

@@ -196,10 +196,10 @@ static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
 	if (desired->mtu > UINT16_MAX)
 		return refuse(verdict, "an MTU of %u", desired->mtu);
 	return check_counter("the number of sessions", desired->session, verdict) ||
-	       check_counter("the number of resets", desired->reset_epoch, verdict) ||
-	       check_counter("the number of announcements", desired->rarp_seq, verdict) ||
-	       check_net(desired->net, verdict) ||
-	       check_text("the reason of the quarantine", desired->quarantine, verdict);
+		check_counter("the number of resets", desired->reset_epoch, verdict) ||
+		check_counter("the number of announcements", desired->rarp_seq, verdict) ||
+		check_net(desired->net, verdict) ||
+		check_text("the reason of the quarantine", desired->quarantine, verdict);
 }
 
 int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n_text)

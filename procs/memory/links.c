@@ -101,7 +101,8 @@ static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdloan
 	return 0;
 }
 
-/* A page is what fits the packet. A worker of a former release never keeps more than that, and asks for no other. */
+/* A page is what fits the packet. A worker of a former release never keeps more than that, and asks
+ * for no other. */
 static void give_page(const struct vault *vault, const char *after, Bh__AttachReply *reply,
 	struct fdloan *out)
 {

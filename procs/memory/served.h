@@ -37,7 +37,8 @@ struct served {
 	struct blame_mark *mark; /* counts our deaths by requests about this device */
 	uint64_t released;       /* Record.released */
 	bool wake;               /* the worker's next question is answered at once */
-	const struct peer *serving; /* of two instances the one that reported last; NULL = none yet */
+	/* of two instances the one that reported last; NULL = none yet */
+	const struct peer *serving;
 };
 
 #define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)

@@ -28,8 +28,8 @@ struct named {
  * use for it */
 struct held {
 	struct file *file;
-	unsigned int
-		fresh; /* bits 1 << RECORD_...: deposited for that half, which has not named it yet */
+	/* bits 1 << RECORD_...: deposited for that half, which has not named it yet */
+	unsigned int fresh;
 	unsigned int named; /* bits 1 << RECORD_...: that half names it */
 };
 

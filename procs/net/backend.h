@@ -22,14 +22,15 @@ enum rx_status {
 /** struct net_backend - where frames go to and come from */
 struct net_backend {
 	const char *name;
-	uint64_t features;          /* offloads it can take and give; open() may take some away */
+	uint64_t features; /* offloads it can take and give; open() may take some away */
 	int (*open)(struct net *net);
 	void (*close)(struct net *net);
 	/** negotiated() - features or guest offloads changed; the device is paused */
 	void (*negotiated)(struct net *net);
 	/** attach() - the pair is in use, or no more; its group is paused */
 	void (*attach)(struct net_pair *pair, bool in_use);
-	/** send() - a frame of the guest's. 0 | -EAGAIN: not now, the ring waits | other: dropped */
+	/** send() - a frame of the guest's. 0 | -EAGAIN: not now, the ring waits | other:
+	 * dropped */
 	int (*send)(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
 		size_t frame_bytes);
 	/** receive() - a turn of frames into the receive ring */

@@ -1,6 +1,7 @@
 /*
- * The control ring: one command a chain, an answer byte at its end. A command is read by copy, judged whole,
- * and changes a copy of the state; only a command that is right in all its parts is put in force.
+ * The control ring: one command a chain, an answer byte at its end. A command is read by copy,
+ * judged whole, and changes a copy of the state; only a command that is right in all its parts is
+ * put in force.
  *
  * It is served by the loop's thread: what a command changes, all threads read.
  * Spec: virtio 1.2, 5.1.6.5 Control Virtqueue.
@@ -17,14 +18,21 @@
 #define CTRL_ERR 1
 #define CTRL_BATCH 16 /* chains of a turn; no driver has more than one: each waits for the answer */
 
-enum { CLASS_RX = 0, CLASS_MAC = 1, CLASS_VLAN = 2, CLASS_ANNOUNCE = 3, CLASS_MQ = 4, CLASS_OFFLOADS = 5 };
+enum {
+	CLASS_RX = 0,
+	CLASS_MAC = 1,
+	CLASS_VLAN = 2,
+	CLASS_ANNOUNCE = 3,
+	CLASS_MQ = 4,
+	CLASS_OFFLOADS = 5
+};
 
 struct command {
 	const struct virtq_chain *chain;
 	uint64_t features;
 	unsigned int n_pairs;
-	uint8_t number;   /* within the class */
-	size_t n;         /* bytes behind class and number */
+	uint8_t number; /* within the class */
+	size_t n;       /* bytes behind class and number */
 };
 
 static bool read_at(const struct command *command, size_t at, void *buf, size_t n)
@@ -36,7 +44,8 @@ static bool do_rx(const struct command *command, struct net_state *state)
 {
 	uint8_t on;
 
-	if (command->number >= _NET_RX_MODE_N || command->n != 1 || !read_at(command, 0, &on, 1) || on > 1)
+	if (command->number >= _NET_RX_MODE_N || command->n != 1 || !read_at(command, 0, &on, 1) ||
+		on > 1)
 		return false;
 	if (command->number > NET_RX_ALLMULTI && !has_bit(command->features, NET_F_CTRL_RX_EXTRA))
 		return false;
@@ -123,14 +132,16 @@ static bool do_mq(const struct command *command, struct net_state *state)
 }
 
 #define GUEST_OFFLOADS                                                                             \
-	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN) | \
-		BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
+		BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) |              \
+		BIT(NET_F_GUEST_USO6))
 
 static bool do_offloads(const struct command *command, struct net_state *state)
 {
 	uint64_t offloads;
 
-	if (command->number != 0 || command->n != 8 || !read_at(command, 0, &offloads, sizeof(offloads)))
+	if (command->number != 0 || command->n != 8 ||
+		!read_at(command, 0, &offloads, sizeof(offloads)))
 		return false;
 	offloads = le64toh(offloads);
 	if (offloads & ~(command->features & GUEST_OFFLOADS))

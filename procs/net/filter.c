@@ -48,9 +48,11 @@ static bool wants_unicast(const struct net_state *state, const uint8_t *mac)
 		memcmp(state->mac, mac, 6) == 0 || is_listed(state->macs, state->n_uni, mac);
 }
 
-bool filter_wants(const struct net_state *state, const uint8_t *head, size_t n, bool macs, bool vlans)
+bool filter_wants(const struct net_state *state, const uint8_t *head, size_t n, bool macs,
+	bool vlans)
 {
-	/* 5.1.6.5.1: promiscuous is all that comes in, whatever else is set; a VLAN's frames as well */
+	/* 5.1.6.5.1: promiscuous is all that comes in, whatever else is set; a VLAN's frames as
+	 * well */
 	if (macs && has_mode(state, NET_RX_PROMISC))
 		return true;
 	if (vlans && !wants_vlan(state, head, n))

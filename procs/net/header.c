@@ -1,6 +1,6 @@
 /*
- * A header is judged in a copy. What it says is passed on to the kernel (or to the guest itself), so every
- * field either has a meaning that was negotiated and lies inside the frame, or is 0.
+ * A header is judged in a copy. What it says is passed on to the kernel (or to the guest itself),
+ * so every field either has a meaning that was negotiated and lies inside the frame, or is 0.
  */
 #include "header.h"
 
@@ -9,7 +9,8 @@
 
 #include "base/bytes.h"
 
-/* The feature that allows a segmentation type; HOST_* when the driver sends, GUEST_* when it receives. */
+/* The feature that allows a segmentation type; HOST_* when the driver sends, GUEST_* when it
+ * receives. */
 static uint64_t gso_features(uint8_t type, bool tx)
 {
 	switch (type) {
@@ -38,7 +39,8 @@ static bool gso_is_allowed(const struct net_hdr *hdr, uint64_t features, bool tx
 		has_bit(features, tx ? NET_F_HOST_ECN : NET_F_GUEST_ECN);
 }
 
-/* The place of the checksum, and the two bytes of it, are inside the frame and behind its first header. */
+/* The place of the checksum, and the two bytes of it, are inside the frame and behind its first
+ * header. */
 static bool csum_is_inside(const struct net_hdr *hdr, size_t frame_bytes)
 {
 	size_t start = le16toh(hdr->csum_start);
@@ -65,8 +67,7 @@ int header_check_tx(struct net_hdr *hdr, size_t frame_bytes, uint64_t features)
 		memset(hdr, 0, sizeof(*hdr));
 		return 0;
 	}
-	if (hdr->flags &&
-		(!has_bit(features, NET_F_CSUM) || !csum_is_inside(hdr, frame_bytes)))
+	if (hdr->flags && (!has_bit(features, NET_F_CSUM) || !csum_is_inside(hdr, frame_bytes)))
 		return HEADER_E_CSUM;
 	if (hdr->gso_type != NET_GSO_NONE)
 		return check_gso_tx(hdr, frame_bytes, features);

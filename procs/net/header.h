@@ -5,7 +5,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* The header before each frame, the feature bits that govern it, and the checksums it leaves open. */
+/* The header before each frame, the feature bits that govern it, and the checksums it leaves
+ * open. */
 
 enum {
 	NET_F_CSUM = 0,
@@ -36,8 +37,8 @@ enum {
 };
 
 #define NET_FRAME_MIN 14
-#define NET_FRAME_MAX 65589      /* Ethernet and IPv6 header, and the longest payload of IPv6 */
-#define NET_GSO_FRAME_MAX 65550  /* the longest a TAP hands out, and what drivers make room for */
+#define NET_FRAME_MAX 65589     /* Ethernet and IPv6 header, and the longest payload of IPv6 */
+#define NET_GSO_FRAME_MAX 65550 /* the longest a TAP hands out, and what drivers make room for */
 
 #define NET_HDR_NEEDS_CSUM 1
 #define NET_HDR_DATA_VALID 2
@@ -48,8 +49,8 @@ enum {
 #define NET_GSO_UDP_L4 5
 #define NET_GSO_ECN 0x80
 
-/** struct net_hdr - virtio 1.2, 5.1.6 Device Operation; little-endian. Without VERSION_1 and MRG_RXBUF
- * the guest's ends before num_buffers. */
+/** struct net_hdr - virtio 1.2, 5.1.6 Device Operation; little-endian. Without VERSION_1 and
+ * MRG_RXBUF the guest's ends before num_buffers. */
 struct net_hdr {
 	uint8_t flags;
 	uint8_t gso_type;
@@ -67,12 +68,13 @@ _Static_assert(sizeof(struct net_hdr) == 12, "as in the specification");
 
 enum {
 	HEADER_E_CSUM = 1, /* checksum not negotiated, or its place lies outside the frame */
-	HEADER_E_GSO,      /* segmentation of a kind that was not negotiated, or contradicts itself */
+	HEADER_E_GSO, /* segmentation of a kind that was not negotiated, or contradicts itself */
 };
 
 /**
  * header_check_tx() - check and clean a header that the driver wrote (a copy of it)
- * @hdr: [in, out] fields without meaning for this frame become 0, so that nothing behind us trips on them
+ * @hdr: [in, out] fields without meaning for this frame become 0, so that nothing behind us trips
+ *       on them
  *
  * Errors: 0 | HEADER_E_*: the driver's fault, the frame is dropped.
  * Spec:   virtio 1.2, 5.1.6.2 Packet Transmission.

@@ -1,6 +1,7 @@
 /*
- * The back-ends without a host interface, for diagnosis and measurement: `echo` sends each frame back to
- * where it came from with its addresses swapped; `null` drops what it is sent, and can generate frames.
+ * The back-ends without a host interface, for diagnosis and measurement: `echo` sends each frame
+ * back to where it came from with its addresses swapped; `null` drops what it is sent, and can
+ * generate frames.
  */
 #include "net.h"
 
@@ -12,9 +13,9 @@
 #include "base/bytes.h"
 
 #define OFFLOADS                                                                                   \
-	(BIT(NET_F_CSUM) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |     \
+	(BIT(NET_F_CSUM) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | \
 		BIT(NET_F_GUEST_ECN) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) |               \
-		BIT(NET_F_HOST_ECN) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) |             \
+		BIT(NET_F_HOST_ECN) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) |              \
 		BIT(NET_F_HOST_USO) | BIT(NET_F_GUEST_UFO) | BIT(NET_F_HOST_UFO))
 
 static int local_open(struct net *net)
@@ -46,7 +47,8 @@ static void copy_spans(struct iovec *to, const struct iovec *from, size_t n)
 		size_t part = MIN(to->iov_len - to_at, from->iov_len - from_at);
 
 		part = MIN(part, n);
-		memmove((uint8_t *)to->iov_base + to_at, (const uint8_t *)from->iov_base + from_at, part);
+		memmove((uint8_t *)to->iov_base + to_at, (const uint8_t *)from->iov_base + from_at,
+			part);
 		n -= part;
 		to_at += part;
 		from_at += part;
@@ -73,8 +75,9 @@ static void swap_addresses(const struct iovec *iov)
 	memcpy(swapped + 6, head, 6);
 	got = 0;
 	for (unsigned int i = 0; got < sizeof(head); i++)
-		for (at = iov[i].iov_base; at < (uint8_t *)iov[i].iov_base + iov[i].iov_len &&
-			got < sizeof(head); at++)
+		for (at = iov[i].iov_base;
+			at < (uint8_t *)iov[i].iov_base + iov[i].iov_len && got < sizeof(head);
+			at++)
 			*at = swapped[got++];
 }
 
@@ -108,7 +111,8 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 	return 0;
 }
 
-/* Frames came from the transmit side; when it waits for buffers, the kick of this ring must wake it. */
+/* Frames came from the transmit side; when it waits for buffers, the kick of this ring must wake
+ * it. */
 static enum rx_status echo_receive(struct net_pair *pair)
 {
 	const struct device_group *group = pair->group;
@@ -151,8 +155,8 @@ static int null_open(struct net *net)
 /* Broadcast, from an address that is nobody's, of a type reserved for experiments. */
 static void make_frame(const struct iovec *iov, size_t n)
 {
-	static const uint8_t head[14] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 0x88,
-		0xb5 };
+	static const uint8_t head[14] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
+		0x88, 0xb5 };
 	size_t at = 0;
 
 	for (; at < n; iov++)

@@ -1,8 +1,9 @@
 /*
  * The network device as a whole: what it offers, what is in force, and the table, last.
  *
- * Request path: net_serve() (a turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c). The control ring
- * is ctrl.c, what it sets is state.c, filter.c obeys it.
+ * Request path: net_serve() (a turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c).
+ * The control ring is ctrl.c, what it sets is state.c, force.c puts that in force, filter.c obeys
+ * it.
  */
 #include "net.h"
 
@@ -16,104 +17,21 @@
 #include "base/log.h"
 
 #define RING_FEATURES                                                                              \
-	(BIT(27) /* ANY_LAYOUT */ | BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ |            \
-		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ |                           \
+	(BIT(27) /* ANY_LAYOUT */ | BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ |        \
+		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ |                        \
 		BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
 #define OUR_FEATURES                                                                               \
-	(BIT(NET_F_MAC) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_STATUS) | BIT(NET_F_CTRL_VQ) |              \
+	(BIT(NET_F_MAC) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_STATUS) | BIT(NET_F_CTRL_VQ) |          \
 		BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_RX_EXTRA) |             \
 		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_MAC_ADDR) |                             \
 		BIT(NET_F_CTRL_GUEST_OFFLOADS))
-/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, INFLIGHT_SHMFD, CONFIGURE_MEM_SLOTS,
- * STATUS */
+/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, INFLIGHT_SHMFD,
+ * CONFIGURE_MEM_SLOTS, STATUS */
 #define PROTOCOL_FEATURES                                                                          \
-	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(12) | BIT(15) |         \
+	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(12) | BIT(15) |       \
 		BIT(16))
 
-#define GSO_OFFLOADS                                                                               \
-	(BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO) |                        \
-		BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
-#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_ECN))
-
-#define STATUS_LINK_UP 1
-#define STATUS_ANNOUNCE 2
-#define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
-
-/** struct net_config - configuration space: virtio 1.2, 5.1.4. All of it is there, whatever is offered: some
- * front-ends read it whole, and make no device where that fails. What is not known says so. */
-struct net_config {
-	uint8_t mac[6];
-	uint16_t status;
-	uint16_t max_pairs;
-	uint16_t mtu;
-	uint32_t speed;
-	uint8_t duplex;
-	uint8_t rss_max_key_bytes;
-	uint16_t rss_max_entries;
-	uint32_t hash_types;
-} __attribute__((packed));
-
-_Static_assert(sizeof(struct net_config) == 24, "as in the specification");
-
-#define SPEED_UNKNOWN UINT32_MAX
-#define DUPLEX_UNKNOWN UINT8_MAX
-
-/* --- Configuration space --- */
-
-static bool update_config(struct net *net)
-{
-	struct device_offer *offer = &net->device->offer;
-	const struct config_value *mtu = config_value(net->device->config, "mtu");
-	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs),
-		.speed = SPEED_UNKNOWN, .duplex = DUPLEX_UNKNOWN };
-	unsigned int status = net->link_up ? STATUS_LINK_UP : 0;
-
-	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
-	if (net->state && net->state->announce)
-		status |= STATUS_ANNOUNCE;
-	config.status = htole16((uint16_t)status);
-	config.mtu = htole16((uint16_t)(mtu->text ? mtu->number : 1500));
-	offer->config_bytes = sizeof(config);
-	if (memcmp(offer->config, &config, sizeof(config)) == 0)
-		return false;
-	memcpy(offer->config, &config, sizeof(config));
-	return true;
-}
-
-void net_set_link(struct net *net, bool up)
-{
-	net->link_up = up;
-	if (update_config(net))
-		device_config_changed(net->device);
-}
-
-void net_show_config(struct net *net)
-{
-	if (update_config(net))
-		device_report(net->device);
-}
-
-/* --- What is in force --- */
-
-void net_apply(struct net *net)
-{
-	uint64_t features = net->device->features;
-	const struct net_state *state = net->state;
-	const struct config_value *configured = config_value(net->device->config, "mtu");
-	/* that of an interface in another network namespace is not known: what the guest is told counts as well */
-	uint32_t mtu = MAX(net->mtu ? net->mtu : 1500, configured->text ? (uint32_t)configured->number : 0);
-
-	net->mergeable = has_bit(features, NET_F_MRG_RXBUF);
-	net->hdr_bytes = net->mergeable || has_bit(features, 32) ? NET_HDR_BYTES : NET_HDR_LEGACY_BYTES;
-	net->offloads = features & GUEST_OFFLOADS;
-	if (state->offloads_set)
-		net->offloads &= state->offloads;
-	net->frame_max = net->offloads & GSO_OFFLOADS ? NET_GSO_FRAME_MAX : VLAN_FRAME_BYTES(mtu);
-	net->frame_max = MAX(net->frame_max, (size_t)VLAN_FRAME_BYTES(mtu));
-	net->filter_macs = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_RX);
-	net->filter_vlans = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_VLAN);
-	net->backend->negotiated(net);
-}
+/* --- What the driver and the VMM set --- */
 
 static void net_negotiated(struct device *device)
 {
@@ -128,7 +46,7 @@ static void net_reset(struct device *device)
 	state_reset(&state, net->mac);
 	net->state = state_commit(net->saved, &state);
 	net_apply(net);
-	if (update_config(net))
+	if (force_config(net))
 		device->offer.config_seq++;
 }
 
@@ -157,8 +75,10 @@ static uint32_t net_group(const struct device *device, uint32_t index)
 
 static enum device_wait rx_round(struct net_pair *pair)
 {
-	static const enum device_wait waits[] = { [RX_MORE] = DEVICE_MORE, [RX_IDLE] = DEVICE_HOST,
-		[RX_STARVED] = DEVICE_KICK, [RX_OFF] = DEVICE_OTHER };
+	static const enum device_wait waits[] = { [RX_MORE] = DEVICE_MORE,
+		[RX_IDLE] = DEVICE_HOST,
+		[RX_STARVED] = DEVICE_KICK,
+		[RX_OFF] = DEVICE_OTHER };
 
 	return pair->rx.queue ? waits[pair->net->backend->receive(pair)] : DEVICE_OTHER;
 }
@@ -172,14 +92,15 @@ static enum device_wait net_serve(struct device_queue *queue)
 	return queue->index % 2 ? tx_round(pair, queue) : rx_round(pair);
 }
 
-/* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM keeps that
- * ring for itself, it enables the rings that are looked at. */
+/* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM
+ * keeps that ring for itself, it enables the rings that are looked at. */
 static unsigned int pairs_in_use(const struct net *net)
 {
 	const struct device *device = net->device;
 	uint32_t ctrl = 2 * net->n_pairs;
 
-	if (!has_bit(device->features, NET_F_MQ) || !is_ctrl(device, ctrl) || !device->queues[ctrl].vq)
+	if (!has_bit(device->features, NET_F_MQ) || !is_ctrl(device, ctrl) ||
+		!device->queues[ctrl].vq)
 		return net->n_pairs;
 	return MIN((unsigned int)net->state->pairs, net->n_pairs);
 }
@@ -228,20 +149,22 @@ static void announce(struct device *device, const uint8_t mac[6])
 {
 	struct net *net = device->data;
 	struct net_state state = *net->state;
-	/* RARP: "who am I", asked by the address itself; every switch on the way learns where it is */
-	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x80, 0x35, 0, 1, 8, 0, 6, 4, 0,
-		3 };
+	/* RARP: "who am I", asked by the address itself; every switch on the way learns where it
+	 * is */
+	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x80, 0x35, 0, 1, 8, 0, 6,
+		4, 0, 3 };
 
 	memcpy(frame + 6, mac, 6);
 	memcpy(frame + 22, mac, 6);
 	memcpy(frame + 32, mac, 6);
 	if (net->backend->announce)
 		net->backend->announce(net, frame, sizeof(frame));
-	if (!has_bit(device->features, NET_F_GUEST_ANNOUNCE) || !has_bit(device->features, NET_F_CTRL_VQ))
+	if (!has_bit(device->features, NET_F_GUEST_ANNOUNCE) ||
+		!has_bit(device->features, NET_F_CTRL_VQ))
 		return;
 	state.announce = 1;
 	net->state = state_commit(net->saved, &state);
-	if (update_config(net))
+	if (force_config(net))
 		device_config_changed(device);
 }
 
@@ -264,7 +187,8 @@ static void net_desired(struct device *device, const Bh__Desired *desired)
 
 static const struct net_backend *find_backend(const char *name)
 {
-	static const struct net_backend *const all[] = { &backend_tap, &backend_echo, &backend_null };
+	static const struct net_backend *const all[] = { &backend_tap, &backend_echo,
+		&backend_null };
 
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		if (strcmp(all[i]->name, name) == 0)
@@ -287,8 +211,9 @@ static void make_pairs(struct net *net)
 	}
 }
 
-/* Front-ends read GET_QUEUE_NUM in two ways: as pairs, and as rings with the control ring among them. The
- * larger is answered, and as many pairs are served: those beyond ours send through ours. */
+/* Front-ends read GET_QUEUE_NUM in two ways: as pairs, and as rings with the control ring among
+ * them. The larger is answered, and as many pairs are served: those beyond ours send through
+ * ours. */
 static void fill_offer(struct net *net)
 {
 	struct device_offer *offer = &net->device->offer;
@@ -343,7 +268,7 @@ static void net_begin(struct device *device)
 
 	net->saved = device->state;
 	net->state = state_open(net->saved, net->mac);
-	(void)update_config(net);
+	(void)force_config(net);
 	net_apply(net);
 }
 

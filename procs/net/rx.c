@@ -1,15 +1,15 @@
 /*
- * Receive: 1 load parsed chains until the largest possible frame fits, 2 the back-end puts a frame in behind
- * the place of the header, 3 take the chains it fills, write the header, complete; 4 publish the turn,
- * 5 notify.
+ * Receive: 1 load parsed chains until the largest possible frame fits, 2 the back-end puts a frame
+ * in behind the place of the header, 3 take the chains it fills, write the header, complete; 4
+ * publish the turn, 5 notify.
  *
- * Nothing is taken before a frame is in it: who dies before 4 loses the frames of one turn and no buffer.
- * The spans of loaded chains stay loaded from frame to frame, so that small frames do not pay for the
- * room of a large one.
+ * Nothing is taken before a frame is in it: who dies before 4 loses the frames of one turn and no
+ * buffer. The spans of loaded chains stay loaded from frame to frame, so that small frames do not
+ * pay for the room of a large one.
  *
- * A chain that can hold no frame is given back unused. It must be the first, for order's sake: where others
- * are loaded before it, frames go into those, as far as they fit; and where an ordinary one does not, those are given
- * back, too.
+ * A chain that can hold no frame is given back unused. It must be the first, for order's sake:
+ * where others are loaded before it, frames go into those, as far as they fit; and where an
+ * ordinary one does not, those are given back, too.
  */
 #include "net.h"
 
@@ -109,7 +109,8 @@ static enum load load_chain(struct net_pair *pair)
 	return LOAD_MORE;
 }
 
-/* The place of the guest's header, which may lie over several spans, is left out of what is read into. */
+/* The place of the guest's header, which may lie over several spans, is left out of what is read
+ * into. */
 static void skip_header(struct net_rx *rx, size_t n)
 {
 	while (n) {
@@ -152,7 +153,8 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 }
 
 /* The loaded chains that so many bytes fill; they are that long, since the frame is in them. */
-static unsigned int chains_for(const struct net_rx *rx, size_t bytes, struct virtq_chain **ret_chains)
+static unsigned int chains_for(const struct net_rx *rx, size_t bytes,
+	struct virtq_chain **ret_chains)
 {
 	unsigned int n = 0;
 	size_t have = 0;

@@ -24,7 +24,8 @@ static bool state_is_sound(const struct net_state *state)
 struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6])
 {
 #if NET_STATE_GROWTH
-	log_notice("the grown state has been opened %u times before", saved->grown[NET_STATE_GROWTH - 1]++);
+	log_notice("the grown state has been opened %u times before",
+		saved->grown[NET_STATE_GROWTH - 1]++);
 #endif
 	if (saved->version == 0 || saved->active > 1 ||
 		!state_is_sound(&saved->halves[saved->active])) {
@@ -40,7 +41,8 @@ struct net_state *state_commit(struct net_saved *saved, const struct net_state *
 	uint32_t other = !saved->active;
 
 	saved->halves[other] = *changed;
-	/* A killed process's stores all land, in program order: only the compiler must keep to it. */
+	/* A killed process's stores all land, in program order: only the compiler must keep to
+	 * it. */
 	atomic_signal_fence(memory_order_seq_cst);
 	saved->active = other;
 	return &saved->halves[other];

@@ -1,9 +1,10 @@
 /*
  * How the queues of a TAP are come by.
  *
- * They are kept in the vault, so that the interface does not notice when this process is replaced: its carrier stays,
- * and frames wait in it. Beside them lies a note of what they were opened for: the interface may be called otherwise
- * meanwhile, and is still the right one; or the operator has configured another, and it is the wrong one.
+ * They are kept in the vault, so that the interface does not notice when this process is replaced:
+ * its carrier stays, and frames wait in it. Beside them lies a note of what they were opened for:
+ * the interface may be called otherwise meanwhile, and is still the right one; or the operator has
+ * configured another, and it is the wrong one.
  */
 #include "tap.h"
 
@@ -27,9 +28,9 @@
 /** struct note - what a successor must know of the queues that it takes over */
 struct note {
 	uint32_t version;
-	uint32_t handed_over;       /* by whoever started us; configured means nothing then */
+	uint32_t handed_over; /* by whoever started us; configured means nothing then */
 	char configured[IFNAMSIZ];
-	uint64_t refused;           /* features that the host's kernel has not */
+	uint64_t refused; /* features that the host's kernel has not */
 };
 
 static void queue_name(unsigned int i, char *buf, size_t n)
@@ -51,7 +52,7 @@ static int set_up(int fd)
 static int open_queue(const struct tap *tap, bool multi_queue)
 {
 	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
-					 (multi_queue ? IFF_MULTI_QUEUE : 0)) };
+				     (multi_queue ? IFF_MULTI_QUEUE : 0)) };
 	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	int r;
 
@@ -111,7 +112,8 @@ static void keep(struct net *net, const char *name, int fd)
 	int r = device_keep(net->device, name, fd);
 
 	if (r < 0)
-		log_warning("the TAP cannot be kept across a restart of this process: %s", strerror(-r));
+		log_warning("the TAP cannot be kept across a restart of this process: %s",
+			strerror(-r));
 }
 
 static void keep_queues(struct net *net)
@@ -149,7 +151,8 @@ static bool take_queues(struct net *net, struct tap *tap)
 	return true;
 }
 
-/* A queue in the vault is one that the kernel gives frames to, and that keeps a single-queue interface busy. */
+/* A queue in the vault is one that the kernel gives frames to, and that keeps a single-queue
+ * interface busy. */
 static void drop_kept_from(struct net *net, unsigned int first)
 {
 	char name[16];
@@ -169,7 +172,8 @@ static void drop_kept_from(struct net *net, unsigned int first)
 /* It was written by a former instance, which a guest may have taken over. */
 static bool read_note(int fd, struct note *note)
 {
-	return pread(fd, note, sizeof(*note), 0) == sizeof(*note) && note->version == NOTE_VERSION &&
+	return pread(fd, note, sizeof(*note), 0) == sizeof(*note) &&
+		note->version == NOTE_VERSION &&
 		memchr(note->configured, 0, sizeof(note->configured));
 }
 
@@ -178,7 +182,8 @@ static void keep_note(struct net *net, const struct note *note)
 	_cleanup_close_ int fd = memfd_create("tap-note", MFD_CLOEXEC);
 
 	if (fd < 0 || pwrite(fd, note, sizeof(*note), 0) != sizeof(*note))
-		log_warning("the TAP cannot be kept across a restart of this process: %s", strerror(errno));
+		log_warning("the TAP cannot be kept across a restart of this process: %s",
+			strerror(errno));
 	else
 		keep(net, NOTE_NAME, fd);
 }
@@ -211,8 +216,8 @@ void tap_queues_explain(const struct net *net, int r)
 	const char *name = tap->configured;
 
 	if (r == -ENODEV)
-		log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr%s", name,
-			name, create_hint(net));
+		log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr%s",
+			name, name, create_hint(net));
 	else if (r == -EBUSY)
 		log_error("tap '%s' is in use by another process; stop it, or give this device another tap",
 			name);
@@ -308,7 +313,8 @@ int tap_queues_start(struct net *net)
 	if (note_fd < 0 || !read_note(note_fd, &note))
 		note = (struct note){ 0 };
 	handed_over |= note.version && note.handed_over;
-	snprintf(tap->name, sizeof(tap->name), "%s", config_value(net->device->config, "tap")->text ?: "");
+	snprintf(tap->name, sizeof(tap->name), "%s",
+		config_value(net->device->config, "tap")->text ?: "");
 	if (!handed_over)
 		memcpy(tap->configured, tap->name, sizeof(tap->configured));
 	tap->served_before = note.version;
@@ -319,7 +325,9 @@ int tap_queues_start(struct net *net)
 	if (r < 0)
 		return r;
 	net->device->offer.features &= ~note.refused;
-	note = (struct note){ .version = NOTE_VERSION, .handed_over = handed_over, .refused = note.refused };
+	note = (struct note){
+		.version = NOTE_VERSION, .handed_over = handed_over, .refused = note.refused
+	};
 	memcpy(note.configured, tap->configured, sizeof(note.configured));
 	keep_note(net, &note);
 	keep_queues(net);

@@ -1,11 +1,12 @@
 /*
- * What becomes of a TAP interface while it is served. It may go down, be renamed, or be moved into another network
- * namespace and back: the queues are as good as before. When it is deleted they are of no use any more, and one of
- * the configured name is waited for.
+ * What becomes of a TAP interface while it is served. It may go down, be renamed, or be moved into
+ * another network namespace and back: the queues are as good as before. When it is deleted they are
+ * of no use any more, and one of the configured name is waited for.
  *
- * The queue itself says how its interface is, wherever that is: TUNGETIFF tells its name, or that it is gone; that it
- * can be written to says that it is up. So all that tells of a change is a hint to look: a message of netlink, or that
- * such messages were lost; the queue that can be written to again; a thread whose read or write failed.
+ * The queue itself says how its interface is, wherever that is: TUNGETIFF tells its name, or that
+ * it is gone; that it can be written to says that it is up. So all that tells of a change is a hint
+ * to look: a message of netlink, or that such messages were lost; the queue that can be written to
+ * again; a thread whose read or write failed.
  */
 #include "tap.h"
 
@@ -61,7 +62,8 @@ static bool read_link(const struct net *net)
 	return ioctl(fd, TUNGETSNDBUF, &room) == 0 && room != INT_MAX && net->link_up;
 }
 
-/* 1: in ours | 0: in another | negative: nobody says, as to all who may not administer that namespace */
+/* 1: in ours | 0: in another | negative: nobody says, as to all who may not administer that
+ * namespace */
 static int compare_namespace(int fd)
 {
 	_cleanup_close_ int other = ioctl(fd, TUNGETDEVNETNS);
@@ -81,15 +83,16 @@ static bool has_same_address(int fd, const struct tap *tap, int sock)
 		memcmp(&queue.ifr_hwaddr, &ours.ifr_hwaddr, sizeof(ours.ifr_hwaddr)) == 0;
 }
 
-/* Where the queue's interface is in our network namespace. One that was handed over is there only if the kernel says
- * so; one of ours that was moved away and comes back may be known by its name and address. All that hangs on it is
- * the MTU, and which messages are worth a look. */
+/* Where the queue's interface is in our network namespace. One that was handed over is there only
+ * if the kernel says so; one of ours that was moved away and comes back may be known by its name
+ * and address. All that hangs on it is the MTU, and which messages are worth a look. */
 static void locate(struct net *net, struct tap *tap, int sock)
 {
 	int fd = net->pairs[0].tap_fd, here = compare_namespace(fd);
 	char name[IFNAMSIZ];
 
-	if (here < 0 && tap->ifindex && if_indextoname(tap->ifindex, name) && strcmp(name, tap->name) == 0)
+	if (here < 0 && tap->ifindex && if_indextoname(tap->ifindex, name) &&
+		strcmp(name, tap->name) == 0)
 		return;
 	if (here < 0)
 		here = *tap->configured && has_same_address(fd, tap, sock);
@@ -130,11 +133,14 @@ static void watch_queue(struct net *net, struct tap *tap)
 static void say_gone(struct tap *tap)
 {
 	if (*tap->configured)
-		log_limited(LOG_WARNING, NULL, 0, "tap '%s' is gone; the guest's link is down until there is one called '%s' again",
+		log_limited(LOG_WARNING, NULL, 0,
+			"tap '%s' is gone; the guest's link is down until there is one called '%s' again",
 			tap->name, tap->configured);
 	else
-		log_limited(LOG_WARNING, NULL, 0, "tap '%s', which was handed over, is gone; the guest's link is down "
-			"until this device is started anew with another", tap->name);
+		log_limited(LOG_WARNING, NULL, 0,
+			"tap '%s', which was handed over, is gone; the guest's link is down "
+			"until this device is started anew with another",
+			tap->name);
 }
 
 static void let_go(struct net *net, struct tap *tap)
@@ -149,8 +155,8 @@ static void let_go(struct net *net, struct tap *tap)
 	device_report(net->device);
 }
 
-/* Netlink does not tell when an interface that is there can be opened again. Whoever makes one holds it for a moment:
- * that is no error yet. */
+/* Netlink does not tell when an interface that is there can be opened again. Whoever makes one
+ * holds it for a moment: that is no error yet. */
 static void retry_later(struct net *net, struct tap *tap, int r)
 {
 	uint64_t usec = MIN(RETRY_MIN_USEC << MIN(tap->n_retries, 16u), RETRY_MAX_USEC);
@@ -283,7 +289,8 @@ static int on_link_message(const struct nlmsghdr *msg, void *data)
 	return ours || !tap->ifindex ? MNL_CB_STOP : MNL_CB_OK;
 }
 
-/* Whether there is something to look at. What the kernel had to drop may have been the one that counts. */
+/* Whether there is something to look at. What the kernel had to drop may have been the one that
+ * counts. */
 static bool is_hint(struct net *net, const char *buf, ssize_t n)
 {
 	if (n < 0)
@@ -313,13 +320,14 @@ static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *d
 static int open_monitor(struct net *net, struct tap *tap)
 {
 	tap->monitor = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!tap->monitor || mnl_socket_bind(tap->monitor, 1 << (RTNLGRP_LINK - 1), MNL_SOCKET_AUTOPID) < 0) {
+	if (!tap->monitor ||
+		mnl_socket_bind(tap->monitor, 1 << (RTNLGRP_LINK - 1), MNL_SOCKET_AUTOPID) < 0) {
 		log_warning("the TAP's state cannot be watched: %s; the guest's link will stay as it is",
 			strerror(errno));
 		return 0;
 	}
-	return sd_event_add_io(net->device->event, &tap->monitor_source, mnl_socket_get_fd(tap->monitor), EPOLLIN,
-		on_monitor, net);
+	return sd_event_add_io(net->device->event, &tap->monitor_source,
+		mnl_socket_get_fd(tap->monitor), EPOLLIN, on_monitor, net);
 }
 
 static int make_sources(struct net *net, struct tap *tap)
@@ -327,8 +335,10 @@ static int make_sources(struct net *net, struct tap *tap)
 	sd_event *event = net->device->event;
 	int r;
 
-	if ((r = sd_event_add_io(event, &tap->trouble_source, tap->trouble_fd, EPOLLIN, on_trouble, net)) < 0 ||
-		(r = sd_event_add_time(event, &tap->retry_timer, CLOCK_MONOTONIC, 0, 0, on_retry, net)) < 0)
+	if ((r = sd_event_add_io(event, &tap->trouble_source, tap->trouble_fd, EPOLLIN, on_trouble,
+		     net)) < 0 ||
+		(r = sd_event_add_time(event, &tap->retry_timer, CLOCK_MONOTONIC, 0, 0, on_retry,
+			 net)) < 0)
 		return r;
 	return sd_event_source_set_enabled(tap->retry_timer, SD_EVENT_OFF);
 }

@@ -1,9 +1,10 @@
 /*
- * A TAP interface of the host. Frames go straight between it and guest memory, with our copy of the header
- * before them: the kernel does the segmentation and the checksums that guest and host agreed on.
+ * A TAP interface of the host. Frames go straight between it and guest memory, with our copy of the
+ * header before them: the kernel does the segmentation and the checksums that guest and host agreed
+ * on.
  *
- * The interface is the operator's. How its queues are come by and kept is tap-queues.c; tap-watch.c follows what
- * becomes of the interface while it is served.
+ * The interface is the operator's. How its queues are come by and kept is tap-queues.c; tap-watch.c
+ * follows what becomes of the interface while it is served.
  */
 #include "tap.h"
 
@@ -57,7 +58,8 @@ static void tap_negotiated(struct net *net)
 	unsigned int flags = offload_flags(net->offloads);
 
 	if (net->pairs[0].tap_fd >= 0 && ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, flags) < 0)
-		log_limited(LOG_WARNING, NULL, 0, "the TAP refuses offloads 0x%x: %s", flags, strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the TAP refuses offloads 0x%x: %s", flags,
+			strerror(errno));
 }
 
 /* --- Life --- */
@@ -92,7 +94,8 @@ static void tap_attach(struct net_pair *pair, bool in_use)
 	if (!tap->multi_queue || pair->tap_fd < 0 || pair->net->n_pairs == 1)
 		return;
 	(void)ioctl(pair->tap_fd, TUNSETQUEUE, &ifr);
-	pair->tap_failed = !in_use; /* to read and write, a detached queue is as one whose interface is gone */
+	pair->tap_failed =
+		!in_use; /* to read and write, a detached queue is as one whose interface is gone */
 }
 
 /* --- Frames --- */
@@ -152,7 +155,11 @@ static enum rx_status receive_one(struct net_pair *pair)
 	rx->iov[rx->first - 1] = saved;
 	if (r < 0 && errno == EAGAIN)
 		return RX_IDLE;
-	if (r < 0 && errno == EFAULT) { /* guest memory is not what it was: that is this frame's end, not the queue's */
+	if (r < 0 &&
+		errno ==
+			/* guest memory is not what it was: that is this frame's end, not the
+			 * queue's */
+			EFAULT) {
 		rx_drop(pair);
 		return RX_MORE;
 	}
@@ -162,7 +169,8 @@ static enum rx_status receive_one(struct net_pair *pair)
 	}
 	n = (size_t)r - MIN((size_t)r, sizeof(rx->hdr));
 	if (n < NET_FRAME_MIN || n > room ||
-		header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first], rx->end - rx->first, n))
+		header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first],
+			rx->end - rx->first, n))
 		rx_drop(pair);
 	else if (wanted(pair->net, rx, n))
 		rx_deliver(pair, n);
@@ -187,7 +195,8 @@ static void tap_announce(struct net *net, const uint8_t *frame, size_t n)
 	struct iovec iov[2] = { { &hdr, sizeof(hdr) }, { (void *)frame, n } };
 
 	if (net->pairs[0].tap_fd >= 0 && writev(net->pairs[0].tap_fd, iov, 2) < 0)
-		log_limited(LOG_WARNING, NULL, 0, "the guest's address cannot be announced: %s", strerror(errno));
+		log_limited(LOG_WARNING, NULL, 0, "the guest's address cannot be announced: %s",
+			strerror(errno));
 }
 
 static void tap_describe(struct net *net, char *buf, size_t n)
@@ -195,7 +204,9 @@ static void tap_describe(struct net *net, char *buf, size_t n)
 	const struct tap *tap = net->backend_data;
 
 	snprintf(buf, n, "tap %s (%s)", tap->name,
-		net->pairs[0].tap_fd < 0 ? "gone" : net->link_up ? "up" : "down");
+		net->pairs[0].tap_fd < 0 ? "gone"
+			: net->link_up   ? "up"
+					 : "down");
 }
 
 const struct net_backend backend_tap = {

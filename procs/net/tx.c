@@ -1,8 +1,9 @@
 /*
- * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6 notify.
+ * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6
+ *           notify.
  *
- * A chain is in the ledger from 1 to 5. Who dies in between leaves at most one turn of chains whose frames
- * may have been sent: the successor finds them in flight and sends them again.
+ * A chain is in the ledger from 1 to 5. Who dies in between leaves at most one turn of chains whose
+ * frames may have been sent: the successor finds them in flight and sends them again.
  */
 #include "net.h"
 
@@ -39,8 +40,8 @@ static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 	return net->backend->send(pair, &hdr, pair->tx_iov, n + 1, frame_bytes);
 }
 
-static void count(struct device_queue *queue, const struct net *net, const struct virtq_chain *chain,
-	int r)
+static void count(struct device_queue *queue, const struct net *net,
+	const struct virtq_chain *chain, int r)
 {
 	struct ledger_counters *counters = virtq_counters(queue->vq);
 

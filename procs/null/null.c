@@ -1,8 +1,9 @@
 /*
- * The smallest device: it discards what it is given, and completes it with nothing written. It is there to be copied:
- * what every device has is here, and nothing else.
+ * The smallest device: it discards what it is given, and completes it with nothing written. It is
+ * there to be copied: what every device has is here, and nothing else.
  *
- * The order of the file is the order in which it runs: 1 what it offers, 2 a turn of a ring, 3 the table.
+ * The order of the file is the order in which it runs: 1 what it offers, 2 a turn of a ring, 3 the
+ * table.
  */
 #include "base/bytes.h"
 #include "device/device.h"
@@ -12,10 +13,10 @@
 
 /* virtio 1.2, 6 Reserved Feature Bits; and PROTOCOL_FEATURES of vhost-user */
 #define FEATURES                                                                                   \
-	(BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ | BIT(30) /* PROTOCOL_FEATURES */ |  \
+	(BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ | BIT(30) /* PROTOCOL_FEATURES */ | \
 		BIT(32) /* VERSION_1 */ | BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
 #define PROTOCOL_FEATURES                                                                          \
-	(BIT(0) /* MQ */ | BIT(3) /* REPLY_ACK */ | BIT(12) /* INFLIGHT_SHMFD */ |                  \
+	(BIT(0) /* MQ */ | BIT(3) /* REPLY_ACK */ | BIT(12) /* INFLIGHT_SHMFD */ |                 \
 		BIT(15) /* CONFIGURE_MEM_SLOTS */ | BIT(16) /* STATUS */)
 
 /* --- 1 What it offers --- */

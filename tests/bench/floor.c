@@ -1,10 +1,10 @@
 /*
- * The least that a restart can cost: a program that starts, connects to a Unix socket and answers one byte
- * with another; no memory to map, no neighbours to find.
+ * The least that a restart can cost: a program that starts, connects to a Unix socket and answers
+ * one byte with another; no memory to map, no neighbours to find.
  *
- *   bench-floor keep PATH N      starts it, kills it N times and starts it again as soon as its end is told
- *   bench-floor watch PATH N     the same, but leaves the starting to somebody else (a service manager)
- *   bench-floor serve PATH       the program itself
+ *   bench-floor keep PATH N starts it, kills it N times and starts it again as soon as its end is
+ *   told bench-floor watch PATH N the same, but leaves the starting to somebody else (a service
+ *   manager) bench-floor serve PATH the program itself
  *
  * Prints for each kill the nanoseconds until the next answer.
  */

@@ -1,12 +1,13 @@
 /*
- * A front-end that keeps one frame under way through an echo device and looks at the clock, while a process of the
- * product is killed. Obeys lines on standard input, and answers each with a line:
+ * A front-end that keeps one frame under way through an echo device and looks at the clock, while a
+ * process of the product is killed. Obeys lines on standard input, and answers each with a line:
  *
- *   touch                the device reads one byte of every 64 KiB of the big region, and maps all of it thereby;
+ *   touch the device reads one byte of every 64 KiB of the big region, and maps all of it thereby;
  *                        answers "touched N"
- *   cut PID SIGNAL MS    the signal to PID (0: to nobody), a question, and frames one after the other for MS
- *                        milliseconds and until the answer is there; answers in ns, "FRAME SLOWEST REPLY": signal
- *                        to the return of the first frame, the longest that any frame took, signal to the answer
+ *   cut PID SIGNAL MS the signal to PID (0: to nobody), a question, and frames one after the other
+ *                        for MS milliseconds and until the answer is there; answers in ns, "FRAME
+ *                        SLOWEST REPLY": signal to the return of the first frame, the longest that
+ *                        any frame took, signal to the answer
  *
  * bench-outage SOCKET MIB [huge]
  */
@@ -126,7 +127,7 @@ static int touch(void)
 
 struct cut {
 	uint64_t from;
-	uint64_t frame_ns;	/* from the signal to the first frame's return */
+	uint64_t frame_ns; /* from the signal to the first frame's return */
 	uint64_t slowest_ns;
 	uint64_t reply_ns;
 };
@@ -190,7 +191,7 @@ static int cut(pid_t pid, int number, uint64_t ms)
 		e = one_frame(&cut, seq++) ?: hear(&cut);
 	if (!e)
 		printf("%llu %llu %llu\n", (unsigned long long)cut.frame_ns,
-		       (unsigned long long)cut.slowest_ns, (unsigned long long)cut.reply_ns);
+			(unsigned long long)cut.slowest_ns, (unsigned long long)cut.reply_ns);
 	return e;
 }
 

@@ -1,7 +1,8 @@
 /*
- * What a chain costs the device: one process is driver and device by turns, in batches of 32, 64 bytes
- * each, copied out of (transmit) or into (receive) guest memory. Only the device's turns are timed, and the
- * lower quartile counts: what else the machine does makes turns longer, never shorter.
+ * What a chain costs the device: one process is driver and device by turns, in batches of 32, 64
+ * bytes each, copied out of (transmit) or into (receive) guest memory. Only the device's turns are
+ * timed, and the lower quartile counts: what else the machine does makes turns longer, never
+ * shorter.
  *
  * With the path of another build of this program, the two alternate, and the ratio is printed:
  *     bench-ring ../other/tests/bench/bench-ring
@@ -46,7 +47,7 @@ struct bench {
 	struct ledger_queue ledger;
 	struct raw_desc *desc;
 	uint16_t *avail, *used;
-	uint16_t avail_idx, used_idx;   /* split: free running; packed: laps and slots, see wrap() */
+	uint16_t avail_idx, used_idx; /* split: free running; packed: laps and slots, see wrap() */
 	uint8_t frame[FRAME];
 };
 
@@ -61,9 +62,13 @@ static uint64_t now_ns(void)
 static void setup(struct bench *b, bool packed, bool receive)
 {
 	struct map_region region = { .uva = { UVA }, .size_bytes = MEM_BYTES };
-	struct virtq_setup s = { .size = RING_SIZE, .packed = packed, .desc = { UVA },
-		.avail = { UVA + 16 * RING_SIZE }, .used = { UVA + 24 * RING_SIZE },
-		.base = packed ? 0x80008000 : 0, .start_id = 1 };
+	struct virtq_setup s = { .size = RING_SIZE,
+		.packed = packed,
+		.desc = { UVA },
+		.avail = { UVA + 16 * RING_SIZE },
+		.used = { UVA + 24 * RING_SIZE },
+		.base = packed ? 0x80008000 : 0,
+		.start_id = 1 };
 	int fd = memfd_create("bench", MFD_CLOEXEC);
 
 	check(fd >= 0 && ftruncate(fd, MEM_BYTES) == 0);
@@ -77,8 +82,7 @@ static void setup(struct bench *b, bool packed, bool receive)
 	b->used = (void *)(b->mem + 24 * RING_SIZE);
 	memset(b->mem, 1, MEM_BYTES);
 	memset(b->mem, 0, 64 * RING_SIZE);
-	check(virtq_start(&b->vq, &s, b->map, &b->ledger,
-		      aligned_alloc(4096, 1 << 20)) == 0);
+	check(virtq_start(&b->vq, &s, b->map, &b->ledger, aligned_alloc(4096, 1 << 20)) == 0);
 }
 
 static void teardown(struct bench *b)
@@ -108,7 +112,8 @@ static void post(struct bench *b, unsigned int n)
 		if (b->packed) {
 			desc->a = slot;
 			__atomic_store_n(&desc->b,
-				(uint16_t)(flags | (lap(b->avail_idx) ? F_AVAIL : F_USED)), __ATOMIC_RELEASE);
+				(uint16_t)(flags | (lap(b->avail_idx) ? F_AVAIL : F_USED)),
+				__ATOMIC_RELEASE);
 		} else {
 			desc->a = flags;
 			b->avail[2 + slot] = slot;
@@ -128,7 +133,8 @@ static unsigned int reap(struct bench *b)
 		return n;
 	}
 	for (;; n++, b->used_idx++) {
-		uint16_t flags = __atomic_load_n(&b->desc[b->used_idx % RING_SIZE].b, __ATOMIC_ACQUIRE);
+		uint16_t flags =
+			__atomic_load_n(&b->desc[b->used_idx % RING_SIZE].b, __ATOMIC_ACQUIRE);
 		bool wrap = lap(b->used_idx);
 
 		if (!!(flags & F_AVAIL) != wrap || !!(flags & F_USED) != wrap)
@@ -316,13 +322,14 @@ int main(int argc, char **argv)
 		run(argv[0], threads, own[i]);
 	}
 	printf("# %s, ring of %d, batches of %d, %d bytes; median of %d\n",
-		threads ? "driver and device on a CPU each" : "the device's turns alone", RING_SIZE, BATCH,
-		FRAME, ROUNDS);
+		threads ? "driver and device on a CPU each" : "the device's turns alone", RING_SIZE,
+		BATCH, FRAME, ROUNDS);
 	for (int i = 0; i < 4; i++) {
 		double ns = median(own, i), peer_ns = median(other, i);
 
-		printf("%s: %6.1f Mpps %5.2f ns a chain; %s %5.2f ns; ratio %.3f\n", names[i], 1e3 / ns,
-			ns, peer == argv[0] ? "itself again" : "the other one", peer_ns, ns / peer_ns);
+		printf("%s: %6.1f Mpps %5.2f ns a chain; %s %5.2f ns; ratio %.3f\n", names[i],
+			1e3 / ns, ns, peer == argv[0] ? "itself again" : "the other one", peer_ns,
+			ns / peer_ns);
 	}
 	return 0;
 }

@@ -1,7 +1,7 @@
 /*
- * A device that completes out of order and from other threads, as one of disks will; a worker for tests alone, in the
- * place of bulkhead-net. A request says how long it takes, and is answered with its own number, read when it is
- * completed: through the chain that was taken when it came.
+ * A device that completes out of order and from other threads, as one of disks will; a worker for
+ * tests alone, in the place of bulkhead-net. A request says how long it takes, and is answered with
+ * its own number, read when it is completed: through the chain that was taken when it came.
  */
 #include "async.h"
 
@@ -35,9 +35,9 @@ struct async {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	bool quit;
-	struct job *waiting;             /* under the lock, as the next */
+	struct job *waiting; /* under the lock, as the next */
 	struct job *done[N_QUEUES];
-	unsigned int n_held[N_QUEUES];   /* taken and not published: the serving thread's */
+	unsigned int n_held[N_QUEUES]; /* taken and not published: the serving thread's */
 	pthread_t threads[N_THREADS];
 	unsigned int n_threads;
 	unsigned int n_looks;
@@ -58,7 +58,8 @@ static struct job **first_due(struct async *async)
 /* Until it is due, another one comes, or the end. The lock is held. */
 static void wait_for(struct async *async, uint64_t due_ns)
 {
-	struct timespec until = { .tv_sec = (time_t)(due_ns / 1000000000), .tv_nsec = (long)(due_ns % 1000000000) };
+	struct timespec until = { .tv_sec = (time_t)(due_ns / 1000000000),
+		.tv_nsec = (long)(due_ns % 1000000000) };
 
 	pthread_cond_timedwait(&async->changed, &async->lock, &until);
 }
@@ -125,7 +126,8 @@ static void submit(struct async *async, struct device_queue *queue, struct virtq
 
 	check(job);
 	virtq_read(chain, 0, &request, sizeof(request));
-	*job = (struct job){ .queue = queue, .chain = chain,
+	*job = (struct job){ .queue = queue,
+		.chain = chain,
 		.due_ns = clock_ns() + request.delay_us * UINT64_C(1000) };
 	async->n_held[queue->index]++;
 	pthread_mutex_lock(&async->lock);
@@ -206,7 +208,8 @@ static int async_prepare(struct device *device)
 	pthread_cond_init(&async->changed, &attr);
 	pthread_condattr_destroy(&attr);
 	device->offer.features = BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ |
-		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ | BIT(34) /* RING_PACKED */;
+		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ |
+		BIT(34) /* RING_PACKED */;
 	/* MQ, REPLY_ACK, INFLIGHT_SHMFD, CONFIGURE_MEM_SLOTS */
 	device->offer.protocol_features = BIT(0) | BIT(3) | BIT(12) | BIT(15);
 	device->offer.n_queues = device->offer.queue_num = device->offer.n_groups = N_QUEUES;

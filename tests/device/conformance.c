@@ -71,9 +71,10 @@ END_TEST
 START_TEST(test_frame_lengths)
 {
 	struct net_profile p = { .features = VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_INDIRECT),
-				 .tx_bytes = NET_FRAME_MAX + NET_HDR_BYTES, .ring_size = 256 };
+		.tx_bytes = NET_FRAME_MAX + NET_HDR_BYTES,
+		.ring_size = 256 };
 	static const uint32_t lengths[] = { 18, 59, 60, 61, 64, 1499, 1500, 1514, 1518, 2035, 2036,
-					    2037, 4084, 9000, 65000 };
+		2037, 4084, 9000, 65000 };
 
 	p.features |= _i & 1 ? VU_BIT(VU_F_PACKED) : 0;
 	rig_open(&n, &p);
@@ -86,8 +87,11 @@ END_TEST
 /* covers: G6 */
 START_TEST(test_header_and_frame_cut_into_many_descriptors)
 {
-	struct net_profile p = { .tx_segs = (uint16_t)(_i / 2), .rx_segs = (uint16_t)(_i / 2),
-				 .ring_size = 128, .buf_bytes = 160, .tx_bytes = 160 };
+	struct net_profile p = { .tx_segs = (uint16_t)(_i / 2),
+		.rx_segs = (uint16_t)(_i / 2),
+		.ring_size = 128,
+		.buf_bytes = 160,
+		.tx_bytes = 160 };
 
 	p.features |= _i & 1 ? VU_BIT(VU_F_PACKED) : 0;
 	/* 60 + 12 bytes over up to 30 descriptors: the header alone lies in five of them */
@@ -108,7 +112,7 @@ END_TEST
 START_TEST(test_packed_sizes)
 {
 	static const uint16_t sizes[] = { 2, 3, 4, 5, 7, 8, 16, 33, 64, 100, 255, 256, 512, 1000,
-					  1023, 1024 };
+		1023, 1024 };
 	struct net_profile p = { .features = VU_BIT(VU_F_PACKED), .ring_size = sizes[_i / 2] };
 
 	p.features |= _i & 1 ? VU_BIT(VU_F_EVENT_IDX) : 0;

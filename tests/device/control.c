@@ -38,7 +38,8 @@ const uint8_t mac_broadcast[6] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
 
 static int make_tap(void)
 {
-	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE) };
+	struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+				     IFF_MULTI_QUEUE) };
 	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 	int e = 0;
 
@@ -123,8 +124,11 @@ void wire_send(const void *frame, size_t n_bytes)
 void wire_send_tso4(const void *frame, size_t n_bytes, uint16_t gso_bytes)
 {
 	struct virtio_net_hdr hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
-				      .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .hdr_len = 54,
-				      .gso_size = gso_bytes, .csum_start = 34, .csum_offset = 16 };
+		.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		.hdr_len = 54,
+		.gso_size = gso_bytes,
+		.csum_start = 34,
+		.csum_offset = 16 };
 	struct iovec iov[2] = { { &hdr, sizeof(hdr) }, { (void *)(uintptr_t)frame, n_bytes } };
 
 	ck_assert_int_eq(writev(tso_fd, iov, 2), (ssize_t)(sizeof(hdr) + n_bytes));
@@ -139,7 +143,8 @@ size_t wire_recv(uint8_t *ret_frame, size_t max)
 		socklen_t n_from = sizeof(from);
 		ssize_t n;
 
-		ck_assert_msg(poll(&p, 1, test_ms(WAIT_MS)) == 1, "no frame came out of the device");
+		ck_assert_msg(poll(&p, 1, test_ms(WAIT_MS)) == 1,
+			"no frame came out of the device");
 		n = recvfrom(packet_fd, ret_frame, max, 0, (struct sockaddr *)&from, &n_from);
 		ck_assert_int_gt(n, 0);
 		if (from.sll_pkttype != PACKET_OUTGOING)
@@ -259,8 +264,8 @@ void control_expect(uint8_t want, uint8_t class, uint8_t number, const void *dat
 {
 	uint8_t got = control_command(class, number, data, n_bytes);
 
-	ck_assert_msg(got == want, "class %u number %u with %u bytes: answer %u", class, number, n_bytes,
-		      got);
+	ck_assert_msg(got == want, "class %u number %u with %u bytes: answer %u", class, number,
+		n_bytes, got);
 }
 
 static size_t make_frame(uint8_t *frame, const uint8_t *to, int vlan)
@@ -275,7 +280,8 @@ static size_t make_frame(uint8_t *frame, const uint8_t *to, int vlan)
 	if (vlan >= 0) {
 		frame[at++] = 0x81;
 		frame[at++] = 0;
-		frame[at++] = (uint8_t)(0xa0 | vlan >> 8); /* with a priority, which is not part of it */
+		frame[at++] =
+			(uint8_t)(0xa0 | vlan >> 8); /* with a priority, which is not part of it */
 		frame[at++] = (uint8_t)vlan;
 	}
 	frame[at++] = 0x88;
@@ -299,7 +305,7 @@ bool control_passes(const uint8_t *to, int vlan, const uint8_t *always)
 	if (passed)
 		rig_ok(net_recv(&control_net, 0, got, &n_got, WAIT_MS), control_net.why);
 	ck_assert_msg(n_got == sizeof(marker) && !memcmp(got, marker, sizeof(marker)),
-		      "a frame that must pass did not");
+		"a frame that must pass did not");
 	return passed;
 }
 
@@ -312,7 +318,8 @@ void control_await_config(uint32_t offset, const void *want, uint32_t n_bytes)
 		rig_ok(vu_get_config(&control_net.c, &head, got), control_net.c.why);
 		if (!memcmp(got, want, n_bytes))
 			return;
-		ck_assert_msg(ms < test_ms(WAIT_MS), "configuration space at %u did not change", offset);
+		ck_assert_msg(ms < test_ms(WAIT_MS), "configuration space at %u did not change",
+			offset);
 		poll(NULL, 0, 5);
 	}
 }

@@ -2,8 +2,8 @@
 #define TESTS_DEVICE_CONTROL_H
 
 /*
- * A driver with a control ring, and the network behind its device: a TAP in a network namespace that the
- * test program moved into before it started the product.
+ * A driver with a control ring, and the network behind its device: a TAP in a network namespace
+ * that the test program moved into before it started the product.
  */
 
 #include "rig.h"
@@ -39,11 +39,13 @@ enum {
 
 #define VLAN_NONE (-1)
 
-extern const uint8_t mac_own[6], mac_other[6], mac_third[6], mac_group[6], mac_group2[6], mac_broadcast[6];
+extern const uint8_t mac_own[6], mac_other[6], mac_third[6], mac_group[6], mac_group2[6],
+	mac_broadcast[6];
 
 /* --- the network --- */
 
-/* namespace and TAP (up, two queues, no traffic of its own); before the product starts. 0 | negative errno */
+/* namespace and TAP (up, two queues, no traffic of its own); before the product starts. 0 |
+ * negative errno */
 int wire_make(void);
 /* the host's end of the TAP; once for each test */
 void wire_open(void);
@@ -58,12 +60,14 @@ size_t wire_recv(uint8_t *ret_frame, size_t max);
 
 extern struct net control_net;
 
-/* a session with CTRL_VQ and `features`, pairs and the control ring started, receive rings filled */
+/* a session with CTRL_VQ and `features`, pairs and the control ring started, receive rings
+ * filled */
 void control_open(const struct net_profile *profile);
 void control_close(void);
 /* GET_VRING_BASE of every ring: each stands where the driver does */
 void control_stop(void);
-/* a chain of these pieces (n_out readable, then n_in writable ones), and what became of its answer byte */
+/* a chain of these pieces (n_out readable, then n_in writable ones), and what became of its answer
+ * byte */
 struct control_piece {
 	const void *bytes;
 	uint32_t n_bytes;
@@ -75,10 +79,11 @@ uint8_t control_wait(uint32_t n_in_bytes);
 /* class and number in one piece, data in another, one byte for the answer */
 uint8_t control_command(uint8_t class, uint8_t number, const void *data, uint32_t n_bytes);
 /* the same, and the answer must be `want` */
-void control_expect(uint8_t want, uint8_t class, uint8_t number, const void *data, uint32_t n_bytes);
+void control_expect(uint8_t want, uint8_t class, uint8_t number, const void *data,
+	uint32_t n_bytes);
 
-/* whether a frame from the network reaches the driver; `always` is where one is sent that does in any case:
- * so a frame that is held back is known to be so without waiting for it */
+/* whether a frame from the network reaches the driver; `always` is where one is sent that does in
+ * any case: so a frame that is held back is known to be so without waiting for it */
 bool control_passes(const uint8_t *to, int vlan, const uint8_t *always);
 /* fails unless these bytes of configuration space become `want` */
 void control_await_config(uint32_t offset, const void *want, uint32_t n_bytes);
@@ -87,7 +92,7 @@ void control_await_config(uint32_t offset, const void *want, uint32_t n_bytes);
 struct net_profile control_layout(int i, uint64_t features);
 void control_set_promisc(uint8_t on);
 
-struct control_table {	/* of MAC_TABLE_SET */
+struct control_table { /* of MAC_TABLE_SET */
 	uint8_t bytes[CMD_TABLE_BYTES];
 	uint32_t n_bytes;
 };

@@ -16,27 +16,27 @@
 /* address of a bad descriptor; GOOD is a buffer of 2048 bytes of the ring's own */
 enum hostile_addr {
 	AT_GOOD = 0,
-	AT_NOTHING,		/* far outside */
-	AT_TOP,			/* 2^64 - 16 */
-	AT_END,			/* the last 8 bytes of the region */
-	AT_TABLE,		/* the case's indirect table */
-	AT_TABLE_END,		/* a table of which only the first entry lies in the region */
-	AT_TABLE_ODD,		/* the case's indirect table, one byte further */
-	AT_DESC,		/* the ring's own descriptors */
+	AT_NOTHING,   /* far outside */
+	AT_TOP,       /* 2^64 - 16 */
+	AT_END,       /* the last 8 bytes of the region */
+	AT_TABLE,     /* the case's indirect table */
+	AT_TABLE_END, /* a table of which only the first entry lies in the region */
+	AT_TABLE_ODD, /* the case's indirect table, one byte further */
+	AT_DESC,      /* the ring's own descriptors */
 };
 
 enum hostile_follow {
-	FAILS_ALONE,		/* comes back, length 0, the ring goes on */
-	STOPS,			/* err eventfd */
+	FAILS_ALONE, /* comes back, length 0, the ring goes on */
+	STOPS,       /* err eventfd */
 	EITHER,
-	SERVED,			/* odd, but legal: comes back, the ring goes on */
+	SERVED, /* odd, but legal: comes back, the ring goes on */
 };
 
 struct hostile_desc {
 	enum hostile_addr at;
 	uint32_t len;
-	uint16_t flags;		/* RING_DESC_* but AVAIL and USED */
-	uint16_t next;		/* split: target when flags have NEXT, from the chain's first */
+	uint16_t flags; /* RING_DESC_* but AVAIL and USED */
+	uint16_t next;  /* split: target when flags have NEXT, from the chain's first */
 };
 
 struct hostile_row {

@@ -9,7 +9,8 @@
 static void put_split(struct ring *r, const struct raw_desc *descs, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
-		r->desc[i] = (struct ring_desc){ descs[i].gpa, descs[i].len, descs[i].flags, descs[i].link };
+		r->desc[i] = (struct ring_desc){ descs[i].gpa, descs[i].len, descs[i].flags,
+			descs[i].link };
 		r->shadow[i] = r->desc[i];
 	}
 	raw_put_head(r, 0, false);
@@ -31,7 +32,8 @@ void raw_put_marked(struct ring *r, const struct raw_desc *descs, size_t n, uint
 
 	for (size_t i = 0; i < n; i++) {
 		struct ring_desc *d = &r->desc[r->next_avail];
-		uint16_t flags = descs[i].flags | (r->avail_wrap ? RING_DESC_AVAIL : RING_DESC_USED);
+		uint16_t flags =
+			descs[i].flags | (r->avail_wrap ? RING_DESC_AVAIL : RING_DESC_USED);
 
 		d->addr = descs[i].gpa;
 		d->len = descs[i].len;
@@ -65,7 +67,7 @@ static bool came_back(const struct ring *r)
 		return __atomic_load_n(&r->used[1], __ATOMIC_ACQUIRE) == r->next_avail;
 	flags = __atomic_load_n(&r->desc[r->next_used].b, __ATOMIC_ACQUIRE);
 	return !(flags & RING_DESC_AVAIL) == !(flags & RING_DESC_USED) &&
-	       !(flags & RING_DESC_USED) == !r->used_wrap;
+		!(flags & RING_DESC_USED) == !r->used_wrap;
 }
 
 enum raw_end raw_wait(struct ring *r, int timeout_ms)

@@ -2,8 +2,8 @@
 #define TESTS_DEVICE_RAW_H
 
 /*
- * Chains put into a ring of the tests' library behind its back: it would not post what is wrong, nor let anybody
- * write into what was posted. The ring must have nothing in flight.
+ * Chains put into a ring of the tests' library behind its back: it would not post what is wrong,
+ * nor let anybody write into what was posted. The ring must have nothing in flight.
  */
 
 #include <stdbool.h>
@@ -15,13 +15,13 @@
 struct raw_desc {
 	uint64_t gpa;
 	uint32_t len;
-	uint16_t flags;	/* RING_DESC_* but AVAIL and USED */
-	uint16_t link;	/* split: next; packed: id */
+	uint16_t flags; /* RING_DESC_* but AVAIL and USED */
+	uint16_t link;  /* split: next; packed: id */
 };
 
 enum raw_end {
-	RAW_BACK,	/* as many chains as were put in came back */
-	RAW_STOPPED,	/* the err descriptor was signalled */
+	RAW_BACK,    /* as many chains as were put in came back */
+	RAW_STOPPED, /* the err descriptor was signalled */
 	RAW_NOTHING,
 };
 

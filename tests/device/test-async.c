@@ -1,7 +1,8 @@
 /*
- * A device that completes out of order from other threads (async.c), and what happens to the device while it holds
- * chains: pauses, memory that comes and goes, stops, and the worker's death. The driver holds each buffer to coming back
- * exactly once; here each answer is held to be its request's.
+ * A device that completes out of order from other threads (async.c), and what happens to the device
+ * while it holds chains: pauses, memory that comes and goes, stops, and the worker's death. The
+ * driver holds each buffer to coming back exactly once; here each answer is held to be its
+ * request's.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -28,14 +29,14 @@
 static struct suite suite;
 static struct net n;
 static uint64_t next_id;
-static unsigned int n_back;     /* since a test looked */
-static bool inverted;           /* one came back before an earlier one */
+static unsigned int n_back; /* since a test looked */
+static bool inverted;       /* one came back before an earlier one */
 static uint64_t last_id;
 
-#define ok(r, why) \
-	do { \
-		int _r = (r); \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why)); \
+#define ok(r, why)                                                                                 \
+	do {                                                                                       \
+		int _r = (r);                                                                      \
+		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
 	} while (0)
 
 struct request {
@@ -80,7 +81,8 @@ static void take_back(struct ring *ring, const struct ring_used *used)
 
 	ck_assert_uint_eq(used->len, sizeof(answer));
 	memcpy(&answer, guest_at(&n.g, r->in, sizeof(answer)), sizeof(answer));
-	ck_assert_msg(answer.id == (r->id ^ ASYNC_MAGIC), "ring %u: request %llu was answered with %llx", ring->cfg.index,
+	ck_assert_msg(answer.id == (r->id ^ ASYNC_MAGIC),
+		"ring %u: request %llu was answered with %llx", ring->cfg.index,
 		(unsigned long long)r->id, (unsigned long long)answer.id);
 	inverted |= r->id < last_id;
 	last_id = r->id;
@@ -187,8 +189,12 @@ START_TEST(test_pauses_wait_for_no_chain)
 	begin = now_ms();
 	post_held(8);
 	for (int k = 0; k < 4; k++) {
-		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 0, k & 1 ? n.rings[0].call_fd : call_fd), n.c.why);
-		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, k & 1 ? n.rings[1].call_fd : call_fd), n.c.why);
+		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 0,
+			   k & 1 ? n.rings[0].call_fd : call_fd),
+			n.c.why);
+		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1,
+			   k & 1 ? n.rings[1].call_fd : call_fd),
+			n.c.why);
 		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, 1, n.rings[1].kick_fd), n.c.why);
 		ok(net_enable(&n, 0, k & 1), n.why);
 	}
@@ -220,7 +226,9 @@ END_TEST
 
 START_TEST(test_memory_that_comes_waits_for_no_chain)
 {
-	struct vu_region at = { .gpa = UINT64_C(1) << 40, .size = 1 << 20, .uva = UINT64_C(0x7e0000000000) };
+	struct vu_region at = {
+		.gpa = UINT64_C(1) << 40, .size = 1 << 20, .uva = UINT64_C(0x7e0000000000)
+	};
 	uint64_t begin;
 
 	open_session(_i);
@@ -303,7 +311,8 @@ static void *kill_later(void *data)
 	return suite_kill(&suite, "async") ? data : NULL;
 }
 
-/* _i: bit 0 packed; the worker dies while it holds chains, or while memory or the stop of a ring waits for them */
+/* _i: bit 0 packed; the worker dies while it holds chains, or while memory or the stop of a ring
+ * waits for them */
 START_TEST(test_death_loses_and_doubles_nothing)
 {
 	int what = _i / 2;

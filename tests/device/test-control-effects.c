@@ -38,7 +38,8 @@ static unsigned int sum16(const uint8_t *at, size_t n_bytes)
 /* Ethernet and IPv4; the protocol's ports are the flow */
 static void make_ip(uint8_t *frame, size_t n_bytes, uint8_t protocol, uint16_t flow)
 {
-	static const uint8_t from[6] = { 2, 0, 0, 0, 0, 0x77 }, addresses[8] = { 10, 0, 0, 1, 10, 0, 0, 2 };
+	static const uint8_t from[6] = { 2, 0, 0, 0, 0, 0x77 },
+			     addresses[8] = { 10, 0, 0, 1, 10, 0, 0, 2 };
 
 	memset(frame, 0, n_bytes);
 	memcpy(frame, mac_own, 6);
@@ -77,8 +78,8 @@ static unsigned int n_segments(void)
 START_TEST(test_offloads_can_be_taken_back_and_given_again)
 {
 	uint64_t all = VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4), none = 0;
-	struct net_profile p = control_layout(_i, all | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS) |
-						  VU_BIT(VU_NET_F_MRG_RXBUF));
+	struct net_profile p = control_layout(_i,
+		all | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS) | VU_BIT(VU_NET_F_MRG_RXBUF));
 
 	control_open(&p);
 	ck_assert_uint_eq(n_segments(), 1);
@@ -96,8 +97,8 @@ START_TEST(test_offloads_that_were_not_negotiated_are_refused)
 {
 	uint64_t all = VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4), none = 0;
 	uint64_t ufo = all | VU_BIT(NET_F_GUEST_UFO), more = all | VU_BIT(VU_F_VERSION_1);
-	struct net_profile p = control_layout(0, all | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS) |
-						 VU_BIT(VU_NET_F_MRG_RXBUF));
+	struct net_profile p = control_layout(0,
+		all | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS) | VU_BIT(VU_NET_F_MRG_RXBUF));
 
 	control_open(&p);
 	control_expect(CTRL_ERR, CTRL_OFFLOADS, 0, &ufo, 8);
@@ -137,8 +138,8 @@ static unsigned int n_on_second_pair(void)
 		uint16_t pair = ring_has_used(&n->rings[2]) ? 1 : 0;
 
 		if (!ring_has_used(&n->rings[2 * pair])) {
-			ck_assert_msg(ms < test_ms(WAIT_MS), "of %d frames only %u and %u came", N_FLOWS, n_frames[0],
-				      n_frames[1]);
+			ck_assert_msg(ms < test_ms(WAIT_MS), "of %d frames only %u and %u came",
+				N_FLOWS, n_frames[0], n_frames[1]);
 			poll(NULL, 0, 5);
 			ms += 5;
 			continue;
@@ -184,7 +185,8 @@ static void expect_rarp(const uint8_t *mac)
 	ck_assert_uint_eq(n_bytes, 60);
 	ck_assert_mem_eq(frame, mac_broadcast, 6);
 	ck_assert_mem_eq(frame + 6, mac, 6);
-	ck_assert_mem_eq(frame + 12, "\x80\x35\0\1\x08\0\6\4\0\3", 10); /* a reverse request, Ethernet for IPv4 */
+	ck_assert_mem_eq(frame + 12, "\x80\x35\0\1\x08\0\6\4\0\3",
+		10); /* a reverse request, Ethernet for IPv4 */
 	ck_assert_mem_eq(frame + 22, mac, 6);
 	ck_assert_mem_eq(frame + 32, mac, 6);
 }
@@ -200,7 +202,8 @@ static void send_rarp(const uint8_t *mac)
 /* The driver announces itself; for one that cannot, the device does. */
 START_TEST(test_announcement_is_seen_by_network_and_driver)
 {
-	struct net_profile p = control_layout(_i, VU_BIT(VU_NET_F_STATUS) | VU_BIT(NET_F_GUEST_ANNOUNCE));
+	struct net_profile p =
+		control_layout(_i, VU_BIT(VU_NET_F_STATUS) | VU_BIT(NET_F_GUEST_ANNOUNCE));
 	struct vu_msg msg;
 
 	p.protocol = VU_BIT(VU_PF_RARP) | VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_BACKEND_REQ);
@@ -251,7 +254,7 @@ START_TEST(test_command_that_does_not_exist_is_refused)
 	for (size_t i = 0; i < sizeof(classes); i++)
 		for (size_t k = 0; k < sizeof(numbers); k++)
 			control_expect(CTRL_ERR, classes[i], numbers[k], &on, 1);
-	for (uint8_t class = 0; class < 6; class++)
+	for (uint8_t class = 0; class < 6; class ++)
 		for (size_t k = 0; k < sizeof(numbers); k++)
 			control_expect(CTRL_ERR, class, numbers[k], &on, 1);
 	ck_assert(!control_passes(mac_other, VLAN_NONE, mac_broadcast));
@@ -293,7 +296,8 @@ START_TEST(test_command_without_a_place_for_the_answer_is_dropped)
 	control_open(&p);
 	control_set_promisc(0);
 	ck_assert_uint_eq(control_chain(out, 2, 0), CONTROL_NONE);
-	ck_assert_uint_eq(control_chain(out, 3, 0), CONTROL_NONE); /* the byte is there, and read-only */
+	ck_assert_uint_eq(control_chain(out, 3, 0),
+		CONTROL_NONE); /* the byte is there, and read-only */
 	ck_assert(!control_passes(mac_other, VLAN_NONE, mac_broadcast));
 	ck_assert_uint_eq(control_chain(out, 2, 1), CTRL_OK);
 	ck_assert(control_passes(mac_other, VLAN_NONE, mac_broadcast));
@@ -309,14 +313,16 @@ START_TEST(test_command_may_be_cut_anywhere)
 	struct control_piece out[3] = { { &class, 1 }, { &number, 1 }, { &off, 1 } };
 	uint8_t table[14] = { 1, 0, 0, 0 };
 	uint8_t head[3] = { CTRL_MAC, 0, 1 };
-	struct control_piece cut[4] = { { head, 3 }, { table + 1, 4 }, { table + 5, 2 }, { table + 7, 7 } };
+	struct control_piece cut[4] = { { head, 3 }, { table + 1, 4 }, { table + 5, 2 },
+		{ table + 7, 7 } };
 
 	p.indirect = _i & 2;
 	control_open(&p);
 	ck_assert_uint_eq(control_chain(out, 3, 1), CTRL_OK);
 	ck_assert(!control_passes(mac_other, VLAN_NONE, mac_broadcast));
 	memcpy(table + 4, mac_other, 6);
-	ck_assert_uint_eq(control_chain(cut, 4, 16), CTRL_OK); /* and more room than an answer needs */
+	ck_assert_uint_eq(control_chain(cut, 4, 16),
+		CTRL_OK); /* and more room than an answer needs */
 	ck_assert(control_passes(mac_other, VLAN_NONE, mac_broadcast));
 	control_close();
 }
@@ -334,8 +340,9 @@ static void set_vlan_7(void)
 START_TEST(test_settings_outlive_the_worker)
 {
 	uint64_t offloads = VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4), none = 0;
-	struct net_profile p = control_layout(_i, FILTERS | offloads | VU_BIT(VU_NET_F_MRG_RXBUF) |
-		VU_BIT(NET_F_CTRL_VLAN) | VU_BIT(NET_F_CTRL_MAC_ADDR) | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS));
+	struct net_profile p = control_layout(_i,
+		FILTERS | offloads | VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(NET_F_CTRL_VLAN) |
+			VU_BIT(NET_F_CTRL_MAC_ADDR) | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS));
 	struct control_table t = { .n_bytes = 0 };
 
 	p.protocol = VU_BIT(VU_PF_CONFIG);

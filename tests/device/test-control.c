@@ -1,6 +1,6 @@
 /*
- * The control ring as a driver uses it, and abuses it: what it receives. What a setting does is shown by
- * frames from the network.
+ * The control ring as a driver uses it, and abuses it: what it receives. What a setting does is
+ * shown by frames from the network.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -38,16 +38,26 @@ static const struct mode_row {
 	const uint8_t *to;
 	bool passes;
 } mode_rows[] = {
-	{ 0, mac_own, true },	       { 0, mac_other, false },
-	{ 0, mac_group, false },	       { 0, mac_broadcast, true },
-	{ PROMISC, mac_other, true },      { PROMISC, mac_group, true },
-	{ ALLMULTI, mac_group, true },     { ALLMULTI, mac_other, false },
-	{ ALLUNI, mac_other, true },       { ALLUNI, mac_group, false },
-	{ NOMULTI, mac_group, false },     { NOMULTI | ALLMULTI, mac_group, false },
-	{ NOMULTI, mac_own, true },	       { NOMULTI, mac_broadcast, true },
-	{ NOUNI, mac_own, false },	       { NOUNI | ALLUNI, mac_other, false },
-	{ NOUNI | ALLMULTI, mac_group, true }, { NOUNI, mac_broadcast, true },
-	{ NOBCAST, mac_broadcast, false }, { NOBCAST, mac_own, true },
+	{ 0, mac_own, true },
+	{ 0, mac_other, false },
+	{ 0, mac_group, false },
+	{ 0, mac_broadcast, true },
+	{ PROMISC, mac_other, true },
+	{ PROMISC, mac_group, true },
+	{ ALLMULTI, mac_group, true },
+	{ ALLMULTI, mac_other, false },
+	{ ALLUNI, mac_other, true },
+	{ ALLUNI, mac_group, false },
+	{ NOMULTI, mac_group, false },
+	{ NOMULTI | ALLMULTI, mac_group, false },
+	{ NOMULTI, mac_own, true },
+	{ NOMULTI, mac_broadcast, true },
+	{ NOUNI, mac_own, false },
+	{ NOUNI | ALLUNI, mac_other, false },
+	{ NOUNI | ALLMULTI, mac_group, true },
+	{ NOUNI, mac_broadcast, true },
+	{ NOBCAST, mac_broadcast, false },
+	{ NOBCAST, mac_own, true },
 	{ NOBCAST | ALLMULTI, mac_broadcast, false },
 };
 
@@ -60,8 +70,10 @@ START_TEST(test_each_mode_lets_its_frames_in)
 		const struct mode_row *row = &mode_rows[i];
 
 		set_modes(row->modes);
-		ck_assert_msg(control_passes(row->to, VLAN_NONE, row->modes & NOBCAST ? mac_own : mac_broadcast) ==
-				      row->passes, "row %zu", i);
+		ck_assert_msg(control_passes(row->to, VLAN_NONE,
+				      row->modes & NOBCAST ? mac_own : mac_broadcast) ==
+				row->passes,
+			"row %zu", i);
 	}
 	control_stop();
 	control_close();
@@ -149,7 +161,8 @@ START_TEST(test_address_table_lets_in_who_is_listed)
 }
 END_TEST
 
-/* More than the device has room for: rather a frame too many than one too few, of that kind alone. */
+/* More than the device has room for: rather a frame too many than one too few, of that kind
+ * alone. */
 /* covers: G12 */
 START_TEST(test_long_table_lets_its_kind_in)
 {
@@ -269,7 +282,8 @@ START_TEST(test_promiscuous_lets_every_vlan_in)
 	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(NET_F_CTRL_VLAN));
 
 	control_open(&p);
-	ck_assert(control_passes(mac_own, 7, mac_broadcast)); /* a driver that has said nothing yet */
+	ck_assert(control_passes(mac_own, 7,
+		mac_broadcast)); /* a driver that has said nothing yet */
 	for (int round = 0; round < 2; round++) {
 		control_set_promisc(0);
 		ck_assert(!control_passes(mac_own, 7, mac_broadcast));
@@ -323,12 +337,14 @@ static void add(Suite *suite)
 
 int main(void)
 {
-	struct suite_device net0 = { .backend = "tap", .tap = CONTROL_TAP, .queue_pairs = 2,
-				     .mac = OWN_MAC_TEXT };
+	struct suite_device net0 = {
+		.backend = "tap", .tap = CONTROL_TAP, .queue_pairs = 2, .mac = OWN_MAC_TEXT
+	};
 	int e = wire_make();
 
 	if (e == -EPERM || e == -ENOENT) {
-		printf("1..0 # SKIP no network namespace or no TAP can be made: %s\n", strerror(-e));
+		printf("1..0 # SKIP no network namespace or no TAP can be made: %s\n",
+			strerror(-e));
 		return 0;
 	}
 	if (e) {

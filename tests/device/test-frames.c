@@ -1,6 +1,6 @@
 /*
- * Frames and their headers as no honest driver sends them: cut anywhere, asking for nonsense, changing while they
- * are judged, too long, and without end. Pair 1 belongs to an honest driver.
+ * Frames and their headers as no honest driver sends them: cut anywhere, asking for nonsense,
+ * changing while they are judged, too long, and without end. Pair 1 belongs to an honest driver.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -11,8 +11,8 @@
 #include "rig.h"
 
 #define FRAME_BYTES 200
-#define BIG_BYTES   (1 << 20)
-#define LONGEST	    65589 /* Ethernet and IPv6 header, and the longest payload of IPv6 */
+#define BIG_BYTES (1 << 20)
+#define LONGEST 65589 /* Ethernet and IPv6 header, and the longest payload of IPv6 */
 
 enum {
 	NET_F_GUEST_TSO4 = 7,
@@ -126,7 +126,8 @@ END_TEST
 
 #define NONE 0
 #define CSUM VU_BIT(VU_NET_F_CSUM)
-#define TSO4 (CSUM | VU_BIT(VU_NET_F_HOST_TSO4) | VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4))
+#define TSO4                                                                                       \
+	(CSUM | VU_BIT(VU_NET_F_HOST_TSO4) | VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4))
 
 static const struct {
 	const char *what;
@@ -135,14 +136,16 @@ static const struct {
 } nonsense[] = {
 	{ "checksum that was not agreed on", NONE, { HDR_NEEDS_CSUM, 0, 0, 0, 34, 16, 0 } },
 	{ "checksum behind the frame", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, 34, FRAME_BYTES - 34, 0 } },
-	{ "half of the checksum behind the frame", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, 34, FRAME_BYTES - 35, 0 } },
+	{ "half of the checksum behind the frame", CSUM,
+		{ HDR_NEEDS_CSUM, 0, 0, 0, 34, FRAME_BYTES - 35, 0 } },
 	{ "checksum of nothing", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, FRAME_BYTES + 1, 0, 0 } },
 	{ "checksum far away", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, 0xffff, 0xffff, 0 } },
 	{ "place of the checksum wraps", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, 34, 0xffff, 0 } },
 	{ "checksum of the Ethernet header", CSUM, { HDR_NEEDS_CSUM, 0, 0, 0, 0, 16, 0 } },
 	{ "segments without a size", TSO4, { HDR_NEEDS_CSUM, GSO_TCPV4, 54, 0, 34, 16, 0 } },
 	{ "segments without a checksum", TSO4, { 0, GSO_TCPV4, 54, 100, 34, 16, 0 } },
-	{ "segments that were not agreed on", CSUM, { HDR_NEEDS_CSUM, GSO_TCPV4, 54, 100, 34, 16, 0 } },
+	{ "segments that were not agreed on", CSUM,
+		{ HDR_NEEDS_CSUM, GSO_TCPV4, 54, 100, 34, 16, 0 } },
 	{ "TCP over IPv6", TSO4, { HDR_NEEDS_CSUM, GSO_TCPV6, 74, 100, 54, 16, 0 } },
 	{ "UDP fragments", TSO4, { HDR_NEEDS_CSUM, GSO_UDP, 42, 100, 34, 6, 0 } },
 	{ "UDP segments", TSO4, { HDR_NEEDS_CSUM, GSO_UDP_L4, 42, 100, 34, 6, 0 } },
@@ -168,7 +171,8 @@ START_TEST(test_header_that_asks_for_nonsense_loses_its_frame_alone)
 	net_frame_make(frame, FRAME_BYTES, 2);
 	rig_ok(net_send(&n, 0, frame, FRAME_BYTES), n.why);
 	rig_ok(net_recv(&n, 0, frame, &n_bytes, 5000), n.why);
-	ck_assert_msg(net_frame_is_echo(frame, n_bytes, 2), "%s: the frame came back", nonsense[_i / 2].what);
+	ck_assert_msg(net_frame_is_echo(frame, n_bytes, 2), "%s: the frame came back",
+		nonsense[_i / 2].what);
 	close_well();
 }
 END_TEST
@@ -185,7 +189,8 @@ static void *scribble(void *data)
 	while (atomic_load(&scribbling)) {
 		dice = dice * 1664525 + 1013904223;
 		header->flags = dice >> 30 ? HDR_NEEDS_CSUM : (uint8_t)(dice >> 8);
-		header->gso_type = dice >> 24 & 3 ? GSO_TCPV4 * (dice >> 26 & 1) : (uint8_t)(dice >> 9);
+		header->gso_type =
+			dice >> 24 & 3 ? GSO_TCPV4 * (dice >> 26 & 1) : (uint8_t)(dice >> 9);
 		header->gso_size = (uint16_t)(dice >> 10);
 		header->csum_start = (uint16_t)(dice >> 11 & (dice & 0x100000 ? 0xff : 0xffff));
 		header->csum_offset = (uint16_t)(dice >> 12 & (dice & 0x200000 ? 0xff : 0xffff));
@@ -216,8 +221,9 @@ static void check_header(const struct header *header)
 
 	ck_assert_uint_eq(header->num_buffers, 1);
 	ck_assert((n.p.features & TSO4) == TSO4 || (!open && !header->gso_type));
-	ck_assert(!open || (header->csum_start >= 14 &&
-			    header->csum_start + header->csum_offset + 2 <= FRAME_BYTES));
+	ck_assert(!open ||
+		(header->csum_start >= 14 &&
+			header->csum_start + header->csum_offset + 2 <= FRAME_BYTES));
 	ck_assert(!header->gso_type || (header->gso_type == GSO_TCPV4 && open && header->gso_size));
 }
 
@@ -253,7 +259,8 @@ START_TEST(test_header_changes_while_it_is_judged)
 	net_frame_make(big() + NET_HDR_BYTES, FRAME_BYTES, 1);
 	atomic_store(&scribbling, true);
 	ck_assert_int_eq(pthread_create(&thread, NULL, scribble, big()), 0);
-	/* until some were found good and some were not: the other thread may have to wait for a processor */
+	/* until some were found good and some were not: the other thread may have to wait for a
+	 * processor */
 	while (n_put < 3000 || !n_back || n_back + 64 > n_put) {
 		put_frame(FRAME_BYTES);
 		n_put++;
@@ -271,7 +278,8 @@ END_TEST
 /* covers: G13 */
 START_TEST(test_frame_longer_than_any_fails_alone)
 {
-	static const uint32_t lengths[] = { LONGEST + 1, LONGEST + 2, 81920, BIG_BYTES - NET_HDR_BYTES };
+	static const uint32_t lengths[] = { LONGEST + 1, LONGEST + 2, 81920,
+		BIG_BYTES - NET_HDR_BYTES };
 	static uint8_t frame[NET_FRAME_MAX];
 	uint32_t n_bytes;
 
@@ -345,7 +353,8 @@ static void add(Suite *suite)
 	TCase *tc = rig_case(suite, "frames");
 
 	tcase_add_loop_test(tc, test_header_in_as_many_pieces_as_it_has_bytes, 0, 4);
-	tcase_add_loop_test(tc, test_header_that_asks_for_nonsense_loses_its_frame_alone, 0, 2 * N_NONSENSE);
+	tcase_add_loop_test(tc, test_header_that_asks_for_nonsense_loses_its_frame_alone, 0,
+		2 * N_NONSENSE);
 	tcase_add_loop_test(tc, test_header_changes_while_it_is_judged, 0, 4);
 	tcase_add_loop_test(tc, test_frame_longer_than_any_fails_alone, 0, 2);
 	tcase_add_loop_test(tc, test_guest_that_never_rests_leaves_others_their_share, 0, 2);

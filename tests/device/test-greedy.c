@@ -1,7 +1,8 @@
 /*
- * Guests and VMMs that would have the worker work, or wait, for ever: rings that feed themselves, chains that hold
- * no frame, kicks without an end, calls that block. Other rings and the other device go on, every message is
- * answered, no process dies, and nothing spins where there is nothing to do.
+ * Guests and VMMs that would have the worker work, or wait, for ever: rings that feed themselves,
+ * chains that hold no frame, kicks without an end, calls that block. Other rings and the other
+ * device go on, every message is answered, no process dies, and nothing spins where there is
+ * nothing to do.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@ static void open_session(bool packed, uint64_t features)
 	struct net_profile p = { .n_pairs = 2, .ring_size = SIZE };
 
 	p.features = features | (packed ? VU_BIT(VU_F_PACKED) : 0) | VU_BIT(VU_F_INDIRECT) |
-		     VU_BIT(VU_NET_F_MQ) | VU_BIT(VU_NET_F_CTRL_VQ);
+		VU_BIT(VU_NET_F_MQ) | VU_BIT(VU_NET_F_CTRL_VQ);
 	rig_open(&n, &p);
 	rig_ok(net_pump(&n, 0, 50, 200), n.why);
 }
@@ -65,8 +66,8 @@ static void check_at_rest(const char *what)
 	sleep_ms(WATCH_MS);
 	wall = ns(CLOCK_MONOTONIC) - wall;
 	cpu = ns(clock) - cpu;
-	ck_assert_msg(2 * cpu < wall, "%s: %lld ms of processor time in %lld ms", what, (long long)cpu / 1000000,
-		      (long long)wall / 1000000);
+	ck_assert_msg(2 * cpu < wall, "%s: %lld ms of processor time in %lld ms", what,
+		(long long)cpu / 1000000, (long long)wall / 1000000);
 }
 
 static void start(struct ring *r)
@@ -169,8 +170,10 @@ static void *flood(void *data)
 /* covers: G11 G16 */
 START_TEST(test_ring_that_is_never_empty)
 {
-	struct ring_config cfg = { .index = rings[1 + _i / 2], .size = SIZE, .packed = _i & 1,
-				   .base = _i & 1 ? 0x8000 : 0 };
+	struct ring_config cfg = { .index = rings[1 + _i / 2],
+		.size = SIZE,
+		.packed = _i & 1,
+		.base = _i & 1 ? 0x8000 : 0 };
 	struct ring_seg seg = { .len = 8, .write = true };
 	pthread_t thread;
 
@@ -184,7 +187,8 @@ START_TEST(test_ring_that_is_never_empty)
 	for (int i = 0; i < 5; i++) {
 		rig_ok(net_pump(&n, 1, 50, 200), n.why);
 		rig_ok(vu_get_features(&n.c), n.c.why);
-		rig_ok(vu_set_state(&n.c, VU_SET_VRING_ENABLE, cfg.index, (uint32_t)(~i & 1)), n.c.why);
+		rig_ok(vu_set_state(&n.c, VU_SET_VRING_ENABLE, cfg.index, (uint32_t)(~i & 1)),
+			n.c.why);
 	}
 	stop(cfg.index);
 	atomic_store(&flooding, false);
@@ -255,8 +259,9 @@ static void post_table(uint64_t table, uint32_t n_segs, bool packed)
 START_TEST(test_receive_chains_of_no_use_are_given_back_or_wait)
 {
 	const struct shape *shape = &shapes[_i / 4];
-	struct ring_config cfg = { .index = 0, .size = SIZE, .packed = _i & 1,
-				   .base = _i & 1 ? 0x8000 : 0 };
+	struct ring_config cfg = {
+		.index = 0, .size = SIZE, .packed = _i & 1, .base = _i & 1 ? 0x8000 : 0
+	};
 	uint64_t table, buffer;
 
 	if (shape->plain_only && _i & 2)
@@ -287,8 +292,9 @@ END_TEST
 START_TEST(test_kick_that_is_ready_for_ever)
 {
 	uint16_t index = rings[_i / 2];
-	struct ring_config cfg = { .index = CTRL, .size = SIZE, .packed = _i & 1,
-				   .base = _i & 1 ? 0x8000 : 0 };
+	struct ring_config cfg = {
+		.index = CTRL, .size = SIZE, .packed = _i & 1, .base = _i & 1 ? 0x8000 : 0
+	};
 	struct ring *r = index == CTRL ? &greedy : &n.rings[index];
 	int fd = eventfd(1 << 30, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC);
 
@@ -314,8 +320,10 @@ END_TEST
 static void *storm(void *data)
 {
 	while (atomic_load(&flooding)) {
-		/* not by the ring's own function, which counts: the test's other thread does, too */
-		(void)!write(((const struct ring *)data)->kick_fd, &(uint64_t){ 1 }, sizeof(uint64_t));
+		/* not by the ring's own function, which counts: the test's other thread does,
+		 * too */
+		(void)!write(((const struct ring *)data)->kick_fd, &(uint64_t){ 1 },
+			sizeof(uint64_t));
 		sched_yield();
 	}
 	return NULL;
@@ -326,8 +334,9 @@ static void *storm(void *data)
 START_TEST(test_kicks_without_an_end)
 {
 	uint16_t index = rings[_i / 2];
-	struct ring_config cfg = { .index = CTRL, .size = SIZE, .packed = _i & 1,
-				   .base = _i & 1 ? 0x8000 : 0 };
+	struct ring_config cfg = {
+		.index = CTRL, .size = SIZE, .packed = _i & 1, .base = _i & 1 ? 0x8000 : 0
+	};
 	pthread_t thread;
 
 	open_session(_i & 1, 0);
@@ -335,7 +344,9 @@ START_TEST(test_kicks_without_an_end)
 	if (index == CTRL)
 		start(&greedy);
 	atomic_store(&flooding, true);
-	ck_assert_int_eq(pthread_create(&thread, NULL, storm, index == CTRL ? &greedy : &n.rings[index]), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, storm,
+				 index == CTRL ? &greedy : &n.rings[index]),
+		0);
 	rig_ok(net_pump(&n, 0, 100, 200), n.why);
 	rig_ok(net_pump(&n, 1, 100, 200), n.why);
 	rig_ok(vu_get_features(&n.c), n.c.why);
@@ -361,13 +372,15 @@ static void fill_and_block(int fd)
 	ck_assert_int_eq(fcntl(fd, F_SETFL, flags & ~O_NONBLOCK), 0);
 }
 
-/* _i: bit 0 packed. Handed over as it should be, full and blocking later on: the flag is of the open file. */
+/* _i: bit 0 packed. Handed over as it should be, full and blocking later on: the flag is of the
+ * open file. */
 /* covers: G17 */
 START_TEST(test_call_that_turns_into_one_that_blocks)
 {
 	uint16_t index = rings[_i / 2];
-	struct ring_config cfg = { .index = CTRL, .size = SIZE, .packed = _i & 1,
-				   .base = _i & 1 ? 0x8000 : 0 };
+	struct ring_config cfg = {
+		.index = CTRL, .size = SIZE, .packed = _i & 1, .base = _i & 1 ? 0x8000 : 0
+	};
 	struct ring *r = index == CTRL ? &greedy : &n.rings[index];
 	struct ring_seg seg = { .len = 8, .write = true };
 	uint64_t value;
@@ -405,7 +418,8 @@ static void add(Suite *suite)
 
 	tcase_add_loop_test(tc, test_ring_that_feeds_itself, 0, 3);
 	tcase_add_loop_test(tc, test_ring_that_is_never_empty, 0, 4);
-	tcase_add_loop_test(tc, test_receive_chains_of_no_use_are_given_back_or_wait, 0, 4 * N_SHAPES);
+	tcase_add_loop_test(tc, test_receive_chains_of_no_use_are_given_back_or_wait, 0,
+		4 * N_SHAPES);
 	tcase_add_loop_test(tc, test_kick_that_is_ready_for_ever, 0, 6);
 	tcase_add_loop_test(tc, test_kicks_without_an_end, 0, 6);
 	tcase_add_loop_test(tc, test_call_that_turns_into_one_that_blocks, 0, 6);

@@ -12,14 +12,14 @@
 #include "hostile.h"
 #include "rig.h"
 
-
 static struct net n;
 static uint64_t table_gpa, good_gpa;
 
 static void open_two_pairs(bool packed, uint64_t features)
 {
-	struct net_profile p = { .features = features | VU_BIT(VU_F_INDIRECT), .n_pairs = 2,
-				 .ring_size = 64 };
+	struct net_profile p = {
+		.features = features | VU_BIT(VU_F_INDIRECT), .n_pairs = 2, .ring_size = 64
+	};
 
 	p.features |= packed ? VU_BIT(VU_F_PACKED) : 0;
 	rig_open(&n, &p);
@@ -121,10 +121,11 @@ static bool came_back(const struct ring *r, uint32_t *ret_len)
 
 	*ret_len = flags & RING_DESC_WRITE ? r->desc[r->next_used].len : 0;
 	return !(flags & RING_DESC_AVAIL) == !(flags & RING_DESC_USED) &&
-	       !!(flags & RING_DESC_USED) == r->used_wrap;
+		!!(flags & RING_DESC_USED) == r->used_wrap;
 }
 
-/* what followed: SERVED (came back, with a length), FAILS_ALONE (without), STOPS; EITHER: nothing */
+/* what followed: SERVED (came back, with a length), FAILS_ALONE (without), STOPS; EITHER:
+ * nothing */
 static enum hostile_follow watch(struct ring *r)
 {
 	uint32_t len;
@@ -143,12 +144,12 @@ static const char *const names[] = { "fails alone", "stops the ring", "nothing",
 static void judge(const struct hostile_row *row, enum hostile_follow got)
 {
 	bool fits = got == row->follow || (row->follow == EITHER && got != EITHER) ||
-		    (row->follow == SERVED && got == FAILS_ALONE) ||
-		    (row->follow == EITHER && got == SERVED);
+		(row->follow == SERVED && got == FAILS_ALONE) ||
+		(row->follow == EITHER && got == SERVED);
 
 	ck_assert_msg(got != EITHER, "%s: neither came back nor stopped the ring", row->what);
 	ck_assert_msg(fits, "%s: %s, it should be that it %s", row->what, names[got],
-		      names[row->follow]);
+		names[row->follow]);
 }
 
 /* the ring starts anew with a driver that behaves; the other pair never noticed */
@@ -233,9 +234,10 @@ START_TEST(test_receive_chain)
 	ring_kick_always(r);
 	net_frame_make(frame, sizeof(frame), 3);
 	rig_ok(net_send(&n, 0, frame, sizeof(frame)), n.why);
-	/* a mergeable frame may begin in a short buffer and wait for another one: that is no fault */
+	/* a mergeable frame may begin in a short buffer and wait for another one: that is no
+	 * fault */
 	if (strcmp(row->what, "less than the frame") != 0 &&
-	    strcmp(row->what, "less than a header") != 0)
+		strcmp(row->what, "less than a header") != 0)
 		judge(row, watch(r));
 	rig_ok(net_pump(&n, 1, 50, 200), n.why);
 	rig_ok(vu_get_vring_base(&n.c, 1, &base), n.c.why);
@@ -411,7 +413,7 @@ START_TEST(test_frame_across_two_regions)
 	uint64_t at = second.gpa - 50;
 	uint8_t image[NET_HDR_BYTES + 200] = { 0 };
 	struct hostile_row row = { "across", { { AT_GOOD, sizeof(image), 0, 0 } }, 1, { { 0 } }, 0,
-				   SERVED, false };
+		SERVED, false };
 	struct ring *r = &n.rings[1];
 
 	open_two_pairs(_i, 0);

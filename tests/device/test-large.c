@@ -1,6 +1,7 @@
 /*
- * A small guest that asks for the largest rings there are, and for all of them: what the worker needs for
- * them stays small, what it cannot give it refuses in words, and whoever asks for less is served.
+ * A small guest that asks for the largest rings there are, and for all of them: what the worker
+ * needs for them stays small, what it cannot give it refuses in words, and whoever asks for less is
+ * served.
  */
 #include <stdlib.h>
 #include <stdio.h>
@@ -25,7 +26,9 @@ static void connect_with(uint64_t features)
 	size_t n_regions;
 
 	rig_hello(&c, VU_BIT(VU_PF_MQ));
-	rig_ok(vu_set_features(&c, VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES) | features), c.why);
+	rig_ok(vu_set_features(&c,
+		       VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES) | features),
+		c.why);
 	ck_assert_int_eq(guest_init_plain(&g, 4 * MIB), 0);
 	n_regions = guest_table(&g, regions, fds);
 	rig_ok(vu_set_mem_table(&c, regions, fds, n_regions), c.why);
@@ -35,7 +38,9 @@ static void connect_with(uint64_t features)
 static void start(uint32_t index, bool packed)
 {
 	uint64_t at = g.regions[0].at.uva;
-	struct vu_addr addr = { .index = index, .desc = at, .avail = at + MIB, .used = at + 2 * MIB };
+	struct vu_addr addr = {
+		.index = index, .desc = at, .avail = at + MIB, .used = at + 2 * MIB
+	};
 	int kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 
 	rig_ok(vu_set_state(&c, VU_SET_VRING_NUM, index, SIZE), c.why);
@@ -81,7 +86,8 @@ START_TEST(test_all_rings_as_large_as_they_come)
 	rig_ok(vu_get_features(&c), c.why);
 	grown = rss_mib() - before;
 	printf("# %s: the worker grew by %lu MiB\n", _i ? "packed" : "split", grown);
-	ck_assert(suite_logged(&rig, "the device's rings together are longer than 1048576 descriptors"));
+	ck_assert(suite_logged(&rig,
+		"the device's rings together are longer than 1048576 descriptors"));
 	/* sanitizers keep what is freed, and memory of their own */
 	if (!getenv("BULKHEAD_SANITIZED") || *getenv("BULKHEAD_SANITIZED") != '1')
 		ck_assert_uint_lt(grown, RSS_MIB_MAX);

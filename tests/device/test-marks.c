@@ -1,6 +1,6 @@
 /*
- * The marks by which driver and device tell each other what is whose: indices, ids, flags, event fields. Pair 0 has
- * a driver that gets them wrong, pair 1 an honest one.
+ * The marks by which driver and device tell each other what is whose: indices, ids, flags, event
+ * fields. Pair 0 has a driver that gets them wrong, pair 1 an honest one.
  */
 #include <errno.h>
 #include <poll.h>
@@ -11,8 +11,8 @@
 
 #define FRAME_BYTES 200
 #define CHAIN_BYTES (NET_HDR_BYTES + FRAME_BYTES)
-#define QUIET_MS    60 /* how long nothing must happen */
-#define BOTH	    (RING_DESC_AVAIL | RING_DESC_USED)
+#define QUIET_MS 60 /* how long nothing must happen */
+#define BOTH (RING_DESC_AVAIL | RING_DESC_USED)
 
 static struct net n;
 static uint64_t good_gpa;
@@ -20,7 +20,8 @@ static uint64_t good_gpa;
 static void make_frame(uint64_t gpa, uint32_t seq)
 {
 	memset(guest_at(&n.g, gpa, NET_HDR_BYTES), 0, NET_HDR_BYTES);
-	net_frame_make((uint8_t *)guest_at(&n.g, gpa, CHAIN_BYTES) + NET_HDR_BYTES, FRAME_BYTES, seq);
+	net_frame_make((uint8_t *)guest_at(&n.g, gpa, CHAIN_BYTES) + NET_HDR_BYTES, FRAME_BYTES,
+		seq);
 }
 
 static void open_two_pairs(bool packed, uint64_t features)
@@ -61,7 +62,8 @@ static void go_on_anew(void)
 
 static void put_twice(struct ring *r, bool write)
 {
-	struct raw_desc good = { good_gpa, write ? 2048 : CHAIN_BYTES, write ? RING_DESC_WRITE : 0, 7 };
+	struct raw_desc good = { good_gpa, write ? 2048 : CHAIN_BYTES, write ? RING_DESC_WRITE : 0,
+		7 };
 	uint16_t second;
 
 	if (!r->cfg.packed) {
@@ -90,7 +92,8 @@ START_TEST(test_chain_that_is_in_use_already_stops_its_ring)
 }
 END_TEST
 
-/* A buffer may be given again as soon as the device has written into it, so the ring need not stop. */
+/* A buffer may be given again as soon as the device has written into it, so the ring need not
+ * stop. */
 /* covers: G2 G8 */
 START_TEST(test_receive_buffer_given_twice_costs_its_ring_at_most)
 {
@@ -114,7 +117,8 @@ END_TEST
 
 /* --- Flags of a packed ring --- */
 
-/* What is marked as used, or of the other turn, is not there: nothing happens, and nobody waits in a circle for it. */
+/* What is marked as used, or of the other turn, is not there: nothing happens, and nobody waits in
+ * a circle for it. */
 /* covers: G8 */
 START_TEST(test_packed_chain_with_marks_of_another_turn_is_not_there)
 {
@@ -146,7 +150,8 @@ END_TEST
 /* covers: G8 */
 START_TEST(test_packed_chain_that_is_there_in_part_costs_its_ring_at_most)
 {
-	struct raw_desc descs[2] = { { 0, NET_HDR_BYTES, RING_DESC_NEXT, 7 }, { 0, FRAME_BYTES, 0, 7 } };
+	struct raw_desc descs[2] = { { 0, NET_HDR_BYTES, RING_DESC_NEXT, 7 },
+		{ 0, FRAME_BYTES, 0, 7 } };
 	struct ring *r = &n.rings[1];
 	uint16_t second;
 
@@ -154,7 +159,8 @@ START_TEST(test_packed_chain_that_is_there_in_part_costs_its_ring_at_most)
 	descs[0].gpa = good_gpa;
 	descs[1].gpa = good_gpa + NET_HDR_BYTES;
 	second = (uint16_t)((r->next_avail + 1) % r->cfg.size);
-	r->desc[second] = (struct ring_desc){ descs[1].gpa, descs[1].len, 7, (uint16_t)(_i ? BOTH : 0) };
+	r->desc[second] =
+		(struct ring_desc){ descs[1].gpa, descs[1].len, 7, (uint16_t)(_i ? BOTH : 0) };
 	raw_put(r, descs, 1);
 	ring_kick_always(r);
 	ck_assert_int_ne(raw_wait(r, 5000), RAW_NOTHING);
@@ -167,7 +173,8 @@ END_TEST
 START_TEST(test_packed_id_outside_the_ring_at_the_end_of_a_chain)
 {
 	static const uint16_t ids[] = { 64, 0x8000, 0xffff };
-	struct raw_desc descs[2] = { { 0, NET_HDR_BYTES, RING_DESC_NEXT, 7 }, { 0, FRAME_BYTES, 0, ids[_i] } };
+	struct raw_desc descs[2] = { { 0, NET_HDR_BYTES, RING_DESC_NEXT, 7 },
+		{ 0, FRAME_BYTES, 0, ids[_i] } };
 
 	open_two_pairs(true, 0);
 	descs[0].gpa = good_gpa;
@@ -181,7 +188,8 @@ END_TEST
 
 /* --- A table over two regions --- */
 
-/* Its second entry begins in one region and ends in the next one, which lies elsewhere in our memory. */
+/* Its second entry begins in one region and ends in the next one, which lies elsewhere in our
+ * memory. */
 /* covers: G3 */
 START_TEST(test_indirect_table_over_two_regions)
 {
@@ -197,8 +205,11 @@ START_TEST(test_indirect_table_over_two_regions)
 		uint32_t from = i ? NET_HDR_BYTES + 60u * (i - 1) : 0;
 		uint16_t next = i < 3 ? RING_DESC_NEXT : 0;
 
-		entries[i] = (struct ring_desc){ good_gpa + from, i == 0 ? NET_HDR_BYTES : i < 3 ? 60 : 80,
-						 _i ? 0 : next, _i ? 0 : (uint16_t)(i + 1) };
+		entries[i] = (struct ring_desc){ good_gpa + from,
+			i == 0          ? NET_HDR_BYTES
+				: i < 3 ? 60
+					: 80,
+			_i ? 0 : next, _i ? 0 : (uint16_t)(i + 1) };
 	}
 	memcpy(guest_at(&n.g, at, 24), entries, 24);
 	memcpy(guest_at(&n.g, second.gpa, 40), (uint8_t *)entries + 24, 40);
@@ -253,7 +264,8 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_chain_that_is_in_use_already_stops_its_ring, 0, 2);
 	tcase_add_loop_test(tc, test_receive_buffer_given_twice_costs_its_ring_at_most, 0, 2);
 	tcase_add_loop_test(tc, test_packed_chain_with_marks_of_another_turn_is_not_there, 0, 3);
-	tcase_add_loop_test(tc, test_packed_chain_that_is_there_in_part_costs_its_ring_at_most, 0, 2);
+	tcase_add_loop_test(tc, test_packed_chain_that_is_there_in_part_costs_its_ring_at_most, 0,
+		2);
 	tcase_add_loop_test(tc, test_packed_id_outside_the_ring_at_the_end_of_a_chain, 0, 3);
 	tcase_add_loop_test(tc, test_indirect_table_over_two_regions, 0, 2);
 	tcase_add_loop_test(tc, test_event_fields_of_any_value_keep_frames_moving, 0, 2);

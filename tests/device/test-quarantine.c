@@ -1,8 +1,8 @@
 /*
- * An input that kills a process of the product again and again: after three times running its device stands
- * still, says why, and can be released; the other device never notices. What others kill is not counted,
- * nor is what did no harm in the end. With "standby" the worker is a pair, and both of it are one. Needs a build with
- * -Dfault-points=true.
+ * An input that kills a process of the product again and again: after three times running its
+ * device stands still, says why, and can be released; the other device never notices. What others
+ * kill is not counted, nor is what did no harm in the end. With "standby" the worker is a pair, and
+ * both of it are one. Needs a build with -Dfault-points=true.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static char *ctl(const char *command, int *ret_status)
 	FILE *f;
 
 	snprintf(line, sizeof(line), "%.400s/procs/ctl/bulkheadctl %.60s --runtime-dir=%s/run 2>&1",
-		 getenv("BULKHEAD_BUILD"), command, rig.dir);
+		getenv("BULKHEAD_BUILD"), command, rig.dir);
 	f = popen(line, "re");
 	ck_assert_ptr_nonnull(f);
 	while ((got = fread(out + len, 1, sizeof(out) - 1 - len, f)) > 0)
@@ -76,8 +76,9 @@ static void wait_quarantine(const char *first, const char *second)
 		tick();
 		text = quarantine("net0");
 	}
-	ck_assert_msg(strstr(text, first) && strstr(text, second) && strstr(text, "3 times running"),
-		      "quarantine: '%s'", text);
+	ck_assert_msg(strstr(text, first) && strstr(text, second) &&
+			strstr(text, "3 times running"),
+		"quarantine: '%s'", text);
 	ck_assert_str_eq(quarantine("witness"), "");
 	ck_assert(suite_logged(&rig, "quarantined: "));
 	rig_check_witness();
@@ -289,7 +290,8 @@ static void add(Suite *suite)
 
 int main(int argc, char *argv[])
 {
-	struct suite_device net0 = { .backend = "echo", .standby = argc > 1 && strcmp(argv[1], "standby") == 0 };
+	struct suite_device net0 = { .backend = "echo",
+		.standby = argc > 1 && strcmp(argv[1], "standby") == 0 };
 	int r;
 
 	(void)snprintf(faults, sizeof(faults), "/tmp/bh-faults-%d", getpid());

@@ -1,8 +1,9 @@
 /*
- * The whole product dies at once under load, and everything that it kept is gone. A front-end that has
- * kept the in-flight region connects to the new one, hands it back, and starts its rings as they are, with
- * a base that is no more than a guess. Every buffer must come back exactly once: the rings in the tests'
- * library see to that. Of the frames, the batch in hand may be lost or repeated, and no more.
+ * The whole product dies at once under load, and everything that it kept is gone. A front-end that
+ * has kept the in-flight region connects to the new one, hands it back, and starts its rings as
+ * they are, with a base that is no more than a guess. Every buffer must come back exactly once: the
+ * rings in the tests' library see to that. Of the frames, the batch in hand may be lost or
+ * repeated, and no more.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -21,10 +22,10 @@
 #define BATCH 64 /* frames that a worker takes in one turn */
 #define FRAME_BYTES 300
 
-#define ok(r, why) \
-	do { \
-		int _r = (r); \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why)); \
+#define ok(r, why)                                                                                 \
+	do {                                                                                       \
+		int _r = (r);                                                                      \
+		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
 	} while (0)
 
 static struct suite suite;
@@ -64,7 +65,8 @@ static void connect_again(void)
 	ok(net_set_memory(&n), n.why);
 	if (inflight_fd >= 0)
 		ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
-	/* first of all: a transmit ring that runs and is not enabled is emptied, as the specification wants */
+	/* first of all: a transmit ring that runs and is not enabled is emptied, as the
+	 * specification wants */
 	for (uint16_t i = 0; i < 2; i++)
 		ok(net_enable(&n, i, true), n.why);
 	for (uint16_t i = 0; i < 2; i++)
@@ -102,7 +104,8 @@ static void send_one(void)
 
 static uint32_t seq_of(const uint8_t *frame)
 {
-	return (uint32_t)frame[14] << 24 | (uint32_t)frame[15] << 16 | (uint32_t)frame[16] << 8 | frame[17];
+	return (uint32_t)frame[14] << 24 | (uint32_t)frame[15] << 16 | (uint32_t)frame[16] << 8 |
+		frame[17];
 }
 
 static void receive_one(void)
@@ -161,8 +164,8 @@ static void run_until_killed(long after_ns)
 START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 {
 	struct suite_device device = { .name = "net0", .backend = "echo" };
-	uint64_t features = (_i & 1 ? VU_BIT(VU_F_PACKED) : 0) | (_i & 2 ? VU_BIT(VU_F_EVENT_IDX) : 0) |
-			    (_i & 4 ? VU_BIT(VU_F_INDIRECT) : 0);
+	uint64_t features = (_i & 1 ? VU_BIT(VU_F_PACKED) : 0) |
+		(_i & 2 ? VU_BIT(VU_F_EVENT_IDX) : 0) | (_i & 4 ? VU_BIT(VU_F_INDIRECT) : 0);
 
 	ok(suite_start(&suite, &device, 1), suite.why);
 	ok(suite_wait_ready(&suite), suite.why);
@@ -183,16 +186,16 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 	ok(net_stop_ring(&n, 0), n.why);
 	ok(net_stop_ring(&n, 1), n.why);
 	printf("# %s%s%s: %d deaths of all, %u frames, %u lost, %u repeated, no buffer lost or repeated\n",
-	       _i & 1 ? "packed" : "split", _i & 2 ? ", event index" : "", _i & 4 ? ", indirect" : "", REBOOTS,
-	       n_sent, n_lost, n_repeated);
+		_i & 1 ? "packed" : "split", _i & 2 ? ", event index" : "",
+		_i & 4 ? ", indirect" : "", REBOOTS, n_sent, n_lost, n_repeated);
 	close(inflight_fd);
 	net_close(&n);
 	ok(suite_stop(&suite), suite.why);
 }
 END_TEST
 
-/* The front-end has kept nothing, not even where its rings stood, as QEMU with a network device: the rings show it.
- * _i: bit 0 packed, bit 1 a base of both halves */
+/* The front-end has kept nothing, not even where its rings stood, as QEMU with a network device:
+ * the rings show it. _i: bit 0 packed, bit 1 a base of both halves */
 START_TEST(test_whole_product_dies_and_rings_go_on_where_they_are)
 {
 	struct suite_device device = { .name = "net0", .backend = "echo" };

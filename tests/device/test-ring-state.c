@@ -54,7 +54,8 @@ static void start_both(void)
 	rig_ok(net_start_ring(&n, 1), n.why);
 }
 
-/* either of the two rings, disabled, is enough for nothing to come back; what was sent is consumed */
+/* either of the two rings, disabled, is enough for nothing to come back; what was sent is
+ * consumed */
 static void nothing_passes_while_disabled(int number, uint16_t ring)
 {
 	struct net_profile p = layout(number);
@@ -157,7 +158,7 @@ START_TEST(test_receive_needs_no_kick)
 		struct ring_seg seg = { n.bufs[0][i], n.p.buf_bytes, true };
 
 		rig_ok(ring_post(&n.rings[0], &seg, 1, (void *)(uintptr_t)seg.gpa),
-		       n.rings[0].fault);
+			n.rings[0].fault);
 	}
 	send_frames(0, 16);
 	expect_frames(0, 16);

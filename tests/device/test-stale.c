@@ -1,7 +1,7 @@
 /*
- * What a VMM handed over, and no session uses any more, is kept by nobody: not after 200 sessions of all kinds,
- * and not after kills at each step of one. What the keeper holds open is listed, kind by kind, and must be
- * the same as before.
+ * What a VMM handed over, and no session uses any more, is kept by nobody: not after 200 sessions
+ * of all kinds, and not after kills at each step of one. What the keeper holds open is listed, kind
+ * by kind, and must be the same as before.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ static int extra_fd, n_extra;
 static void more_memory(bool add)
 {
 	struct vu_region region = { (4096 + 16 * (uint64_t)n_extra) * MIB, MIB,
-				    UINT64_C(0x10000000000) + 16 * MIB * (uint64_t)n_extra, 0 };
+		UINT64_C(0x10000000000) + 16 * MIB * (uint64_t)n_extra, 0 };
 
 	if (add && n_extra < 4) {
 		rig_ok(vu_add_mem_reg(&n.c, &region, extra_fd), n.c.why);
@@ -65,29 +65,87 @@ static void connect_step(void)
 	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
 	n.c.timeout_ms = 20000;
 }
-static void negotiate_step(void) { rig_ok(net_negotiate(&n), n.why); }
-static void channel_step(void) { rig_ok(vu_set_backend_channel(&n.c), n.c.why); }
-static void rings_step(void) { rig_ok(net_make_rings(&n), n.why); }
-static void memory_step(void) { rig_ok(net_set_memory(&n), n.why); }
-static void add_step(void) { more_memory(true); }
-static void remove_step(void) { more_memory(false); }
-static void get_inflight_step(void) { inflight(false); }
-static void set_inflight_step(void) { inflight(true); }
-static void call_step(void) { another(VU_SET_VRING_CALL, 1); }
-static void err_step(void) { another(VU_SET_VRING_ERR, 0); }
-static void start_step(void) { rig_start_rings(&n); }
-static void pump_step(void) { rig_ok(net_pump(&n, 0, 20, 200), n.why); }
+static void negotiate_step(void)
+{
+	rig_ok(net_negotiate(&n), n.why);
+}
+static void channel_step(void)
+{
+	rig_ok(vu_set_backend_channel(&n.c), n.c.why);
+}
+static void rings_step(void)
+{
+	rig_ok(net_make_rings(&n), n.why);
+}
+static void memory_step(void)
+{
+	rig_ok(net_set_memory(&n), n.why);
+}
+static void add_step(void)
+{
+	more_memory(true);
+}
+static void remove_step(void)
+{
+	more_memory(false);
+}
+static void get_inflight_step(void)
+{
+	inflight(false);
+}
+static void set_inflight_step(void)
+{
+	inflight(true);
+}
+static void call_step(void)
+{
+	another(VU_SET_VRING_CALL, 1);
+}
+static void err_step(void)
+{
+	another(VU_SET_VRING_ERR, 0);
+}
+static void start_step(void)
+{
+	rig_start_rings(&n);
+}
+static void pump_step(void)
+{
+	rig_ok(net_pump(&n, 0, 20, 200), n.why);
+}
 static void kick_step(void)
 {
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, 1, n.rings[1].kick_fd), n.c.why);
 	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1, n.rings[1].call_fd), n.c.why);
 }
-static void stop_step(void) { rig_stop_rings(&n); }
+static void stop_step(void)
+{
+	rig_stop_rings(&n);
+}
 
 static void (*const steps[])(void) = {
-	connect_step, negotiate_step, channel_step, channel_step, rings_step, memory_step, add_step, add_step,
-	remove_step, get_inflight_step, set_inflight_step, call_step, err_step, start_step, pump_step, kick_step,
-	memory_step, remove_step, add_step, pump_step, stop_step, set_inflight_step,
+	connect_step,
+	negotiate_step,
+	channel_step,
+	channel_step,
+	rings_step,
+	memory_step,
+	add_step,
+	add_step,
+	remove_step,
+	get_inflight_step,
+	set_inflight_step,
+	call_step,
+	err_step,
+	start_step,
+	pump_step,
+	kick_step,
+	memory_step,
+	remove_step,
+	add_step,
+	pump_step,
+	stop_step,
+	set_inflight_step,
 };
 
 #define N_STEPS (sizeof(steps) / sizeof(steps[0]))
@@ -95,8 +153,8 @@ static void (*const steps[])(void) = {
 static void begin(uint64_t features)
 {
 	struct net_profile p = { .features = features,
-				 .protocol = VU_BIT(VU_PF_INFLIGHT_SHMFD) | VU_BIT(VU_PF_MEM_SLOTS) |
-					     VU_BIT(VU_PF_BACKEND_REQ) | VU_BIT(VU_PF_STATUS) };
+		.protocol = VU_BIT(VU_PF_INFLIGHT_SHMFD) | VU_BIT(VU_PF_MEM_SLOTS) |
+			VU_BIT(VU_PF_BACKEND_REQ) | VU_BIT(VU_PF_STATUS) };
 
 	n_extra = 0;
 	rig_ok(net_init(&n, &p), n.why);
@@ -127,8 +185,8 @@ static void kill_one(const char *role)
 		rig_ok(suite_kill_worker(&rig, "net0"), rig.why);
 }
 
-/* With a kill of each everything is there that will be: timers, notes on restarts. No VMM has come yet, but the
- * witness's. */
+/* With a kill of each everything is there that will be: timers, notes on restarts. No VMM has come
+ * yet, but the witness's. */
 static void set_up(void)
 {
 	extra_fd = memfd_create("extra", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -148,7 +206,8 @@ static void set_up(void)
 		free(held);
 		held = now;
 	}
-	ck_assert_msg(strstr(held, "\n1 x /memfd:guest "), "more than the witness's memory:\n%s", held);
+	ck_assert_msg(strstr(held, "\n1 x /memfd:guest "), "more than the witness's memory:\n%s",
+		held);
 	ck_assert_ptr_null(strstr(held, "memfd:extra"));
 	ck_assert_ptr_null(strstr(held, "memfd:bulkhead-inflight"));
 }

@@ -1,11 +1,11 @@
 /*
- * The kill matrix: each process, and all of them at once, is killed before and after every system call
- * it makes in each phase of its work; after each kill the VMM must have noticed nothing.
+ * The kill matrix: each process, and all of them at once, is killed before and after every system
+ * call it makes in each phase of its work; after each kill the VMM must have noticed nothing.
  *
- *	kill-matrix [PHASE [PROCESS [POINT]]]
+ * 	kill-matrix [PHASE [PROCESS [POINT]]]
  *
- * An ordinary run tries points spread evenly over each cell, other ones each time, and the same ones again with the
- * BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
+ * An ordinary run tries points spread evenly over each cell, other ones each time, and the same
+ * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,28 +20,31 @@
 #include "stepper.h"
 #include "world.h"
 
-#define SAMPLE 24	/* points of a cell in an ordinary run */
-#define BATCH 64	/* chains that a worker takes in one turn at most */
-#define SHOWN 12	/* failures of a cell that are told */
+#define SAMPLE 24 /* points of a cell in an ordinary run */
+#define BATCH 64  /* chains that a worker takes in one turn at most */
+#define SHOWN 12  /* failures of a cell that are told */
 #define HOT_GPA (UINT64_C(64) << 30)
 #define HOT_BYTES (UINT64_C(4) << 20)
 
-#define N_VICTIMS (ROLES_PER_GUEST + 2) /* the processes of a guest with one device, and all of them at once */
+#define N_VICTIMS                                                                                  \
+	(ROLES_PER_GUEST +                                                                         \
+		2) /* the processes of a guest with one device, and all of them at once */
 
 /** struct phase - a piece of work, done while the tracer counts */
 struct phase {
 	const char *name;
-	enum vmm vmm;		/* who must be connected when it begins */
+	enum vmm vmm; /* who must be connected when it begins */
 	int (*act)(struct world *w);
-	bool restart;		/* a kill comes first, and its successor's steps are the points */
+	bool restart; /* a kill comes first, and its successor's steps are the points */
 };
 
 /** struct cell - the outcome of one process in one phase */
 struct cell {
-	uint32_t n_steps;	/* of an undisturbed run */
+	uint32_t n_steps; /* of an undisturbed run */
 	uint32_t tried, survived, every, first;
-	uint32_t too_early;	/* killed between accept4() and the next system call: no one could keep it */
-	double slowest;		/* seconds */
+	/* killed between accept4() and the next system call: no one could keep it */
+	uint32_t too_early;
+	double slowest; /* seconds */
 };
 
 /* --- the phases --- */
@@ -71,8 +74,9 @@ static int act_inflight(struct world *w)
 	return e ? e : world_move(w, 8);
 }
 
-static const struct vu_region hot = { .gpa = HOT_GPA, .size = HOT_BYTES,
-				      .uva = UINT64_C(0x7e0000000000) };
+static const struct vu_region hot = {
+	.gpa = HOT_GPA, .size = HOT_BYTES, .uva = UINT64_C(0x7e0000000000)
+};
 
 /* One frame out of the new region. */
 static int use_hot(struct world *w)
@@ -163,7 +167,8 @@ static void kill_role(const struct world *w, const char *role)
 		kill(pids[i], SIGKILL);
 }
 
-/* A kill may cost the batch that the worker has in hand; without the worker's death there is no loss. */
+/* A kill may cost the batch that the worker has in hand; without the worker's death there is no
+ * loss. */
 static int check_loss(struct world *w, const char *role, const struct traffic *before)
 {
 	bool worker = !strcmp(role, suite_type(&w->device)) || !strcmp(role, "all");
@@ -178,7 +183,7 @@ static int check_loss(struct world *w, const char *role, const struct traffic *b
 }
 
 static int try_point(struct world *w, const struct phase *phase, const char *role, uint32_t point,
-		     struct stepper_report *ret)
+	struct stepper_report *ret)
 {
 	struct stepper_plan plan = { .kill_at = point };
 	struct traffic before = w->traffic;
@@ -206,8 +211,8 @@ static int try_point(struct world *w, const struct phase *phase, const char *rol
 	return e ? e : check_loss(w, role, &before);
 }
 
-/* The one window: the connection was accepted, and the very next call would have stored it, whichever thread was at the
- * step where all of them died. */
+/* The one window: the connection was accepted, and the very next call would have stored it,
+ * whichever thread was at the step where all of them died. */
 static bool is_too_early(const struct world *w, const struct stepper_report *r)
 {
 	return r->reached && strstr(w->why, strerror(ECONNRESET)) && r->accepting;
@@ -226,15 +231,15 @@ static double now(void)
 static void tell_failure(struct world *w, const struct stepper_report *r, uint32_t point)
 {
 	printf("#   point %u (%s %s system call %u of thread %d): %s\n", point,
-	       r->reached ? "killed" : "not reached", r->before ? "before" : "after", r->call, r->pid,
-	       w->why);
+		r->reached ? "killed" : "not reached", r->before ? "before" : "after", r->call,
+		r->pid, w->why);
 	printf("#   product's directory: %s\n", w->suite.dir);
 	fflush(stdout);
 }
 
 /* true: there may be more points */
 static bool run_point(struct world *w, const struct phase *phase, const char *role, uint32_t point,
-		      struct cell *cell)
+	struct cell *cell)
 {
 	struct stepper_report report = { 0 };
 	double start = now(), took;
@@ -266,7 +271,7 @@ static bool run_point(struct world *w, const struct phase *phase, const char *ro
 }
 
 static void run_cell(struct world *w, const struct phase *phase, const char *role, uint32_t only,
-		     struct cell *cell)
+	struct cell *cell)
 {
 	uint32_t n_steps;
 
@@ -296,14 +301,14 @@ static bool is_good(const struct cell *cell)
 }
 
 static void report_cell(int number, const struct phase *phase, const char *role,
-			const struct cell *cell)
+	const struct cell *cell)
 {
 	printf("%s %d - kill %s, %s: %u points tried, %u survived", is_good(cell) ? "ok" : "not ok",
-	       number, role, phase->name, cell->tried, cell->survived);
+		number, role, phase->name, cell->tried, cell->survived);
 	if (cell->too_early)
 		printf(", %u between accept4() and the next call", cell->too_early);
 	printf(" (every %u. from %u. of about %u steps; slowest %.1f s)\n", cell->every,
-	       cell->first, cell->n_steps, cell->slowest);
+		cell->first, cell->n_steps, cell->slowest);
 	fflush(stdout);
 }
 
@@ -326,7 +331,7 @@ static void print_matrix(const struct world *w, const struct cell cells[N_PHASES
 
 			if (cells[i][k].every)
 				snprintf(text, sizeof(text), "%u/%u", cells[i][k].survived,
-					 cells[i][k].tried);
+					cells[i][k].tried);
 			printf("%16s", text);
 		}
 	}
@@ -358,7 +363,7 @@ int main(int argc, char **argv)
 			struct cell *cell = &cells[i][k];
 
 			if (!wanted(argc, argv, 1, phases[i].name) ||
-			    !wanted(argc, argv, 2, victim(&w, k)))
+				!wanted(argc, argv, 2, victim(&w, k)))
 				continue;
 			run_cell(&w, &phases[i], victim(&w, k), only, cell);
 			report_cell(++number, &phases[i], victim(&w, k), cell);
@@ -367,8 +372,8 @@ int main(int argc, char **argv)
 	printf("1..%d\n", number);
 	print_matrix(&w, cells);
 	printf("# frames: %lu sent, %lu lost, %lu repeated; at most %u lost, %u repeated in a run\n",
-	       w.traffic.n_sent, w.traffic.n_lost, w.traffic.n_repeated, w.traffic.worst_lost,
-	       w.traffic.worst_repeated);
+		w.traffic.n_sent, w.traffic.n_lost, w.traffic.n_repeated, w.traffic.worst_lost,
+		w.traffic.worst_repeated);
 	if (world_close(&w))
 		printf("Bail out! at the end: %s\n", w.why);
 	return failed;

@@ -1,9 +1,9 @@
 /*
- * Numbered frames, through an echo device and through a TAP with a mirror behind it, while the worker is killed,
- * ended in good order, and upgraded: what came back is counted. A planned restart loses and repeats nothing; a
- * kill at most the batch in hand.
+ * Numbered frames, through an echo device and through a TAP with a mirror behind it, while the
+ * worker is killed, ended in good order, and upgraded: what came back is counted. A planned restart
+ * loses and repeats nothing; a kill at most the batch in hand.
  *
- *	loss [echo|tap]
+ * 	loss [echo|tap]
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,8 +19,8 @@
 #include "world.h"
 
 #define TIMES 100
-#define BATCH 64	/* frames that a worker has in hand at most */
-#define FRAMES 256	/* of a run; the end comes within one */
+#define BATCH 64   /* frames that a worker has in hand at most */
+#define FRAMES 256 /* of a run; the end comes within one */
 #define WITHIN_US 5000
 
 enum way { WAY_KILL, WAY_END, WAY_UPGRADE };
@@ -93,7 +93,8 @@ static int end_once(struct world *w, enum way way)
 
 static void add(struct count *count, const struct traffic *now, const struct traffic *before)
 {
-	uint64_t lost = now->n_lost - before->n_lost, repeated = now->n_repeated - before->n_repeated;
+	uint64_t lost = now->n_lost - before->n_lost,
+		 repeated = now->n_repeated - before->n_repeated;
 
 	count->n_sent += now->n_sent - before->n_sent;
 	count->n_lost += lost;
@@ -126,14 +127,16 @@ static bool is_good(enum way way, const struct count *count)
 }
 
 static bool report(int number, const struct world *w, enum way way, enum vmm vmm, int e,
-		   const struct count *count)
+	const struct count *count)
 {
 	bool good = !e && is_good(way, count);
 
 	printf("%s %d - %s, %s, %d times %s: %lu frames sent, %lu lost (at most %lu at once), "
-	       "%lu repeated (at most %lu)%s%s\n", good ? "ok" : "not ok", number, w->device.backend,
-	       vmm == VMM_SPLIT ? "split" : "packed", TIMES / 2, ways[way], count->n_sent, count->n_lost,
-	       count->most_lost, count->n_repeated, count->most_repeated, e ? ": " : "", e ? w->why : "");
+	       "%lu repeated (at most %lu)%s%s\n",
+		good ? "ok" : "not ok", number, w->device.backend,
+		vmm == VMM_SPLIT ? "split" : "packed", TIMES / 2, ways[way], count->n_sent,
+		count->n_lost, count->most_lost, count->n_repeated, count->most_repeated,
+		e ? ": " : "", e ? w->why : "");
 	fflush(stdout);
 	return good;
 }
@@ -179,8 +182,8 @@ int main(int argc, char **argv)
 		e = mirror_open(&mirror);
 		if (e) {
 			good &= e == -EPERM || e == -ENOENT;
-			printf("%s %d - tap # SKIP no TAP can be made: %s\n", good ? "ok" : "not ok", ++number,
-			       strerror(-e));
+			printf("%s %d - tap # SKIP no TAP can be made: %s\n",
+				good ? "ok" : "not ok", ++number, strerror(-e));
 		} else {
 			good &= count_backend(&tap, &number);
 			mirror_close(mirror);

@@ -1,6 +1,7 @@
 /*
- * The mirror is a process: it takes from the interface what the guest sent, exchanges the two addresses as the
- * echo device does, and puts it out again. Its socket has room for more than is ever under way.
+ * The mirror is a process: it takes from the interface what the guest sent, exchanges the two
+ * addresses as the echo device does, and puts it out again. Its socket has room for more than is
+ * ever under way.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -71,8 +72,8 @@ static int open_packet(void)
 
 	addr.sll_ifindex = (int)if_nametoindex(MIRROR_TAP);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) < 0 ||
-	    setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
-	    bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
+		bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
 	return fd;
 }

@@ -1,7 +1,8 @@
 #ifndef TESTS_FAULT_MIRROR_H
 #define TESTS_FAULT_MIRROR_H
 
-/* A TAP in a network namespace of this process's own, and a host behind it that sends back what it hears. */
+/* A TAP in a network namespace of this process's own, and a host behind it that sends back what it
+ * hears. */
 
 #include <sys/types.h>
 

@@ -1,9 +1,10 @@
 /*
- * Each process is killed again and again under a VMM whose frames flow, which hands over other descriptors, and
- * which goes and comes; afterwards nothing may be left of those that are gone: the others, and the launcher with
- * its fd stores, have as many descriptors as before and no more memory, and there are no more files.
+ * Each process is killed again and again under a VMM whose frames flow, which hands over other
+ * descriptors, and which goes and comes; afterwards nothing may be left of those that are gone: the
+ * others, and the launcher with its fd stores, have as many descriptors as before and no more
+ * memory, and there are no more files.
  *
- *	restarts [PROCESS]		150 times, with BULKHEAD_FULL=1 10,000 times
+ * 	restarts [PROCESS]		150 times, with BULKHEAD_FULL=1 10,000 times
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,11 +23,11 @@
 
 #define TIMES 150
 #define TIMES_FULL 10000
-#define WARM 120		/* restarts before the first look: caches and arenas have their size then */
-#define SESSION 5		/* restarts that a VMM sees */
+#define WARM 120  /* restarts before the first look: caches and arenas have their size then */
+#define SESSION 5 /* restarts that a VMM sees */
 #define SETTLE_MS test_ms(5000)
 #define CALM_MS 500
-#define GROWN_MAX_KIB 512	/* what an arena may grow by; 10,000 leaks of 64 bytes are more */
+#define GROWN_MAX_KIB 512 /* what an arena may grow by; 10,000 leaks of 64 bytes are more */
 #define N_WHO (ROLES_PER_GUEST + 2) /* the processes of a guest with one device, and the launcher */
 
 /** struct look - what there is of everything */
@@ -130,7 +131,8 @@ static void look_calm(const struct world *w, struct look *ret)
 
 /* --- restarting --- */
 
-/* A descriptor that takes the place of another: that one must go, from the vault and from the store. */
+/* A descriptor that takes the place of another: that one must go, from the vault and from the
+ * store. */
 static int replace(struct world *w)
 {
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -171,11 +173,12 @@ static int restart(struct world *w, const char *role, uint32_t times)
 }
 
 /* the process that was killed is a new one each time: its memory tells nothing */
-static bool grew(const struct world *w, const struct look *before, const struct look *after, const char *role)
+static bool grew(const struct world *w, const struct look *before, const struct look *after,
+	const char *role)
 {
 	for (size_t i = 0; i < N_WHO; i++)
 		if (strcmp(who(w, i), role) != 0 &&
-		    after->rss_kib[i] > before->rss_kib[i] + GROWN_MAX_KIB)
+			after->rss_kib[i] > before->rss_kib[i] + GROWN_MAX_KIB)
 			return true;
 	return false;
 }
@@ -193,11 +196,11 @@ static bool try_role(int number, struct world *w, const char *role, uint32_t tim
 		e = restart(w, role, times);
 	look_settled(w, &before, &after);
 	good = !e && same_counts(&before, &after) && !grew(w, &before, &after, role);
-	printf("%s %d - %u restarts of %s%s%s\n", good ? "ok" : "not ok", number, times, role, e ? ": " : "",
-	       e ? w->why : "");
+	printf("%s %d - %u restarts of %s%s%s\n", good ? "ok" : "not ok", number, times, role,
+		e ? ": " : "", e ? w->why : "");
 	for (size_t i = 0; i < N_WHO; i++)
 		printf("#   %-8s descriptors %zu, then %zu; memory %ld KiB, then %ld\n", who(w, i),
-		       before.n_fds[i], after.n_fds[i], before.rss_kib[i], after.rss_kib[i]);
+			before.n_fds[i], after.n_fds[i], before.rss_kib[i], after.rss_kib[i]);
 	printf("#   files %zu, then %zu\n", before.n_files, after.n_files);
 	fflush(stdout);
 	if (e && world_renew(w))

@@ -34,7 +34,7 @@ struct tracer {
 	struct stepper_plan plan;
 	struct call calls[CALLS];
 	struct stepper_report report;
-	unsigned int n_alive;	/* of the plan's processes */
+	unsigned int n_alive; /* of the plan's processes */
 };
 
 /* --- taking hold --- */
@@ -123,11 +123,12 @@ static bool on_syscall(struct tracer *t, pid_t tid)
 	struct call *call;
 
 	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) <= 0 || t->report.reached ||
-	    (info.op != PTRACE_SYSCALL_INFO_ENTRY && info.op != PTRACE_SYSCALL_INFO_EXIT))
+		(info.op != PTRACE_SYSCALL_INFO_ENTRY && info.op != PTRACE_SYSCALL_INFO_EXIT))
 		return false;
 	call = &t->calls[tid % CALLS];
 	if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
-		*call = (struct call){ tid, (uint32_t)info.entry.nr, call->tid == tid ? call->nr : 0 };
+		*call = (struct call){ tid, (uint32_t)info.entry.nr,
+			call->tid == tid ? call->nr : 0 };
 	if (++t->report.n_steps < t->plan.kill_at)
 		return false;
 	t->report.before = info.op == PTRACE_SYSCALL_INFO_ENTRY;
@@ -140,7 +141,7 @@ static void on_fork(struct tracer *t, pid_t tid)
 	unsigned long child = 0;
 
 	if (tid != t->plan.parent || t->plan.n_pids == STEPPER_MAX || t->report.reached ||
-	    ptrace(PTRACE_GETEVENTMSG, tid, 0, &child) < 0)
+		ptrace(PTRACE_GETEVENTMSG, tid, 0, &child) < 0)
 		return;
 	t->plan.pids[t->plan.n_pids++] = (pid_t)child;
 	t->n_alive++;

@@ -25,14 +25,14 @@ struct run {
 static uint32_t number_of(const uint8_t *frame)
 {
 	return (uint32_t)frame[14] << 24 | (uint32_t)frame[15] << 16 | (uint32_t)frame[16] << 8 |
-	       frame[17];
+		frame[17];
 }
 
 static int damaged(struct run *run, const uint8_t *frame, uint32_t got)
 {
 	snprintf(run->n->why, sizeof(run->n->why),
-		 "frame %u of %u bytes, %u wanted, is none that was sent", number_of(frame), got,
-		 run->n_bytes);
+		"frame %u of %u bytes, %u wanted, is none that was sent", number_of(frame), got,
+		run->n_bytes);
 	return -EBADMSG;
 }
 

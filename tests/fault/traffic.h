@@ -12,7 +12,7 @@
 #define TRAFFIC_WINDOW 32
 
 struct traffic {
-	uint32_t next;		/* number of the next frame; goes on over runs */
+	uint32_t next; /* number of the next frame; goes on over runs */
 	uint64_t n_sent, n_back, n_lost, n_repeated;
 	uint32_t worst_lost, worst_repeated; /* in one run */
 };

@@ -23,7 +23,7 @@ int world_fail(struct world *w, int e, const char *what)
 
 	if (e && !w->why[0])
 		snprintf(w->why, sizeof(w->why), "%.60s: %.40s; %.90s %.90s", what,
-			 e > 0 ? "refused" : strerror(-e), n->why[0] ? n->why : "", n->c.why);
+			e > 0 ? "refused" : strerror(-e), n->why[0] ? n->why : "", n->c.why);
 	return e > 0 ? -EPROTO : e;
 }
 
@@ -71,7 +71,8 @@ int world_wait(struct world *w)
 	for (int ms = 0; ms < test_ms(WAIT_MS); ms++) {
 		size_t i = 0;
 
-		while (world_role(w, i) && world_pids(w, world_role(w, i), pids, SUITE_MAX_PROCESSES) == 1)
+		while (world_role(w, i) &&
+			world_pids(w, world_role(w, i), pids, SUITE_MAX_PROCESSES) == 1)
 			i++;
 		if (!world_role(w, i))
 			return 0;
@@ -189,8 +190,8 @@ static void begin_driver(struct world *w, enum vmm kind)
 static int open_driver(struct world *w, bool packed)
 {
 	struct net_profile p = { .features = VU_BIT(VU_F_EVENT_IDX) |
-					     (packed ? VU_BIT(VU_F_PACKED) : 0),
-				 .protocol = VU_BIT(VU_PF_MEM_SLOTS) };
+			(packed ? VU_BIT(VU_F_PACKED) : 0),
+		.protocol = VU_BIT(VU_PF_MEM_SLOTS) };
 	struct net *n = &w->vm.n;
 	int e;
 
@@ -200,7 +201,8 @@ static int open_driver(struct world *w, bool packed)
 	return e ? world_fail(w, e, "opening a session") : same_offer(w, n->c.features);
 }
 
-/* one region asked for: one reply, with one descriptor, of a file that holds it and cannot shrink */
+/* one region asked for: one reply, with one descriptor, of a file that holds it and cannot
+ * shrink */
 static int get_region(struct world *w, struct vu_inflight *area, int *ret_fd)
 {
 	struct stat st;
@@ -209,8 +211,8 @@ static int get_region(struct world *w, struct vu_inflight *area, int *ret_fd)
 	if (e)
 		return world_fail(w, e, "GET_INFLIGHT_FD");
 	if (area->n_queues != 2 || area->queue_size != INFLIGHT_RING || fstat(*ret_fd, &st) < 0 ||
-	    (uint64_t)st.st_size < area->mmap_offset + area->mmap_size ||
-	    !(fcntl(*ret_fd, F_GET_SEALS) & F_SEAL_SHRINK))
+		(uint64_t)st.st_size < area->mmap_offset + area->mmap_size ||
+		!(fcntl(*ret_fd, F_GET_SEALS) & F_SEAL_SHRINK))
 		return world_fail(w, -EBADMSG, "the region of GET_INFLIGHT_FD");
 	return 0;
 }
@@ -231,7 +233,8 @@ static int start_driver(struct world *w)
 
 int world_inflight(struct world *w)
 {
-	struct net_profile p = { .protocol = VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_INFLIGHT_SHMFD) };
+	struct net_profile p = { .protocol =
+					 VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_INFLIGHT_SHMFD) };
 	struct vu_inflight area = { .n_queues = 2, .queue_size = INFLIGHT_RING };
 	struct net *n = &w->vm.n;
 	int fds[3] = { -1, -1, -1 };
@@ -291,7 +294,7 @@ int world_change(struct world *w)
 {
 	struct vu_client *c = &w->vm.n.c;
 	struct vu_header head = { VU_SET_VRING_ENABLE, VU_VERSION | VU_NEED_REPLY,
-				  sizeof(struct vu_state) };
+		sizeof(struct vu_state) };
 	struct vu_state state = { .index = 0, .num = 1 };
 	int e = vu_send(c, &head, &state, NULL, 0);
 
@@ -306,8 +309,8 @@ static int nothing_more(struct world *w)
 
 	if (poll(&p, 1, 0) == 0)
 		return 0;
-	return world_fail(w, -EPROTO, p.revents & POLLRDHUP ? "the connection is closed" :
-							       "a reply too many");
+	return world_fail(w, -EPROTO,
+		p.revents & POLLRDHUP ? "the connection is closed" : "a reply too many");
 }
 
 int world_check(struct world *w)

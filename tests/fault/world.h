@@ -16,13 +16,13 @@ struct world {
 	struct suite_device device;
 	struct suite suite;
 	struct replay vm;
-	enum vmm kind;		/* who is connected */
+	enum vmm kind; /* who is connected */
 	struct log_event events[LOG_MAX_EVENTS];
 	size_t n_events;
 	struct traffic traffic;
-	uint64_t features;	/* offered to the first that asked, and so to all */
-	uint32_t n_heard;	/* replies in an undisturbed handshake, */
-	uint64_t heard;		/* and their digest */
+	uint64_t features; /* offered to the first that asked, and so to all */
+	uint32_t n_heard;  /* replies in an undisturbed handshake, */
+	uint64_t heard;    /* and their digest */
 	char why[300];
 };
 
@@ -44,7 +44,8 @@ int world_wait(struct world *w);
 /* whoever is connected is hung up on, and a VMM of that kind connects: whatever dies meanwhile */
 int world_join(struct world *w, enum vmm kind);
 
-/* a VMM of that kind is connected when this returns, and served without fault, since nothing dies */
+/* a VMM of that kind is connected when this returns, and served without fault, since nothing
+ * dies */
 int world_connect(struct world *w, enum vmm kind);
 void world_hang_up(struct world *w);
 /* the recorded handshake, up to where rings run; what was heard must be what is always heard */
@@ -55,7 +56,8 @@ int world_inflight(struct world *w);
 int world_change(struct world *w);
 int world_move(struct world *w, uint32_t n_frames);
 
-/* the connection lives, every process answers, nothing was said twice, frames flow and none is lost */
+/* the connection lives, every process answers, nothing was said twice, frames flow and none is
+ * lost */
 int world_check(struct world *w);
 
 int world_fail(struct world *w, int e, const char *what);

@@ -75,7 +75,8 @@ int vu_listen(const char *path, int *ret_listen_fd)
 		return -errno;
 	unlink(path);
 	/* the frontend is a user of its own */
-	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, 0666) < 0 || listen(fd, 8) < 0) {
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, 0666) < 0 ||
+		listen(fd, 8) < 0) {
 		r = -errno;
 		close(fd);
 		return r;
@@ -157,15 +158,15 @@ static int send_on(int fd, const void *bytes, size_t n_bytes, const int *fds, si
 }
 
 int vu_send_raw(struct vu_client *c, const void *bytes, size_t n_bytes, const int *fds,
-		size_t n_fds)
+	size_t n_fds)
 {
 	if (n_fds > FDS_MAX)
 		return -EINVAL;
 	return send_on(c->fd, bytes, n_bytes, fds, n_fds);
 }
 
-static int send_message(int fd, const struct vu_header *head, const void *payload,
-			const int *fds, size_t n_fds)
+static int send_message(int fd, const struct vu_header *head, const void *payload, const int *fds,
+	size_t n_fds)
 {
 	uint8_t buf[8192];
 
@@ -177,8 +178,8 @@ static int send_message(int fd, const struct vu_header *head, const void *payloa
 	return send_on(fd, buf, sizeof(*head) + head->size, fds, n_fds);
 }
 
-int vu_send(struct vu_client *c, const struct vu_header *head, const void *payload,
-	    const int *fds, size_t n_fds)
+int vu_send(struct vu_client *c, const struct vu_header *head, const void *payload, const int *fds,
+	size_t n_fds)
 {
 	if (n_fds > FDS_MAX)
 		return -EINVAL;
@@ -251,7 +252,8 @@ static int recv_on(int fd, struct vu_msg *ret_msg, int timeout_ms)
 	return read_all(fd, &ret_msg->body, ret_msg->head.size, ret_msg, timeout_ms);
 }
 
-/* FNV-1a over everything that was said to us: two sessions that heard the same have the same digest */
+/* FNV-1a over everything that was said to us: two sessions that heard the same have the same
+ * digest */
 static void note(struct vu_client *c, const void *bytes, size_t n_bytes)
 {
 	const uint8_t *p = bytes;
@@ -281,11 +283,10 @@ int vu_recv_reply(struct vu_client *c, uint32_t request, uint32_t size, struct v
 	if (r)
 		return r;
 	if (ret_msg->head.flags == VU_REPLY_FLAGS && ret_msg->head.request == request &&
-	    ret_msg->head.size == size)
+		ret_msg->head.size == size)
 		return 0;
-	snprintf(c->why, sizeof(c->why),
-		 "reply is request %u flags %#x size %u, wanted %u 0x5 %u", ret_msg->head.request,
-		 ret_msg->head.flags, ret_msg->head.size, request, size);
+	snprintf(c->why, sizeof(c->why), "reply is request %u flags %#x size %u, wanted %u 0x5 %u",
+		ret_msg->head.request, ret_msg->head.flags, ret_msg->head.size, request, size);
 	vu_msg_deinit(ret_msg);
 	return -EPROTO;
 }

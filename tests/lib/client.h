@@ -22,18 +22,18 @@ enum {
 };
 
 struct vu_client {
-	int fd;			/* the connection, -1 when closed; owned */
-	int back_fd;		/* our end of the back-end request channel or -1; owned */
-	int timeout_ms;		/* for each reply and each back-end request */
-	bool ack;		/* set need_reply on every message and wait for the answer */
-	bool ack_gets;		/* set need_reply on the u64 questions too, as some do */
-	uint64_t features;	/* last GET_FEATURES */
-	uint64_t acked;		/* last SET_FEATURES */
-	uint64_t protocol;	/* last GET_PROTOCOL_FEATURES */
+	int fd;                  /* the connection, -1 when closed; owned */
+	int back_fd;             /* our end of the back-end request channel or -1; owned */
+	int timeout_ms;          /* for each reply and each back-end request */
+	bool ack;                /* set need_reply on every message and wait for the answer */
+	bool ack_gets;           /* set need_reply on the u64 questions too, as some do */
+	uint64_t features;       /* last GET_FEATURES */
+	uint64_t acked;          /* last SET_FEATURES */
+	uint64_t protocol;       /* last GET_PROTOCOL_FEATURES */
 	uint64_t acked_protocol; /* last SET_PROTOCOL_FEATURES */
-	uint32_t n_heard;	/* messages received, and a digest over all of them */
+	uint32_t n_heard;        /* messages received, and a digest over all of them */
 	uint64_t heard;
-	char why[160];		/* what was wrong, after -EPROTO */
+	char why[160]; /* what was wrong, after -EPROTO */
 };
 
 struct vu_msg {
@@ -43,12 +43,12 @@ struct vu_msg {
 		uint64_t u64;
 		struct vu_state state;
 	} body;
-	int fds[VU_MAX_FDS];	/* received descriptors, owned by the message */
+	int fds[VU_MAX_FDS]; /* received descriptors, owned by the message */
 	size_t n_fds;
 };
 
-#define VU_CLIENT_NULL \
-	{ \
+#define VU_CLIENT_NULL                                                                             \
+	{                                                                                          \
 		.fd = -1, .back_fd = -1, .timeout_ms = 5000, .heard = UINT64_C(0xcbf29ce484222325) \
 	}
 
@@ -62,9 +62,9 @@ void vu_msg_deinit(struct vu_msg *msg);
 
 /* raw: any bytes, any descriptors (borrowed; up to 253) on the first byte of what is sent */
 int vu_send_raw(struct vu_client *c, const void *bytes, size_t n_bytes, const int *fds,
-		size_t n_fds);
-int vu_send(struct vu_client *c, const struct vu_header *head, const void *payload,
-	    const int *fds, size_t n_fds);
+	size_t n_fds);
+int vu_send(struct vu_client *c, const struct vu_header *head, const void *payload, const int *fds,
+	size_t n_fds);
 int vu_recv(struct vu_client *c, struct vu_msg *ret_msg);
 int vu_recv_reply(struct vu_client *c, uint32_t request, uint32_t size, struct vu_msg *ret_msg);
 int vu_recv_ack(struct vu_client *c, uint32_t request);
@@ -93,7 +93,7 @@ int vu_hello(struct vu_client *c, uint64_t want_protocol);
 
 /* memory; fds are borrowed */
 int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const int *fds,
-		     size_t n);
+	size_t n);
 int vu_add_mem_reg(struct vu_client *c, const struct vu_region *region, int fd);
 int vu_rem_mem_reg(struct vu_client *c, const struct vu_region *region, int fd);
 

@@ -39,7 +39,7 @@ int guest_adopt_region(struct guest *g, const struct vu_region *at, int fd)
 	if (g->n_regions == GUEST_MAX_REGIONS)
 		return -ENOSPC;
 	map = mmap(NULL, at->size + skew, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
-		   (off_t)(at->offset - skew));
+		(off_t)(at->offset - skew));
 	if (map == MAP_FAILED)
 		return -errno;
 	*region = (struct guest_region){
@@ -115,13 +115,14 @@ static int add_red(struct guest *g, uint64_t gpa)
 
 /* where the allocation may go at or after `from`, past everything kept; from the region's start */
 static uint64_t place(const struct guest *g, const struct guest_region *region, uint64_t n_bytes,
-		      uint64_t align)
+	uint64_t align)
 {
 	uint64_t from = region->next;
 	bool moved = true;
 
 	while (moved) {
-		uint64_t start = (region->at.gpa + from + GUEST_RED_BYTES + align - 1) / align * align;
+		uint64_t start =
+			(region->at.gpa + from + GUEST_RED_BYTES + align - 1) / align * align;
 
 		moved = false;
 		from = start - region->at.gpa;
@@ -129,7 +130,7 @@ static uint64_t place(const struct guest *g, const struct guest_region *region, 
 			const struct vu_region *k = &g->kept[i];
 
 			if (start - GUEST_RED_BYTES < k->gpa + k->size &&
-			    start + n_bytes + GUEST_RED_BYTES > k->gpa) {
+				start + n_bytes + GUEST_RED_BYTES > k->gpa) {
 				from = k->gpa + k->size - region->at.gpa;
 				moved = true;
 				break;
@@ -148,7 +149,7 @@ uint64_t guest_alloc_in(struct guest *g, size_t idx, uint64_t n_bytes, uint64_t 
 		return 0;
 	region->next = at + n_bytes + GUEST_RED_BYTES;
 	if (add_red(g, region->at.gpa + at - GUEST_RED_BYTES) ||
-	    add_red(g, region->at.gpa + at + n_bytes))
+		add_red(g, region->at.gpa + at + n_bytes))
 		return 0;
 	memset(region->map + at, 0, n_bytes);
 	return region->at.gpa + at;

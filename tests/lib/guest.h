@@ -18,17 +18,17 @@
 #define GUEST_RED 0xd7
 
 struct guest_region {
-	struct vu_region at;	/* as told to the back-end */
-	int fd;			/* memfd of offset + size bytes; owned */
-	uint8_t *map;		/* first byte of the region, not of the file */
+	struct vu_region at; /* as told to the back-end */
+	int fd;              /* memfd of offset + size bytes; owned */
+	uint8_t *map;        /* first byte of the region, not of the file */
 	size_t map_bytes;
-	uint64_t next;		/* allocation: first byte not given out, from the region's start */
+	uint64_t next; /* allocation: first byte not given out, from the region's start */
 };
 
 struct guest {
 	struct guest_region regions[GUEST_MAX_REGIONS];
 	size_t n_regions;
-	uint64_t *reds;		/* guest addresses of the red zones */
+	uint64_t *reds; /* guest addresses of the red zones */
 	size_t n_reds;
 	struct vu_region kept[16]; /* gpa and size: never given out by guest_alloc() */
 	size_t n_kept;

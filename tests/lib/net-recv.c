@@ -23,7 +23,7 @@ static int fail(struct net *n, uint16_t index, int e, const char *what)
 
 	if (e && !n->why[0])
 		snprintf(n->why, sizeof(n->why), "%s, ring %u: %s", what, index,
-			 fault[0] ? fault : strerror(-e));
+			fault[0] ? fault : strerror(-e));
 	return e;
 }
 
@@ -124,7 +124,7 @@ bool net_frame_is_echo(const uint8_t *frame, uint32_t n_bytes, uint32_t seq)
 		return false;
 	net_frame_make(want, n_bytes, seq);
 	return !memcmp(frame, mac_here, 6) && !memcmp(frame + 6, mac_there, 6) &&
-	       !memcmp(frame + 12, want + 12, n_bytes - 12);
+		!memcmp(frame + 12, want + 12, n_bytes - 12);
 }
 
 /* frames that may be under way so that none can find the receive ring empty */
@@ -149,10 +149,10 @@ static int recv_echo(struct net *n, uint16_t pair, uint32_t seq, uint32_t n_byte
 	if (got == n_bytes && net_frame_is_echo(frame, got, seq))
 		return 0;
 	snprintf(n->why, sizeof(n->why),
-		 "pair %u: frame %u of %u bytes wanted, got %u bytes %02x%02x%02x%02x%02x%02x "
-		 "... %02x%02x%02x%02x",
-		 pair, seq, n_bytes, got, frame[0], frame[1], frame[2], frame[3], frame[4],
-		 frame[5], frame[14], frame[15], frame[16], frame[17]);
+		"pair %u: frame %u of %u bytes wanted, got %u bytes %02x%02x%02x%02x%02x%02x "
+		"... %02x%02x%02x%02x",
+		pair, seq, n_bytes, got, frame[0], frame[1], frame[2], frame[3], frame[4], frame[5],
+		frame[14], frame[15], frame[16], frame[17]);
 	return -EBADMSG;
 }
 

@@ -13,8 +13,7 @@
 
 #include "net.h"
 
-static int __attribute__((format(printf, 3, 4)))
-say(struct net *n, int e, const char *fmt, ...)
+static int __attribute__((format(printf, 3, 4))) say(struct net *n, int e, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -24,7 +23,7 @@ say(struct net *n, int e, const char *fmt, ...)
 	vsnprintf(n->why, 100, fmt, ap);
 	va_end(ap);
 	snprintf(n->why + strlen(n->why), sizeof(n->why) - strlen(n->why), ": %s%s%s",
-		 e > 0 ? "refused" : strerror(-e), n->c.why[0] ? "; " : "", n->c.why);
+		e > 0 ? "refused" : strerror(-e), n->c.why[0] ? "; " : "", n->c.why);
 	return e;
 }
 
@@ -76,7 +75,7 @@ int net_negotiate(struct net *n)
 		return say(n, e, "hello");
 	if (want & ~n->c.features) {
 		snprintf(n->why, sizeof(n->why), "features %#llx are not offered",
-			 (unsigned long long)(want & ~n->c.features));
+			(unsigned long long)(want & ~n->c.features));
 		return -ENOTSUP;
 	}
 	n->c.ack = !n->p.no_ack;
@@ -271,7 +270,7 @@ int net_stop_ring(struct net *n, uint16_t index)
 	if (base == ring_base(r) || (n->p.lax && base == (ring_base(r) & 0xffff)))
 		return 0;
 	snprintf(n->why, sizeof(n->why), "ring %u stopped at base %#x, the driver stands at %#x",
-		 index, base, ring_base(r));
+		index, base, ring_base(r));
 	return -EBADMSG;
 }
 

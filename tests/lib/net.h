@@ -21,19 +21,19 @@
 #define NET_FRAME_MAX 65562
 
 struct net_profile {
-	uint64_t features;	/* wanted besides VERSION_1 and PROTOCOL_FEATURES */
-	uint64_t protocol;	/* protocol features wanted besides REPLY_ACK and MQ */
-	uint16_t n_pairs;	/* 0: 1 */
-	uint16_t ring_size;	/* 0: 256 */
-	uint16_t base;		/* where rings start; packed: slot | wrap << 15 */
-	bool base_set;		/* else 0, packed 0x8000 */
+	uint64_t features;  /* wanted besides VERSION_1 and PROTOCOL_FEATURES */
+	uint64_t protocol;  /* protocol features wanted besides REPLY_ACK and MQ */
+	uint16_t n_pairs;   /* 0: 1 */
+	uint16_t ring_size; /* 0: 256 */
+	uint16_t base;      /* where rings start; packed: slot | wrap << 15 */
+	bool base_set;      /* else 0, packed 0x8000 */
 	bool indirect;
-	uint16_t tx_segs;	/* descriptors per frame sent; 0: 1 */
-	uint16_t rx_segs;	/* descriptors per receive buffer; 0: 1 */
-	uint32_t buf_bytes;	/* each receive buffer, header included; 0: 2048 */
-	uint32_t tx_bytes;	/* each transmit buffer; 0: the larger of 2048 and buf_bytes */
-	bool no_ack;		/* never set need_reply */
-	bool lax;		/* for peers: no num_buffers unless mergeable, packed base of one half */
+	uint16_t tx_segs;   /* descriptors per frame sent; 0: 1 */
+	uint16_t rx_segs;   /* descriptors per receive buffer; 0: 1 */
+	uint32_t buf_bytes; /* each receive buffer, header included; 0: 2048 */
+	uint32_t tx_bytes;  /* each transmit buffer; 0: the larger of 2048 and buf_bytes */
+	bool no_ack;        /* never set need_reply */
+	bool lax; /* for peers: no num_buffers unless mergeable, packed base of one half */
 };
 
 struct net {
@@ -41,7 +41,7 @@ struct net {
 	struct vu_client c;
 	struct guest g;
 	struct ring rings[2 * NET_MAX_PAIRS]; /* 2k receives, 2k + 1 transmits */
-	uint64_t *bufs[2 * NET_MAX_PAIRS]; /* guest addresses, one for each ring entry */
+	uint64_t *bufs[2 * NET_MAX_PAIRS];    /* guest addresses, one for each ring entry */
 	uint16_t n_bufs[2 * NET_MAX_PAIRS];
 	uint64_t *free_tx[NET_MAX_PAIRS];
 	uint16_t n_free_tx[NET_MAX_PAIRS];

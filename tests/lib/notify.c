@@ -21,8 +21,8 @@ int notify_listen(void)
 			close(fd);
 		return -1;
 	}
-	snprintf(name, sizeof(name), "@%.*s", (int)(len - offsetof(struct sockaddr_un, sun_path) - 1),
-		addr.sun_path + 1);
+	snprintf(name, sizeof(name), "@%.*s",
+		(int)(len - offsetof(struct sockaddr_un, sun_path) - 1), addr.sun_path + 1);
 	if (setenv("NOTIFY_SOCKET", name, 1) < 0) {
 		close(fd);
 		return -1;

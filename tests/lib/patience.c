@@ -9,12 +9,16 @@
 
 static double factor(void)
 {
-	const char *text = getenv("BULKHEAD_TIME_FACTOR"), *sanitized = getenv("BULKHEAD_SANITIZED");
+	const char *text = getenv("BULKHEAD_TIME_FACTOR"),
+		   *sanitized = getenv("BULKHEAD_SANITIZED");
 	double value = text ? strtod(text, NULL) : 0;
 
 	if (value > 0)
 		return value;
-	return SANITIZES_ADDRESSES || SANITIZES_THREADS || (sanitized && strcmp(sanitized, "1") == 0) ? 3 : 1;
+	return SANITIZES_ADDRESSES || SANITIZES_THREADS ||
+			(sanitized && strcmp(sanitized, "1") == 0)
+		? 3
+		: 1;
 }
 
 int test_ms(int ms)

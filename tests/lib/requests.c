@@ -146,8 +146,7 @@ int vu_hello(struct vu_client *c, uint64_t want_protocol)
 	return r;
 }
 
-int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const int *fds,
-		     size_t n)
+int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const int *fds, size_t n)
 {
 	bool ack = c->ack && (c->acked_protocol & VU_BIT(VU_PF_REPLY_ACK));
 	struct {
@@ -156,7 +155,7 @@ int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const
 		struct vu_region regions[VU_MAX_FDS];
 	} body = { .n_regions = (uint32_t)n };
 	struct vu_header head = { VU_SET_MEM_TABLE, VU_VERSION | (ack ? VU_NEED_REPLY : 0),
-				  (uint32_t)(8 + n * sizeof(*regions)) };
+		(uint32_t)(8 + n * sizeof(*regions)) };
 	int r;
 
 	if (n > VU_MAX_FDS)
@@ -169,8 +168,7 @@ int vu_set_mem_table(struct vu_client *c, const struct vu_region *regions, const
 	return vu_recv_ack(c, VU_SET_MEM_TABLE);
 }
 
-static int one_region(struct vu_client *c, uint32_t request, const struct vu_region *region,
-		      int fd)
+static int one_region(struct vu_client *c, uint32_t request, const struct vu_region *region, int fd)
 {
 	struct {
 		uint64_t pad;

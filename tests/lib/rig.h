@@ -37,8 +37,9 @@ void rig_start_rings(struct net *n);
 void rig_stop_rings(struct net *n);
 /* all rings stop so, and go on from there */
 void rig_restart_rings(struct net *n);
-/* the ends of most tests: the rings stop, nothing was written where nothing may be, and the session is closed; before
- * that, with rig_finish(), they have moved frames, were stopped, and moved frames again */
+/* the ends of most tests: the rings stop, nothing was written where nothing may be, and the session
+ * is closed; before that, with rig_finish(), they have moved frames, were stopped, and moved frames
+ * again */
 void rig_end(struct net *n);
 void rig_finish(struct net *n);
 /* a fresh session on net0 moves frames both ways, or the test fails */
@@ -47,10 +48,10 @@ void rig_check_net0(void);
 void rig_hello(struct vu_client *c, uint64_t want);
 
 /* r is 0 or the test fails with `why` */
-#define rig_ok(r, why) \
-	do { \
-		int _r = (r); \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why)); \
+#define rig_ok(r, why)                                                                             \
+	do {                                                                                       \
+		int _r = (r);                                                                      \
+		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
 	} while (0)
 
 #endif

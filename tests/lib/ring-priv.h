@@ -7,18 +7,19 @@
 
 struct ring_buf {
 	bool busy;
-	uint16_t n_desc;	/* descriptors in the ring itself */
-	uint16_t slot;		/* packed: the first one */
+	uint16_t n_desc; /* descriptors in the ring itself */
+	uint16_t slot;   /* packed: the first one */
 	uint16_t n_segs;
-	uint64_t table;		/* indirect table of this id, 0 until needed */
-	uint64_t hash;		/* over the readable bytes */
+	uint64_t table; /* indirect table of this id, 0 until needed */
+	uint64_t hash;  /* over the readable bytes */
 	void *cookie;
 	struct ring_seg segs[RING_MAX_SEGS];
 };
 
 int ring_fault(struct ring *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* split: ring->avail is {flags, idx, ring[size], used_event}, ring->used {flags, idx, {id,len}...} */
+/* split: ring->avail is {flags, idx, ring[size], used_event}, ring->used {flags, idx,
+ * {id,len}...} */
 int split_post(struct ring *r, const struct ring_seg *segs, uint16_t n, uint16_t *ret_id);
 bool split_has_used(const struct ring *r);
 int split_next_used(struct ring *r, uint16_t *ret_id, uint32_t *ret_len);

@@ -89,7 +89,7 @@ int split_next_used(struct ring *r, uint16_t *ret_id, uint32_t *ret_len)
 
 	if (n > ring_in_flight(r))
 		return ring_fault(r, "used index is %u ahead, %u are in flight", n,
-				  ring_in_flight(r));
+			ring_in_flight(r));
 	if (elem[0] >= r->cfg.size)
 		return ring_fault(r, "used id %u of %u", elem[0], r->cfg.size);
 	*ret_id = (uint16_t)elem[0];
@@ -127,7 +127,7 @@ void split_arm(struct ring *r)
 
 	if (r->cfg.event_idx)
 		__atomic_store_n(used_event, (uint16_t)(r->next_used - !r->want_calls),
-				 __ATOMIC_RELAXED);
+			__ATOMIC_RELAXED);
 	else
 		__atomic_store_n(&r->avail[0], r->want_calls ? 0 : 1, __ATOMIC_RELAXED);
 }

@@ -187,8 +187,8 @@ int ring_post(struct ring *r, const struct ring_seg *segs, size_t n, void *cooki
 			memset(p, RING_FILL, segs[i].len);
 	}
 	r->order[r->n_posted % r->cfg.size] = 0;
-	e = r->cfg.packed ? packed_post(r, segs, (uint16_t)n, &id) :
-			    split_post(r, segs, (uint16_t)n, &id);
+	e = r->cfg.packed ? packed_post(r, segs, (uint16_t)n, &id)
+			  : split_post(r, segs, (uint16_t)n, &id);
 	if (e)
 		return e;
 	b = &r->bufs[id];
@@ -247,10 +247,11 @@ static int check_writable(struct ring *r, const struct ring_buf *b, uint32_t len
 		if (!s->write)
 			continue;
 		p = guest_at(r->g, s->gpa, s->len);
-		for (uint32_t k = len > before ? len - before : 0; p && len_known && k < s->len; k++) {
+		for (uint32_t k = len > before ? len - before : 0; p && len_known && k < s->len;
+			k++) {
 			if (p[k] != RING_FILL)
 				return ring_fault(r, "byte %u written, used length is %u",
-						  before + k, len);
+					before + k, len);
 		}
 		before += s->len;
 	}
@@ -301,8 +302,8 @@ int ring_reap(struct ring *r, struct ring_used *ret_used)
 	id = r->cfg.in_order ? r->order[r->n_used % r->cfg.size] : r->batch_id;
 	b = &r->bufs[id];
 	r->batch_left--;
-	*ret_used = (struct ring_used){ b->cookie, r->batch_left ? 0 : r->batch_len,
-					!r->batch_left };
+	*ret_used =
+		(struct ring_used){ b->cookie, r->batch_left ? 0 : r->batch_len, !r->batch_left };
 	if (hash_readable(r, b->segs, b->n_segs) != b->hash)
 		return ring_fault(r, "buffer %u: readable bytes were changed", id);
 	if (check_writable(r, b, ret_used->len, ret_used->len_known))
@@ -349,7 +350,8 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-/* the device publishes first and calls then: what was just published is given the time for its call */
+/* the device publishes first and calls then: what was just published is given the time for its
+ * call */
 static bool call_is_missing(struct ring *r)
 {
 	struct pollfd p = { .fd = r->call_fd, .events = POLLIN };

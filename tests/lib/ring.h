@@ -41,45 +41,45 @@ struct ring_seg {
 };
 
 struct ring_config {
-	uint16_t index;		/* number of the virtqueue */
+	uint16_t index; /* number of the virtqueue */
 	uint16_t size;
-	uint16_t base;		/* where both sides start: split index, packed slot | wrap << 15 */
+	uint16_t base; /* where both sides start: split index, packed slot | wrap << 15 */
 	bool packed;
 	bool event_idx;
 	bool in_order;
-	bool indirect;		/* post through indirect tables */
+	bool indirect;              /* post through indirect tables */
 	uint64_t desc, avail, used; /* guest addresses, or all 0 to allocate */
 };
 
 struct ring_used {
 	void *cookie;
 	uint32_t len;
-	bool len_known;		/* false for the buffers an in-order batch skipped */
+	bool len_known; /* false for the buffers an in-order batch skipped */
 };
 
 struct ring_buf;
 
 struct ring {
 	struct ring_config cfg;
-	struct guest *g;	/* borrowed */
+	struct guest *g;              /* borrowed */
 	int kick_fd, call_fd, err_fd; /* eventfds; owned */
-	int call_peer_fd;	/* what the back-end is given; -1: call_fd itself; owned */
+	int call_peer_fd;             /* what the back-end is given; -1: call_fd itself; owned */
 	uint64_t n_kicks, n_calls;
 	bool want_calls;
-	struct ring_desc *desc;	/* guest memory */
-	uint16_t *avail, *used;	/* guest memory: u16 views of the driver and device areas */
+	struct ring_desc *desc;   /* guest memory */
+	uint16_t *avail, *used;   /* guest memory: u16 views of the driver and device areas */
 	struct ring_desc *shadow; /* what the driver wrote last into desc */
-	struct ring_buf *bufs;	/* by buffer id */
-	uint16_t *free_ids;	/* split: descriptors, packed: buffer ids */
+	struct ring_buf *bufs;    /* by buffer id */
+	uint16_t *free_ids;       /* split: descriptors, packed: buffer ids */
 	uint16_t n_free_ids, n_free_desc;
-	uint16_t *order;	/* ids in posting order, a circle of size entries */
+	uint16_t *order;           /* ids in posting order, a circle of size entries */
 	uint64_t n_posted, n_used; /* buffers since init */
-	uint16_t next_avail;	/* split: avail index, packed: slot */
+	uint16_t next_avail;       /* split: avail index, packed: slot */
 	uint16_t next_used;
-	uint16_t next_desc;	/* split and in order: the descriptor to take next */
-	uint16_t added;		/* split: entries, packed: slots since the last kick decision */
+	uint16_t next_desc; /* split and in order: the descriptor to take next */
+	uint16_t added;     /* split: entries, packed: slots since the last kick decision */
 	bool avail_wrap, used_wrap;
-	uint16_t batch_left;	/* buffers of an in-order batch still to be handed out */
+	uint16_t batch_left; /* buffers of an in-order batch still to be handed out */
 	uint16_t batch_id;
 	uint32_t batch_len;
 	char fault[200];

@@ -35,14 +35,18 @@ struct stranger {
 
 static struct fuse_attr attr_of(uint64_t node)
 {
-	return (struct fuse_attr){ .ino = node, .size = node == FILE_NODE ? FILE_BYTES : 0,
-		.mode = node == FILE_NODE ? S_IFREG | 0666 : S_IFDIR | 0755, .nlink = 1, .blksize = 4096 };
+	return (struct fuse_attr){ .ino = node,
+		.size = node == FILE_NODE ? FILE_BYTES : 0,
+		.mode = node == FILE_NODE ? S_IFREG | 0666 : S_IFDIR | 0755,
+		.nlink = 1,
+		.blksize = 4096 };
 }
 
 static int answer(const struct fuse_in_header *in, const void *body, void *out)
 {
-	static const struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 131072, .time_gran = 1,
-		.max_readahead = 65536 };
+	static const struct fuse_init_out init = {
+		.major = 7, .minor = 31, .max_write = 131072, .time_gran = 1, .max_readahead = 65536
+	};
 	struct fuse_entry_out *entry = out;
 	struct fuse_attr_out *attr = out;
 	struct fuse_open_out *opened = out;
@@ -81,12 +85,13 @@ static void serve(int dev, struct shared *shared)
 		int n;
 
 		shared->asked += head->nodeid == FILE_NODE && head->opcode != FUSE_FORGET;
-		if (shared->hangs || head->opcode == FUSE_FORGET || head->opcode == FUSE_BATCH_FORGET ||
-			head->opcode == FUSE_INTERRUPT)
+		if (shared->hangs || head->opcode == FUSE_FORGET ||
+			head->opcode == FUSE_BATCH_FORGET || head->opcode == FUSE_INTERRUPT)
 			continue;
 		memset(out, 0, sizeof(out));
 		n = answer(head, in + sizeof(*head), out + sizeof(*reply));
-		*reply = (struct fuse_out_header){ .unique = head->unique, .error = n < 0 ? n : 0,
+		*reply = (struct fuse_out_header){ .unique = head->unique,
+			.error = n < 0 ? n : 0,
 			.len = (uint32_t)(sizeof(*reply) + (n < 0 ? 0 : (size_t)n)) };
 		if (write(dev, out, reply->len) < 0)
 			continue;
@@ -102,7 +107,8 @@ static bool mount_it(struct stranger *s)
 	s->dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (s->dev < 0 || !mkdtemp(s->dir))
 		return false;
-	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", s->dev);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other",
+		s->dev);
 	if (mount("stranger", s->dir, "fuse", MS_NOSUID | MS_NODEV, options) == 0)
 		return true;
 	rmdir(s->dir);
@@ -162,7 +168,8 @@ void stranger_free(struct stranger *s)
 
 int stranger_linger(int seconds, int ret_keep[2])
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in addr = { .sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	const struct linger linger = { .l_onoff = 1, .l_linger = seconds };
 	socklen_t n = sizeof(addr);
 	int small = 2048, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

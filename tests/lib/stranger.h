@@ -4,15 +4,16 @@
 #include <stdbool.h>
 
 /*
- * Descriptors behind which somebody else decides how long a call takes: a file of a FUSE mount whose server stops
- * answering, and a TCP connection with SO_LINGER and unsent data.
+ * Descriptors behind which somebody else decides how long a call takes: a file of a FUSE mount
+ * whose server stops answering, and a TCP connection with SO_LINGER and unsent data.
  */
 
 struct stranger;
 
 /*
- * stranger_fuse() - mount a FUSE file system and open its only file, of 4 MiB, for reading and writing
- * Returns NULL where this may not be mounted (no /dev/fuse, no right to); the test is then not run.
+ * stranger_fuse() - mount a FUSE file system and open its only file, of 4 MiB, for reading and
+ * writing Returns NULL where this may not be mounted (no /dev/fuse, no right to); the test is then
+ * not run.
  */
 struct stranger *stranger_fuse(void);
 /* the descriptor; the stranger's */

@@ -85,7 +85,8 @@ static void exec_product(const struct suite *s)
 	snprintf(config, sizeof(config), "%s/guest.conf", s->dir);
 	snprintf(run, sizeof(run), "--runtime-dir=%s/run", s->dir);
 	snprintf(program, sizeof(program), "%s/procs/launcher/bulkhead", getenv("BULKHEAD_BUILD"));
-	execl(program, "bulkhead", "run", config, run, getenv("BULKHEAD_TEST_OPTION"), (char *)NULL);
+	execl(program, "bulkhead", "run", config, run, getenv("BULKHEAD_TEST_OPTION"),
+		(char *)NULL);
 }
 
 static void exec_dpdk(const struct suite *s)
@@ -93,15 +94,15 @@ static void exec_dpdk(const struct suite *s)
 	char vdev[SUITE_MAX_DEVICES][192];
 	char prefix[96], queues[32];
 	const char *argv[40] = { "dpdk-testpmd", "-l", "0-1", "--main-lcore=1", "--no-huge", "-m",
-				 "512", "--no-pci", prefix };
+		"512", "--no-pci", prefix };
 	uint16_t pairs = s->devices[0].queue_pairs ? s->devices[0].queue_pairs : 1;
 	size_t n = 9;
 
 	snprintf(prefix, sizeof(prefix), "--file-prefix=%s", s->dir + sizeof("/tmp/") - 1);
 	for (size_t i = 0; i < s->n_devices; i++) {
 		snprintf(vdev[i], sizeof(vdev[i]), "--vdev=net_vhost%zu,iface=%s,queues=%u%s", i,
-			 suite_socket(s, s->devices[i].name), pairs,
-			 s->devices[i].client ? ",client=1" : "");
+			suite_socket(s, s->devices[i].name), pairs,
+			s->devices[i].client ? ",client=1" : "");
 		argv[n++] = vdev[i];
 	}
 	snprintf(queues, sizeof(queues), "--rxq=%u", pairs);
@@ -128,7 +129,8 @@ static void link_programs(const struct suite *s)
 	if (mkdir(dir, 0700) < 0)
 		_exit(126);
 	for (size_t i = 0; i < N_ROLES; i++) {
-		snprintf(from, sizeof(from), "%s/procs/%s/bulkhead-%s", build, roles[i].name, roles[i].name);
+		snprintf(from, sizeof(from), "%s/procs/%s/bulkhead-%s", build, roles[i].name,
+			roles[i].name);
 		snprintf(to, sizeof(to), "%s/bulkhead-%s", dir, roles[i].name);
 		if (symlink(from, to) < 0)
 			_exit(126);
@@ -232,7 +234,8 @@ static bool descends(pid_t pid, pid_t from)
 	return false;
 }
 
-/* "(late-unmap)", which shares a worker's program and memory, goes by the name that it gave itself */
+/* "(late-unmap)", which shares a worker's program and memory, goes by the name that it gave
+ * itself */
 static bool helper_of(pid_t pid, char *ret_role, size_t n)
 {
 	char path[64], name[32] = "";
@@ -522,15 +525,15 @@ int suite_wait_ready(struct suite *s)
 
 static int check_log(struct suite *s)
 {
-	static const char *const bad[] = { "AddressSanitizer", "LeakSanitizer", "runtime error:",
-					   "ThreadSanitizer", "impossible: !(", "by signal 4;",
-					   "by signal 6;", "by signal 7;", "by signal 8;",
-					   "by signal 11;" };
+	static const char *const bad[] = { "AddressSanitizer", "LeakSanitizer",
+		"runtime error:", "ThreadSanitizer", "impossible: !(", "by signal 4;",
+		"by signal 6;", "by signal 7;", "by signal 8;", "by signal 11;" };
 	char *log = read_log(s);
 	int e = 0;
 
 	for (size_t i = 0; log && !e && i < sizeof(bad) / sizeof(bad[0]); i++) {
-		const char *at = s->deadly && strstr(bad[i], "by signal") ? NULL : strstr(log, bad[i]);
+		const char *at =
+			s->deadly && strstr(bad[i], "by signal") ? NULL : strstr(log, bad[i]);
 
 		if (at)
 			e = say(s, -EBADMSG, "the log tells", at);

@@ -18,21 +18,21 @@
 
 struct suite_device {
 	const char *name;
-	const char *type;	/* NULL: net */
-	const char *backend;	/* echo, null, tap */
-	const char *tap;	/* name of the interface, tap only */
-	uint16_t queue_pairs;	/* 0: not said */
-	uint32_t generate;	/* bytes, null only; 0: not said */
-	uint32_t mtu;		/* 0: not said */
-	const char *mac;	/* NULL: not said */
-	bool client;		/* the product connects, the test listens */
-	bool standby;		/* two instances of its worker */
+	const char *type;     /* NULL: net */
+	const char *backend;  /* echo, null, tap */
+	const char *tap;      /* name of the interface, tap only */
+	uint16_t queue_pairs; /* 0: not said */
+	uint32_t generate;    /* bytes, null only; 0: not said */
+	uint32_t mtu;         /* 0: not said */
+	const char *mac;      /* NULL: not said */
+	bool client;          /* the product connects, the test listens */
+	bool standby;         /* two instances of its worker */
 };
 
 struct suite_process {
 	pid_t pid;
-	char role[32];		/* of the table of processes (config/roles.h), or (keeper), (late-unmap) */
-	char instance[64];	/* of which guest, and for a worker of which device: vm1:net0 */
+	char role[32]; /* of the table of processes (config/roles.h), or (keeper), (late-unmap) */
+	char instance[64]; /* of which guest, and for a worker of which device: vm1:net0 */
 };
 
 struct suite {
@@ -44,7 +44,7 @@ struct suite {
 	struct suite_process before[SUITE_MAX_PROCESSES];
 	size_t n_before;
 	size_t fds_before;
-	bool deadly;		/* the test has processes die by signals of their own */
+	bool deadly; /* the test has processes die by signals of their own */
 	char why[400];
 };
 
@@ -68,8 +68,8 @@ int suite_same(struct suite *s);
 /* waits until no more descriptors are open than then: -EMFILE if they do not go */
 int suite_no_leak(struct suite *s);
 /*
- * What the keeper holds open, the stores of the others included: each kind ("memfd:guest", "eventfd" ...) once a
- * line with its count, sorted; malloc'ed.
+ * What the keeper holds open, the stores of the others included: each kind ("memfd:guest",
+ * "eventfd" ...) once a line with its count, sorted; malloc'ed.
  */
 char *suite_held(const struct suite *s);
 /* SIGKILL to the first process of that role */
@@ -80,7 +80,8 @@ int suite_kill_worker(struct suite *s, const char *device);
 int suite_kill_all(struct suite *s);
 /* the product again, after suite_kill_all(): it knows nothing of its former life */
 int suite_start_again(struct suite *s);
-/* SIGKILL to one process (device NULL: any of that role), which stays dead: nobody restarts it ... */
+/* SIGKILL to one process (device NULL: any of that role), which stays dead: nobody restarts it
+ * ... */
 int suite_kill_for_good(struct suite *s, const char *role, const char *device);
 /* ... until now */
 void suite_go_on(struct suite *s);

@@ -28,7 +28,7 @@ def prototypes(paths):
          *map(str, paths)], check=True, capture_output=True, text=True).stdout
     found = {path: {} for path in paths}
     for tag in map(json.loads, out.splitlines()):
-        if not tag["name"].isupper():  # a macro of sys/queue.h is none
+        if not tag["name"].isupper() and tag["name"] != "offsetof":  # macros are none
             found[pathlib.Path(tag["path"])][tag["line"]] = tag["name"]
     return found
 

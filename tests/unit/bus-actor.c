@@ -25,7 +25,8 @@
 #include "lib/patience.h"
 
 #define HELD_MAX 32
-#define PATIENCE_MS test_ms(30000) /* nng itself waits 10 s for a peer that connected and says nothing */
+#define PATIENCE_MS                                                                                \
+	test_ms(30000) /* nng itself waits 10 s for a peer that connected and says nothing */
 #define ROLE_ASKED 1u
 #define ROLE_OTHER 2u
 
@@ -125,7 +126,8 @@ static const struct bus_row table[] = {
 		on_watch },
 	{ BH__ENVELOPE__BODY_WATCH_OBSERVED, BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY, ROLE_ASKED,
 		on_loose },
-	{ BH__ENVELOPE__BODY_GET_STATUS, BH__ENVELOPE__BODY_GET_STATUS_REPLY, ROLE_OTHER, on_status },
+	{ BH__ENVELOPE__BODY_GET_STATUS, BH__ENVELOPE__BODY_GET_STATUS_REPLY, ROLE_OTHER,
+		on_status },
 	{ 0 },
 };
 
@@ -161,10 +163,14 @@ static void call(const struct actor_command *command)
 	Bh__GetStatus status = BH__GET_STATUS__INIT;
 	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
 	Bh__Envelope bodies[] = {
-		[ASK_COMMIT] = { .body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED, .commit_desired = &commit },
-		[ASK_WATCH] = { .body_case = BH__ENVELOPE__BODY_WATCH_DESIRED, .watch_desired = &watch },
-		[ASK_LOOSE] = { .body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED, .watch_observed = &loose },
-		[ASK_STATUS] = { .body_case = BH__ENVELOPE__BODY_GET_STATUS, .get_status = &status },
+		[ASK_COMMIT] = { .body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED,
+			.commit_desired = &commit },
+		[ASK_WATCH] = { .body_case = BH__ENVELOPE__BODY_WATCH_DESIRED,
+			.watch_desired = &watch },
+		[ASK_LOOSE] = { .body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED,
+			.watch_observed = &loose },
+		[ASK_STATUS] = { .body_case = BH__ENVELOPE__BODY_GET_STATUS,
+			.get_status = &status },
 		[ASK_REPORT] = { .body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED,
 			.report_observed = &report },
 	};
@@ -179,7 +185,8 @@ static void call(const struct actor_command *command)
 	commit.desired = &desired;
 	body.body_case = bodies[command->ask].body_case;
 	body.commit_desired = bodies[command->ask].commit_desired; /* a union of pointers */
-	r = bus_client_call(self.client, &body, command->timeout_ms ?: (unsigned int)PATIENCE_MS, on_reply, NULL);
+	r = bus_client_call(self.client, &body, command->timeout_ms ?: (unsigned int)PATIENCE_MS,
+		on_reply, NULL);
 	if (r < 0)
 		send_result(r, 0);
 }
@@ -196,10 +203,12 @@ static int jam(void)
 	nng_socket a, b;
 	nng_msg *msg;
 
-	if (nng_pair0_open(&a) != 0 || nng_pair0_open(&b) != 0 || nng_listen(a, "inproc://jam", NULL, 0) != 0 ||
+	if (nng_pair0_open(&a) != 0 || nng_pair0_open(&b) != 0 ||
+		nng_listen(a, "inproc://jam", NULL, 0) != 0 ||
 		nng_dial(b, "inproc://jam", NULL, 0) != 0 ||
 		nng_pipe_notify(b, NNG_PIPE_EV_REM_POST, on_pipe_of_ours, NULL) != 0 ||
-		nng_msg_alloc(&msg, 1) != 0 || nng_sendmsg(a, msg, 0) != 0 || nng_recvmsg(b, &msg, 0) != 0)
+		nng_msg_alloc(&msg, 1) != 0 || nng_sendmsg(a, msg, 0) != 0 ||
+		nng_recvmsg(b, &msg, 0) != 0)
 		return -EIO;
 	if (nng_pipe_close(nng_msg_get_pipe(msg)) != 0)
 		return -EIO;
@@ -213,7 +222,8 @@ static bool be_told(const struct actor_command *command)
 	if (command->ask == ASK_JAM) {
 		send_result(jam(), 0);
 	} else if (self.server) {
-		(command->ask == ASK_PEER_HAS_LEFT ? bus_server_left : bus_server_redial)(self.server);
+		(command->ask == ASK_PEER_HAS_LEFT ? bus_server_left
+						   : bus_server_redial)(self.server);
 		send_result(0, 0);
 	} else {
 		return false;
@@ -259,14 +269,16 @@ static int act(enum kind kind, int fd)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	self.fd = fd;
-	if (sd_event_new(&self.event) < 0 || sd_event_add_io(self.event, NULL, fd, EPOLLIN, on_command, NULL) < 0)
+	if (sd_event_new(&self.event) < 0 ||
+		sd_event_add_io(self.event, NULL, fd, EPOLLIN, on_command, NULL) < 0)
 		return EXIT_FAILURE;
 	r = open_end(kind);
 	send_result(r, 0);
 	if (r == 0 && sd_event_loop(self.event) < 0)
 		r = -EIO;
 	/* read by nobody where the test itself has asked for the end */
-	(void)send(fd, &(struct actor_result){ .error = r }, sizeof(struct actor_result), MSG_NOSIGNAL);
+	(void)send(fd, &(struct actor_result){ .error = r }, sizeof(struct actor_result),
+		MSG_NOSIGNAL);
 	if (self.jammed)
 		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	bus_client_free(self.client);
@@ -332,8 +344,8 @@ void actor_set_up(void)
 	snprintf(actor_dir, sizeof(actor_dir), "/tmp/bulkhead-bus-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(actor_dir));
 	snprintf(actor_sock, sizeof(actor_sock), "%s/bus.sock", actor_dir);
-	actor_shared = mmap(NULL, sizeof(*actor_shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		-1, 0);
+	actor_shared = mmap(NULL, sizeof(*actor_shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ck_assert_ptr_ne(actor_shared, MAP_FAILED);
 }
 
@@ -355,7 +367,8 @@ void actor_tear_down(void)
 
 void actor_tell(const struct actor *actor, const struct actor_command *command)
 {
-	ck_assert_int_eq(send(actor->fd, command, sizeof(*command), MSG_NOSIGNAL), sizeof(*command));
+	ck_assert_int_eq(send(actor->fd, command, sizeof(*command), MSG_NOSIGNAL),
+		sizeof(*command));
 }
 
 struct actor_result actor_result(const struct actor *actor)
@@ -364,7 +377,8 @@ struct actor_result actor_result(const struct actor *actor)
 	struct actor_result result;
 
 	ck_assert_msg(poll(&poller, 1, PATIENCE_MS) == 1, "no result within %d ms", PATIENCE_MS);
-	ck_assert_msg(recv(actor->fd, &result, sizeof(result), 0) == sizeof(result), "the actor died");
+	ck_assert_msg(recv(actor->fd, &result, sizeof(result), 0) == sizeof(result),
+		"the actor died");
 	return result;
 }
 
@@ -390,7 +404,8 @@ void actor_kill(struct actor *actor)
 
 	ck_assert_int_eq(kill(actor->pid, SIGKILL), 0);
 	reap(actor, &status);
-	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "it died by itself before");
+	ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+		"it died by itself before");
 }
 
 void actor_end(struct actor *actor)
@@ -399,7 +414,8 @@ void actor_end(struct actor *actor)
 
 	shutdown(actor->fd, SHUT_RDWR);
 	reap(actor, &status);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x", status);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x",
+		status);
 }
 
 void actor_ended(struct actor *actor)
@@ -407,7 +423,8 @@ void actor_ended(struct actor *actor)
 	int status;
 
 	reap(actor, &status);
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x", status);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "it ended with status %#x",
+		status);
 }
 
 size_t actor_n_fds(const struct actor *actor)
@@ -468,7 +485,8 @@ void actor_hold(const struct actor *client, unsigned int n)
 	for (unsigned int i = 0; i < n; i++)
 		actor_tell(client, &watch);
 	for (int i = 0; atomic_load(&actor_shared->n_held) < held; i++) {
-		ck_assert_msg(i < PATIENCE_MS, "%u held, not %u", atomic_load(&actor_shared->n_held), held);
+		ck_assert_msg(i < PATIENCE_MS, "%u held, not %u",
+			atomic_load(&actor_shared->n_held), held);
 		if (poll(&poller, 1, 1) == 0)
 			continue;
 		ck_assert_int_eq(actor_result(client).error, -ECONNRESET);

@@ -6,24 +6,23 @@
 #include <sys/types.h>
 
 /*
- * The two ends of the bus as processes, driven by a test that uses no nng itself: nng does not live through
- * a fork, and only a process can be killed. Both ends use the library that ships.
+ * The two ends of the bus as processes, driven by a test that uses no nng itself: nng does not live
+ * through a fork, and only a process can be killed. Both ends use the library that ships.
  *
- * What the serving actor does with a request follows from its type:
- *   CommitDesired   answered: generation + 1; by its device's name otherwise: "fail" -ENOENT, "mute" never
- *                   answered, "big" the answer is larger than any message may be
- *   WatchDesired    held with on_gone, as long as the asker lives; answered when "release" is committed
- *   WatchObserved   held without on_gone; answered when "release" is committed
- *   GetStatus       of another role
- *   ReportObserved  not in the table
+ * What the serving actor does with a request follows from its type: CommitDesired answered:
+ *   generation + 1; by its device's name otherwise: "fail" -ENOENT, "mute" never answered, "big"
+ *   the answer is larger than any message may be
+ *   WatchDesired held with on_gone, as long as the asker lives; answered when "release" is
+ *   committed WatchObserved held without on_gone; answered when "release" is committed GetStatus of
+ *   another role ReportObserved not in the table
  */
 
 /** struct actor_shared - what the actors count, seen by all processes of a test */
 struct actor_shared {
-	atomic_uint n_served;  /* CommitDesired */
-	atomic_uint n_held;    /* WatchDesired, ever */
-	atomic_uint n_gone;    /* of these, ended by the asker's end */
-	atomic_uint n_loose;   /* WatchObserved, ever */
+	atomic_uint n_served; /* CommitDesired */
+	atomic_uint n_held;   /* WatchDesired, ever */
+	atomic_uint n_gone;   /* of these, ended by the asker's end */
+	atomic_uint n_loose;  /* WatchObserved, ever */
 };
 
 enum actor_ask {
@@ -40,9 +39,9 @@ struct actor_command {
 	enum actor_ask ask;
 	char device[16];
 	uint32_t timeout_ms; /* 0: as long as the test has patience */
-	uint64_t number;  /* the generation sent */
-	uint32_t n_bytes; /* of padding in the request */
-	uint32_t repeat;  /* so many calls at once; 0 = 1 */
+	uint64_t number;     /* the generation sent */
+	uint32_t n_bytes;    /* of padding in the request */
+	uint32_t repeat;     /* so many calls at once; 0 = 1 */
 };
 
 struct actor_result {
@@ -66,7 +65,8 @@ void actor_tear_down(void);
 struct actor actor_client(void);
 /** actor_ctl() - a process that dials there and asks */
 struct actor actor_ctl(void);
-/** actor_server() - a process that dials there and answers; any other command makes it dial at once */
+/** actor_server() - a process that dials there and answers; any other command makes it dial at
+ * once */
 struct actor actor_server(void);
 /** actor_listening_server() - a process that listens there and answers */
 struct actor actor_listening_server(void);
@@ -78,8 +78,9 @@ struct actor_result actor_result(const struct actor *actor);
 struct actor_result actor_ask(const struct actor *actor, const struct actor_command *command);
 /** actor_kill() - and wait for its end; the test fails when it ended by itself before */
 void actor_kill(struct actor *actor);
-/** actor_end() - ask it to end, and wait; the test fails unless it ends cleanly. Not for one that may just be connecting,
- * or whose connection may just be ending: nng 1.5.2 loses track of such a one when it is taken down, and leaks or aborts. */
+/** actor_end() - ask it to end, and wait; the test fails unless it ends cleanly. Not for one that
+ * may just be connecting, or whose connection may just be ending: nng 1.5.2 loses track of such a
+ * one when it is taken down, and leaks or aborts. */
 void actor_end(struct actor *actor);
 /** actor_ended() - wait until it has ended by itself, cleanly */
 void actor_ended(struct actor *actor);
@@ -99,7 +100,8 @@ int actor_error(const struct actor *client, struct actor_command command);
 /** actor_hold() - so many questions that are held, and no other is open */
 void actor_hold(const struct actor *client, unsigned int n);
 
-/** actor_raw_try() - connect this socket to where the actors meet; whether somebody listens there */
+/** actor_raw_try() - connect this socket to where the actors meet; whether somebody listens
+ * there */
 bool actor_raw_try(int fd);
 /** actor_raw_connect() - a connection to it that speaks no protocol yet */
 int actor_raw_connect(void);

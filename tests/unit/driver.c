@@ -134,7 +134,8 @@ static uint16_t avail_bits(bool wrap)
 static void fill_table(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		uint16_t flags = (uint16_t)((segs[i].write ? F_WRITE : 0) | (i + 1 < n ? F_NEXT : 0));
+		uint16_t flags =
+			(uint16_t)((segs[i].write ? F_WRITE : 0) | (i + 1 < n ? F_NEXT : 0));
 		struct raw_desc desc = { segs[i].gpa, segs[i].len, flags, (uint16_t)(i + 1) };
 
 		if (d->packed) {
@@ -154,7 +155,8 @@ static void post_split(struct driver *d, const struct seg *segs, unsigned int n,
 
 		desc->addr = segs[k].gpa;
 		desc->len = segs[k].len;
-		desc->a = (uint16_t)(flags0 | (segs[k].write ? F_WRITE : 0) | (k + 1 < n ? F_NEXT : 0));
+		desc->a = (uint16_t)(flags0 | (segs[k].write ? F_WRITE : 0) |
+			(k + 1 < n ? F_NEXT : 0));
 		desc->b = d->next[i];
 		i = d->next[i];
 	}
@@ -175,8 +177,9 @@ static void post_packed(struct driver *d, const struct seg *segs, unsigned int n
 		desc->addr = segs[k].gpa;
 		desc->len = segs[k].len;
 		STORE(&desc->a, id);
-		STORE(&desc->b, (uint16_t)(keep | flags0 | (segs[k].write ? F_WRITE : 0) |
-					   (k + 1 < n ? F_NEXT : 0)));
+		STORE(&desc->b,
+			(uint16_t)(keep | flags0 | (segs[k].write ? F_WRITE : 0) |
+				(k + 1 < n ? F_NEXT : 0)));
 		step(d, &i, &wrap, 1);
 	}
 	driver_publish_raw(d, 0, (uint16_t)n);
@@ -207,7 +210,8 @@ void driver_publish_raw(struct driver *d, uint16_t head, uint16_t n)
 	d->n_posted_slots += n;
 }
 
-bool driver_post(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table, uint32_t cookie)
+bool driver_post(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table,
+	uint32_t cookie)
 {
 	struct seg whole = { table, n * 16, false };
 	uint16_t slots = (uint16_t)(table ? 1 : n), head = d->free_head;
@@ -254,7 +258,8 @@ int driver_reap(struct driver *d, uint32_t *ret_cookie, uint32_t *ret_len)
 		id = LOAD(&desc->a);
 		*ret_len = LOAD(&desc->len);
 	} else {
-		uint16_t *elem = u16_at(d, d->used, 2 + 4 * (uint64_t)(d->used_idx & (d->size - 1)));
+		uint16_t *elem =
+			u16_at(d, d->used, 2 + 4 * (uint64_t)(d->used_idx & (d->size - 1)));
 
 		memcpy(&id, elem, 4);
 		memcpy(ret_len, elem + 2, 4);
@@ -288,7 +293,8 @@ void driver_calls_on(struct driver *d)
 	uint32_t *event = (uint32_t *)(void *)(d->m->mem + d->avail);
 
 	if (d->packed)
-		STORE(event, d->event_idx ? d->used_idx | (uint32_t)d->used_wrap << 15 | 2u << 16 : 0);
+		STORE(event,
+			d->event_idx ? d->used_idx | (uint32_t)d->used_wrap << 15 | 2u << 16 : 0);
 	else if (d->event_idx)
 		STORE(u16_at(d, d->avail, 2 + d->size), d->used_idx);
 	else

@@ -7,11 +7,12 @@
 #include "virtq/virtq.h"
 
 /*
- * Guest memory and the driver's side of one ring, for tests of the device's side in the same process.
- * Everything is at fixed places, so that a copy of the memory and of the driver is a copy of the guest.
+ * Guest memory and the driver's side of one ring, for tests of the device's side in the same
+ * process. Everything is at fixed places, so that a copy of the memory and of the driver is a copy
+ * of the guest.
  *
- * The memory is one memfd, mapped as two adjoining regions of half its size each. Rings lie in the first,
- * buffers and indirect tables anywhere in it.
+ * The memory is one memfd, mapped as two adjoining regions of half its size each. Rings lie in the
+ * first, buffers and indirect tables anywhere in it.
  */
 
 #define UVA_OF(gpa) ((struct uva){ (gpa) + 0x7f0000000000 })
@@ -57,11 +58,11 @@ struct driver {
 	uint16_t n_free;              /* ring slots */
 	uint16_t avail_idx, used_idx; /* split: free running; packed: slot */
 	bool avail_wrap, used_wrap;
-	uint16_t free_head;           /* split: list of descriptors; packed: list of ids */
-	uint16_t *next;               /* size of each of these, owned */
-	uint16_t *slots;              /* by head or id; 0 = not in use */
+	uint16_t free_head; /* split: list of descriptors; packed: list of ids */
+	uint16_t *next;     /* size of each of these, owned */
+	uint16_t *slots;    /* by head or id; 0 = not in use */
 	uint32_t *cookies;
-	uint16_t kicked_at;           /* split: index, packed: slots posted, at the last look */
+	uint16_t kicked_at; /* split: index, packed: slots posted, at the last look */
 	uint32_t n_posted_slots;
 };
 
@@ -74,11 +75,13 @@ void driver_deinit(struct driver *d);
 void driver_copy(struct driver *to, const struct driver *from, struct memory *m);
 uint64_t ring_bytes(uint32_t size);
 
-/** driver_post() - make one chain available; false when the ring has no room. table: guest address of an
- * indirect table to use, or 0 */
-bool driver_post(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table, uint32_t cookie);
+/** driver_post() - make one chain available; false when the ring has no room. table: guest address
+ * of an indirect table to use, or 0 */
+bool driver_post(struct driver *d, const struct seg *segs, unsigned int n, uint64_t table,
+	uint32_t cookie);
 
-/** driver_reap() - 1 one chain came back | 0 none | -1 it breaks a rule, and driver_fault says which */
+/** driver_reap() - 1 one chain came back | 0 none | -1 it breaks a rule, and driver_fault says
+ * which */
 int driver_reap(struct driver *d, uint32_t *ret_cookie, uint32_t *ret_len);
 extern const char *driver_fault;
 
@@ -87,11 +90,13 @@ struct raw_desc *driver_desc(struct driver *d, uint32_t i);
  * packed: n slots, whose AVAIL and USED bits are set here */
 void driver_publish_raw(struct driver *d, uint16_t head, uint16_t n);
 
-/** driver_wants_call() - set the event index (split) or suppression (packed): call at the next used */
+/** driver_wants_call() - set the event index (split) or suppression (packed): call at the next
+ * used */
 void driver_calls_on(struct driver *d);
 void driver_calls_off(struct driver *d);
 bool driver_has_used(struct driver *d);
-/** driver_must_kick() - what the device asked for, about what was posted since the last time asked */
+/** driver_must_kick() - what the device asked for, about what was posted since the last time
+ * asked */
 bool driver_must_kick(struct driver *d);
 
 struct virtq_setup driver_setup(const struct driver *d, uint64_t start_id);
@@ -106,10 +111,11 @@ struct rig {
 };
 
 #define RIG_BYTES (1 << 22)
-#define RIG_BUFFERS (1 << 21)  /* buffers from here on: the boundary of the two regions */
-#define RIG_TABLE (3 << 19)    /* room for tables */
+#define RIG_BUFFERS (1 << 21) /* buffers from here on: the boundary of the two regions */
+#define RIG_TABLE (3 << 19)   /* room for tables */
 
-/** rig_init() - a ring of this kind at guest address 0; not started, so that d may still be changed */
+/** rig_init() - a ring of this kind at guest address 0; not started, so that d may still be
+ * changed */
 void rig_init(struct rig *rig, uint32_t size, bool packed);
 void rig_start(struct rig *rig);
 void rig_deinit(struct rig *rig);

@@ -15,7 +15,7 @@ extern struct rig rig;
 extern bool packed;
 
 /** BUF() - guest address of the i-th buffer, of 4096 bytes */
-#define BUF(i) (RIG_BUFFERS + 65536 + (uint64_t)(i) * 4096)
+#define BUF(i) (RIG_BUFFERS + 65536 + (uint64_t)(i)*4096)
 
 /** ring_tcase() - the case to which a suite adds its tests; its fixture ends what a test began */
 TCase *ring_tcase(Suite *suite, const char *name);

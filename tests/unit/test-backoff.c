@@ -1,4 +1,5 @@
-/* Starts that came to nothing, as the fd store remembers them: each start is a process of its own. */
+/* Starts that came to nothing, as the fd store remembers them: each start is a process of its
+ * own. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /*
- * Processes that die of an input, each a child that shares a mark with us: what the mark says afterwards.
+ * Processes that die of an input, each a child that shares a mark with us: what the mark says
+ * afterwards.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -33,7 +34,8 @@ static int child(void (*live)(void))
 	if (pid == 0) {
 		(void)setrlimit(RLIMIT_CORE, &none);
 		for (int i = 1; i < 32; i++)
-			(void)signal(i, SIG_DFL); /* the runner has handlers, and so have sanitizers */
+			(void)signal(i,
+				SIG_DFL); /* the runner has handlers, and so have sanitizers */
 		if (blame_install() == 0)
 			live();
 		_exit(0);
@@ -244,9 +246,18 @@ static void hang_at(uint64_t which)
 		pause();
 }
 
-static void hang_at_8(void) { hang_at(8); }
-static void hang_at_9(void) { hang_at(9); }
-static void hang_at_10(void) { hang_at(10); }
+static void hang_at_8(void)
+{
+	hang_at(8);
+}
+static void hang_at_9(void)
+{
+	hang_at(9);
+}
+static void hang_at_10(void)
+{
+	hang_at(10);
+}
 
 START_TEST(test_who_hangs_over_one_input_after_the_other_is_counted)
 {
@@ -260,7 +271,8 @@ START_TEST(test_who_hangs_over_one_input_after_the_other_is_counted)
 	ck_assert(!blame_may_acquit(mark)); /* what it has done in between proves nothing */
 	child(hang_at_10);
 	ck_assert_uint_eq(mark->deaths, BLAME_LIMIT);
-	ck_assert_str_eq(blame_describe(mark, how, sizeof(how)), "killed it 3 times running, last by SIGABRT");
+	ck_assert_str_eq(blame_describe(mark, how, sizeof(how)),
+		"killed it 3 times running, last by SIGABRT");
 }
 END_TEST
 

@@ -23,7 +23,8 @@ static uint64_t now_usec(void)
 #define RETRY_USEC 100000 /* how often the server looks by itself */
 #define N_TOLD 100
 
-/* Whoever listens here says nothing, so that the server is never connected; it is killed in the end: see actor_end(). */
+/* Whoever listens here says nothing, so that the server is never connected; it is killed in the
+ * end: see actor_end(). */
 START_TEST(test_server_that_is_told_does_not_wait_for_its_next_try)
 {
 	struct actor_command redial = { 0 };
@@ -38,8 +39,8 @@ START_TEST(test_server_that_is_told_does_not_wait_for_its_next_try)
 		close(accept(listen_fd, NULL, NULL));
 	}
 	n_by_itself = (now_usec() - begin) / RETRY_USEC;
-	ck_assert_msg(n_by_itself < N_TOLD / 2, "it may have come %u times because it was told, or by itself",
-		N_TOLD);
+	ck_assert_msg(n_by_itself < N_TOLD / 2,
+		"it may have come %u times because it was told, or by itself", N_TOLD);
 	close(listen_fd);
 	actor_kill(&server);
 }
@@ -65,7 +66,8 @@ END_TEST
 
 /* --- Whoever else connects --- */
 
-/* A question that was given to one whose end is still to be noticed breaks off and is asked again. */
+/* A question that was given to one whose end is still to be noticed breaks off and is asked
+ * again. */
 static void check_commit(const struct actor *client, uint64_t number)
 {
 	unsigned int n_broken = 0;
@@ -76,7 +78,8 @@ static void check_commit(const struct actor *client, uint64_t number)
 	ck_assert_int_eq(r, 0);
 }
 
-/* What a process killed between its connect() and its first bytes leaves: it ends a listener of nng 1.5. */
+/* What a process killed between its connect() and its first bytes leaves: it ends a listener of nng
+ * 1.5. */
 static void abort_connection(void)
 {
 	close(actor_raw_connect());
@@ -102,7 +105,8 @@ END_TEST
 
 #define PLACES 16 /* of a gate; each takes three descriptors */
 
-/* Where it is asked whether somebody came through: a peer that listens and asks, or one that listens and answers. */
+/* Where it is asked whether somebody came through: a peer that listens and asks, or one that
+ * listens and answers. */
 static struct actor listener_of(bool answers)
 {
 	return answers ? actor_listening_server() : actor_client();
@@ -116,7 +120,8 @@ static void check_served(const struct actor *listener, bool answers, uint64_t nu
 	actor_kill(&other);
 }
 
-/* What may be said before it is broken off, to one that answers; the last four are right as far as they go. */
+/* What may be said before it is broken off, to one that answers; the last four are right as far as
+ * they go. */
 static const struct beginning {
 	const char *bytes;
 	size_t n;
@@ -133,7 +138,8 @@ static const struct beginning {
 	{ "\0SP\0\0\x30\0\0\1\0\0\0\0\0\0\0\x08\x80\0\0\1\xff\xff\xff\xff", 25 },
 };
 
-/* Who may answer and says that he will is asked, and nobody else then: that one alone is no stranger. */
+/* Who may answer and says that he will is asked, and nobody else then: that one alone is no
+ * stranger. */
 static bool is_of_a_peer(bool answers, int beginning)
 {
 	return !answers && beginning == ANSWERERS_HELLO;
@@ -157,7 +163,8 @@ static void check_fds(const struct actor *actor, size_t n_fds)
 	}
 }
 
-/* Those that nng 1.5 is deaf after, and all others. _i: of a listener that asks, or answers, and the beginning */
+/* Those that nng 1.5 is deaf after, and all others. _i: of a listener that asks, or answers, and
+ * the beginning */
 START_TEST(test_connections_that_end_early_leave_nothing)
 {
 	bool answers = _i % 2;
@@ -299,8 +306,10 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_server_that_is_told_does_not_wait_for_its_next_try);
 	tcase_add_test(tc, test_being_told_while_connected_disturbs_nobody);
 	tcase_add_test(tc, test_listener_bears_an_aborted_connection_before_each_peer);
-	tcase_add_loop_test(tc, test_connections_that_end_early_leave_nothing, 0, 2 * ARRAY_SIZE(beginnings));
-	tcase_add_loop_test(tc, test_connections_that_stay_silent_take_nobodys_place, 0, 2 * ARRAY_SIZE(beginnings));
+	tcase_add_loop_test(tc, test_connections_that_end_early_leave_nothing, 0,
+		2 * ARRAY_SIZE(beginnings));
+	tcase_add_loop_test(tc, test_connections_that_stay_silent_take_nobodys_place, 0,
+		2 * ARRAY_SIZE(beginnings));
 	tcase_add_test(tc, test_who_finds_no_descriptor_left_is_let_in_when_there_is_one);
 	tcase_add_test(tc, test_listener_removed_from_its_path_comes_back);
 	tcase_add_test(tc, test_inner_listener_removed_from_its_path_comes_back);

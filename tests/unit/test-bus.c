@@ -191,7 +191,8 @@ static bool raw_ended(int fd)
 /* covers: P1 */
 START_TEST(test_malformed_question_is_refused_and_the_peer_served_on)
 {
-	/* the number of the question, with the bit that ends the way back; then what is no message */
+	/* the number of the question, with the bit that ends the way back; then what is no
+	 * message */
 	const uint8_t garbage[] = { 0x80, 0, 0, 1, 0xff, 0xff, 0xff, 0xff };
 	const uint8_t empty[] = { 0x80, 0, 0, 2 };
 	int listen_fd = actor_raw_listen(), fd;
@@ -244,7 +245,8 @@ END_TEST
 
 /* --- A server that lies --- */
 
-/* The next question as it came: the number that its answer needs in `ret_way`, and what was asked. */
+/* The next question as it came: the number that its answer needs in `ret_way`, and what was
+ * asked. */
 static Bh__Envelope *raw_question(int fd, uint8_t *ret_way)
 {
 	uint8_t head[9], body[512];
@@ -268,7 +270,8 @@ static void raw_answer(int fd, const uint8_t *way, const Bh__Envelope *answer)
 
 	ck_assert_uint_le(4 + bh__envelope__get_packed_size(answer), sizeof(body));
 	memcpy(body, way, 4);
-	raw_send(fd, 4 + bh__envelope__get_packed_size(answer), body, 4 + bh__envelope__pack(answer, body + 4));
+	raw_send(fd, 4 + bh__envelope__get_packed_size(answer), body,
+		4 + bh__envelope__pack(answer, body + 4));
 }
 
 /* Right in form, and no answer to what was asked. */
@@ -281,7 +284,9 @@ static void lie(Bh__Envelope *answer, int how)
 	answer->body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
 	answer->commit_desired_reply = &right;
 	switch (how) {
-	case 0: answer->body_case = BH__ENVELOPE__BODY__NOT_SET; break;
+	case 0:
+		answer->body_case = BH__ENVELOPE__BODY__NOT_SET;
+		break;
 	case 1:
 		answer->body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
 		answer->watch_observed_reply = &other;
@@ -290,8 +295,12 @@ static void lie(Bh__Envelope *answer, int how)
 		answer->body_case = BH__ENVELOPE__BODY_GET_STATUS;
 		answer->get_status = &question;
 		break;
-	case 3: answer->seq++; break;
-	default: answer->caller++; break;
+	case 3:
+		answer->seq++;
+		break;
+	default:
+		answer->caller++;
+		break;
 	}
 }
 
@@ -318,7 +327,8 @@ START_TEST(test_answer_to_another_question_is_an_error_and_the_next_is_heard)
 	bh__envelope__free_unpacked(question, NULL);
 	close(fd);
 	server = actor_server();
-	/* what is asked before that connection's end is heard of breaks off with it, and is asked again */
+	/* what is asked before that connection's end is heard of breaks off with it, and is asked
+	 * again */
 	do {
 		actor_tell(&client, &command);
 		result = actor_result(&client);
@@ -470,7 +480,8 @@ START_TEST(test_questions_held_for_the_dead_are_ended)
 	check_contexts();
 	/* some connections may be in the making or in the ending: that passes, a leak does not */
 	for (int i = 0; actor_n_fds(&server) > n_fds + 4; i++) {
-		ck_assert_msg(i < test_ms(5000), "%zu descriptors, not %zu", actor_n_fds(&server), n_fds);
+		ck_assert_msg(i < test_ms(5000), "%zu descriptors, not %zu", actor_n_fds(&server),
+			n_fds);
 		usleep(1000);
 	}
 	actor_kill(&server);
@@ -523,8 +534,8 @@ static void raw_take_question(int fd)
 	actor_raw_read(fd, body, n);
 }
 
-/* nng hears nothing of a question that it lost: here nobody answers it, over a connection that stays. The end of the other
- * one says that it may be lost. */
+/* nng hears nothing of a question that it lost: here nobody answers it, over a connection that
+ * stays. The end of the other one says that it may be lost. */
 START_TEST(test_end_of_a_connection_ends_what_was_asked_before)
 {
 	struct actor client = actor_client();
@@ -542,7 +553,8 @@ START_TEST(test_end_of_a_connection_ends_what_was_asked_before)
 }
 END_TEST
 
-/* Who is asked goes away after its hello, with the question taken or not, or in the midst of its answer. _i: the step */
+/* Who is asked goes away after its hello, with the question taken or not, or in the midst of its
+ * answer. _i: the step */
 START_TEST(test_question_that_is_lost_is_told_of_at_every_step)
 {
 	static const uint8_t part_of_answer[] = { 1, 0, 0, 0, 0, 0, 0, 0, 99, 0x80 };
@@ -556,7 +568,8 @@ START_TEST(test_question_that_is_lost_is_told_of_at_every_step)
 		if (_i >= 1)
 			raw_take_question(fd);
 		if (_i >= 2)
-			ck_assert_int_eq(write(fd, part_of_answer, _i == 2 ? 5 : sizeof(part_of_answer)),
+			ck_assert_int_eq(write(fd, part_of_answer,
+						 _i == 2 ? 5 : sizeof(part_of_answer)),
 				_i == 2 ? 5 : sizeof(part_of_answer));
 		close(fd);
 		if (_i == 0) {
@@ -571,7 +584,8 @@ START_TEST(test_question_that_is_lost_is_told_of_at_every_step)
 }
 END_TEST
 
-/* Until the question has come to somebody; what breaks off is asked again, and nothing is waited for that is lost. */
+/* Until the question has come to somebody; what breaks off is asked again, and nothing is waited
+ * for that is lost. */
 static void wait_held(const struct actor *client, const struct actor_command *watch, unsigned int n)
 {
 	struct pollfd poller = { .fd = client->fd, .events = POLLIN };
@@ -644,7 +658,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_answer_that_is_too_large_becomes_a_refusal);
 	tcase_add_test(tc, test_malformed_question_is_refused_and_the_peer_served_on);
 	tcase_add_test(tc, test_message_beyond_the_limit_ends_that_connection_alone);
-	tcase_add_loop_test(tc, test_answer_to_another_question_is_an_error_and_the_next_is_heard, 0, N_LIES);
+	tcase_add_loop_test(tc, test_answer_to_another_question_is_an_error_and_the_next_is_heard,
+		0, N_LIES);
 	tcase_add_test(tc, test_question_to_a_server_that_dies_breaks_off_and_is_not_asked_again);
 	tcase_add_test(tc, test_answer_after_the_asker_is_gone_is_lost_quietly);
 	tcase_add_test(tc, test_held_question_is_answered_when_its_time_comes);

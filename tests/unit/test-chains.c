@@ -70,8 +70,8 @@ END_TEST
 /* covers: G4 */
 START_TEST(test_zero_length_descriptor_with_a_bad_address_is_skipped)
 {
-	struct seg segs[4] = { { UINT64_MAX, 0, false }, { BUF(1), 5, false }, { 1ULL << 60, 0, true },
-		{ BUF(2), 7, true } };
+	struct seg segs[4] = { { UINT64_MAX, 0, false }, { BUF(1), 5, false },
+		{ 1ULL << 60, 0, true }, { BUF(2), 7, true } };
 	struct virtq_chain *chain;
 
 	begin_started(_i, 8);
@@ -94,7 +94,9 @@ END_TEST
 START_TEST(test_more_than_4_gib_costs_the_request)
 {
 	static struct seg segs[65];
-	struct map_region huge = { .gpa = { 1ULL << 32 }, .uva = { 1ULL << 50 }, .size_bytes = 64 << 20 };
+	struct map_region huge = {
+		.gpa = { 1ULL << 32 }, .uva = { 1ULL << 50 }, .size_bytes = 64 << 20
+	};
 	int fd = memfd_create("huge", MFD_CLOEXEC);
 
 	begin(_i, 128);
@@ -277,11 +279,14 @@ static const struct bad_chain {
 	{ OUTSIDE, { { UINT64_MAX - 5, 10, false } }, 1 },
 	{ OUTSIDE, { { 0, UINT32_MAX, false } }, 1 },
 	{ OUTSIDE, { { 1ULL << 63, 64, true } }, 1 },
-	{ OUTSIDE, { { BUF(0), 16 }, { BUF(1), 16 }, { BUF(2), 16 }, { BUF(3), 16 }, { BUF(4), 16 },
-			   { BUF(5), 16 }, { UINT64_MAX, 16 } }, 7 },
+	{ OUTSIDE,
+		{ { BUF(0), 16 }, { BUF(1), 16 }, { BUF(2), 16 }, { BUF(3), 16 }, { BUF(4), 16 },
+			{ BUF(5), 16 }, { UINT64_MAX, 16 } },
+		7 },
 	{ "readable descriptor follows",
 		{ { BUF(1), 5, false }, { BUF(2), 5, true }, { BUF(3), 5, false } }, 3 },
-	{ "readable descriptor follows", { { BUF(0), 12, true }, { BUF(1), 100, false } }, 2, INDIRECT },
+	{ "readable descriptor follows", { { BUF(0), 12, true }, { BUF(1), 100, false } }, 2,
+		INDIRECT },
 #define TABLE { { BUF(0), 10 }, { BUF(1), 10 }, { BUF(2), 10 } }, 3, INDIRECT
 #define UNEVEN "no multiple of 16"
 	{ UNEVEN, TABLE, TABLE_LEN, 0 },
@@ -342,10 +347,13 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_chain_may_have_1024_spans_and_no_more, 0, 2);
 	tcase_add_loop_test(tc, test_long_chains_wait_for_storage_and_come_through, 0, 2);
 	tcase_add_loop_test(tc, test_indirect_table_over_two_regions, 0, 2);
-	tcase_add_loop_test(tc, test_indirect_table_may_be_misaligned_and_longer_than_the_ring, 0, 2);
+	tcase_add_loop_test(tc, test_indirect_table_may_be_misaligned_and_longer_than_the_ring, 0,
+		2);
 	tcase_add_loop_test(tc, test_indirect_behind_direct_descriptors_is_served, 0, 2);
-	tcase_add_loop_test(tc, test_indirect_writable_entries_of_a_packed_ring_that_is_only_read_are_read, 0, 2);
-	tcase_add_loop_test(tc, test_indirect_table_of_more_than_1024_entries_costs_the_request, 0, 2);
+	tcase_add_loop_test(tc,
+		test_indirect_writable_entries_of_a_packed_ring_that_is_only_read_are_read, 0, 2);
+	tcase_add_loop_test(tc, test_indirect_table_of_more_than_1024_entries_costs_the_request, 0,
+		2);
 	tcase_add_loop_test(tc, test_bad_chain_costs_the_request, 0, 2 * N_BAD_CHAINS);
 }
 

@@ -1,4 +1,5 @@
-/* What processes say of themselves, shown to an operator: whatever the bytes are, terminal and JSON stay as they are. */
+/* What processes say of themselves, shown to an operator: whatever the bytes are, terminal and JSON
+ * stay as they are. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,18 +13,27 @@ static const struct {
 } rows[] = {
 	{ "", "" },
 	{ "tap vm1-net0 (up)", "tap vm1-net0 (up)" },
-	{ "/run/Br\xc3\xbc\xc3\xbc" "cke\xe2\x82\xac\xf0\x9f\x9a\xa2", "/run/Br\xc3\xbc\xc3\xbc" "cke\xe2\x82\xac\xf0\x9f\x9a\xa2" },
+	{ "/run/Br\xc3\xbc\xc3\xbc"
+	  "cke\xe2\x82\xac\xf0\x9f\x9a\xa2",
+		"/run/Br\xc3\xbc\xc3\xbc"
+		"cke\xe2\x82\xac\xf0\x9f\x9a\xa2" },
 	{ "a\nb\tc\rd", "a?b?c?d" },
 	{ "\x1b[2J\x1b]0;title\x07", "?[2J?]0;title?" },
 	{ "\x7f\x01", "??" },
 	/* the controls of 8 bits, as they are and as characters */
-	{ "\x9b" "31m", "?31m" },
-	{ "\xc2\x9b" "31m", "?31m" },
+	{ "\x9b"
+	  "31m",
+		"?31m" },
+	{ "\xc2\x9b"
+	  "31m",
+		"?31m" },
 	{ "\xc2\xa0", "\xc2\xa0" },
 	/* too short, at the end and before something else */
 	{ "\xc3", "?" },
 	{ "\xe2\x82", "??" },
-	{ "\xf0\x9f\x9a" "x", "???x" },
+	{ "\xf0\x9f\x9a"
+	  "x",
+		"???x" },
 	{ "\x80\xbf\xff\xfe", "????" },
 	/* written longer than need be, halves of a pair, beyond the last one */
 	{ "\xc0\x8a", "??" },
@@ -52,7 +62,8 @@ START_TEST(test_texts_are_found_wherever_they_are)
 	char guest[] = "a\n", peer_name[] = "b\n", error[] = "c\n", quarantine[] = "d\n";
 	Bh__GetStatusReply status = BH__GET_STATUS_REPLY__INIT;
 	Bh__PeerStatus peer = BH__PEER_STATUS__INIT, *peers[] = { &peer };
-	Bh__DeviceStatus first = BH__DEVICE_STATUS__INIT, device = BH__DEVICE_STATUS__INIT, *devices[] = { &first, &device };
+	Bh__DeviceStatus first = BH__DEVICE_STATUS__INIT, device = BH__DEVICE_STATUS__INIT,
+			 *devices[] = { &first, &device };
 	Bh__Observed observed = BH__OBSERVED__INIT;
 	Bh__RingState ring = BH__RING_STATE__INIT, *rings[] = { &ring };
 

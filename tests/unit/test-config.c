@@ -47,7 +47,8 @@ static struct config *load_good(const char *text)
 
 START_TEST(test_a_full_section_is_read)
 {
-	struct config *config = load_good("; a comment\n\n[device net0]\n"
+	struct config *config = load_good(
+		"; a comment\n\n[device net0]\n"
 		"mac = 52:54:00:Ab:cd:ef ; behind a value\nmtu = 1500\nqueue-pairs=2\n  tap\t=  vm1-net0\n"
 		"socket-group = kvm\nstandby = yes\nmode = client\nsocket = /run/vm1/net0.sock\ntype = net\n");
 	const struct config_device *device = config_device(config, "net0");
@@ -85,7 +86,8 @@ END_TEST
 
 START_TEST(test_address_follows_from_the_names)
 {
-	static const char text[] = OK_DEVICE "[device b]\ntype = net\nsocket = /b\nbackend = null\n";
+	static const char text[] =
+		OK_DEVICE "[device b]\ntype = net\nsocket = /b\nbackend = null\n";
 	struct config *first = load_good(text), *again = load_good(text);
 	const uint8_t *a = config_value(config_device(first, "a"), "mac")->mac;
 	const uint8_t *b = config_value(config_device(first, "b"), "mac")->mac;
@@ -101,7 +103,8 @@ END_TEST
 
 START_TEST(test_the_limits_themselves_are_allowed)
 {
-	struct config *config = load_good("[device " NAME32 "]\ntype = net\nsocket = " PATH107 "\n"
+	struct config *config = load_good(
+		"[device " NAME32 "]\ntype = net\nsocket = " PATH107 "\n"
 		"tap = a23456789012345\nmtu = 65535\nqueue-pairs = 64\n"
 		"[device b]\ntype = net\nsocket = /b\nbackend = null\nmtu = 68\ngenerate = 60\n");
 
@@ -119,21 +122,28 @@ static const struct {
 } wrong[] = {
 	{ "", { ": no [device NAME] section; a guest needs at least one device" } },
 	{ "type = net\n", { ":1: 'type' stands before any [device NAME] section" } },
-	{ OK_DEVICE "no equals sign\n", { ":5: not understood; a line is 'key = value' or '[device NAME]'" } },
-	{ "[disk a]\nsocket = /a\n", { ":1: [disk a]: unknown section; sections are called [device NAME]" } },
-	{ "[device -a]\n", { ":1: [device -a]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
-			     "beginning with a letter or digit" } },
-	{ "[device a/b]\n", { ":1: [device a/b]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
-			      "beginning with a letter or digit" } },
-	{ "[device " NAME32 "3]\n", { ":1: [device " NAME32 "3]: a name has 1 to 32 letters, digits, '_', "
-				      "'-' or '.', beginning with a letter or digit" } },
+	{ OK_DEVICE "no equals sign\n",
+		{ ":5: not understood; a line is 'key = value' or '[device NAME]'" } },
+	{ "[disk a]\nsocket = /a\n",
+		{ ":1: [disk a]: unknown section; sections are called [device NAME]" } },
+	{ "[device -a]\n",
+		{ ":1: [device -a]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
+		  "beginning with a letter or digit" } },
+	{ "[device a/b]\n",
+		{ ":1: [device a/b]: a name has 1 to 32 letters, digits, '_', '-' or '.', "
+		  "beginning with a letter or digit" } },
+	{ "[device " NAME32 "3]\n",
+		{ ":1: [device " NAME32 "3]: a name has 1 to 32 letters, digits, '_', "
+		  "'-' or '.', beginning with a letter or digit" } },
 	{ "[device a\ntype = net\nsocket = /a\nbackend = echo\n",
 		{ ":1: [device a: the bracket is not closed; write [device NAME]" } },
 	{ OK_DEVICE " [device b ; b]\r\ntype = net\nsocket = /b\nbackend = echo\n",
 		{ ":5: [device b ; b]: the bracket is not closed; write [device NAME]" } },
 	{ "[\n", { ":1: [: the bracket is not closed; write [device NAME]" } },
-	{ "[device memory]\n", { ":1: [device memory]: this name is taken by a process; choose another" } },
-	{ "[device frontend]\n", { ":1: [device frontend]: this name is taken by a process; choose another" } },
+	{ "[device memory]\n",
+		{ ":1: [device memory]: this name is taken by a process; choose another" } },
+	{ "[device frontend]\n",
+		{ ":1: [device frontend]: this name is taken by a process; choose another" } },
 	{ OK_DEVICE "\n[device a]\n", { ":6: [device a] is given twice; rename or remove one" } },
 	{ OK_DEVICE "[device b]\ntype = net\nsocket = /a\nbackend = echo\n",
 		{ ":5: [device b] has the same socket as [device a]; each needs its own" } },
@@ -144,7 +154,8 @@ static const struct {
 		{ ":1: [device a]: unknown type 'nte'; did you mean 'net'?" } },
 	{ OK_DEVICE "socket = a.sock\n", { ":5: socket = a.sock: must be an absolute path" } },
 	{ "[device a]\ntype = net\nbackend = echo\nsocket = " PATH107 "x\n",
-		{ ":4: socket = " PATH107 "x: a socket path may have at most 107 characters, this has 108" } },
+		{ ":4: socket = " PATH107
+		  "x: a socket path may have at most 107 characters, this has 108" } },
 	/* a key that must be there and is misspelt is told once */
 	{ "[device a]\ntyp = net\nsocket = /a\nbackend = echo\n",
 		{ ":2: unknown key 'typ' in [device a]; did you mean 'type'?" } },
@@ -152,32 +163,42 @@ static const struct {
 		{ ":3: unknown key 'sockt' in [device a]; did you mean 'socket'?" } },
 	{ "[device a]\ntype = net\nsocket =\nbackend = echo\n",
 		{ ":3: socket = : must be an absolute path" } },
-	{ OK_DEVICE "mode = both\n", { ":5: mode = both: must be 'server' (we listen) or 'client' (we connect)" } },
+	{ OK_DEVICE "mode = both\n",
+		{ ":5: mode = both: must be 'server' (we listen) or 'client' (we connect)" } },
 	{ OK_DEVICE "standby = 1\n", { ":5: standby = 1: must be 'yes' or 'no'" } },
 	{ OK_DEVICE "type = net\n", { ":5: type is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "socket = /b\n", { ":5: socket is given twice in [device a]; remove one" } },
-	{ OK_DEVICE "mode = server\nmode = client\n", { ":6: mode is given twice in [device a]; remove one" } },
-	{ OK_DEVICE "standby = no\nstandby = yes\n", { ":6: standby is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "mode = server\nmode = client\n",
+		{ ":6: mode is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "standby = no\nstandby = yes\n",
+		{ ":6: standby is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "socket-group = a\nsocket-group = b\n",
 		{ ":6: socket-group is given twice in [device a]; remove one" } },
-	{ OK_DEVICE "mtu = 1500\nmtu = 1500\n", { ":6: mtu is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "mtu = 1500\nmtu = 1500\n",
+		{ ":6: mtu is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "queue-pair = 2\n",
 		{ ":5: unknown key 'queue-pair' in [device a]; did you mean 'queue-pairs'?" } },
-	{ OK_DEVICE "sokcet = /b\n", { ":5: unknown key 'sokcet' in [device a]; did you mean 'socket'?" } },
-	{ OK_DEVICE "stanby = yes\n", { ":5: unknown key 'stanby' in [device a]; did you mean 'standby'?" } },
-	{ OK_DEVICE "MTU = 1500\n", { ":5: unknown key 'MTU' in [device a]; did you mean 'mtu'?" } },
-	{ OK_DEVICE "max = 52:54:00:12:34:56\n", { ":5: unknown key 'max' in [device a]; did you mean 'mac'?" } },
+	{ OK_DEVICE "sokcet = /b\n",
+		{ ":5: unknown key 'sokcet' in [device a]; did you mean 'socket'?" } },
+	{ OK_DEVICE "stanby = yes\n",
+		{ ":5: unknown key 'stanby' in [device a]; did you mean 'standby'?" } },
+	{ OK_DEVICE "MTU = 1500\n",
+		{ ":5: unknown key 'MTU' in [device a]; did you mean 'mtu'?" } },
+	{ OK_DEVICE "max = 52:54:00:12:34:56\n",
+		{ ":5: unknown key 'max' in [device a]; did you mean 'mac'?" } },
 	{ "[device a]\ntype = net\nsocket = /a\nbackend = ecoh\n",
 		{ ":4: backend = ecoh: not a backend; did you mean 'echo'?" } },
 	{ OK_DEVICE "mtu = 67\n", { ":5: mtu = 67: must be a number from 68 to 65535" } },
 	{ OK_DEVICE "mtu = 65536\n", { ":5: mtu = 65536: must be a number from 68 to 65535" } },
-	{ OK_DEVICE "mtu = 1500 bytes\n", { ":5: mtu = 1500 bytes: must be a number from 68 to 65535" } },
+	{ OK_DEVICE "mtu = 1500 bytes\n",
+		{ ":5: mtu = 1500 bytes: must be a number from 68 to 65535" } },
 	{ OK_DEVICE "mtu = -1\n", { ":5: mtu = -1: must be a number from 68 to 65535" } },
 	{ OK_DEVICE "mtu = 0x600\n", { ":5: mtu = 0x600: must be a number from 68 to 65535" } },
 	{ OK_DEVICE "mtu = 18446744073709551616\n",
 		{ ":5: mtu = 18446744073709551616: must be a number from 68 to 65535" } },
 	{ OK_DEVICE "queue-pairs = 0\n", { ":5: queue-pairs = 0: must be a number from 1 to 64" } },
-	{ OK_DEVICE "queue-pairs = 65\n", { ":5: queue-pairs = 65: must be a number from 1 to 64" } },
+	{ OK_DEVICE "queue-pairs = 65\n",
+		{ ":5: queue-pairs = 65: must be a number from 1 to 64" } },
 	{ OK_DEVICE "mac = 52:54:00:12:34\n",
 		{ ":5: mac = 52:54:00:12:34: must be a unicast MAC address like 52:54:00:12:34:56" } },
 	{ OK_DEVICE "mac = 53:54:00:12:34:56\n",
@@ -190,9 +211,12 @@ static const struct {
 		{ ":5: mac = 52-54-00-12-34-56: must be a unicast MAC address like 52:54:00:12:34:56" } },
 	{ OK_DEVICE "tap = a234567890123456\n",
 		{ ":5: tap = a234567890123456: must be an interface name of at most 15 characters" } },
-	{ OK_DEVICE "tap = a/b\n", { ":5: tap = a/b: must be an interface name of at most 15 characters" } },
-	{ "[device a]\ntype = net\nsocket = /a\n", { ":1: [device a]: backend = tap needs 'tap = INTERFACE'" } },
-	{ OK_DEVICE "generate = 64\n", { ":1: [device a]: 'generate' goes with backend = null only" } },
+	{ OK_DEVICE "tap = a/b\n",
+		{ ":5: tap = a/b: must be an interface name of at most 15 characters" } },
+	{ "[device a]\ntype = net\nsocket = /a\n",
+		{ ":1: [device a]: backend = tap needs 'tap = INTERFACE'" } },
+	{ OK_DEVICE "generate = 64\n",
+		{ ":1: [device a]: 'generate' goes with backend = null only" } },
 	/* all mistakes of a file are told, and what is right between them is not */
 	{ "[device a]\ntype = net\nsocket = /a\nbakend = echo\nmtu = 9\n[device b]\ntype = net\nmode = c\n",
 		{ ":8: mode = c: must be 'server' (we listen) or 'client' (we connect)",
@@ -237,7 +261,8 @@ START_TEST(test_line_too_long_is_told_once)
 	ck_assert_ptr_nonnull(strstr(error, "/vm1.conf:5: the line is longer than "));
 	at = strchr(error, '\n');
 	ck_assert_ptr_nonnull(at);
-	ck_assert_ptr_nonnull(strstr(at, "/vm1.conf:6: mtu = 1: must be a number from 68 to 65535"));
+	ck_assert_ptr_nonnull(strstr(at,
+		"/vm1.conf:6: mtu = 1: must be a number from 68 to 65535"));
 	ck_assert_ptr_null(strchr(at + 1, '\n'));
 }
 END_TEST
@@ -245,7 +270,8 @@ END_TEST
 /* --- Kinds that no type has a key of yet --- */
 
 static const struct config_key path_key = { "file", CONFIG_KIND_PATH, NULL };
-static const struct config_key size_key = { "size", CONFIG_KIND_SIZE, NULL, 512, UINT64_C(16) << 30 };
+static const struct config_key size_key = { "size", CONFIG_KIND_SIZE, NULL, 512,
+	UINT64_C(16) << 30 };
 static const struct config_key any_size = { "size", CONFIG_KIND_SIZE, NULL, 0, UINT64_MAX };
 static const struct config_key bool_key = { "read-only", CONFIG_KIND_BOOL, NULL };
 
@@ -284,10 +310,14 @@ static const struct kind_row {
 	{ &any_size, "0", NULL, 0 },
 	{ &any_size, "18446744073709551615", NULL, UINT64_MAX },
 	{ &any_size, "17179869183G", NULL, UINT64_C(17179869183) << 30 },
-	{ &any_size, "17179869184G", "must be a size from 0 to 18446744073709551615, in bytes or with K, M or G "
-		"behind the number", 0 },
-	{ &any_size, "18446744073709551616", "must be a size from 0 to 18446744073709551615, in bytes or with K, M "
-		"or G behind the number", 0 },
+	{ &any_size, "17179869184G",
+		"must be a size from 0 to 18446744073709551615, in bytes or with K, M or G "
+		"behind the number",
+		0 },
+	{ &any_size, "18446744073709551616",
+		"must be a size from 0 to 18446744073709551615, in bytes or with K, M "
+		"or G behind the number",
+		0 },
 	{ &bool_key, "yes", NULL, 1 },
 	{ &bool_key, "no", NULL, 0 },
 	{ &bool_key, "Yes", NOT_A_BOOL, 0 },
@@ -310,10 +340,12 @@ END_TEST
 
 START_TEST(test_processes_of_a_guest_are_those_of_table_and_file)
 {
-	static const char *const wanted[][3] = { { "memory", "memory", "vm1" }, { "frontend", "frontend", "vm1" },
-		{ "net", "a", "vm1:a" }, { "net", "a+standby", "vm1:a:standby" }, { "net", "b", "vm1:b" } };
-	struct config *config = load_good("[device a]\ntype = net\nsocket = /a\nbackend = null\nstandby = yes\n"
-					"[device b]\ntype = net\nsocket = /b\nbackend = null\n");
+	static const char *const wanted[][3] = { { "memory", "memory", "vm1" },
+		{ "frontend", "frontend", "vm1" }, { "net", "a", "vm1:a" },
+		{ "net", "a+standby", "vm1:a:standby" }, { "net", "b", "vm1:b" } };
+	struct config *config =
+		load_good("[device a]\ntype = net\nsocket = /a\nbackend = null\nstandby = yes\n"
+			  "[device b]\ntype = net\nsocket = /b\nbackend = null\n");
 	struct process process = { 0 };
 	char peer[64];
 
@@ -344,8 +376,8 @@ START_TEST(test_65_devices_are_too_many)
 	config = config_free(config);
 	sprintf(at, "[device more]\ntype = net\n");
 	ck_assert_int_eq(load("vm1.conf", text, &config, &error), -EINVAL);
-	ck_assert_ptr_nonnull(
-		strstr(error, "/vm1.conf:257: [device more]: a guest may have at most 64 devices"));
+	ck_assert_ptr_nonnull(strstr(error,
+		"/vm1.conf:257: [device more]: a guest may have at most 64 devices"));
 }
 END_TEST
 
@@ -355,7 +387,8 @@ START_TEST(test_file_that_cannot_be_read_is_told)
 	struct config *config = NULL;
 
 	ck_assert_int_eq(config_load("/nowhere/vm1.conf", &config, &error), -ENOENT);
-	ck_assert_str_eq(error, "/nowhere/vm1.conf: cannot be read: No such file or directory; "
+	ck_assert_str_eq(error,
+		"/nowhere/vm1.conf: cannot be read: No such file or directory; "
 		"check its name and who may read it");
 }
 END_TEST

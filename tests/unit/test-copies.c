@@ -329,8 +329,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_identity_stays_until_all_is_lost);
 	tcase_add_test(tc, test_copies_are_not_believed);
 	tcase_add_test(tc, test_record_of_the_former_release_is_taken_over);
-	tcase_add_loop_test(
-		tc, test_what_cannot_be_is_found_when_it_is_opened, 0, ARRAY_SIZE(forgeries));
+	tcase_add_loop_test(tc, test_what_cannot_be_is_found_when_it_is_opened, 0,
+		ARRAY_SIZE(forgeries));
 	suite_add_tcase(suite, tc);
 }
 

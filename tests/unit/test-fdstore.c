@@ -30,7 +30,8 @@ static void tear_down(void)
 	fd_close(fd);
 }
 
-/* What the service manager was told last, and all that was said before it is forgotten; "" = nothing. */
+/* What the service manager was told last, and all that was said before it is forgotten; "" =
+ * nothing. */
 static const char *told(void)
 {
 	static char text[512];
@@ -77,7 +78,8 @@ START_TEST(test_what_is_given_back_makes_room)
 }
 END_TEST
 
-/* All names are one string of the next start's environment: more than the kernel takes, and there is no start. */
+/* All names are one string of the next start's environment: more than the kernel takes, and there
+ * is no start. */
 START_TEST(test_long_names_fill_the_store_earlier)
 {
 	char name[201] = "";

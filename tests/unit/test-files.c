@@ -1,6 +1,6 @@
 /*
- * Files of the VMM, and what the service manager is told of them: it keeps an open file once, under the
- * first name, whatever it is called later.
+ * Files of the VMM, and what the service manager is told of them: it keeps an open file once, under
+ * the first name, whatever it is called later.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,7 +106,8 @@ START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 	int fd = new_file(), again = dup(fd);
 	uint64_t token = put(net0, fd);
 
-	ck_assert_int_eq(vault_get(net1, token), -ENOENT); /* it was not handed over for this one yet */
+	ck_assert_int_eq(vault_get(net1, token),
+		-ENOENT); /* it was not handed over for this one yet */
 	ck_assert_uint_eq(put(net1, again), token);
 	ck_assert_int_eq(n_told("FDSTORE=1"), 1);
 	vault_committed(net0, &nothing);
@@ -119,7 +120,8 @@ START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 }
 END_TEST
 
-/* As the service manager would start us with what it was given: one descriptor, under the name it was told. */
+/* As the service manager would start us with what it was given: one descriptor, under the name it
+ * was told. */
 static void come_back_with(int fd)
 {
 	char text[512], *name = NULL, pid[32];
@@ -131,7 +133,8 @@ static void come_back_with(int fd)
 	}
 	ck_assert_ptr_nonnull(name);
 	name[strcspn(name, "\n")] = '\0';
-	ck_assert_int_eq(dup2(fd, 3), 3); /* the place of the first one; the test is a process of its own */
+	ck_assert_int_eq(dup2(fd, 3),
+		3); /* the place of the first one; the test is a process of its own */
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	ck_assert_int_eq(setenv("LISTEN_PID", pid, 1), 0);
 	ck_assert_int_eq(setenv("LISTEN_FDS", "1", 1), 0);
@@ -141,8 +144,8 @@ static void come_back_with(int fd)
 
 START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
 {
-	static const char *const pairs[][2] = { { "a.b", "a" }, { "a", "a.b" }, { "a.b.c", "a.b" }, { "a-b", "a" },
-		{ "net", "net0" } };
+	static const char *const pairs[][2] = { { "a.b", "a" }, { "a", "a.b" }, { "a.b.c", "a.b" },
+		{ "a-b", "a" }, { "net", "net0" } };
 	struct vault *keeper, *other, *again;
 	const char *name;
 
@@ -239,7 +242,8 @@ START_TEST(test_worker_cannot_crowd_the_vmm_out)
 }
 END_TEST
 
-/* The largest device that there can be: three descriptors for each of 254 rings, and 509 regions. */
+/* The largest device that there can be: three descriptors for each of 254 rings, and 509
+ * regions. */
 _Static_assert(VAULT_FILES_MAX >= 254 * 3 + 509 + 1, "it fits");
 
 START_TEST(test_room_that_is_left_is_shared)
@@ -276,7 +280,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_same_file_has_one_token_and_is_stored_once);
 	tcase_add_test(tc, test_files_of_the_same_content_are_two);
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
-	tcase_add_loop_test(tc, test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
+	tcase_add_loop_test(tc,
+		test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
 	tcase_add_test(tc, test_one_device_has_so_many_and_no_more);
 	tcase_add_test(tc, test_each_half_of_the_record_keeps_its_own);
 	tcase_add_test(tc, test_worker_cannot_crowd_the_vmm_out);

@@ -1,6 +1,7 @@
 /*
- * In-flight regions that the VMM hands over: new ones, ones that another back-end has written, ones of a
- * ring's former life, and ones that nobody should have written. Whatever is in one costs at most its ring.
+ * In-flight regions that the VMM hands over: new ones, ones that another back-end has written, ones
+ * of a ring's former life, and ones that nobody should have written. Whatever is in one costs at
+ * most its ring.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,8 @@ START_TEST(test_new_region_of_a_ring_that_has_long_run)
 		rig.vq = virtq_stop(rig.vq);
 		setup.inflight_id = 1;
 		setup.base = base;
-		ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight), 0);
+		ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight),
+			0);
 	} else {
 		ck_assert_int_eq(adopt(), 0);
 		ck_assert_uint_eq(split()->used_idx, 5 * SIZE);
@@ -124,8 +126,8 @@ START_TEST(test_region_of_the_former_life_of_a_ring)
 }
 END_TEST
 
-/* As the specification has it, step by step, where a back-end died with the index of a batch of three
- * published and no mark cleared: the whole list is walked. */
+/* As the specification has it, step by step, where a back-end died with the index of a batch of
+ * three published and no mark cleared: the whole list is walked. */
 START_TEST(test_split_batch_of_another_back_end_is_finished)
 {
 	struct inflight_split *region;
@@ -157,19 +159,41 @@ START_TEST(test_split_batch_of_another_back_end_is_finished)
 }
 END_TEST
 
-/* One chain of two descriptors and one of one in flight; between them one that came back, whose ring
- * slots the driver has not filled again. The order is that of the counters, the memory that of the copies. */
+/* One chain of two descriptors and one of one in flight; between them one that came back, whose
+ * ring slots the driver has not filled again. The order is that of the counters, the memory that of
+ * the copies. */
 START_TEST(test_packed_region_of_another_back_end_is_gone_on_with)
 {
 	struct inflight_packed *region;
 	static const struct inflight_packed_desc entries[SIZE] = {
-		{ .inflight = 1, .next = 1, .last = 1, .num = 2, .counter = 9, .id = 3, .len = 16,
-			.flags = F_NEXT | F_AVAIL, .addr = RIG_BUFFERS },
-		{ .next = 2, .id = 3, .len = 32, .flags = F_WRITE | F_AVAIL, .addr = RIG_BUFFERS + 64 },
+		{ .inflight = 1,
+			.next = 1,
+			.last = 1,
+			.num = 2,
+			.counter = 9,
+			.id = 3,
+			.len = 16,
+			.flags = F_NEXT | F_AVAIL,
+			.addr = RIG_BUFFERS },
+		{ .next = 2,
+			.id = 3,
+			.len = 32,
+			.flags = F_WRITE | F_AVAIL,
+			.addr = RIG_BUFFERS + 64 },
 		{ .next = 4, .last = 2, .num = 1, .counter = 7, .id = 4 },
-		{ .inflight = 1, .next = 4, .last = 3, .num = 1, .counter = 8, .id = 5, .len = 48,
-			.flags = F_AVAIL, .addr = RIG_BUFFERS + 128 },
-		{ .next = 5 }, { .next = 6 }, { .next = 7 }, { .next = 8 },
+		{ .inflight = 1,
+			.next = 4,
+			.last = 3,
+			.num = 1,
+			.counter = 8,
+			.id = 5,
+			.len = 48,
+			.flags = F_AVAIL,
+			.addr = RIG_BUFFERS + 128 },
+		{ .next = 5 },
+		{ .next = 6 },
+		{ .next = 7 },
+		{ .next = 8 },
 	};
 
 	set_up(true);
@@ -177,7 +201,8 @@ START_TEST(test_packed_region_of_another_back_end_is_gone_on_with)
 	region->version = INFLIGHT_VERSION;
 	region->desc_num = SIZE;
 	region->free = (struct inflight_packed_free){ 2, 2 };
-	region->used = (struct inflight_packed_used){ .idx = 1, .old_idx = 1, .wrap = 1, .old_wrap = 1 };
+	region->used =
+		(struct inflight_packed_used){ .idx = 1, .old_idx = 1, .wrap = 1, .old_wrap = 1 };
 	memcpy(region->desc, entries, sizeof(entries));
 	ck_assert_int_eq(adopt(), 0);
 	ck_assert_int_eq(virtq_fill(rig.vq, SIZE), 2);
@@ -199,11 +224,21 @@ static void spoil_split(int how)
 	struct inflight_split *region = split();
 
 	switch (how) {
-	case 0: region->version = 7; break;
-	case 1: region->desc_num = SIZE + 1; break;
-	case 2: region->desc_num = 0; break;
-	case 3: region->used_idx = (uint16_t)(region->used_idx - SIZE - 1); break;
-	case 4: region->used_idx++; break;
+	case 0:
+		region->version = 7;
+		break;
+	case 1:
+		region->desc_num = SIZE + 1;
+		break;
+	case 2:
+		region->desc_num = 0;
+		break;
+	case 3:
+		region->used_idx = (uint16_t)(region->used_idx - SIZE - 1);
+		break;
+	case 4:
+		region->used_idx++;
+		break;
 	case 5:
 		region->used_idx--;
 		region->last_batch_head = SIZE;
@@ -212,7 +247,8 @@ static void spoil_split(int how)
 		region->used_idx = (uint16_t)(region->used_idx - 2);
 		region->desc[region->last_batch_head].next = 0xffff;
 		break;
-	default: ck_abort();
+	default:
+		ck_abort();
 	}
 }
 
@@ -226,21 +262,42 @@ static void spoil_packed(int how)
 	while (!region->desc[busy].inflight)
 		busy++;
 	switch (how) {
-	case 0: region->version = 7; break;
-	case 1: region->desc_num = SIZE - 1; break;
-	case 2: region->free.head = region->free.old_head = SIZE + 1; break;
-	case 3: region->used.idx = region->used.old_idx = SIZE; break;
-	case 4: region->desc[free_entry].next = free_entry; break;
-	case 5: region->desc[free_entry].next = busy; break;
-	case 6: region->desc[busy].num = 0; break;
-	case 7: region->desc[busy].num = 0xffff; break;
+	case 0:
+		region->version = 7;
+		break;
+	case 1:
+		region->desc_num = SIZE - 1;
+		break;
+	case 2:
+		region->free.head = region->free.old_head = SIZE + 1;
+		break;
+	case 3:
+		region->used.idx = region->used.old_idx = SIZE;
+		break;
+	case 4:
+		region->desc[free_entry].next = free_entry;
+		break;
+	case 5:
+		region->desc[free_entry].next = busy;
+		break;
+	case 6:
+		region->desc[busy].num = 0;
+		break;
+	case 7:
+		region->desc[busy].num = 0xffff;
+		break;
 	case 8: /* a loop of one, long enough for all */
 		region->desc[busy].num = SIZE;
 		region->desc[busy].next = busy;
 		break;
-	case 9: region->desc[busy].num = 2; break; /* into the free list */
-	case 10: region->free.head = region->free.old_head = SIZE; break; /* entries of nobody */
-	default: ck_abort();
+	case 9:
+		region->desc[busy].num = 2;
+		break; /* into the free list */
+	case 10:
+		region->free.head = region->free.old_head = SIZE;
+		break; /* entries of nobody */
+	default:
+		ck_abort();
 	}
 }
 
@@ -269,7 +326,8 @@ static void spoiled_region_costs_its_ring(bool is_packed, int how)
 
 	setup.inflight_id = 1;
 	rig.vq = NULL;
-	ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight), VIRTQ_E_BROKEN);
+	ck_assert_int_eq(virtq_start(&rig.vq, &setup, rig.m.map, &rig.ledger, rig.inflight),
+		VIRTQ_E_BROKEN);
 	rig_deinit(&rig);
 }
 
@@ -339,11 +397,12 @@ static void add_noise(uint8_t *mem, size_t n_bytes)
 	static const uint8_t some[] = { 0, 1, 2, 3, 7, 8, 9, 0x7f, 0x80, 0xff };
 
 	for (uint32_t n = noise(6); n; n--)
-		mem[noise((uint32_t)n_bytes)] = noise(2) ? (uint8_t)noise(256) : some[noise(sizeof(some))];
+		mem[noise((uint32_t)n_bytes)] =
+			noise(2) ? (uint8_t)noise(256) : some[noise(sizeof(some))];
 }
 
-/* Whoever writes into region, ring and event areas while the device is dead or alive: it takes no more than
- * a ring has, and ends. The sanitizers watch what it touches. */
+/* Whoever writes into region, ring and event areas while the device is dead or alive: it takes no
+ * more than a ring has, and ends. The sanitizers watch what it touches. */
 /* covers: M21 */
 START_TEST(test_noise_is_survived)
 {

@@ -77,7 +77,7 @@ static int judge(void)
 {
 	*text = '\0';
 	return judge_desired(&d, NOW - 1, text, sizeof(text)) ||
-	       judge_observed(&o, NOW, text, sizeof(text));
+		judge_observed(&o, NOW, text, sizeof(text));
 }
 
 /* Each line breaks one rule. */
@@ -116,8 +116,9 @@ static bool break_rule(int i)
 		BREAK(22, d.quarantine = (char *)"\33[2J");
 		BREAK(23, d.quarantine = (char *)"two\nlines");
 		BREAK(24, d.quarantine = (char *)"\xff");
-		BREAK(25, d.quarantine = (char *)"\xc2\x9b"
-						 "2J");
+		BREAK(25,
+			d.quarantine = (char *)"\xc2\x9b"
+					       "2J");
 		BREAK(26, d.quarantine = (char *)"\xe2\x82");
 		BREAK(27, d.quarantine = (char *)"\xc0\xaf");
 		BREAK(28, d.quarantine = (char *)"\x7f");
@@ -179,8 +180,8 @@ START_TEST(test_generations_do_not_leap)
 		Bh__Desired next = BH__DESIRED__INIT;
 
 		next.generation = rows[i].next;
-		ck_assert_int_eq(
-			judge_desired(&next, rows[i].now, text, sizeof(text)), rows[i].refused);
+		ck_assert_int_eq(judge_desired(&next, rows[i].now, text, sizeof(text)),
+			rows[i].refused);
 	}
 }
 END_TEST

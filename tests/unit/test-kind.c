@@ -193,7 +193,7 @@ START_TEST(test_each_kind_is_told_from_the_others)
 	ck_assert_int_eq(fd_kind_check(fd, all, text), rows[_i].kind == FD_FOREIGN);
 	ck_assert_int_eq(fd_kind_check(fd, all & ~rows[_i].kind, text), FD_KIND_E_REFUSED);
 	ck_assert_ptr_nonnull(strstr(text, rows[_i].text)); /* what it is ... */
-	ck_assert_ptr_nonnull(strchr(text, ';'));	    /* ... and what is due */
+	ck_assert_ptr_nonnull(strchr(text, ';'));           /* ... and what is due */
 	close(fd);
 	fd_close(keep[0]);
 	fd_close(keep[1]);

@@ -36,7 +36,8 @@ START_TEST(test_new_ledger_is_laid_out_and_found_again)
 	ck_assert_uint_eq(b.queues[2].start_id, 99);
 	ck_assert_uint_eq(b.queues[1].start_id, 0);
 	ck_assert_uint_eq(((uint8_t *)ledger_inflight(&b, 1))[ledger_inflight_bytes(256) - 1], 0);
-	ck_assert_uint_eq(((uint8_t *)ledger_inflight(&b, 2))[ledger_inflight_bytes(256) - 1], 0x66);
+	ck_assert_uint_eq(((uint8_t *)ledger_inflight(&b, 2))[ledger_inflight_bytes(256) - 1],
+		0x66);
 	ck_assert_ptr_null(ledger_inflight(&b, 3));
 	ledger_close(&b);
 }
@@ -133,7 +134,8 @@ START_TEST(test_reader_takes_the_shape_from_the_file)
 }
 END_TEST
 
-/* A worker that a guest took over can write the header; readers must not be led outside the file. */
+/* A worker that a guest took over can write the header; readers must not be led outside the
+ * file. */
 /* covers: P1 */
 START_TEST(test_reader_is_not_led_astray)
 {
@@ -157,7 +159,9 @@ END_TEST
 START_TEST(test_position_is_encoded_as_the_message_has_it)
 {
 	struct ledger_queue split = { .size = 8, .avail_idx = 0x8001, .used_idx = 0x8001 };
-	struct ledger_queue packed = { .packed = 1, .size = 8, .avail_idx = 0x8003, .used_idx = 0x8003 };
+	struct ledger_queue packed = {
+		.packed = 1, .size = 8, .avail_idx = 0x8003, .used_idx = 0x8003
+	};
 
 	ck_assert_uint_eq(ledger_base(&split), 0x8001);
 	ck_assert_uint_eq(ledger_base(&packed), 0x80038003);
@@ -168,8 +172,9 @@ END_TEST
 START_TEST(test_position_has_nothing_in_flight)
 {
 	struct ledger_queue split = { .size = 8, .avail_idx = 3, .used_idx = 0xfffe, .skew = 2 };
-	struct ledger_queue packed = { .packed = 1, .size = 8, .avail_idx = 0x0003, .used_idx = 0x8006,
-		.skew = 3 };
+	struct ledger_queue packed = {
+		.packed = 1, .size = 8, .avail_idx = 0x0003, .used_idx = 0x8006, .skew = 3
+	};
 
 	ck_assert_uint_eq(ledger_base(&split), 0);
 	ck_assert_uint_eq(ledger_base(&packed), 0x80060001);

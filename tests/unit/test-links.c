@@ -34,13 +34,15 @@ static struct vault_link *frontend, *worker, *other;
 
 static void serve(void)
 {
-	static struct config_device configs[] = { { .name = (char *)"net0" }, { .name = (char *)"net0.b" } };
+	static struct config_device configs[] = { { .name = (char *)"net0" },
+		{ .name = (char *)"net0.b" } };
 	static struct served devices[2];
 	static struct blame_mark marks[2];
 	static struct peer peers[3];
 	static struct proc proc;
-	static struct memory memory = { .proc = &proc, .devices = devices, .n_devices = 2, .peers = peers,
-		.n_peers = 3 };
+	static struct memory memory = {
+		.proc = &proc, .devices = devices, .n_devices = 2, .peers = peers, .n_peers = 3
+	};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	proc.runtime_dir = dir;
@@ -51,8 +53,12 @@ static void serve(void)
 		ck_assert_int_eq(served_open(&devices[i]), 0);
 	}
 	peers[0] = (struct peer){ .name = (char *)"frontend", .role = role_find("frontend") };
-	peers[1] = (struct peer){ .name = configs[0].name, .role = role_find("net"), .device = &devices[0] };
-	peers[2] = (struct peer){ .name = configs[1].name, .role = role_find("net"), .device = &devices[1] };
+	peers[1] = (struct peer){
+		.name = configs[0].name, .role = role_find("net"), .device = &devices[0]
+	};
+	peers[2] = (struct peer){
+		.name = configs[1].name, .role = role_find("net"), .device = &devices[1]
+	};
 	for (size_t i = 0; i < 3; i++) {
 		peers[i].memory = &memory;
 		peers[i].user = geteuid();
@@ -80,13 +86,14 @@ static void notify_open(void)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	char name[64];
+	socklen_t n;
 
 	snprintf(name, sizeof(name), "@bulkhead-links-%d", (int)getpid());
 	snprintf(addr.sun_path + 1, sizeof(addr.sun_path) - 1, "%s", name + 1);
 	notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	ck_assert_int_ge(notify_fd, 0);
-	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr,
-		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))), 0);
+	n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
+	ck_assert_int_eq(bind(notify_fd, (struct sockaddr *)&addr, n), 0);
 	ck_assert_int_eq(setenv("NOTIFY_SOCKET", name, 1), 0);
 }
 
@@ -133,8 +140,8 @@ static void set_up_heard(void)
 
 static void tear_down(void)
 {
-	static const char *const paths[] = { "link/frontend.sock", "link/net0.sock", "link/net0.b.sock",
-		"link", "" };
+	static const char *const paths[] = { "link/frontend.sock", "link/net0.sock",
+		"link/net0.b.sock", "link", "" };
 
 	frontend = vault_free(frontend);
 	worker = vault_free(worker);
@@ -201,7 +208,8 @@ static uint64_t deposit(const char *device, int fd)
 	return token;
 }
 
-/* One request as it comes, with n descriptors; the error of its answer. The connection replaces the peer's. */
+/* One request as it comes, with n descriptors; the error of its answer. The connection replaces the
+ * peer's. */
 static int raw_error(const char *peer, const Bh__Link *msg, size_t n)
 {
 	_cleanup_free_ char *path = NULL;
@@ -254,7 +262,8 @@ START_TEST(test_most_descriptors_that_fit_one_packet)
 
 	for (size_t i = 0; i <= FDLINK_FDS_MAX; i++)
 		fds[i] = fd;
-	ck_assert_int_eq(vault_deposit(frontend, "net0", fds, FDLINK_FDS_MAX + 1, tokens), -EMSGSIZE);
+	ck_assert_int_eq(vault_deposit(frontend, "net0", fds, FDLINK_FDS_MAX + 1, tokens),
+		-EMSGSIZE);
 	ck_assert_int_eq(vault_deposit(frontend, "net0", fds, FDLINK_FDS_MAX, tokens), 0);
 	ck_assert_int_eq(vault_redeem(worker, "net0", tokens, FDLINK_FDS_MAX, &got), 0);
 	fdset_deinit(&got);
@@ -340,7 +349,8 @@ START_TEST(test_kept_name_is_replaced_and_dropped)
 
 	ck_assert_int_eq(vault_attach(worker, LEDGER_BYTES, &attachment), 0);
 	vault_attachment_deinit(&attachment);
-	ck_assert_int_eq(vault_unkeep(worker, "tap.0"), 0); /* by now what attaching needed is closed */
+	ck_assert_int_eq(vault_unkeep(worker, "tap.0"),
+		0); /* by now what attaching needed is closed */
 	before = n_server_fds();
 	ck_assert_int_eq(vault_keep(worker, "tap.0", a), 0);
 	ck_assert_int_eq(vault_keep(worker, "tap.1", b), 0);
@@ -384,7 +394,8 @@ START_TEST(test_all_that_is_kept_comes_with_an_attachment)
 		snprintf(name, sizeof(name), "queue.%zu", n);
 		r = vault_keep(worker, name, fd);
 		n += r == 0;
-		if (r < 0 || n == FDLINK_FDS_MAX - 2 || n == FDLINK_FDS_MAX - 1 || n == 2 * FDLINK_FDS_MAX - 2) {
+		if (r < 0 || n == FDLINK_FDS_MAX - 2 || n == FDLINK_FDS_MAX - 1 ||
+			n == 2 * FDLINK_FDS_MAX - 2) {
 			ck_assert_int_eq(vault_attach(worker, LEDGER_BYTES, &attachment), 0);
 			ck_assert_uint_eq(attachment.n_kept, n);
 			for (size_t i = 0; i < n; i++)
@@ -414,7 +425,8 @@ END_TEST
 
 /* --- Locks --- */
 
-/* A process that attaches and makes of the locks whatever it likes; with hold it stays, until it is killed. */
+/* A process that attaches and makes of the locks whatever it likes; with hold it stays, until it is
+ * killed. */
 static pid_t start_vandal(uint8_t byte, bool hold)
 {
 	int ready[2];
@@ -431,10 +443,12 @@ static pid_t start_vandal(uint8_t byte, bool hold)
 		uint8_t *page;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (asprintf(&path, "%s/link/net0.sock", dir) < 0 || vault_new(&vault, path, "net0") < 0 ||
+		if (asprintf(&path, "%s/link/net0.sock", dir) < 0 ||
+			vault_new(&vault, path, "net0") < 0 ||
 			vault_attach(vault, LEDGER_BYTES, &attachment) < 0)
 			_exit(1);
-		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.ledger_fd, 0);
+		page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, attachment.ledger_fd,
+			0);
 		memset(page + LEDGER_LOCKS_AT, byte, 4096 - LEDGER_LOCKS_AT);
 		(void)!write(ready[1], "x", 1);
 		if (hold)
@@ -513,7 +527,8 @@ START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 	Bh__Link msg = BH__LINK__INIT;
 	size_t before = n_server_fds();
 
-	attach.device = redeem.device = keep.device = unkeep.device = deposits.device = (char *)"net0";
+	attach.device = redeem.device = keep.device = unkeep.device = deposits.device =
+		(char *)"net0";
 	keep.name = unkeep.name = (char *)"tap.0";
 	attach.ledger_bytes = LEDGER_BYTES;
 	msg.body_case = BH__LINK__BODY_DEPOSIT;
@@ -530,14 +545,17 @@ START_TEST(test_request_with_a_wrong_number_of_descriptors_is_refused)
 	msg.body_case = BH__LINK__BODY_KEEP;
 	msg.keep = &keep;
 	ck_assert_int_eq(raw_error("net0", &msg, 0), EBADMSG);
-	check_server_fds(before - 2); /* the peers' connections gave way to ours, which have ended */
+	check_server_fds(before -
+		2); /* the peers' connections gave way to ours, which have ended */
 }
 END_TEST
 
-/* What the frontend lets nobody hand over comes from a process that was taken over, whatever it is said to be. */
+/* What the frontend lets nobody hand over comes from a process that was taken over, whatever it is
+ * said to be. */
 START_TEST(test_foreign_descriptor_ends_the_link_of_its_sender)
 {
-	_cleanup_close_ int foreign = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), file = new_file();
+	_cleanup_close_ int foreign = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+			    file = new_file();
 	const struct timespec tick = { .tv_nsec = 1000000 };
 	Bh__Link *reply;
 

@@ -121,8 +121,8 @@ static char state_of(pid_t pid)
 	return state;
 }
 
-/** start_waiter() - a process that waits for the first lock, and says when it has it; it runs where we run, and
- * only when nobody else would */
+/** start_waiter() - a process that waits for the first lock, and says when it has it; it runs where
+ * we run, and only when nobody else would */
 static pid_t start_waiter(atomic_bool *ret_turn)
 {
 	const struct sched_param none = { 0 };
@@ -144,7 +144,8 @@ static pid_t start_waiter(atomic_bool *ret_turn)
 
 static atomic_bool *shared_flag(void)
 {
-	void *mem = mmap(NULL, sizeof(atomic_bool), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	void *mem = mmap(NULL, sizeof(atomic_bool), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	ck_assert_ptr_ne(mem, MAP_FAILED);
 	return mem;

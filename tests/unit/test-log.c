@@ -1,5 +1,6 @@
 /*
- * What others can cause to be logged, and what they can cause to be shown: how many lines, and which characters.
+ * What others can cause to be logged, and what they can cause to be shown: how many lines, and
+ * which characters.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,11 +23,18 @@ static const struct {
 	const char *text, *shown;
 } texts[] = {
 	{ "plain text, 100 %", "plain text, 100 %" },
-	{ "Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x9a\xa2", "Gr\xc3\xbc\xc3\x9f" "e \xe2\x82\xac \xf0\x9f\x9a\xa2" },
+	{ "Gr\xc3\xbc\xc3\x9f"
+	  "e \xe2\x82\xac \xf0\x9f\x9a\xa2",
+		"Gr\xc3\xbc\xc3\x9f"
+		"e \xe2\x82\xac \xf0\x9f\x9a\xa2" },
 	{ "\x1b[2J\x1b]0;title\x07", "?[2J?]0;title?" },
 	{ "one\ntwo\r\tthree\x7f", "one?two??three?" },
-	{ "c1 \xc2\x9b" "31m \xc2\x85", "c1 ?31m ?" },
-	{ "turned \xe2\x80\xae" "txt \xe2\x81\xa6", "turned ?txt ?" },
+	{ "c1 \xc2\x9b"
+	  "31m \xc2\x85",
+		"c1 ?31m ?" },
+	{ "turned \xe2\x80\xae"
+	  "txt \xe2\x81\xa6",
+		"turned ?txt ?" },
 	{ "line \xe2\x80\xa8 paragraph \xe2\x80\xa9", "line ? paragraph ?" },
 	{ "\xff\xfe latin \xe9", "?? latin ?" },
 	{ "long \xc0\xaf \xe0\x80\xaf \xf8\x88\x80\x80\x80", "long ?? ??? ?????" },
@@ -162,7 +170,8 @@ START_TEST(test_flood_hides_no_other_line)
 }
 END_TEST
 
-/* More kinds than are remembered: each makes room for another, and none is lost without a word of it. */
+/* More kinds than are remembered: each makes room for another, and none is lost without a word of
+ * it. */
 START_TEST(test_many_kinds_have_room)
 {
 	catch_log();
@@ -186,7 +195,8 @@ static void add(Suite *suite)
 {
 	TCase *tc = tcase_create("log");
 
-	tcase_add_loop_test(tc, test_text_is_shown_without_control_characters, 0, ARRAY_SIZE(texts));
+	tcase_add_loop_test(tc, test_text_is_shown_without_control_characters, 0,
+		ARRAY_SIZE(texts));
 	tcase_add_test(tc, test_texts_of_a_message_are_cleaned);
 	tcase_add_test(tc, test_flood_costs_few_lines);
 	tcase_add_test(tc, test_quiet_kind_begins_anew);

@@ -35,8 +35,10 @@ static void tear_down(void)
 
 static struct map_region region(uint64_t gpa, uint64_t size, uint64_t offset)
 {
-	return (struct map_region){ .gpa = { gpa }, .uva = { gpa + 0x700000000000 },
-		.size_bytes = size, .offset_bytes = offset };
+	return (struct map_region){ .gpa = { gpa },
+		.uva = { gpa + 0x700000000000 },
+		.size_bytes = size,
+		.offset_bytes = offset };
 }
 
 static int add(uint64_t gpa, uint64_t size, uint64_t offset)
@@ -62,7 +64,8 @@ static void *uva_at(uint64_t uva, uint64_t n_bytes)
 {
 	struct map_span span;
 
-	return map_find_uva(map, (struct uva){ uva }, n_bytes, MAP_READ, &span) == 0 ? span.mem : NULL;
+	return map_find_uva(map, (struct uva){ uva }, n_bytes, MAP_READ, &span) == 0 ? span.mem
+										     : NULL;
 }
 
 /* All of a range, which may lie in several regions. */
@@ -82,9 +85,9 @@ START_TEST(test_address_leads_to_its_byte)
 {
 	mark(3 * PAGE + 17, 0x42);
 	ck_assert_int_eq(add(0x100000, 4 * PAGE, 0), 0);
-	ck_assert_uint_eq(*(uint8_t *)map_gpa(map, (struct gpa){ 0x100000 + 3 * PAGE + 17 }, 1), 0x42);
-	ck_assert_uint_eq(
-		*(uint8_t *)uva_at(0x700000100000 + 3 * PAGE + 17, 1), 0x42);
+	ck_assert_uint_eq(*(uint8_t *)map_gpa(map, (struct gpa){ 0x100000 + 3 * PAGE + 17 }, 1),
+		0x42);
+	ck_assert_uint_eq(*(uint8_t *)uva_at(0x700000100000 + 3 * PAGE + 17, 1), 0x42);
 }
 END_TEST
 
@@ -161,7 +164,8 @@ START_TEST(test_span_says_where_it_is_for_the_guest)
 	ck_assert_int_eq(map_hint_find(&hint, (struct gpa){ 2 * PAGE + 7 }, 1, MAP_READ, &span), 0);
 	ck_assert_uint_eq(span.gpa.val, 2 * PAGE + 7);
 	ck_assert_int_eq(map_find_uva(map, (struct uva){ 0x700000000000 + PAGE + 9 }, 8, MAP_READ,
-				 &span), 0);
+				 &span),
+		0);
 	ck_assert_uint_eq(span.gpa.val, PAGE + 9);
 	ck_assert_uint_eq(span.n_bytes, 8);
 }
@@ -172,8 +176,13 @@ START_TEST(test_hint_follows_and_never_lies)
 	static const struct {
 		uint64_t start, n_bytes, got; /* got: 0 = outside */
 	} looks[] = {
-		{ 4 * PAGE + 8, 8, 8 }, { 5, PAGE - 5, PAGE - 5 }, { 5, PAGE - 4, PAGE - 5 },
-		{ 2 * PAGE, 1, 0 }, { 5, UINT64_MAX, PAGE - 5 }, { 5 * PAGE, 1, 0 }, { 5, 0, 0 },
+		{ 4 * PAGE + 8, 8, 8 },
+		{ 5, PAGE - 5, PAGE - 5 },
+		{ 5, PAGE - 4, PAGE - 5 },
+		{ 2 * PAGE, 1, 0 },
+		{ 5, UINT64_MAX, PAGE - 5 },
+		{ 5 * PAGE, 1, 0 },
+		{ 5, 0, 0 },
 	};
 	struct map_hint hint = { .map = map };
 
@@ -228,7 +237,8 @@ START_TEST(test_resolver_is_asked_for_what_is_missing)
 	ck_assert_uint_eq(asked.start, PAGE);
 	ck_assert_uint_eq(asked.n_bytes, 7);
 	ck_assert_int_eq(asked.access, MAP_WRITE);
-	ck_assert_int_eq(map_hint_find(&hint, (struct gpa){ PAGE }, 8, MAP_READ, &span), MAP_E_LATER);
+	ck_assert_int_eq(map_hint_find(&hint, (struct gpa){ PAGE }, 8, MAP_READ, &span),
+		MAP_E_LATER);
 	ck_assert_int_eq(map_find_uva(map, (struct uva){ 3 }, 8, MAP_READ, &span), MAP_E_LATER);
 	ck_assert_uint_eq(asked.n, 3);
 	asked.answer = MAP_E_OUTSIDE;
@@ -336,8 +346,8 @@ START_TEST(test_509_regions_and_no_more)
 	}
 	ck_assert_int_eq(add(4000 * PAGE, PAGE, 0), -ENOSPC);
 	for (uint64_t k = 0; k < MAP_REGIONS_MAX; k++)
-		ck_assert_uint_eq(
-			*(uint8_t *)map_gpa(map, (struct gpa){ k * 2 * PAGE }, PAGE), (uint8_t)k);
+		ck_assert_uint_eq(*(uint8_t *)map_gpa(map, (struct gpa){ k * 2 * PAGE }, PAGE),
+			(uint8_t)k);
 	for (uint64_t k = 0; k < MAP_REGIONS_MAX; k += 2)
 		ck_assert_int_eq(drop(k * 2 * PAGE, PAGE), 0);
 	ck_assert_uint_eq(map->n_regions, MAP_REGIONS_MAX / 2);

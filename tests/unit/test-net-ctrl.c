@@ -1,4 +1,5 @@
-/* The commands of the control ring: what changes the state, and what is refused and changes nothing. */
+/* The commands of the control ring: what changes the state, and what is refused and changes
+ * nothing. */
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,10 @@
 
 #define PAIRS 4
 #define FEATURES                                                                                   \
-	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) | BIT(NET_F_CTRL_VLAN) |  \
-		BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_MQ) | BIT(NET_F_GUEST_ANNOUNCE) |              \
-		BIT(NET_F_CTRL_GUEST_OFFLOADS) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4))
+	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |                      \
+		BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_MQ) |                  \
+		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_GUEST_OFFLOADS) |                       \
+		BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4))
 
 static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
 static struct net_state state, before;
@@ -48,7 +50,8 @@ static bool run(const char *bytes, size_t n)
 
 #define RUN(text) run(text, sizeof(text) - 1)
 
-/* Each command in its shortest right form, the feature without which it is unknown, and a mistake in its content. */
+/* Each command in its shortest right form, the feature without which it is unknown, and a mistake
+ * in its content. */
 static const struct {
 	const char *good;
 	size_t n;
@@ -109,8 +112,8 @@ END_TEST
 START_TEST(test_unknown_class_is_refused)
 {
 	memset(command, 0, sizeof(command));
-	for (unsigned int class = 6; class < 256; class++) {
-		command[0] = (uint8_t)class;
+	for (unsigned int class = 6; class < 256; class ++) {
+		command[0] = (uint8_t) class;
 		ck_assert(!execute(~UINT64_C(0), 10, 10));
 	}
 }
@@ -214,12 +217,14 @@ END_TEST
 
 START_TEST(test_damaged_state_is_begun_anew)
 {
-	static const struct net_state damages[] = { { .pairs = 0 }, { .pairs = 2, .n_uni = NET_MACS_MAX, .n_multi = 1 },
+	static const struct net_state damages[] = { { .pairs = 0 },
+		{ .pairs = 2, .n_uni = NET_MACS_MAX, .n_multi = 1 },
 		{ .pairs = 2, .n_uni = 0xffff, .n_multi = 1 }, { .pairs = 2, .modes = 0x40 },
 		{ .pairs = 2, .mac = { 1 } } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(damages); i++) {
-		struct net_saved saved = { .version = NET_STATE_VERSION, .halves = { damages[i], damages[i] } };
+		struct net_saved saved = { .version = NET_STATE_VERSION,
+			.halves = { damages[i], damages[i] } };
 
 		ck_assert_uint_eq(state_open(&saved, own)->pairs, 1);
 		ck_assert_mem_eq(state_open(&saved, own)->mac, own, 6);

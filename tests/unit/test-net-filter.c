@@ -140,7 +140,8 @@ START_TEST(test_vlan_is_let_in_and_shut_out_again)
 		ck_assert(!wants_tagged(vlans[i], FILTER_HEAD_BYTES));
 		filter_set_vlan(&state, vlans[i], true);
 		ck_assert(wants_tagged(vlans[i], FILTER_HEAD_BYTES));
-		ck_assert(wants_tagged((uint16_t)(0xe000 | vlans[i]), FILTER_HEAD_BYTES)); /* priority */
+		ck_assert(wants_tagged((uint16_t)(0xe000 | vlans[i]),
+			FILTER_HEAD_BYTES)); /* priority */
 		ck_assert(!wants_tagged(vlans[i] ^ 1, FILTER_HEAD_BYTES) || (vlans[i] ^ 1) == 0);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(vlans); i++) {
@@ -198,15 +199,18 @@ START_TEST(test_promiscuous_lets_every_vlan_in)
 }
 END_TEST
 
-/* No other mode lets in a frame of a VLAN that was not asked for, and a VLAN lets in no other address. */
+/* No other mode lets in a frame of a VLAN that was not asked for, and a VLAN lets in no other
+ * address. */
 START_TEST(test_address_and_vlan_both_count)
 {
 	filter_set_vlan(&state, 7, true);
 	for (unsigned int row = 0; row < ARRAY_SIZE(rows); row++) {
 		state.modes = (uint8_t)rows[row].modes;
 		for (unsigned int kind = 0; kind < _KINDS; kind++) {
-			ck_assert_int_eq(wants_tagged_for(macs[kind], 7), rows[row].wanted >> kind & 1);
-			ck_assert_int_eq(wants_tagged_for(macs[kind], 8), !!(rows[row].modes & B(NET_RX_PROMISC)));
+			ck_assert_int_eq(wants_tagged_for(macs[kind], 7),
+				rows[row].wanted >> kind & 1);
+			ck_assert_int_eq(wants_tagged_for(macs[kind], 8),
+				!!(rows[row].modes & B(NET_RX_PROMISC)));
 		}
 	}
 }

@@ -9,19 +9,25 @@
 
 #define FRAME 1514
 #define ALL_TX                                                                                     \
-	(BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) |       \
+	(BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) |     \
 		BIT(NET_F_HOST_UFO) | BIT(NET_F_HOST_USO))
 #define ALL_RX                                                                                     \
-	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN) | \
-		BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
+		BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) |              \
+		BIT(NET_F_GUEST_USO6))
 
 /* csum_start, csum_offset of TCP over IPv4 */
 #define TCP 34, 16
 
-static struct net_hdr hdr(uint8_t flags, uint8_t gso, uint16_t gso_size, uint16_t start, uint16_t offset)
+static struct net_hdr hdr(uint8_t flags, uint8_t gso, uint16_t gso_size, uint16_t start,
+	uint16_t offset)
 {
-	return (struct net_hdr){ .flags = flags, .gso_type = gso, .hdr_len = htole16(54),
-		.gso_size = htole16(gso_size), .csum_start = htole16(start), .csum_offset = htole16(offset),
+	return (struct net_hdr){ .flags = flags,
+		.gso_type = gso,
+		.hdr_len = htole16(54),
+		.gso_size = htole16(gso_size),
+		.csum_start = htole16(start),
+		.csum_offset = htole16(offset),
 		.num_buffers = htole16(0xbeef) };
 }
 
@@ -47,13 +53,17 @@ static const struct tx_row {
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP, 0 },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP, 1480, TCP, 0 },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP, 0 },
-	{ ALL_TX & ~BIT(NET_F_HOST_TSO4), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4, 1460, TCP, HEADER_E_GSO },
-	{ ALL_TX & ~BIT(NET_F_HOST_TSO6), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP, HEADER_E_GSO },
+	{ ALL_TX & ~BIT(NET_F_HOST_TSO4), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4, 1460, TCP,
+		HEADER_E_GSO },
+	{ ALL_TX & ~BIT(NET_F_HOST_TSO6), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP,
+		HEADER_E_GSO },
 	{ ALL_TX & ~BIT(NET_F_HOST_UFO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP, 1480, TCP, HEADER_E_GSO },
-	{ ALL_TX & ~BIT(NET_F_HOST_USO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP, HEADER_E_GSO },
+	{ ALL_TX & ~BIT(NET_F_HOST_USO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP,
+		HEADER_E_GSO },
 	/* the bit of congestion goes with TCP, and has a feature bit of its own */
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN, 1460, TCP, 0 },
-	{ ALL_TX & ~BIT(NET_F_HOST_ECN), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN, 1460, TCP, HEADER_E_GSO },
+	{ ALL_TX & ~BIT(NET_F_HOST_ECN), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN, 1460, TCP,
+		HEADER_E_GSO },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP | NET_GSO_ECN, 1480, TCP, HEADER_E_GSO },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_ECN, 1460, TCP, HEADER_E_GSO },
 	/* what contradicts itself, and what does not exist */
@@ -128,8 +138,8 @@ START_TEST(test_what_a_driver_did_not_accept_it_does_not_get)
 	static const struct {
 		uint8_t gso;
 		uint64_t feature;
-	} rows[] = { { NET_GSO_TCPV4, BIT(NET_F_GUEST_TSO4) }, { NET_GSO_TCPV6, BIT(NET_F_GUEST_TSO6) },
-		{ NET_GSO_UDP, BIT(NET_F_GUEST_UFO) },
+	} rows[] = { { NET_GSO_TCPV4, BIT(NET_F_GUEST_TSO4) },
+		{ NET_GSO_TCPV6, BIT(NET_F_GUEST_TSO6) }, { NET_GSO_UDP, BIT(NET_F_GUEST_UFO) },
 		{ NET_GSO_UDP_L4, BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) },
 		{ NET_GSO_TCPV6 | NET_GSO_ECN, BIT(NET_F_GUEST_ECN) }, { 2, ~UINT64_C(0) } };
 
@@ -181,8 +191,8 @@ START_TEST(test_checksum_over_spans_of_any_length)
 	/* it begins at an odd place, and ends with half a word */
 	for (size_t a = 0; a <= 26; a++)
 		for (size_t b = a; b <= 26; b++) {
-			struct iovec iov[4] = { { frame, a }, { frame + a, 0 }, { frame + a, b - a },
-				{ frame + b, sizeof(frame) - b } };
+			struct iovec iov[4] = { { frame, a }, { frame + a, 0 },
+				{ frame + a, b - a }, { frame + b, sizeof(frame) - b } };
 
 			memset(frame, 0xee, sizeof(frame));
 			memcpy(frame + 15, words, sizeof(words));

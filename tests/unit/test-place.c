@@ -1,6 +1,7 @@
 /*
- * A VMM that has lost where a ring stands, and says that it begins at 0: the ring goes on where it is, from every
- * position in every lap, with any number of chains waiting; or the device says that it cannot.
+ * A VMM that has lost where a ring stands, and says that it begins at 0: the ring goes on where it
+ * is, from every position in every lap, with any number of chains waiting; or the device says that
+ * it cannot.
  */
 #include <string.h>
 
@@ -29,7 +30,8 @@ static bool post(unsigned int longest)
 }
 
 /* As many chains have gone round, so many more wait; and nobody knows of it but the ring. */
-static void bring_to(int kind, uint32_t size, uint32_t n_passed, uint32_t n_waiting, unsigned int longest)
+static void bring_to(int kind, uint32_t size, uint32_t n_passed, uint32_t n_waiting,
+	unsigned int longest)
 {
 	rig_init(&rig, size, kind & 1);
 	n_posted = 0;
@@ -92,7 +94,8 @@ START_TEST(test_ring_goes_on_wherever_it_is)
 }
 END_TEST
 
-/* Chains leave descriptors behind that look available: not all can be told apart, and none is taken for another. */
+/* Chains leave descriptors behind that look available: not all can be told apart, and none is taken
+ * for another. */
 START_TEST(test_packed_ring_of_chains_goes_on_or_says_that_it_cannot)
 {
 	n_found = n_lost = 0;
@@ -120,8 +123,10 @@ START_TEST(test_a_base_that_may_be_right_is_taken)
 			uint32_t base, taken = 0;
 
 			bring_to(_i, 8, passed, waiting, 2);
-			/* as if it had been served all along: where the driver stands is what the VMM was told */
-			base = rig.d.packed ? rig.d.used_idx | (uint32_t)rig.d.used_wrap << 15 : rig.d.used_idx;
+			/* as if it had been served all along: where the driver stands is what the
+			 * VMM was told */
+			base = rig.d.packed ? rig.d.used_idx | (uint32_t)rig.d.used_wrap << 15
+					    : rig.d.used_idx;
 			start_at(rig.d.packed ? base | base << 16 : base);
 			must(virtq_place(rig.vq) != VIRTQ_FOUND);
 			taken = rig_serve(&rig, 8);

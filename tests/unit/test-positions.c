@@ -1,6 +1,6 @@
 /*
- * Where a ring goes on, computed from the record, the worker's report and what was heard besides: a row for each
- * combination that counts.
+ * Where a ring goes on, computed from the record, the worker's report and what was heard besides: a
+ * row for each combination that counts.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,11 +19,11 @@ enum { RECORD = 100, REPORT = 200, HEARD = 300 };
 struct row {
 	const char *name;
 	bool started;
-	uint64_t start_id;      /* 0 = its position was set since it stopped, or it never started */
+	uint64_t start_id; /* 0 = its position was set since it stopped, or it never started */
 	uint64_t applied;
 	bool reported;
-	uint64_t report_start;  /* 0 = a worker of a former release, which does not say */
-	uint64_t heard_start;   /* 0 = nothing was heard */
+	uint64_t report_start; /* 0 = a worker of a former release, which does not say */
+	uint64_t heard_start;  /* 0 = nothing was heard */
 	uint32_t position;
 };
 
@@ -38,15 +38,18 @@ static const struct row rows[] = {
 	{ "stopped, and more than that applied", false, START, 11, true, START, 0, REPORT },
 	{ "stopped, and applied by a former worker", false, START, 10, true, 0, 0, REPORT },
 	{ "the worker knows better than the ledger", false, START, 10, true, START, START, REPORT },
-	{ "applied, but the report is of another start", false, START, 10, true, START - 1, 0, RECORD },
+	{ "applied, but the report is of another start", false, START, 10, true, START - 1, 0,
+		RECORD },
 	{ "applied, another start, and heard", false, START, 10, true, START - 1, START, HEARD },
 	{ "applied, but the report leaves it out", false, START, 10, false, 0, START, HEARD },
-	{ "the ledger knows better than a worker that is behind", false, START, 9, true, START, START, HEARD },
+	{ "the ledger knows better than a worker that is behind", false, START, 9, true, START,
+		START, HEARD },
 	{ "heard of another start, and behind", false, START, 9, true, START, START - 1, REPORT },
 	{ "behind, and nothing was heard", false, START, 9, true, START, 0, REPORT },
 	{ "behind, and a former worker", false, START, 9, true, 0, 0, REPORT },
 	{ "behind, and nobody says anything", false, START, 9, false, 0, 0, RECORD },
-	{ "behind, and both are of another start", false, START, 9, true, START - 1, START - 1, RECORD },
+	{ "behind, and both are of another start", false, START, 9, true, START - 1, START - 1,
+		RECORD },
 };
 
 /** struct world - a record of one ring and a report of it */
@@ -90,8 +93,8 @@ START_TEST(test_position_is_the_best_word)
 	w.state.start_id = row->report_start;
 	w.heard.rings[3].start_id = row->heard_start;
 	w.heard.rings[3].position = HEARD;
-	ck_assert_msg(ring_position(&w.desired, &w.observed, &w.heard, &w.ring) == row->position, "%s: not %u",
-		row->name, row->position);
+	ck_assert_msg(ring_position(&w.desired, &w.observed, &w.heard, &w.ring) == row->position,
+		"%s: not %u", row->name, row->position);
 	rings_settle(&w.desired, &w.desired, &w.observed, &w.heard);
 	ck_assert_uint_eq(w.ring.position, row->position);
 }
@@ -147,7 +150,8 @@ START_TEST(test_ring_runs_when_nothing_is_missing)
 	w.state.error_start_id = START - 1;
 	ck_assert(ring_runs(&w.desired, &w.observed, &w.ring));
 	w.state.error_start_id = START;
-	ck_assert(ring_failed(&w.observed, &w.ring) && !ring_runs(&w.desired, &w.observed, &w.ring));
+	ck_assert(ring_failed(&w.observed, &w.ring) &&
+		!ring_runs(&w.desired, &w.observed, &w.ring));
 	w.state.error = (char *)"";
 	w.ring.size = 0;
 	ck_assert(!ring_runs(&w.desired, &w.observed, &w.ring));
@@ -180,7 +184,8 @@ static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("positions");
 
-	tcase_add_loop_test(tc, test_position_is_the_best_word, 0, (int)(sizeof(rows) / sizeof(rows[0])));
+	tcase_add_loop_test(tc, test_position_is_the_best_word, 0,
+		(int)(sizeof(rows) / sizeof(rows[0])));
 	tcase_add_test(tc, test_only_what_is_about_a_stopped_ring_is_heard);
 	tcase_add_test(tc, test_index_beyond_all_rings_is_heard_by_nobody);
 	tcase_add_test(tc, test_ring_runs_when_nothing_is_missing);

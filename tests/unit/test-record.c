@@ -1,6 +1,6 @@
 /*
- * The record file: what is read is what was written, whole, whatever happens to the writer. A writer is held
- * after every instruction of a write, where it might as well have been killed.
+ * The record file: what is read is what was written, whole, whatever happens to the writer. A
+ * writer is held after every instruction of a write, where it might as well have been killed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,8 @@ static void tear_down(void)
 }
 
 /* Fields that lie apart and say the same, and a text of so many bytes. */
-static int write_text(struct record_file *to, enum record_half half, uint64_t generation, const char *text)
+static int write_text(struct record_file *to, enum record_half half, uint64_t generation,
+	const char *text)
 {
 	Bh__Desired desired = BH__DESIRED__INIT;
 	Bh__Observed observed = BH__OBSERVED__INIT;
@@ -51,8 +52,8 @@ static int write_text(struct record_file *to, enum record_half half, uint64_t ge
 	desired.features = observed.features = generation * PATTERN;
 	desired.rarp_seq = observed.config_seq = generation * PATTERN;
 	desired.quarantine = observed.quarantine = (char *)text;
-	return half == RECORD_DESIRED ? record_write_desired(to, &desired) :
-					record_write_observed(to, &observed);
+	return half == RECORD_DESIRED ? record_write_desired(to, &desired)
+				      : record_write_observed(to, &observed);
 }
 
 /* Another length for every generation. */
@@ -71,7 +72,8 @@ static void check_whole(uint64_t generation, uint64_t first, uint64_t last, cons
 	ck_assert_uint_eq(first, generation * PATTERN);
 	ck_assert_uint_eq(last, generation * PATTERN);
 	ck_assert_uint_eq(strlen(text), generation % LENGTHS * stretch);
-	ck_assert_uint_eq(strspn(text, (char[]){ (char)('a' + generation % 26), '\0' }), strlen(text));
+	ck_assert_uint_eq(strspn(text, (char[]){ (char)('a' + generation % 26), '\0' }),
+		strlen(text));
 }
 
 static int64_t read_desired(const struct record_file *from)
@@ -97,7 +99,8 @@ static int64_t read_observed(const struct record_file *from)
 	if (r < 0)
 		return r;
 	generation = (int64_t)observed->generation;
-	check_whole(observed->generation, observed->features, observed->config_seq, observed->quarantine);
+	check_whole(observed->generation, observed->features, observed->config_seq,
+		observed->quarantine);
 	bh__observed__free_unpacked(observed, NULL);
 	return generation;
 }
@@ -192,8 +195,8 @@ START_TEST(test_a_write_that_ends_at_any_step_leaves_the_old_or_the_new)
 	for (steps = 0; steps < STEPS_MAX; steps++) {
 		int64_t now = read_half(file, _i);
 
-		ck_assert_msg(now == seen || (seen == 10 && now == 11), "step %d: %lld after %lld", steps,
-			(long long)now, (long long)seen);
+		ck_assert_msg(now == seen || (seen == 10 && now == 11), "step %d: %lld after %lld",
+			steps, (long long)now, (long long)seen);
 		if (now != seen || steps % 64 == 0)
 			check_successor(_i, 12);
 		seen = now;
@@ -351,7 +354,8 @@ START_TEST(test_a_worker_reads_and_cannot_write)
 }
 END_TEST
 
-/* Whoever holds the published file: it cannot be written, whatever he may open, map, or make of it. */
+/* Whoever holds the published file: it cannot be written, whatever he may open, map, or make of
+ * it. */
 START_TEST(test_a_published_record_is_written_by_its_publisher_alone)
 {
 	struct record_file *published, *worker, *thief = NULL;
@@ -362,13 +366,16 @@ START_TEST(test_a_published_record_is_written_by_its_publisher_alone)
 	ck_assert_int_eq(record_open(&worker, ro), 0);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", ro);
 	for (int i = 0; i < 2; i++) {
-		_cleanup_close_ int rw = i ? fcntl(ro, F_DUPFD_CLOEXEC, 3) : open(path, O_RDWR | O_CLOEXEC);
+		_cleanup_close_ int rw =
+			i ? fcntl(ro, F_DUPFD_CLOEXEC, 3) : open(path, O_RDWR | O_CLOEXEC);
 
 		if (rw < 0)
 			continue; /* that is as good */
 		ck_assert_int_lt(pwrite(rw, "x", 1, 0), 0);
-		ck_assert_ptr_eq(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rw, 0), MAP_FAILED);
-		ck_assert_int_lt(fallocate(rw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+		ck_assert_ptr_eq(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, rw, 0),
+			MAP_FAILED);
+		ck_assert_int_lt(fallocate(rw, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096),
+			0);
 		ck_assert_int_lt(ftruncate(rw, 0), 0);
 		ck_assert_int_lt(fcntl(rw, F_ADD_SEALS, F_SEAL_WRITE), 0);
 		if (record_open(&thief, rw) == 0) {
@@ -392,8 +399,10 @@ END_TEST
 START_TEST(test_fields_of_a_later_release_are_passed_on)
 {
 	uint8_t data[] = { 3, 'n', 'e', 'w' };
-	ProtobufCMessageUnknownField field = { .tag = 1000, .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED,
-		.len = sizeof(data), .data = data };
+	ProtobufCMessageUnknownField field = { .tag = 1000,
+		.wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED,
+		.len = sizeof(data),
+		.data = data };
 	Bh__Desired later = BH__DESIRED__INIT, *read = NULL, *again = NULL;
 
 	later.generation = 8;
@@ -438,14 +447,17 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_what_was_never_written_is_empty, 0, _RECORD_HALVES);
 	tcase_add_loop_test(tc, test_a_half_is_replaced_and_the_other_is_not, 0, _RECORD_HALVES);
 	tcase_add_loop_test(tc, test_the_next_process_reads_the_same, 0, _RECORD_HALVES);
-	tcase_add_loop_test(tc, test_a_write_that_ends_at_any_step_leaves_the_old_or_the_new, 0, _RECORD_HALVES);
+	tcase_add_loop_test(tc, test_a_write_that_ends_at_any_step_leaves_the_old_or_the_new, 0,
+		_RECORD_HALVES);
 	tcase_add_loop_test(tc, test_a_reader_beside_a_writer_sees_nothing_torn, 0, _RECORD_HALVES);
 	tcase_add_test(tc, test_the_longest_message_fits_and_a_longer_one_changes_nothing);
 	tcase_add_test(tc, test_a_file_of_another_size_or_kind_is_no_record);
 	tcase_add_test(tc, test_bytes_that_are_no_message_are_refused);
-	tcase_add_loop_test(tc, test_a_half_of_another_generation_than_its_slot_is_refused, 0, _RECORD_HALVES);
+	tcase_add_loop_test(tc, test_a_half_of_another_generation_than_its_slot_is_refused, 0,
+		_RECORD_HALVES);
 	tcase_add_loop_test(tc, test_a_worker_reads_and_cannot_write, 0, _RECORD_HALVES);
-	tcase_add_loop_test(tc, test_a_published_record_is_written_by_its_publisher_alone, 0, _RECORD_HALVES);
+	tcase_add_loop_test(tc, test_a_published_record_is_written_by_its_publisher_alone, 0,
+		_RECORD_HALVES);
 	tcase_add_test(tc, test_fields_of_a_later_release_are_passed_on);
 	tcase_add_test(tc, test_fields_that_an_earlier_release_does_not_know_are_absent);
 	suite_add_tcase(suite, tc);

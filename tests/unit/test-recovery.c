@@ -35,7 +35,7 @@ enum {
 	DRIVER_RUNS = 1, /* between death and restart */
 	SMALL_BITES = 2,
 	ONE_BY_ONE = 4,
-	WIPED = 8,       /* nothing is left but what the VMM has */
+	WIPED = 8, /* nothing is left but what the VMM has */
 	N_VARIANTS = 16,
 };
 
@@ -46,7 +46,7 @@ struct world {
 	struct driver d;
 	struct ledger_queue ledger;
 	_Alignas(64) uint8_t inflight[INFLIGHT_BYTES];
-	uint32_t posted;              /* cookies below this one were posted */
+	uint32_t posted; /* cookies below this one were posted */
 	uint8_t reaped[COOKIES];
 };
 
@@ -57,11 +57,11 @@ struct world {
 	} while (0)
 
 static struct world worlds[3];
-static int depth;                     /* which world the running device serves */
-static bool starting;                 /* is within virtq_start() */
+static int depth;     /* which world the running device serves */
+static bool starting; /* is within virtq_start() */
 static int kind, order;
-static uint16_t first_index;           /* split: where the ring begins */
-static bool shared;                   /* the VMM keeps the in-flight region */
+static uint16_t first_index; /* split: where the ring begins */
+static bool shared;          /* the VMM keeps the in-flight region */
 static unsigned int n_steps, n_deaths, variant_now[3];
 
 void virtq_step(void);
@@ -197,7 +197,8 @@ static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one
 			chains[i] = virtq_window(vq, (unsigned int)i);
 			uint32_t cookie = cookie_of(chains[i]);
 
-			must_msg(!w->reaped[cookie], "chain %u, which was done, came again", cookie);
+			must_msg(!w->reaped[cookie], "chain %u, which was done, came again",
+				cookie);
 			must_msg(!any || cookie > last, "chain %u comes after %u", cookie, last);
 			last = cookie;
 			any = true;
@@ -283,7 +284,8 @@ void virtq_step(void)
 	n_steps++;
 	depth++;
 	for (unsigned int variant = 0; variant < (shared ? N_VARIANTS : WIPED); variant++) {
-		if (depth == 2 && variant % WIPED != (DRIVER_RUNS | ONE_BY_ONE) && variant != SMALL_BITES)
+		if (depth == 2 && variant % WIPED != (DRIVER_RUNS | ONE_BY_ONE) &&
+			variant != SMALL_BITES)
 			continue;
 		variant_now[depth] = variant;
 		copy_world(&worlds[depth], &worlds[depth - 1]);
@@ -355,8 +357,8 @@ static void run(bool packed, uint32_t size)
 	driver_deinit(&w->d);
 	for (int i = 0; i < 3; i++)
 		memory_deinit(&worlds[i].m);
-	printf("# %s of %u, kind %d, order %d: %u steps, %u deaths\n", packed ? "packed" : "split", size,
-		kind, order, n_steps, n_deaths);
+	printf("# %s of %u, kind %d, order %d: %u steps, %u deaths\n", packed ? "packed" : "split",
+		size, kind, order, n_steps, n_deaths);
 }
 
 /* _i: kind x order */

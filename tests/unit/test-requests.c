@@ -1,6 +1,6 @@
 /*
- * The request table, column by column, and what handlers make of a record: without sockets and without
- * other processes.
+ * The request table, column by column, and what handlers make of a record: without sockets and
+ * without other processes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,9 @@
 
 static struct view view;
 static struct exchange s;
-static struct config_device device = { .name = (char *)"net0", .type = (char *)"net", .client = true };
+static struct config_device device = {
+	.name = (char *)"net0", .type = (char *)"net", .client = true
+};
 static Bh__Observed *observed;
 static uint64_t n_deposits;
 static int deposit_error;
@@ -235,7 +237,8 @@ END_TEST
 /* What is laid ready tells, and not who laid it. */
 START_TEST(test_only_what_may_be_mapped_comes_with_a_descriptor)
 {
-	uint64_t (*token)(const Bh__Desired *, const void *, size_t) = request_table[GET_INFLIGHT_FD].reply_token;
+	uint64_t (*token)(const Bh__Desired *, const void *, size_t) =
+		request_table[GET_INFLIGHT_FD].reply_token;
 	struct inflight_area area = { .n_queues = 2 };
 
 	for (uint32_t i = 1; i < _REQUESTS_END; i++)
@@ -275,7 +278,10 @@ START_TEST(test_wrong_form_is_refused_and_answered_in_form)
 		ck_assert_int_eq(form(), OUTCOME_REFUSED);
 	}
 	n = row->owes != REPLY_NONE ? requests_reply(&s, buf) : 0;
-	ck_assert_uint_eq(n, row->owes == REPLY_U64 ? 8 : row->owes == REPLY_PAYLOAD ? row->refusal : 0);
+	ck_assert_uint_eq(n,
+		row->owes == REPLY_U64               ? 8
+			: row->owes == REPLY_PAYLOAD ? row->refusal
+						     : 0);
 }
 END_TEST
 
@@ -382,7 +388,8 @@ START_TEST(test_running_ring_keeps_size_base_and_place)
 }
 END_TEST
 
-/* It stops with the first message that changes it, and starts with all that came when it is enabled. */
+/* It stops with the first message that changes it, and starts with all that came when it is
+ * enabled. */
 START_TEST(test_disabled_ring_is_held_until_it_is_enabled)
 {
 	uint64_t start_id;
@@ -400,14 +407,16 @@ START_TEST(test_disabled_ring_is_held_until_it_is_enabled)
 	ck_assert(!ring(1)->started);
 	ck_assert_int_eq(say_state(SET_VRING_ENABLE, 1, 1), OUTCOME_CHANGED);
 	ck_assert(ring(1)->started && !ring(1)->held && ring(1)->position == 3);
-	ck_assert(ring(1)->start_id == view.desired->generation && ring_runs(view.desired, observed, ring(1)));
+	ck_assert(ring(1)->start_id == view.desired->generation &&
+		ring_runs(view.desired, observed, ring(1)));
 }
 END_TEST
 
 START_TEST(test_ring_that_lacks_something_may_still_change)
 {
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, 0, 1), OUTCOME_CHANGED);
-	ck_assert(ring(0)->started && ring(0)->start_id && !ring_runs(view.desired, observed, ring(0)));
+	ck_assert(ring(0)->started && ring(0)->start_id &&
+		!ring_runs(view.desired, observed, ring(0)));
 	ck_assert_int_eq(say_state(SET_VRING_NUM, 0, 256), OUTCOME_CHANGED);
 	ck_assert_int_eq(say_state(SET_VRING_BASE, 0, 7), OUTCOME_CHANGED);
 	ck_assert_uint_eq(ring(0)->start_id, view.desired->generation);
@@ -570,17 +579,24 @@ static int say_config(uint32_t request, struct config_header head, uint32_t n_by
 /* covers: M23 */
 START_TEST(test_config_is_written_where_it_may_be)
 {
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 6), OUTCOME_WAIT);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 6),
+		OUTCOME_WAIT);
 	ck_assert_uint_eq(view.desired->n_config_writes, 1);
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 0 }, 7), OUTCOME_REFUSED);
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 1 }, 7), OUTCOME_WAIT);
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 2 }, 7), OUTCOME_REFUSED);
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 6, 7, 1 }, 7), OUTCOME_REFUSED);
-	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 5), OUTCOME_REFUSED);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 0 }, 7),
+		OUTCOME_REFUSED);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 1 }, 7),
+		OUTCOME_WAIT);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 7, 2 }, 7),
+		OUTCOME_REFUSED);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 6, 7, 1 }, 7),
+		OUTCOME_REFUSED);
+	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 6, 0 }, 5),
+		OUTCOME_REFUSED);
 	ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ UINT32_MAX - 5, 6, 1 }, 6),
 		OUTCOME_REFUSED);
 	for (int i = 0; i < 200; i++)
-		ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 1, 0 }, 1), OUTCOME_WAIT);
+		ck_assert_int_eq(say_config(SET_CONFIG, (struct config_header){ 0, 1, 0 }, 1),
+			OUTCOME_WAIT);
 	ck_assert_uint_le(view.desired->n_config_writes, 64);
 }
 END_TEST
@@ -588,8 +604,8 @@ END_TEST
 /* covers: M23 */
 START_TEST(test_config_read_outside_has_no_payload)
 {
-	struct config_header heads[] = { { 0, 12, 0 }, { 0, 13, 0 }, { 12, 1, 0 }, { UINT32_MAX, 2, 0 },
-		{ 4, 0, 0 } };
+	struct config_header heads[] = { { 0, 12, 0 }, { 0, 13, 0 }, { 12, 1, 0 },
+		{ UINT32_MAX, 2, 0 }, { 4, 0, 0 } };
 	uint8_t buf[sizeof(struct config_header) + CONFIG_SIZE_MAX] = { 0 }, reply[REPLY_BYTES_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
@@ -655,7 +671,8 @@ static void add_handlers(TCase *tc)
 /* _i: the row. Its own kinds are not refused for what they are, and each other one is. */
 START_TEST(test_each_message_takes_its_kinds_alone)
 {
-	static const enum fd_kind kinds[] = { FD_FOREIGN, FD_MEMORY, FD_EVENT, FD_PIPE, FD_CHANNEL, FD_DEVICE };
+	static const enum fd_kind kinds[] = { FD_FOREIGN, FD_MEMORY, FD_EVENT, FD_PIPE, FD_CHANNEL,
+		FD_DEVICE };
 	const struct request_row *row = &request_table[_i];
 
 	ck_assert_int_eq(row->fd_kinds != 0, row->fds_max > 0);
@@ -667,7 +684,8 @@ START_TEST(test_each_message_takes_its_kinds_alone)
 		s.msg.fds[s.msg.n_fds++] = new_fd(kinds[i]);
 		(void)form();
 		refused = strstr(s.why, "its descriptor is") != NULL;
-		ck_assert_msg(refused == !(row->fd_kinds & kinds[i]), "%s: kind %u: '%s'", row->name, kinds[i], s.why);
+		ck_assert_msg(refused == !(row->fd_kinds & kinds[i]), "%s: kind %u: '%s'",
+			row->name, kinds[i], s.why);
 	}
 }
 END_TEST

@@ -24,8 +24,8 @@ START_TEST(test_a_ring_is_blank_until_its_driver_writes_it)
 }
 END_TEST
 
-static const uint32_t sizes[] = { 1, 2, 4, 8, 64, 256, 1024, 4096, 32768, 3, 5, 7, 100, 255,
-	257, 1000, 32767 };
+static const uint32_t sizes[] = { 1, 2, 4, 8, 64, 256, 1024, 4096, 32768, 3, 5, 7, 100, 255, 257,
+	1000, 32767 };
 
 START_TEST(test_ring_of_any_size_goes_round_many_times)
 {
@@ -374,7 +374,8 @@ START_TEST(test_region_of_noise_is_survived)
 		rig.vq = virtq_stop(rig.vq);
 		for (int k = 0; k < 1 + round % 6; k++) {
 			seed = seed * 1103515245 + 12345;
-			region[(seed >> 8) % (16 + 34 * (packed ? 8 : 4))] = (uint8_t)(seed >> 24 & (round & 1 ? 7 : 255));
+			region[(seed >> 8) % (16 + 34 * (packed ? 8 : 4))] =
+				(uint8_t)(seed >> 24 & (round & 1 ? 7 : 255));
 		}
 		ledger = rig.ledger;
 		struct virtq_setup setup = driver_setup(&rig.d, 1);

@@ -1,6 +1,7 @@
 /*
- * A session between a VMM's end of a socket and a memory manager that answers when the test says so: what
- * is committed, what is answered and when, and what a session that takes over from a dead one does.
+ * A session between a VMM's end of a socket and a memory manager that answers when the test says
+ * so: what is committed, what is answered and when, and what a session that takes over from a dead
+ * one does.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -63,7 +64,8 @@ static void forget(struct session *session)
 }
 
 static const struct memory_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget };
+	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget
+};
 
 /* --- The loop, memory, the worker --- */
 
@@ -166,7 +168,8 @@ static int connect_vmm(void)
 
 static void say(uint32_t request, bool need_reply, const void *payload, uint32_t n, int fd)
 {
-	struct header header = { request, HEADER_VERSION | (need_reply ? HEADER_NEED_REPLY : 0), n };
+	struct header header = { request, HEADER_VERSION | (need_reply ? HEADER_NEED_REPLY : 0),
+		n };
 	struct iovec iov[] = { { &header, sizeof(header) }, { (void *)payload, n } };
 	union {
 		char buf[CMSG_SPACE(sizeof(int))];
@@ -178,7 +181,8 @@ static void say(uint32_t request, bool need_reply, const void *payload, uint32_t
 		hdr.msg_control = control.buf;
 		hdr.msg_controllen = sizeof(control.buf);
 		*CMSG_FIRSTHDR(&hdr) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-			.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+			.cmsg_level = SOL_SOCKET,
+			.cmsg_type = SCM_RIGHTS };
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&hdr)), &fd, sizeof(fd));
 	}
 	ck_assert_int_eq(sendmsg(vmm, &hdr, MSG_NOSIGNAL), sizeof(header) + n);
@@ -531,7 +535,8 @@ START_TEST(test_config_change_is_told_while_a_ring_is_started)
 	Bh__Observed *observed;
 	int pair[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		0);
 	say(SET_BACKEND_REQ_FD, false, NULL, 0, pair[1]);
 	turn();
 	close(pair[1]);
@@ -553,7 +558,8 @@ START_TEST(test_config_change_is_told_while_a_ring_is_started)
 }
 END_TEST
 
-/* Over a channel of its own: what the VMM is told with the i-th change, or that it is told nothing. */
+/* Over a channel of its own: what the VMM is told with the i-th change, or that it is told
+ * nothing. */
 static void change_config(uint64_t seq)
 {
 	Bh__Observed *observed = observe(s.view.desired->generation);
@@ -567,7 +573,8 @@ static int open_channel(void)
 {
 	int pair[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		0);
 	say_kick(false);
 	accept_commits();
 	say(SET_BACKEND_REQ_FD, false, NULL, 0, pair[1]);
@@ -582,7 +589,8 @@ static size_t hear_requests(int fd)
 	size_t n = 0;
 
 	for (; recv(fd, &told, sizeof(told), 0) == sizeof(told); n++)
-		ck_assert(told.request == BACKEND_CONFIG_CHANGE_MSG && told.flags == 9 && told.size == 0);
+		ck_assert(told.request == BACKEND_CONFIG_CHANGE_MSG && told.flags == 9 &&
+			told.size == 0);
 	return n;
 }
 
@@ -644,7 +652,8 @@ END_TEST
 /* covers: M25 */
 START_TEST(test_channel_that_says_what_is_no_answer_is_not_listened_to)
 {
-	static const uint32_t wrong[][2] = { { 1, 5 }, { BACKEND_CONFIG_CHANGE_MSG, 1 }, { UINT32_MAX, UINT32_MAX } };
+	static const uint32_t wrong[][2] = { { 1, 5 }, { BACKEND_CONFIG_CHANGE_MSG, 1 },
+		{ UINT32_MAX, UINT32_MAX } };
 	_cleanup_close_ int fd = open_channel();
 	struct header told;
 
@@ -706,7 +715,8 @@ static void make_channel(int kind, int *ret_theirs, int *ret_ours)
 
 	if (kind < 2) { /* never read, or read by nobody any more */
 		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		ck_assert_int_eq(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+		ck_assert_int_eq(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)),
+			0);
 		*ret_ours = pair[1];
 		*ret_theirs = kind == 0 ? pair[0] : fd_close(pair[0]);
 		return;
@@ -714,7 +724,8 @@ static void make_channel(int kind, int *ret_theirs, int *ret_ours)
 	*ret_theirs = -1;
 	*ret_ours = kind == 2 ? dup(vmm) : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (kind == 3) {
-		ck_assert_int_eq(bind(*ret_ours, (struct sockaddr *)&addr, sizeof(addr.sun_family)), 0);
+		ck_assert_int_eq(bind(*ret_ours, (struct sockaddr *)&addr, sizeof(addr.sun_family)),
+			0);
 		ck_assert_int_eq(listen(*ret_ours, 1), 0);
 	}
 }
@@ -767,7 +778,8 @@ END_TEST
 static void die_and_return(Bh__Desired *record)
 {
 	int conn = dup(s.exchange.conn_fd);
-	struct stage stage = { dup(s.exchange.replay.stage.read_fd), dup(s.exchange.replay.stage.write_fd) };
+	struct stage stage = { dup(s.exchange.replay.stage.read_fd),
+		dup(s.exchange.replay.stage.write_fd) };
 
 	session_close(&s);
 	committing = desired_free(committing);
@@ -779,7 +791,8 @@ static void die_and_return(Bh__Desired *record)
 	turn();
 }
 
-/* The loop does not watch the connection of die_and_return(): any event makes the session look at it. */
+/* The loop does not watch the connection of die_and_return(): any event makes the session look at
+ * it. */
 static void look(void)
 {
 	session_observed(&s, observe(s.view.desired->generation));
@@ -832,7 +845,9 @@ static int hear_inflight(void)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { &reply, sizeof(reply) };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	int fd;
 

@@ -50,9 +50,11 @@ static bool post_mixed(uint32_t cookie)
 {
 	uint32_t n = 1 + cookie % 3;
 	struct seg segs[3] = { { BUF(cookie % 50), 40, cookie & 1 },
-		{ RIG_BUFFERS - 20 + cookie % 16, 30, true }, { BUF(50 + cookie % 50), 300, true } };
+		{ RIG_BUFFERS - 20 + cookie % 16, 30, true },
+		{ BUF(50 + cookie % 50), 300, true } };
 
-	return driver_post(&rig.d, segs, n, cookie % 4 == 3 ? RIG_TABLE + cookie % 64 * 64 : 0, cookie);
+	return driver_post(&rig.d, segs, n, cookie % 4 == 3 ? RIG_TABLE + cookie % 64 * 64 : 0,
+		cookie);
 }
 
 /* Take all that is there and fill what is writable, to its last byte. */
@@ -150,8 +152,9 @@ static void begin_with_a_resolver(int i, uint32_t size)
 
 static void memory_comes(void)
 {
-	struct map_region region = { .gpa = { LATER_GPA }, .uva = { LATER_UVA },
-		.size_bytes = LATER_BYTES };
+	struct map_region region = {
+		.gpa = { LATER_GPA }, .uva = { LATER_UVA }, .size_bytes = LATER_BYTES
+	};
 	int fd = memfd_create("later", MFD_CLOEXEC);
 
 	ck_assert_int_eq(ftruncate(fd, LATER_BYTES), 0);
@@ -168,8 +171,9 @@ static const struct late_chain {
 	{ { { LATER_GPA, 64, false } }, 1 },
 	{ { { LATER_GPA, 64, true } }, 1 },
 	{ { { BUF(0), 64, false }, { LATER_GPA + 8, 64, true } }, 2 },
-	{ { { BUF(0), 8 }, { BUF(1), 8 }, { BUF(2), 8 }, { BUF(3), 8 }, { BUF(4), 8 }, { BUF(5), 8 },
-		  { LATER_GPA, 8 } }, 7 }, /* is in a block by then */
+	{ { { BUF(0), 8 }, { BUF(1), 8 }, { BUF(2), 8 }, { BUF(3), 8 }, { BUF(4), 8 },
+		  { BUF(5), 8 }, { LATER_GPA, 8 } },
+		7 }, /* is in a block by then */
 	{ { { BUF(0), 64, false }, { LATER_GPA, 64, true } }, 2, RIG_TABLE },
 	{ { { BUF(0), 64, false }, { BUF(1), 64, true } }, 2, LATER_GPA },
 };
@@ -216,7 +220,8 @@ START_TEST(test_chain_waits_for_memory_that_comes_later)
 	it_waits();
 	memory_comes();
 	if (late->table == LATER_GPA)
-		memcpy(map_gpa(rig.m.map, (struct gpa){ LATER_GPA }, 32), rig.m.mem + RIG_TABLE, 32);
+		memcpy(map_gpa(rig.m.map, (struct gpa){ LATER_GPA }, 32), rig.m.mem + RIG_TABLE,
+			32);
 	ck_assert_int_eq(virtq_remap(rig.vq), 0);
 	ck_assert(virtq_kick_on(rig.vq)); /* there is something to serve, now */
 	ck_assert(!next_chain()->bad);
@@ -284,7 +289,8 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_log_hears_of_every_write, 0, 4);
 	tcase_add_loop_test(tc, test_log_hears_where_each_part_is, 0, 2);
 	tcase_add_loop_test(tc, test_chain_waits_for_memory_that_comes_later, 0, 2 * N_LATE_CHAINS);
-	tcase_add_loop_test(tc, test_chain_fails_when_its_memory_will_never_come, 0, 2 * N_LATE_CHAINS);
+	tcase_add_loop_test(tc, test_chain_fails_when_its_memory_will_never_come, 0,
+		2 * N_LATE_CHAINS);
 	tcase_add_loop_test(tc, test_waiting_chain_outlives_the_worker, 0, 2);
 	tcase_add_loop_test(tc, test_ring_address_may_come_later, 0, 2);
 }

@@ -29,16 +29,26 @@ static void serve(const char *name, unsigned int asks)
 	static struct peer peer;
 	static struct proc proc;
 	static Bh__Seen seen;
-	static struct memory memory = { .proc = &proc, .devices = &device, .n_devices = 1, .peers = &peer,
-		.n_peers = 1, .seen = &seen };
-	const struct bus_peer id = { .name = name, .role = asks, .user = geteuid(), .table = memory_table,
+	static struct memory memory = { .proc = &proc,
+		.devices = &device,
+		.n_devices = 1,
+		.peers = &peer,
+		.n_peers = 1,
+		.seen = &seen };
+	const struct bus_peer id = { .name = name,
+		.role = asks,
+		.user = geteuid(),
+		.table = memory_table,
 		.context = &memory };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	role.asks = asks;
 	device = (struct served){ .config = &config, .mark = &mark };
-	peer = (struct peer){ .memory = &memory, .name = (char *)name, .role = &role,
-		.device = asks & ROLE_WORKER ? &device : NULL, .link_fd = 0 };
+	peer = (struct peer){ .memory = &memory,
+		.name = (char *)name,
+		.role = &role,
+		.device = asks & ROLE_WORKER ? &device : NULL,
+		.link_fd = 0 };
 	if (sd_event_new(&proc.event) < 0 || served_open(&device) < 0 || watch_open(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
@@ -109,15 +119,17 @@ static void wait_answers(unsigned int n)
 		ck_assert_int_gt(sd_event_run(event, test_us(30000)), 0);
 }
 
-/* Two may overtake each other on their way. The one that is there first is not left without an answer: it may be the
- * one that somebody still waits for. _i: of the frontend */
+/* Two may overtake each other on their way. The one that is there first is not left without an
+ * answer: it may be the one that somebody still waits for. _i: of the frontend */
 START_TEST(test_second_watch_answers_the_first)
 {
 	Bh__Envelope question;
 	Bh__Envelope__BodyCase answer = start_watching(_i, &question);
 
 	for (int i = 0; i < 2; i++)
-		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_answer, &answer), 0);
+		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_answer,
+					 &answer),
+			0);
 	wait_answers(1);
 }
 END_TEST
@@ -139,7 +151,9 @@ START_TEST(test_watch_is_answered_in_time)
 
 	start_watching(_i, &question);
 	for (unsigned int i = 0; i < 2; i++) {
-		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_renewed, NULL), 0);
+		ck_assert_int_eq(bus_client_call(client, &question, BUS_TIMEOUT_MS, on_renewed,
+					 NULL),
+			0);
 		wait_answers(i + 1);
 	}
 }
@@ -175,7 +189,9 @@ static void ask(const Bh__Envelope *question)
 {
 	unsigned int before = n_answers;
 
-	ck_assert_int_eq(bus_client_call(client, question, 30 * UINT64_C(1000000), on_observed, NULL), 0);
+	ck_assert_int_eq(bus_client_call(client, question, 30 * UINT64_C(1000000), on_observed,
+				 NULL),
+		0);
 	while (n_answers == before)
 		ck_assert_int_gt(sd_event_run(event, test_us(30000)), 0);
 }
@@ -222,8 +238,8 @@ static void on_broken(void *data, int error, const Bh__Envelope *reply)
 	n_answers++;
 }
 
-/* There is something to say to the frontend, and nobody asks: its question may be lost. A question of its own that is open
- * tells of the end of the connection. */
+/* There is something to say to the frontend, and nobody asks: its question may be lost. A question
+ * of its own that is open tells of the end of the connection. */
 START_TEST(test_who_does_not_ask_is_made_to)
 {
 	Bh__WatchDesired watch = BH__WATCH_DESIRED__INIT;
@@ -269,7 +285,8 @@ START_TEST(test_late_report_takes_nothing_back)
 }
 END_TEST
 
-/* From a worker that was taken over: it is answered, and changes nothing, also for the one that follows. */
+/* From a worker that was taken over: it is answered, and changes nothing, also for the one that
+ * follows. */
 START_TEST(test_report_of_what_nobody_has_asked_for_is_left_out)
 {
 	static const uint64_t forged[] = { 9, UINT64_MAX / 2, UINT64_MAX };

@@ -1,6 +1,6 @@
 /*
- * Framing, intake of descriptors, and the steps of a reply that is sent once: over a socketpair, with
- * bytes cut and glued in every way.
+ * Framing, intake of descriptors, and the steps of a reply that is sent once: over a socketpair,
+ * with bytes cut and glued in every way.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,8 @@ static void set_up(void)
 
 	signal(SIGPIPE, SIG_IGN);
 	unsetenv("NOTIFY_SOCKET");
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		0);
 	ours = pair[0];
 	theirs = pair[1];
 	replay = (struct replay)REPLAY_NULL;

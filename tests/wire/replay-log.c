@@ -53,11 +53,9 @@ static void read_fields(const char *rest, struct log_event *e)
 	e->value = strstr(rest, "u64=") ? get(rest, "u64") : hex ? strtoull(hex + 1, NULL, 0) : 0;
 	e->state = (struct vu_state){ (uint32_t)get(rest, "index"), (uint32_t)get(rest, "num") };
 	e->addr = (struct vu_addr){ (uint32_t)get(rest, "index"), (uint32_t)get(rest, "flags"),
-				    get(rest, "desc"), get(rest, "used"), get(rest, "avail"),
-				    get(rest, "log") };
+		get(rest, "desc"), get(rest, "used"), get(rest, "avail"), get(rest, "log") };
 	e->config = (struct vu_config_head){ (uint32_t)get(rest, "offset"),
-					     (uint32_t)get(rest, "size"),
-					     (uint32_t)get(rest, "flags") };
+		(uint32_t)get(rest, "size"), (uint32_t)get(rest, "flags") };
 	read_region(rest, &e->region);
 }
 

@@ -5,9 +5,10 @@
  * out, as its front-end would have done. Before the log stops its rings, or hangs up, frames go
  * through them; where it asks for the base, the answer must be where the driver stands.
  *
- * A reply comes where the log has one, and nowhere else. Two of ours differ from what is in the logs: the flags
- * are those of the specification, where some back-ends send need_reply back; and a net device has fewer bytes
- * of configuration space than a disk, so that a question for those of a disk is answered with none.
+ * A reply comes where the log has one, and nowhere else. Two of ours differ from what is in the
+ * logs: the flags are those of the specification, where some back-ends send need_reply back; and a
+ * net device has fewer bytes of configuration space than a disk, so that a question for those of a
+ * disk is answered with none.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,7 @@ static int fail(struct replay *r, int e, const char *what)
 
 	if (e && !r->why) {
 		snprintf(text, sizeof(text), "%s: %s; %s", what, e > 0 ? "refused" : strerror(-e),
-			 r->n.c.why[0] ? r->n.c.why : r->n.why);
+			r->n.c.why[0] ? r->n.c.why : r->n.why);
 		r->why = text;
 	}
 	return e > 0 ? -EPROTO : e;
@@ -70,8 +71,8 @@ static int echo(struct replay *r, uint16_t pair)
 	return fail(r, e, "echo");
 }
 
-/* Most front-ends have their last messages unacknowledged, and a frame that comes before these are in force is
- * dropped: one that is said again is acknowledged when all before it are. */
+/* Most front-ends have their last messages unacknowledged, and a frame that comes before these are
+ * in force is dropped: one that is said again is acknowledged when all before it are. */
 static int settle(struct replay *r)
 {
 	int e = 0;
@@ -299,10 +300,10 @@ static int check_base(struct replay *r, const struct log_event *e, const struct 
 		return 0;
 	r->rings[index].started = false;
 	if (msg->body.state.index == index &&
-	    (msg->body.state.num == want || (r->lax && msg->body.state.num == (want & 0xffff))))
+		(msg->body.state.num == want || (r->lax && msg->body.state.num == (want & 0xffff))))
 		return 0;
 	snprintf(r->n.why, sizeof(r->n.why), "ring %u stopped at %#x, the driver stands at %#x",
-		 index, msg->body.state.num, want);
+		index, msg->body.state.num, want);
 	return fail(r, -EBADMSG, "base");
 }
 
@@ -344,8 +345,8 @@ static int hear_config(struct replay *r, const struct log_event *e)
 static int hear(struct replay *r, const struct log_event *e)
 {
 	bool own = e->request == VU_GET_FEATURES || e->request == VU_GET_PROTOCOL_FEATURES ||
-		   e->request == VU_GET_QUEUE_NUM || e->request == VU_GET_STATUS ||
-		   e->request == VU_GET_MAX_MEM_SLOTS || e->request == VU_GET_VRING_BASE;
+		e->request == VU_GET_QUEUE_NUM || e->request == VU_GET_STATUS ||
+		e->request == VU_GET_MAX_MEM_SLOTS || e->request == VU_GET_VRING_BASE;
 	bool ack = e->need_reply && (r->n.c.acked_protocol & VU_BIT(VU_PF_REPLY_ACK));
 	struct vu_msg msg;
 	char what[32];
@@ -365,14 +366,14 @@ static void note_before(struct replay *r, const struct log_event *e)
 	if (e->request == VU_SET_VRING_ENABLE && e->state.num && !r->features_set)
 		r->saw |= SAW_ENABLE_FIRST;
 	if (e->request == VU_SET_VRING_BASE && e->state.num == 0x8000 &&
-	    (r->n.c.acked & VU_BIT(VU_F_PACKED)))
+		(r->n.c.acked & VU_BIT(VU_F_PACKED)))
 		r->saw |= SAW_HALF_BASE;
 }
 
 static int say_it(struct replay *r, const struct log_event *e)
 {
 	struct vu_header head = { e->request, VU_VERSION | (e->need_reply ? VU_NEED_REPLY : 0),
-				  e->size };
+		e->size };
 	uint8_t body[128];
 	int fd = -1;
 	int x = prepare(r, e);
@@ -414,8 +415,8 @@ int replay_open(struct replay *r, const char *socket)
 bool replay_ends(const struct log_event *e)
 {
 	return e->closed || e->request == VU_GET_VRING_BASE || e->request == VU_REM_MEM_REG ||
-	       (e->request == VU_SET_VRING_ENABLE && !e->state.num) ||
-	       (e->request == VU_SET_STATUS && !e->value);
+		(e->request == VU_SET_VRING_ENABLE && !e->state.num) ||
+		(e->request == VU_SET_STATUS && !e->value);
 }
 
 int replay_event(struct replay *r, const struct log_event *e)
@@ -433,7 +434,7 @@ void replay_close(struct replay *r)
 }
 
 int replay_connection(struct replay *r, const char *socket, const struct log_event *events,
-		      size_t n)
+	size_t n)
 {
 	int x = replay_open(r, socket);
 	size_t i;

@@ -19,13 +19,13 @@
 #define LOG_MAX_EVENTS 256
 
 struct log_event {
-	bool closed;		/* the front-end hung up; nothing else is set */
+	bool closed; /* the front-end hung up; nothing else is set */
 	uint32_t request;
 	bool need_reply;
 	uint32_t size;
 	uint32_t n_fds;
 	bool fd_is_socket;
-	uint64_t value;		/* u64= or the bare number of a feature message */
+	uint64_t value; /* u64= or the bare number of a feature message */
 	struct vu_state state;
 	struct vu_addr addr;
 	struct vu_region region;
@@ -45,23 +45,24 @@ struct replay_ring {
 
 /* what was peculiar about a front-end, seen while its log was played */
 enum {
-	SAW_ENABLE_FIRST = 1 << 0,	/* a ring was enabled before SET_FEATURES */
-	SAW_SOCKET_CALL = 1 << 1,	/* a socket was handed over as call descriptor, and the device called on it */
-	SAW_FEATURES_DROPPED = 1 << 2,	/* PROTOCOL_FEATURES was given and taken back */
-	SAW_REM_FD = 1 << 3,		/* REM_MEM_REG came with a descriptor, and was obeyed */
-	SAW_HALF_BASE = 1 << 4,		/* a packed ring with the base of one half */
+	SAW_ENABLE_FIRST = 1 << 0, /* a ring was enabled before SET_FEATURES */
+	SAW_SOCKET_CALL = 1
+		<< 1, /* a socket was handed over as call descriptor, and the device called on it */
+	SAW_FEATURES_DROPPED = 1 << 2, /* PROTOCOL_FEATURES was given and taken back */
+	SAW_REM_FD = 1 << 3,           /* REM_MEM_REG came with a descriptor, and was obeyed */
+	SAW_HALF_BASE = 1 << 4,        /* a packed ring with the base of one half */
 };
 
 struct replay {
 	struct net n;
 	struct replay_ring rings[2 * NET_MAX_PAIRS];
-	bool lax;		/* a peer is tested */
-	uint32_t generated;	/* bytes of the frames that the device makes up; 0: it is an echo */
-	bool moved;		/* traffic was put through in this connection */
+	bool lax;           /* a peer is tested */
+	uint32_t generated; /* bytes of the frames that the device makes up; 0: it is an echo */
+	bool moved;         /* traffic was put through in this connection */
 	uint64_t status;
-	uint32_t n_frames;	/* moved in all connections */
-	uint32_t saw;		/* in all connections */
-	bool features_set;	/* in this connection */
+	uint32_t n_frames; /* moved in all connections */
+	uint32_t saw;      /* in all connections */
+	bool features_set; /* in this connection */
 	const char *why;
 };
 
@@ -74,6 +75,6 @@ bool replay_ends(const struct log_event *event);
 
 /* one connection's events, up to and with `closed`; how many were played or a negative errno */
 int replay_connection(struct replay *r, const char *socket, const struct log_event *events,
-		      size_t n);
+	size_t n);
 
 #endif

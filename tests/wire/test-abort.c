@@ -1,6 +1,6 @@
 /*
- * A VMM that goes away in the middle of its set-up, at every message and at several places of each: nothing
- * of it is left, no descriptor and no mapping, and the next one is served.
+ * A VMM that goes away in the middle of its set-up, at every message and at several places of each:
+ * nothing of it is left, no descriptor and no mapping, and the next one is served.
  */
 #include <errno.h>
 #include <poll.h>
@@ -21,14 +21,14 @@ struct step {
 	uint32_t request;
 	uint32_t size;
 	uint8_t body[BODY_MAX];
-	int fd;	/* borrowed; -1: none */
+	int fd; /* borrowed; -1: none */
 };
 
 enum {
-	CUT_BETWEEN,	/* after whole messages */
-	CUT_HEADER,	/* 7 bytes of the next one's header, and its descriptor */
-	CUT_PAYLOAD,	/* its header and descriptor, and half of its payload */
-	CUT_UNREAD,	/* all of it, and the answers are left unread */
+	CUT_BETWEEN, /* after whole messages */
+	CUT_HEADER,  /* 7 bytes of the next one's header, and its descriptor */
+	CUT_PAYLOAD, /* its header and descriptor, and half of its payload */
+	CUT_UNREAD,  /* all of it, and the answers are left unread */
 	N_CUTS,
 };
 
@@ -87,7 +87,7 @@ static void add_ring(uint32_t i)
 static void make_steps(void)
 {
 	uint64_t pf = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_BACKEND_REQ) |
-		      VU_BIT(VU_PF_CONFIG);
+		VU_BIT(VU_PF_CONFIG);
 	struct net_profile p = { 0 };
 
 	rig_ok(net_init(&n, &p), n.why);
@@ -109,7 +109,8 @@ static void make_steps(void)
 
 static void send_part(struct vu_client *c, const struct step *s, bool need_reply, uint32_t n_bytes)
 {
-	struct vu_header head = { s->request, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0), s->size };
+	struct vu_header head = { s->request, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0),
+		s->size };
 	uint8_t bytes[sizeof(head) + BODY_MAX];
 
 	memcpy(bytes, &head, sizeof(head));
@@ -133,7 +134,8 @@ static void abort_at(size_t at, int cut)
 	if (cut == CUT_HEADER)
 		send_part(&c, &steps[at], false, 7);
 	else if (cut == CUT_PAYLOAD)
-		send_part(&c, &steps[at], false, (uint32_t)sizeof(struct vu_header) + steps[at].size / 2);
+		send_part(&c, &steps[at], false,
+			(uint32_t)sizeof(struct vu_header) + steps[at].size / 2);
 	else if (cut == CUT_UNREAD)
 		send_whole(&c, &steps[at], true);
 	vu_close(&c);

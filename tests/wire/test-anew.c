@@ -1,6 +1,7 @@
 /*
- * Rings that are set up anew though nobody asked where they stand: Linux' own front-end disables them when its driver
- * is removed, and sends the new set-up when the driver is back, in an order of its own.
+ * Rings that are set up anew though nobody asked where they stand: Linux' own front-end disables
+ * them when its driver is removed, and sends the new set-up when the driver is back, in an order of
+ * its own.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -68,8 +69,8 @@ static void send_some(void)
 	}
 }
 
-/* Done when it is acknowledged, even by who asks for that with nothing else: what is sent to a ring that is still
- * disabled is lost, and who has disabled one frees it. */
+/* Done when it is acknowledged, even by who asks for that with nothing else: what is sent to a ring
+ * that is still disabled is lost, and who has disabled one frees it. */
 static void enable(bool on)
 {
 	bool ack = n.c.ack;
@@ -117,7 +118,8 @@ START_TEST(test_disabled_ring_is_set_up_anew_in_any_order)
 }
 END_TEST
 
-/* Said once more, a set-up is no new one: the ring goes on where it stood, with any part of it said. */
+/* Said once more, a set-up is no new one: the ring goes on where it stood, with any part of it
+ * said. */
 START_TEST(test_ring_goes_on_where_it_stood_without_a_base)
 {
 	static const uint8_t said[][3] = { { 0 }, { 2 }, { 0, 2 }, { 4, 0, 2 }, { 3, 4 } };
@@ -168,7 +170,8 @@ static int try_step(uint16_t index, uint8_t step, uint16_t size, uint32_t shift)
 	addr.used += shift;
 	if (step == 0)
 		return vu_set_state(&n.c, VU_SET_VRING_NUM, index, size);
-	return step == 1 ? vu_set_state(&n.c, VU_SET_VRING_BASE, index, 0) : vu_set_vring_addr(&n.c, &addr);
+	return step == 1 ? vu_set_state(&n.c, VU_SET_VRING_BASE, index, 0)
+			 : vu_set_vring_addr(&n.c, &addr);
 }
 
 START_TEST(test_enabled_ring_stays_as_it_is)
@@ -198,7 +201,8 @@ START_TEST(test_set_up_goes_on_over_deaths)
 		if (round & 1)
 			rig_ok(take_step(0, 1), n.c.why);
 		rig_ok(strcmp(roles[round / 2], "net") ? suite_kill(&rig, roles[round / 2])
-						       : suite_kill_worker(&rig, "net0"), rig.why);
+						       : suite_kill_worker(&rig, "net0"),
+			rig.why);
 		set_up_anew(17 * round);
 	}
 	rig_ok(net_pump(&n, 0, 300, 200), n.why);
@@ -210,7 +214,8 @@ static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "anew"), *deaths = tcase_create("deaths");
 
-	tcase_add_loop_test(tc, test_disabled_ring_is_set_up_anew_in_any_order, 0, N_ORDERS / ROUNDS);
+	tcase_add_loop_test(tc, test_disabled_ring_is_set_up_anew_in_any_order, 0,
+		N_ORDERS / ROUNDS);
 	tcase_add_loop_test(tc, test_ring_goes_on_where_it_stood_without_a_base, 0, 2);
 	tcase_add_loop_test(tc, test_ring_that_waits_to_be_enabled_can_be_stopped, 0, 2);
 	tcase_add_loop_test(tc, test_enabled_ring_stays_as_it_is, 0, 2);

@@ -1,7 +1,8 @@
 /*
- * The memory manager is away for longer than anybody would wait: stopped, or dead and not started again. Messages that
- * need it wait in the VMM's socket, each device for itself, and all of them arrive, in order and once. What needs no
- * memory is answered meanwhile. With BULKHEAD_FULL=1 it is away for 20 s.
+ * The memory manager is away for longer than anybody would wait: stopped, or dead and not started
+ * again. Messages that need it wait in the VMM's socket, each device for itself, and all of them
+ * arrive, in order and once. What needs no memory is answered meanwhile. With BULKHEAD_FULL=1 it is
+ * away for 20 s.
  */
 #include <errno.h>
 #include <poll.h>
@@ -59,7 +60,8 @@ static void bring_back(bool dead)
 /* A message that carries a new call descriptor: from then on the ring interrupts there. */
 static void replace_call(struct net *n, uint16_t index, bool need_reply)
 {
-	struct vu_header head = { VU_SET_VRING_CALL, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0), 8 };
+	struct vu_header head = { VU_SET_VRING_CALL, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0),
+		8 };
 	uint64_t value = index;
 
 	close(n->rings[index].call_fd);
@@ -70,7 +72,8 @@ static void replace_call(struct net *n, uint16_t index, bool need_reply)
 
 static void say_features(struct net *n, bool need_reply)
 {
-	struct vu_header head = { VU_SET_FEATURES, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0), 8 };
+	struct vu_header head = { VU_SET_FEATURES, VU_VERSION | (need_reply ? VU_NEED_REPLY : 0),
+		8 };
 
 	rig_ok(vu_send(&n->c, &head, &n->c.acked, NULL, 0), n->c.why);
 }
@@ -110,7 +113,8 @@ static void take_region(void)
 {
 	struct vu_msg msg;
 
-	rig_ok(vu_recv_reply(&asking, VU_GET_INFLIGHT_FD, sizeof(struct vu_inflight), &msg), asking.why);
+	rig_ok(vu_recv_reply(&asking, VU_GET_INFLIGHT_FD, sizeof(struct vu_inflight), &msg),
+		asking.why);
 	ck_assert_uint_eq(msg.n_fds, 1);
 	vu_msg_deinit(&msg);
 	vu_close(&asking);
@@ -147,7 +151,8 @@ START_TEST(test_messages_wait_for_a_memory_that_is_away)
 }
 END_TEST
 
-/* The record is committed, but its worker comes to it only when there is nobody any more who has the descriptors. */
+/* The record is committed, but its worker comes to it only when there is nobody any more who has
+ * the descriptors. */
 /* covers: P3 */
 START_TEST(test_worker_waits_for_descriptors)
 {

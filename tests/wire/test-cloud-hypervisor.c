@@ -9,10 +9,10 @@
 
 #include "rig.h"
 
-#define CH_PF \
-	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_REPLY_ACK) | \
-	 VU_BIT(VU_PF_INFLIGHT_SHMFD) | VU_BIT(VU_PF_LOG_SHMFD) | VU_BIT(VU_PF_DEVICE_STATE) | \
-	 VU_BIT(VU_PF_CONFIG))
+#define CH_PF                                                                                      \
+	(VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_REPLY_ACK) |                    \
+		VU_BIT(VU_PF_INFLIGHT_SHMFD) | VU_BIT(VU_PF_LOG_SHMFD) |                           \
+		VU_BIT(VU_PF_DEVICE_STATE) | VU_BIT(VU_PF_CONFIG))
 #define N_QUEUES 4
 #define CONFIG_BYTES 17 /* mac, status, pairs, mtu, speed, duplex */
 
@@ -27,8 +27,9 @@ static void from_here_on_need_reply(void)
 static void construct(uint64_t features)
 {
 	struct net_profile p = { .features = features | VU_BIT(VU_F_VERSION_1) |
-					     VU_BIT(VU_F_PROTOCOL_FEATURES),
-				 .n_pairs = N_QUEUES / 2, .lax = rig.peer };
+			VU_BIT(VU_F_PROTOCOL_FEATURES),
+		.n_pairs = N_QUEUES / 2,
+		.lax = rig.peer };
 	uint64_t n_queues;
 
 	rig_ok(net_init(&n, &p), n.why);
@@ -63,7 +64,7 @@ static void setup(void)
 static void start(void)
 {
 	construct(VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_IN_ORDER) |
-		  VU_BIT(VU_F_INDIRECT));
+		VU_BIT(VU_F_INDIRECT));
 	rig_ok(net_make_rings(&n), n.why);
 	setup();
 	for (uint16_t pair = 0; pair < N_QUEUES / 2; pair++)
@@ -92,7 +93,7 @@ START_TEST(test_config_is_as_long_as_it_reads)
 	construct(0);
 	if (n.c.acked_protocol & VU_BIT(VU_PF_CONFIG)) {
 		ck_assert_msg(!vu_get_config(&n.c, &head, bytes),
-			      "GET_CONFIG of %d bytes is refused: no device can be made", CONFIG_BYTES);
+			"GET_CONFIG of %d bytes is refused: no device can be made", CONFIG_BYTES);
 		ck_assert_int_eq(bytes[8] | bytes[9] << 8, N_QUEUES / 2);
 	}
 	net_close(&n);

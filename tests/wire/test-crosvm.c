@@ -9,20 +9,21 @@
 
 #include "rig.h"
 
-#define CROSVM_PF \
-	(VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_BACKEND_REQ) | \
-	 VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_REPLY_ACK))
+#define CROSVM_PF                                                                                  \
+	(VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_BACKEND_REQ) |                     \
+		VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_REPLY_ACK))
 /* device bits 0-23, INDIRECT is not among crosvm's own, EVENT_IDX and VERSION_1 are */
-#define CROSVM_FEATURES \
-	(VU_BIT(VU_NET_F_CSUM) | VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_EVENT_IDX) | \
-	 VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES))
+#define CROSVM_FEATURES                                                                            \
+	(VU_BIT(VU_NET_F_CSUM) | VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_EVENT_IDX) |             \
+		VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES))
 
 static struct net n;
 
 static void construct(uint64_t features)
 {
-	struct net_profile p = { .features = features & CROSVM_FEATURES, .no_ack = true,
-				 .lax = rig.peer };
+	struct net_profile p = {
+		.features = features & CROSVM_FEATURES, .no_ack = true, .lax = rig.peer
+	};
 	uint64_t n_queues;
 
 	rig_ok(net_init(&n, &p), n.why);
@@ -39,15 +40,15 @@ static void construct(uint64_t features)
 static void read_config(void)
 {
 	static const struct vu_config_head fields[] = { { 0, 6, 1 }, { 6, 2, 1 }, { 8, 2, 1 },
-							{ 10, 2, 1 }, { 0, 1, 1 }, { 5, 1, 1 } };
+		{ 10, 2, 1 }, { 0, 1, 1 }, { 5, 1, 1 } };
 	uint8_t bytes[256];
 
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
 		int r = vu_get_config(&n.c, &fields[i], bytes);
 
-		ck_assert_msg(r == 0 || (r == VU_E_REFUSED && !(n.c.acked_protocol &
-								VU_BIT(VU_PF_CONFIG))),
-			      "field at %u: %d", fields[i].offset, r);
+		ck_assert_msg(r == 0 ||
+				(r == VU_E_REFUSED && !(n.c.acked_protocol & VU_BIT(VU_PF_CONFIG))),
+			"field at %u: %d", fields[i].offset, r);
 	}
 }
 

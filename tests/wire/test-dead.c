@@ -1,6 +1,6 @@
 /*
- * A VMM that asks while somebody of the suite is dead and nobody restarts him: it gets the right answer, or
- * waits, and goes on when he is back. It sees time pass and nothing else.
+ * A VMM that asks while somebody of the suite is dead and nobody restarts him: it gets the right
+ * answer, or waits, and goes on when he is back. It sees time pass and nothing else.
  */
 #include <errno.h>
 #include <poll.h>
@@ -74,7 +74,8 @@ START_TEST(test_position_is_right_without_a_worker)
 }
 END_TEST
 
-/* It was started by nobody yet: it stands where the VMM put it, whatever an older life of it has left. */
+/* It was started by nobody yet: it stands where the VMM put it, whatever an older life of it has
+ * left. */
 START_TEST(test_ring_begun_without_a_worker_stands_where_it_was_put)
 {
 	struct net_profile p = layout(_i);
@@ -111,7 +112,8 @@ START_TEST(test_worker_that_is_back_is_heard_of)
 }
 END_TEST
 
-/* Whenever the worker is started again it dies at once, and memory, which was dead, never sees it live. */
+/* Whenever the worker is started again it dies at once, and memory, which was dead, never sees it
+ * live. */
 START_TEST(test_position_is_right_without_worker_behind_memory)
 {
 	struct net_profile p = layout(_i);

@@ -1,5 +1,6 @@
 /*
- * A VMM that does the same wrong thing over and over: the log says so in a few lines, whoever of the suite writes them.
+ * A VMM that does the same wrong thing over and over: the log says so in a few lines, whoever of
+ * the suite writes them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -25,7 +26,8 @@ static unsigned int log_lines(void)
 	return n;
 }
 
-/* Its index says that there are more chains than it has room for: the worker gives it up each time it starts. */
+/* Its index says that there are more chains than it has room for: the worker gives it up each time
+ * it starts. */
 static void start_broken_ring(struct net *n)
 {
 	uint32_t base;

@@ -21,28 +21,50 @@ static const struct form {
 	uint32_t request, size;
 	bool replies;
 } forms[] = {
-	{ VU_GET_FEATURES, 0, true },	     { VU_SET_FEATURES, 8, false },
-	{ VU_SET_OWNER, 0, false },	     { VU_RESET_OWNER, 0, false },
-	{ VU_SET_MEM_TABLE, 40, false },     { VU_SET_LOG_BASE, 16, false },
-	{ VU_SET_LOG_FD, 0, false },	     { VU_SET_VRING_NUM, 8, false },
-	{ VU_SET_VRING_ADDR, 40, false },    { VU_SET_VRING_BASE, 8, false },
-	{ VU_GET_VRING_BASE, 8, true },	     { VU_SET_VRING_KICK, 8, false },
-	{ VU_SET_VRING_CALL, 8, false },     { VU_SET_VRING_ERR, 8, false },
-	{ VU_GET_PROTOCOL_FEATURES, 0, true }, { VU_SET_PROTOCOL_FEATURES, 8, false },
-	{ VU_GET_QUEUE_NUM, 0, true },	     { VU_SET_VRING_ENABLE, 8, false },
-	{ VU_SEND_RARP, 8, false },	     { VU_NET_SET_MTU, 8, false },
-	{ VU_SET_BACKEND_REQ_FD, 0, false }, { VU_IOTLB_MSG, 32, true },
-	{ VU_SET_VRING_ENDIAN, 8, false },   { VU_GET_CONFIG, 20, true },
-	{ VU_SET_CONFIG, 20, false },	     { VU_CREATE_CRYPTO_SESSION, 8, true },
-	{ VU_CLOSE_CRYPTO_SESSION, 8, false }, { VU_POSTCOPY_ADVISE, 0, true },
-	{ VU_POSTCOPY_LISTEN, 0, false },    { VU_POSTCOPY_END, 0, true },
-	{ VU_GET_INFLIGHT_FD, 24, true },    { VU_SET_INFLIGHT_FD, 24, false },
-	{ VU_GPU_SET_SOCKET, 0, false },     { VU_RESET_DEVICE, 0, false },
-	{ VU_VRING_KICK, 8, false },	     { VU_GET_MAX_MEM_SLOTS, 0, true },
-	{ VU_ADD_MEM_REG, 40, false },	     { VU_REM_MEM_REG, 40, false },
-	{ VU_SET_STATUS, 8, false },	     { VU_GET_STATUS, 0, true },
-	{ VU_GET_SHARED_OBJECT, 16, true },  { VU_SET_DEVICE_STATE_FD, 8, true },
-	{ VU_CHECK_DEVICE_STATE, 0, true },  { VU_GET_SHMEM_CONFIG, 0, true },
+	{ VU_GET_FEATURES, 0, true },
+	{ VU_SET_FEATURES, 8, false },
+	{ VU_SET_OWNER, 0, false },
+	{ VU_RESET_OWNER, 0, false },
+	{ VU_SET_MEM_TABLE, 40, false },
+	{ VU_SET_LOG_BASE, 16, false },
+	{ VU_SET_LOG_FD, 0, false },
+	{ VU_SET_VRING_NUM, 8, false },
+	{ VU_SET_VRING_ADDR, 40, false },
+	{ VU_SET_VRING_BASE, 8, false },
+	{ VU_GET_VRING_BASE, 8, true },
+	{ VU_SET_VRING_KICK, 8, false },
+	{ VU_SET_VRING_CALL, 8, false },
+	{ VU_SET_VRING_ERR, 8, false },
+	{ VU_GET_PROTOCOL_FEATURES, 0, true },
+	{ VU_SET_PROTOCOL_FEATURES, 8, false },
+	{ VU_GET_QUEUE_NUM, 0, true },
+	{ VU_SET_VRING_ENABLE, 8, false },
+	{ VU_SEND_RARP, 8, false },
+	{ VU_NET_SET_MTU, 8, false },
+	{ VU_SET_BACKEND_REQ_FD, 0, false },
+	{ VU_IOTLB_MSG, 32, true },
+	{ VU_SET_VRING_ENDIAN, 8, false },
+	{ VU_GET_CONFIG, 20, true },
+	{ VU_SET_CONFIG, 20, false },
+	{ VU_CREATE_CRYPTO_SESSION, 8, true },
+	{ VU_CLOSE_CRYPTO_SESSION, 8, false },
+	{ VU_POSTCOPY_ADVISE, 0, true },
+	{ VU_POSTCOPY_LISTEN, 0, false },
+	{ VU_POSTCOPY_END, 0, true },
+	{ VU_GET_INFLIGHT_FD, 24, true },
+	{ VU_SET_INFLIGHT_FD, 24, false },
+	{ VU_GPU_SET_SOCKET, 0, false },
+	{ VU_RESET_DEVICE, 0, false },
+	{ VU_VRING_KICK, 8, false },
+	{ VU_GET_MAX_MEM_SLOTS, 0, true },
+	{ VU_ADD_MEM_REG, 40, false },
+	{ VU_REM_MEM_REG, 40, false },
+	{ VU_SET_STATUS, 8, false },
+	{ VU_GET_STATUS, 0, true },
+	{ VU_GET_SHARED_OBJECT, 16, true },
+	{ VU_SET_DEVICE_STATE_FD, 8, true },
+	{ VU_CHECK_DEVICE_STATE, 0, true },
+	{ VU_GET_SHMEM_CONFIG, 0, true },
 	{ VU_GET_VRING_BASE_SKIP_DRAIN, 8, true },
 };
 
@@ -112,7 +134,7 @@ START_TEST(test_all_zero_payload_fails_alone)
 {
 	const struct form *f = &forms[_i];
 	struct vu_header head = { f->request, VU_VERSION | (f->replies ? 0 : VU_NEED_REPLY),
-				  f->size };
+		f->size };
 
 	rig_hello(&c, ~VU_BIT(VU_PF_INBAND));
 	rig_ok(vu_send(&c, &head, junk, NULL, 0), c.why);
@@ -125,7 +147,7 @@ START_TEST(test_payload_of_ones_fails_alone)
 {
 	const struct form *f = &forms[_i];
 	struct vu_header head = { f->request, VU_VERSION | (f->replies ? 0 : VU_NEED_REPLY),
-				  f->size };
+		f->size };
 	uint8_t ones[64];
 
 	memset(ones, 0xff, sizeof(ones));
@@ -153,7 +175,7 @@ END_TEST
 START_TEST(test_wrong_version_or_flags_fail_alone)
 {
 	static const uint32_t flags[] = { 0, 2, 3, VU_VERSION | VU_REPLY, VU_VERSION | 0x10,
-					  VU_VERSION | 0x80000000 };
+		VU_VERSION | 0x80000000 };
 	struct vu_header head = { VU_SET_OWNER, flags[_i], 0 };
 
 	rig_hello(&c, 0);
@@ -358,7 +380,7 @@ START_TEST(test_second_client_is_turned_away_or_waits)
 	if (!r)
 		r = vu_recv(&second, &msg);
 	ck_assert_msg(r == -ECONNRESET || r == -ETIMEDOUT || r == -ECONNREFUSED,
-		      "a second client was served: %d", r);
+		"a second client was served: %d", r);
 	rig_ok(net_pump(&n, 0, 50, 100), n.why);
 	vu_close(&second);
 	rig_ok(net_pump(&n, 0, 50, 100), n.why);
@@ -388,7 +410,7 @@ START_TEST(test_client_that_does_not_read_stalls_nobody)
 
 	rig_hello(&c, 0);
 	setsockopt(c.fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ 0, 200000 },
-		   sizeof(struct timeval));
+		sizeof(struct timeval));
 	setsockopt(c.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	for (int i = 0; i < 20000; i++) {
 		if (vu_send(&c, &head, NULL, NULL, 0))

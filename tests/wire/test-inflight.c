@@ -1,7 +1,7 @@
 /*
- * The region in which chains in flight are noted: handed out, handed back, and everything that may be
- * wrong with what is handed back. What is refused leaves the former one in use, and a region with
- * nonsense in it stops the ring that it belongs to, and nothing else.
+ * The region in which chains in flight are noted: handed out, handed back, and everything that may
+ * be wrong with what is handed back. What is refused leaves the former one in use, and a region
+ * with nonsense in it stops the ring that it belongs to, and nothing else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@ static void moves(void)
 static void *map_area(const struct vu_inflight *area, int fd)
 {
 	void *mem = mmap(NULL, area->mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-			 (off_t)area->mmap_offset);
+		(off_t)area->mmap_offset);
 
 	ck_assert_ptr_ne(mem, MAP_FAILED);
 	return mem;
@@ -206,9 +206,12 @@ START_TEST(test_not_unless_it_was_agreed_on)
 END_TEST
 
 static const struct vu_inflight bad_shapes[] = {
-	{ .n_queues = 0, .queue_size = RING },	{ .n_queues = 2, .queue_size = 0 },
-	{ .n_queues = 65535, .queue_size = RING }, { .n_queues = 2, .queue_size = 65535 },
-	{ .n_queues = 65535, .queue_size = 65535 }, { .n_queues = 300, .queue_size = RING },
+	{ .n_queues = 0, .queue_size = RING },
+	{ .n_queues = 2, .queue_size = 0 },
+	{ .n_queues = 65535, .queue_size = RING },
+	{ .n_queues = 2, .queue_size = 65535 },
+	{ .n_queues = 65535, .queue_size = 65535 },
+	{ .n_queues = 300, .queue_size = RING },
 };
 
 #define N_BAD_SHAPES ((int)(sizeof(bad_shapes) / sizeof(bad_shapes[0])))
@@ -276,21 +279,32 @@ static int kind(int i)
 	int pair[2];
 
 	switch (i) {
-	case 0: return eventfd(0, EFD_CLOEXEC);
-	case 1: return open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	case 2: return open("/dev/zero", O_RDWR | O_CLOEXEC);
-	case 3: return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	case 4: return reopen_read_only(make_file(1 << 20, MFD_ALLOW_SEALING, 0));
-	case 5: return make_file(1 << 20, 0, 0); /* cannot be sealed */
-	case 6: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_SEAL);
-	case 7: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_WRITE);
-	case 8: return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
-	case OWN_END: return dup(n.c.fd);
+	case 0:
+		return eventfd(0, EFD_CLOEXEC);
+	case 1:
+		return open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	case 2:
+		return open("/dev/zero", O_RDWR | O_CLOEXEC);
+	case 3:
+		return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	case 4:
+		return reopen_read_only(make_file(1 << 20, MFD_ALLOW_SEALING, 0));
+	case 5:
+		return make_file(1 << 20, 0, 0); /* cannot be sealed */
+	case 6:
+		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_SEAL);
+	case 7:
+		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_WRITE);
+	case 8:
+		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
+	case OWN_END:
+		return dup(n.c.fd);
 	case 10:
 		ck_assert_int_eq(pipe2(pair, O_CLOEXEC), 0);
 		close(pair[1]);
 		return pair[0];
-	default: return open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	default:
+		return open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	}
 }
 
@@ -309,7 +323,10 @@ START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 		ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
 	r = vu_set_inflight(&n.c, &area, fd);
 	close(fd);
-	if (_i == OWN_END) { /* nothing that a socket may hold is kept: it is ended, and the connection with it */
+	if (_i ==
+		/* nothing that a socket may hold is kept: it is ended, and the connection with
+		 * it */
+		OWN_END) {
 		ck_assert_int_ne(r, 0);
 		return;
 	}

@@ -59,8 +59,8 @@ static const struct {
 	{ "overlap in guest addresses", { MIB, 2 * MIB, UINT64_C(0x10000000000), 0 }, 2 * MIB },
 	{ "overlap in user addresses", { 4096 * MIB, 2 * MIB, 0x7f7d63fff000 + MIB, 0 }, 2 * MIB },
 	{ "file too short", { 4096 * MIB, 2 * MIB, UINT64_C(0x10000000000), 0 }, MIB },
-	{ "file too short for the offset",
-	  { 4096 * MIB, 2 * MIB, UINT64_C(0x10000000000), MIB }, 2 * MIB },
+	{ "file too short for the offset", { 4096 * MIB, 2 * MIB, UINT64_C(0x10000000000), MIB },
+		2 * MIB },
 	{ "offset wraps", { 4096 * MIB, 2 * MIB, UINT64_C(0x10000000000), -(uint64_t)4096 }, MIB },
 	{ "size wraps", { 4096 * MIB, UINT64_MAX - 4095, UINT64_C(0x10000000000), 0 }, MIB },
 	{ "guest address wraps", { -MIB, 2 * MIB, UINT64_C(0x10000000000), 0 }, 2 * MIB },
@@ -81,7 +81,7 @@ START_TEST(test_bad_table_is_refused_and_the_old_one_stays)
 	regions[1] = bad_tables[_i].second;
 	fds[1] = make_file(bad_tables[_i].file_bytes, O_RDWR);
 	ck_assert_msg(vu_set_mem_table(&n.c, regions, fds, 2) == VU_E_REFUSED, "%s was accepted",
-		      bad_tables[_i].what);
+		bad_tables[_i].what);
 	close(fds[1]);
 	still_moves();
 }
@@ -97,7 +97,7 @@ START_TEST(test_bad_region_is_refused)
 		return net_close(&n);
 	fd = make_file(bad_tables[_i].file_bytes, O_RDWR);
 	ck_assert_msg(vu_add_mem_reg(&n.c, &bad_tables[_i].second, fd) == VU_E_REFUSED,
-		      "%s was accepted", bad_tables[_i].what);
+		"%s was accepted", bad_tables[_i].what);
 	close(fd);
 	still_moves();
 }
@@ -169,7 +169,7 @@ START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 	kinds[3] = make_file(MIB, O_RDONLY);
 	for (int i = 0; i < 4; i++) {
 		ck_assert_msg(vu_add_mem_reg(&n.c, &region, kinds[i]) == VU_E_REFUSED,
-			      "kind %d was accepted", i);
+			"kind %d was accepted", i);
 		close(kinds[i]);
 	}
 	close(pair[1]);
@@ -347,8 +347,8 @@ START_TEST(test_file_cut_short_after_mapping_kills_nothing)
 }
 END_TEST
 
-/* A file that nobody can seal, cut short while a ring's thread reads frames from it: the device says that the
- * ring has failed, and its process lives on. */
+/* A file that nobody can seal, cut short while a ring's thread reads frames from it: the device
+ * says that the ring has failed, and its process lives on. */
 /* covers: M17 G14 */
 START_TEST(test_file_that_cannot_be_sealed_is_cut_short_under_a_ring)
 {

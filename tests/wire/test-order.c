@@ -1,6 +1,6 @@
 /*
- * Messages that are right by themselves and come at a wrong time: in any order, twice, for a ring that runs, in two
- * halves with a death in between, or against what both sides have agreed on.
+ * Messages that are right by themselves and come at a wrong time: in any order, twice, for a ring
+ * that runs, in two halves with a death in between, or against what both sides have agreed on.
  */
 #include <errno.h>
 #include <poll.h>
@@ -59,15 +59,24 @@ static int say_step(uint32_t step)
 
 	ring_addr(r, &addr);
 	switch (step / 2) {
-	case 0: return vu_set_state(&n.c, VU_SET_VRING_NUM, index, r->cfg.size);
-	case 1: return vu_set_state(&n.c, VU_SET_VRING_BASE, index, ring_base(r));
-	case 2: return vu_set_vring_addr(&n.c, &addr);
-	case 3: return vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, index, r->err_fd);
-	case 4: return vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, index, r->call_fd);
-	case 5: return vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, index, r->kick_fd);
-	case 6: return vu_set_state(&n.c, VU_SET_VRING_ENABLE, index, 1);
-	case 7: return index ? say_memory() : say_features();
-	default: return vu_get_vring_base(&n.c, (uint16_t)roll(2), &base);
+	case 0:
+		return vu_set_state(&n.c, VU_SET_VRING_NUM, index, r->cfg.size);
+	case 1:
+		return vu_set_state(&n.c, VU_SET_VRING_BASE, index, ring_base(r));
+	case 2:
+		return vu_set_vring_addr(&n.c, &addr);
+	case 3:
+		return vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, index, r->err_fd);
+	case 4:
+		return vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, index, r->call_fd);
+	case 5:
+		return vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, index, r->kick_fd);
+	case 6:
+		return vu_set_state(&n.c, VU_SET_VRING_ENABLE, index, 1);
+	case 7:
+		return index ? say_memory() : say_features();
+	default:
+		return vu_get_vring_base(&n.c, (uint16_t)roll(2), &base);
 	}
 }
 
@@ -86,7 +95,8 @@ static void say_shuffled(void)
 		for (uint32_t times = (roll(4) + 1) / 2; times; times--) {
 			int r = say_step(order[i]);
 
-			ck_assert_msg(r == 0 || r == VU_E_REFUSED, "step %u: %d %s", order[i], r, n.c.why);
+			ck_assert_msg(r == 0 || r == VU_E_REFUSED, "step %u: %d %s", order[i], r,
+				n.c.why);
 		}
 }
 
@@ -119,7 +129,8 @@ END_TEST
 /* covers: M15 */
 START_TEST(test_layout_of_running_rings_stays)
 {
-	static const unsigned int layouts[] = { VU_F_PACKED, VU_F_EVENT_IDX, VU_F_INDIRECT, VU_F_IN_ORDER };
+	static const unsigned int layouts[] = { VU_F_PACKED, VU_F_EVENT_IDX, VU_F_INDIRECT,
+		VU_F_IN_ORDER };
 	struct net_profile p = layout(_i);
 	uint64_t acked;
 
@@ -148,8 +159,9 @@ START_TEST(test_each_feature_that_is_not_offered_is_refused)
 	for (unsigned int bit = 0; bit < 64; bit++) {
 		if (n.c.features & VU_BIT(bit))
 			continue;
-		ck_assert_msg(vu_set_u64(&n.c, VU_SET_FEATURES, n.c.acked | VU_BIT(bit)) == VU_E_REFUSED,
-			      "feature %u was accepted", bit);
+		ck_assert_msg(vu_set_u64(&n.c, VU_SET_FEATURES, n.c.acked | VU_BIT(bit)) ==
+				VU_E_REFUSED,
+			"feature %u was accepted", bit);
 		n_refused++;
 	}
 	ck_assert_uint_gt(n_refused, 0);
@@ -167,7 +179,8 @@ START_TEST(test_each_protocol_feature_that_is_not_offered_is_refused)
 
 	rig_open(&n, &p);
 	for (unsigned int bit = 0; bit < 64; bit++) {
-		uint64_t alone = VU_BIT(bit), more = n.c.acked_protocol | alone, all = n.c.protocol | alone;
+		uint64_t alone = VU_BIT(bit), more = n.c.acked_protocol | alone,
+			 all = n.c.protocol | alone;
 
 		if (n.c.protocol & alone)
 			continue;
@@ -190,7 +203,8 @@ START_TEST(test_acknowledgements_end_with_their_feature)
 
 	rig_hello(&c, 0);
 	rig_ok(vu_set_protocol_features(&c, 0), c.why);
-	/* the next to be heard is the answer to the question: both messages before it are acknowledged to nobody */
+	/* the next to be heard is the answer to the question: both messages before it are
+	 * acknowledged to nobody */
 	rig_ok(vu_send(&c, &owner, NULL, NULL, 0), c.why);
 	rig_ok(vu_get_features(&c), c.why);
 	vu_close(&c);
@@ -203,7 +217,7 @@ END_TEST
 static const struct {
 	uint32_t size, n_bytes;
 } config_rows[] = { { 12, 8 }, { 4, 12 }, { 0, 0 }, { 0, 12 }, { 12, 0 }, { 256, 24 }, { 257, 257 },
-		    { 0xffffffff, 12 }, { 4096, 24 } };
+	{ 0xffffffff, 12 }, { 4096, 24 } };
 
 /* covers: M23 */
 START_TEST(test_config_of_another_length_than_its_payload)
@@ -220,7 +234,8 @@ START_TEST(test_config_of_another_length_than_its_payload)
 	rig_hello(&c, VU_BIT(VU_PF_CONFIG));
 	ck_assert(c.acked_protocol & VU_BIT(VU_PF_CONFIG));
 	rig_ok(vu_send(&c, &get, body, NULL, 0), c.why);
-	rig_ok(vu_recv_reply(&c, VU_GET_CONFIG, 0, &msg), c.why); /* no payload: there is no such range */
+	rig_ok(vu_recv_reply(&c, VU_GET_CONFIG, 0, &msg),
+		c.why); /* no payload: there is no such range */
 	rig_ok(vu_send(&c, &set, body, NULL, 0), c.why);
 	ck_assert_int_eq(vu_recv_ack(&c, VU_SET_CONFIG), VU_E_REFUSED);
 	rig_ok(vu_get_features(&c), c.why);
@@ -307,7 +322,8 @@ START_TEST(test_ring_over_two_regions_is_refused)
 	for (int part = 0; part < (p.features ? 1 : 3); part++) {
 		over = addr;
 		*(part == 0 ? &over.desc : part == 1 ? &over.avail : &over.used) = second.uva - 16;
-		ck_assert_msg(vu_set_vring_addr(&n.c, &over) == VU_E_REFUSED, "part %d was accepted", part);
+		ck_assert_msg(vu_set_vring_addr(&n.c, &over) == VU_E_REFUSED,
+			"part %d was accepted", part);
 	}
 	rig_ok(net_start_ring(&n, 1), n.why);
 	rig_ok(net_pump(&n, 0, 100, 200), n.why);
@@ -382,7 +398,8 @@ static void add_kills(Suite *suite)
 	TCase *tc = tcase_create("kills"); /* who runs is not compared after these */
 
 	tcase_set_timeout(tc, 120);
-	tcase_add_loop_test(tc, test_half_a_message_outlives_the_frontend, 0, sizeof(cuts) / sizeof(cuts[0]));
+	tcase_add_loop_test(tc, test_half_a_message_outlives_the_frontend, 0,
+		sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, test_messages_in_line_outlive_the_frontend);
 	suite_add_tcase(suite, tc);
 }
@@ -397,7 +414,7 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_each_protocol_feature_that_is_not_offered_is_refused);
 	tcase_add_test(tc, test_acknowledgements_end_with_their_feature);
 	tcase_add_loop_test(tc, test_config_of_another_length_than_its_payload, 0,
-			    sizeof(config_rows) / sizeof(config_rows[0]));
+		sizeof(config_rows) / sizeof(config_rows[0]));
 	tcase_add_loop_test(tc, test_memory_of_a_running_ring_is_taken_away, 0, 4);
 	tcase_add_loop_test(tc, test_ring_over_two_regions_is_refused, 0, 2);
 	add_kills(suite);

@@ -1,6 +1,7 @@
 /*
- * Messages that come bit by bit from a sender that waits: for room in the socket, or until what it has sent was read.
- * Each arrives, once, wherever it is cut, whichever byte its descriptors come with, and whenever the frontend dies.
+ * Messages that come bit by bit from a sender that waits: for room in the socket, or until what it
+ * has sent was read. Each arrives, once, wherever it is cut, whichever byte its descriptors come
+ * with, and whenever the frontend dies.
  */
 #include <errno.h>
 #include <linux/sockios.h>
@@ -54,10 +55,12 @@ static void wait_for_room(void)
 static void send_part(const struct letter *letter, size_t at, size_t n_bytes, bool with_fds)
 {
 	rig_ok(vu_send_raw(&n.c, (const uint8_t *)&letter->bytes + at, n_bytes, letter->fds,
-		with_fds ? letter->n_fds : 0), n.c.why);
+		       with_fds ? letter->n_fds : 0),
+		n.c.why);
 }
 
-/* Parts of so many bytes; the descriptors come with the byte at fds_at. Killed when this many bytes have gone. */
+/* Parts of so many bytes; the descriptors come with the byte at fds_at. Killed when this many bytes
+ * have gone. */
 static void send_in_parts(const struct letter *letter, size_t part, size_t fds_at, size_t kill_at)
 {
 	for (size_t at = 0; at < letter->n_bytes; at += part) {
@@ -73,7 +76,8 @@ static void send_in_parts(const struct letter *letter, size_t part, size_t fds_a
 
 static void write_letter(struct letter *letter, uint32_t request, const void *body, size_t n_bytes)
 {
-	letter->bytes.head = (struct vu_header){ request, VU_VERSION | VU_NEED_REPLY, (uint32_t)n_bytes };
+	letter->bytes.head =
+		(struct vu_header){ request, VU_VERSION | VU_NEED_REPLY, (uint32_t)n_bytes };
 	memcpy(letter->bytes.body, body, n_bytes);
 	letter->n_bytes = sizeof(struct vu_header) + n_bytes;
 	letter->n_fds = 0;

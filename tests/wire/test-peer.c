@@ -1,6 +1,7 @@
 /*
- * Whose the device is. A VMM that is dead has it no longer, whoever holds its end of the connection: we ourselves, for
- * instance, because it was handed over in a message. One that has given it to another process has it still.
+ * Whose the device is. A VMM that is dead has it no longer, whoever holds its end of the
+ * connection: we ourselves, for instance, because it was handed over in a message. One that has
+ * given it to another process has it still.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,13 +24,15 @@ static void say_half(struct vu_client *c)
 static void say_notifier(struct vu_client *c, uint32_t request)
 {
 	rig_ok(vu_set_vring_fd(c, request, 0, c->fd), c->why);
-	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
+	/* an answer, or the end: a socket that is handed over may be shut */
+	(void)vu_get_features(c);
 }
 
 static void say_channel(struct vu_client *c)
 {
 	rig_ok(vu_set(c, VU_SET_BACKEND_REQ_FD, NULL, 0, c->fd), c->why);
-	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
+	/* an answer, or the end: a socket that is handed over may be shut */
+	(void)vu_get_features(c);
 }
 
 static void put_into(int into, int fd)
@@ -39,7 +42,8 @@ static void put_into(int into, int fd)
 	rig_ok(vu_send_raw(&carrier, "x", 1, &fd, 1), carrier.why);
 }
 
-/* The connection lies in a socket, that one in another: the last one of the chain is handed over. */
+/* The connection lies in a socket, that one in another: the last one of the chain is handed
+ * over. */
 static void say_chain(struct vu_client *c)
 {
 	int fd = dup(c->fd), pair[2];
@@ -52,7 +56,8 @@ static void say_chain(struct vu_client *c)
 		fd = pair[1];
 	}
 	rig_ok(vu_set_vring_fd(c, VU_SET_VRING_CALL, 0, fd), c->why);
-	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
+	/* an answer, or the end: a socket that is handed over may be shut */
+	(void)vu_get_features(c);
 }
 
 /* It is put into what was handed over only after that was looked at. */
@@ -62,8 +67,10 @@ static void say_late(struct vu_client *c)
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	rig_ok(vu_set_vring_fd(c, VU_SET_VRING_CALL, 0, pair[1]), c->why);
-	(void)vu_get_features(c); /* an answer, or the end: a socket that is handed over may be shut */
-	(void)vu_send_raw(&(struct vu_client){ .fd = pair[0] }, "x", 1, &c->fd, 1); /* unless it is shut */
+	/* an answer, or the end: a socket that is handed over may be shut */
+	(void)vu_get_features(c);
+	(void)vu_send_raw(&(struct vu_client){ .fd = pair[0] }, "x", 1, &c->fd,
+		1); /* unless it is shut */
 }
 
 static void die_with(int how)
@@ -149,7 +156,9 @@ static int take_fd(int from)
 	} control;
 	char byte;
 	struct iovec iov = { &byte, 1 };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	int fd;
 

@@ -17,8 +17,8 @@ static bool disk;
 static const struct log_row {
 	const char *name;
 	uint32_t n_connections;
-	bool moves;		/* its rings run */
-	uint32_t saw;		/* SAW_*: what its front-end does otherwise than others */
+	bool moves;   /* its rings run */
+	uint32_t saw; /* SAW_*: what its front-end does otherwise than others */
 } net_logs[] = {
 	{ "qemu72-tp-tap22", 1, true, SAW_ENABLE_FIRST },
 	{ "qemu11-tp-tap22", 1, true, SAW_ENABLE_FIRST },
@@ -51,7 +51,7 @@ static void play(const struct log_row *row)
 	int n, at = 0;
 
 	snprintf(path, sizeof(path), "%s/tests/data/messages/%s.log", source ? source : ".",
-		 row->name);
+		row->name);
 	n = log_read(path, events, LOG_MAX_EVENTS);
 	ck_assert_msg(n > 4, "%s: %d events", path, n);
 	r = (struct replay){ .lax = rig.peer, .generated = disk ? GENERATED : 0 };
@@ -63,7 +63,8 @@ static void play(const struct log_row *row)
 		connections++;
 	}
 	ck_assert_uint_eq(connections, row->n_connections);
-	ck_assert_msg(r.saw == row->saw, "%s: peculiarities %#x, wanted %#x", row->name, r.saw, row->saw);
+	ck_assert_msg(r.saw == row->saw, "%s: peculiarities %#x, wanted %#x", row->name, r.saw,
+		row->saw);
 	ck_assert_msg(!row->moves || r.n_frames, "%s: no frame was moved", row->name);
 	if (!disk)
 		rig_check_net0();
@@ -94,8 +95,8 @@ START_TEST(test_no_log_is_forgotten)
 	for (struct dirent *d = readdir(dir); d; d = readdir(dir))
 		n += strstr(d->d_name, ".log") != NULL;
 	closedir(dir);
-	ck_assert_uint_eq(n, sizeof(net_logs) / sizeof(net_logs[0]) +
-				     sizeof(disk_logs) / sizeof(disk_logs[0]));
+	ck_assert_uint_eq(n,
+		sizeof(net_logs) / sizeof(net_logs[0]) + sizeof(disk_logs) / sizeof(disk_logs[0]));
 }
 END_TEST
 
@@ -104,8 +105,7 @@ static void add(Suite *suite)
 	TCase *tc = rig_case(suite, "replay");
 
 	if (disk)
-		tcase_add_loop_test(tc, test_disk_log, 0,
-				    sizeof(disk_logs) / sizeof(disk_logs[0]));
+		tcase_add_loop_test(tc, test_disk_log, 0, sizeof(disk_logs) / sizeof(disk_logs[0]));
 	else
 		tcase_add_loop_test(tc, test_net_log, 0, sizeof(net_logs) / sizeof(net_logs[0]));
 	tcase_add_test(tc, test_no_log_is_forgotten);

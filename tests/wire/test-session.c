@@ -15,8 +15,8 @@ static struct vu_client c;
 START_TEST(test_offer_has_what_every_front_end_needs)
 {
 	uint64_t need = VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES) |
-			VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_INDIRECT) |
-			VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_PACKED);
+		VU_BIT(VU_NET_F_MRG_RXBUF) | VU_BIT(VU_F_INDIRECT) | VU_BIT(VU_F_EVENT_IDX) |
+		VU_BIT(VU_F_PACKED);
 
 	rig_hello(&c, ALL_PF);
 	ck_assert_uint_eq(c.features & need, need);
@@ -46,8 +46,8 @@ START_TEST(test_protocol_features_not_offered_are_refused)
 {
 	rig_hello(&c, 0);
 	c.ack = true;
-	ck_assert_int_eq(vu_set_u64(&c, VU_SET_PROTOCOL_FEATURES,
-				    c.acked_protocol | VU_BIT(63)), VU_E_REFUSED);
+	ck_assert_int_eq(vu_set_u64(&c, VU_SET_PROTOCOL_FEATURES, c.acked_protocol | VU_BIT(63)),
+		VU_E_REFUSED);
 	rig_ok(vu_get_features(&c), c.why);
 	vu_close(&c);
 }
@@ -84,7 +84,7 @@ END_TEST
 START_TEST(test_need_reply_on_a_get_changes_nothing)
 {
 	static const uint32_t gets[] = { VU_GET_FEATURES, VU_GET_PROTOCOL_FEATURES,
-					 VU_GET_QUEUE_NUM };
+		VU_GET_QUEUE_NUM };
 	struct vu_msg msg;
 
 	rig_hello(&c, VU_BIT(VU_PF_MQ));
@@ -261,14 +261,16 @@ START_TEST(test_more_queues_than_there_are_is_said)
 	vu_close(&c);
 	rig_hello(&c, VU_BIT(VU_PF_MQ));
 	c.ack = true;
-	ck_assert_int_eq(vu_set_state(&c, VU_SET_VRING_NUM, (uint32_t)n_queues * 2, 256), VU_E_REFUSED);
+	ck_assert_int_eq(vu_set_state(&c, VU_SET_VRING_NUM, (uint32_t)n_queues * 2, 256),
+		VU_E_REFUSED);
 	ck_assert(suite_logged(&rig, "than queue-pairs = "));
 	ck_assert(suite_logged(&rig, "with queue-pairs = "));
 	vu_close(&c);
 }
 END_TEST
 
-/* No device of ours serves a guest of the other byte order under the old rules: the bit is not offered. */
+/* No device of ours serves a guest of the other byte order under the old rules: the bit is not
+ * offered. */
 START_TEST(test_byte_order_of_a_ring_is_refused)
 {
 	rig_hello(&c, ~UINT64_C(0));

@@ -1,6 +1,6 @@
 /*
- * The socket's file goes, or something else is put in its place: it is made again, and who is connected is not
- * touched.
+ * The socket's file goes, or something else is put in its place: it is made again, and who is
+ * connected is not touched.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -51,7 +51,8 @@ static void remove_file(const char *path)
 	ck_assert_int_eq(unlink(path), 0);
 }
 
-static void (*const ways[])(const char *path) = { remove_file, move_away, put_file_there, put_socket_there };
+static void (*const ways[])(const char *path) = { remove_file, move_away, put_file_there,
+	put_socket_there };
 
 /* vu_connect() tries until somebody listens. */
 static void connect_again(void)

@@ -1,7 +1,8 @@
 /*
- * Descriptors behind which somebody else decides how long a call takes, with each message that takes one and with
- * one that takes none: the message is refused, and nobody waits. A FUSE server that is silent and a TCP peer that
- * does not read stand for all of them; both would hold whoever closes last, or looks, for longer than any test lasts.
+ * Descriptors behind which somebody else decides how long a call takes, with each message that
+ * takes one and with one that takes none: the message is refused, and nobody waits. A FUSE server
+ * that is silent and a TCP peer that does not read stand for all of them; both would hold whoever
+ * closes last, or looks, for longer than any test lasts.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -49,7 +50,8 @@ static void end_lingering(void)
 	close(far_end[1]);
 }
 
-/* Should it be the last there is, then it is the end of a process that closes it: that does not wait for a peer. */
+/* Should it be the last there is, then it is the end of a process that closes it: that does not
+ * wait for a peer. */
 static void let_go(int fd)
 {
 	int pair[2], status;
@@ -76,17 +78,21 @@ static void put(int socket, int fd)
 		struct cmsghdr align;
 	} control = { 0 };
 	struct iovec iov = { (void *)"x", 1 };
-	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
 		.msg_controllen = sizeof(control.buf) };
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
 
-	*cmsg = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
-		.cmsg_type = SCM_RIGHTS };
+	*cmsg = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+	};
 	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
 	ck_assert_int_eq(sendmsg(socket, &hdr, 0), 1);
 }
 
-/* A socket in which a lingering connection lies that nobody else has; its other end is closed, or *ret_other. */
+/* A socket in which a lingering connection lies that nobody else has; its other end is closed, or
+ * *ret_other. */
 static int filled_socket(int *ret_other)
 {
 	int pair[2], fd = lingering();
@@ -142,7 +148,8 @@ START_TEST(test_refusal_names_message_kind_and_rule)
 {
 	rig_hello(&c, WANT);
 	ck_assert_int_eq(say(1, lingering(), true), VU_E_REFUSED);
-	ck_assert(suite_logged(&rig, "message SET_VRING_KICK (12) of the VMM refused: its descriptor is a socket of "
+	ck_assert(suite_logged(&rig,
+		"message SET_VRING_KICK (12) of the VMM refused: its descriptor is a socket of "
 		"another family than AF_UNIX (2); memory files, eventfds, pipes and AF_UNIX sockets are taken"));
 	check_others();
 	end_lingering();
@@ -164,7 +171,8 @@ START_TEST(test_file_of_a_silent_server_is_refused)
 }
 END_TEST
 
-/* What is in the message is the last there is of it: whoever takes the message out of the socket would wait. */
+/* What is in the message is the last there is of it: whoever takes the message out of the socket
+ * would wait. */
 /* covers: M8 */
 START_TEST(test_lingering_connection_is_refused)
 {
@@ -180,7 +188,8 @@ END_TEST
 /* covers: M8 */
 START_TEST(test_messages_that_nobody_reads_any_more_hold_nobody)
 {
-	const struct vu_header bad = { VU_SET_OWNER, 0, 0 }, next = { VU_SET_STATUS, VU_VERSION, 8 };
+	const struct vu_header bad = { VU_SET_OWNER, 0, 0 },
+			       next = { VU_SET_STATUS, VU_VERSION, 8 };
 	uint64_t zero = 0;
 	int fd = lingering();
 
@@ -214,7 +223,8 @@ START_TEST(test_what_lies_in_the_channel_holds_nobody)
 	int fd = filled_socket(NULL);
 
 	rig_hello(&c, WANT);
-	/* its other end is closed, so that it is no connection any more, or it is one: either way nobody waits */
+	/* its other end is closed, so that it is no connection any more, or it is one: either way
+	 * nobody waits */
 	(void)vu_send(&c, &head, NULL, &fd, 1);
 	let_go(fd);
 	(void)vu_recv_ack(&c, VU_SET_BACKEND_REQ_FD);
@@ -248,7 +258,8 @@ START_TEST(test_socket_with_something_in_it_is_refused)
 	int other, fd = filled_socket(&other);
 
 	rig_hello(&c, WANT);
-	ck_assert_int_eq(say(_i, fd, true), rows[_i].request == VU_SET_BACKEND_REQ_FD ? 0 : VU_E_REFUSED);
+	ck_assert_int_eq(say(_i, fd, true),
+		rows[_i].request == VU_SET_BACKEND_REQ_FD ? 0 : VU_E_REFUSED);
 	let_go(other);
 	rig_ok(vu_get_features(&c), c.why);
 	leave();
@@ -267,7 +278,8 @@ START_TEST(test_hundred_in_a_row_hold_nobody)
 	for (int i = 0; i < 100; i++) {
 		int r = say(i % N_ROWS, stranger_fd(stranger), false);
 
-		/* where the end of a process waits for the server, the VMM is sent away at some time */
+		/* where the end of a process waits for the server, the VMM is sent away at some
+		 * time */
 		ck_assert(r == VU_E_REFUSED || r == -ECONNRESET || r == -EPIPE);
 		if (r != VU_E_REFUSED)
 			break;

@@ -30,7 +30,7 @@ static const uint32_t bad_indices[] = { 64, 200, 255, 256, 257, 65536, 0x8000000
 START_TEST(test_index_beyond_the_queues_is_refused)
 {
 	static const uint32_t requests[] = { VU_SET_VRING_NUM, VU_SET_VRING_BASE,
-					     VU_SET_VRING_ENABLE };
+		VU_SET_VRING_ENABLE };
 	uint32_t index = bad_indices[_i % N_BAD];
 	struct vu_addr addr;
 
@@ -48,13 +48,13 @@ END_TEST
 START_TEST(test_descriptor_for_an_index_beyond_the_queues_is_refused)
 {
 	static const uint32_t requests[] = { VU_SET_VRING_KICK, VU_SET_VRING_CALL,
-					     VU_SET_VRING_ERR };
+		VU_SET_VRING_ERR };
 
 	rig_open_stopped(&n, &plain);
 	for (uint64_t index = 55; index < 256; index += 50) {
 		for (size_t k = 0; k < 3; k++)
-			ck_assert_int_eq(vu_set(&n.c, requests[k], &index, 8,
-						n.rings[0].call_fd), VU_E_REFUSED);
+			ck_assert_int_eq(vu_set(&n.c, requests[k], &index, 8, n.rings[0].call_fd),
+				VU_E_REFUSED);
 	}
 	finish_and_pump();
 }
@@ -139,7 +139,7 @@ START_TEST(test_address_that_cannot_be_does_no_harm)
 	addr.avail += bad_addrs[_i].avail;
 	ck_assert(addr.desc != desc || bad_addrs[_i].used || bad_addrs[_i].avail);
 	ck_assert_msg(vu_set_vring_addr(&n.c, &addr) == VU_E_REFUSED, "%s was accepted",
-		      bad_addrs[_i].what);
+		bad_addrs[_i].what);
 	finish_and_pump();
 }
 END_TEST
@@ -176,7 +176,7 @@ START_TEST(test_enable_before_features_is_accepted)
 	for (uint32_t i = 0; i < 4; i++)
 		rig_ok(vu_set_state(&n.c, VU_SET_VRING_ENABLE, i & 1, 1), n.c.why);
 	rig_ok(vu_set_features(&n.c, VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES)),
-	       n.c.why);
+		n.c.why);
 	rig_ok(net_make_rings(&n), n.why);
 	rig_ok(net_set_memory(&n), n.why);
 	/* enabled is remembered: starting is enough */
@@ -232,13 +232,15 @@ END_TEST
 /* covers: M9 */
 START_TEST(test_descriptor_and_no_fd_bit_contradict)
 {
-	static const uint32_t requests[] = { VU_SET_VRING_KICK, VU_SET_VRING_CALL, VU_SET_VRING_ERR };
+	static const uint32_t requests[] = { VU_SET_VRING_KICK, VU_SET_VRING_CALL,
+		VU_SET_VRING_ERR };
 	uint64_t with_bit = 1 | VU_VRING_NOFD;
 	uint64_t without = 1;
 
 	rig_open_stopped(&n, &plain);
 	for (size_t k = 0; k < 3; k++) {
-		ck_assert_int_eq(vu_set(&n.c, requests[k], &with_bit, 8, n.rings[1].call_fd), VU_E_REFUSED);
+		ck_assert_int_eq(vu_set(&n.c, requests[k], &with_bit, 8, n.rings[1].call_fd),
+			VU_E_REFUSED);
 		ck_assert_int_eq(vu_set(&n.c, requests[k], &without, 8, -1), VU_E_REFUSED);
 	}
 	finish_and_pump();
@@ -293,7 +295,8 @@ START_TEST(test_call_may_be_a_socket)
 	int pair[2];
 	struct net_profile p = plain;
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		0);
 	rig_open_stopped(&n, &p);
 	close(n.rings[0].call_fd);
 	n.rings[0].call_fd = pair[0];
@@ -338,7 +341,8 @@ START_TEST(test_packed_base_out_of_the_ring_is_refused)
 
 	rig_open_stopped(&n, &p);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, 1, 256), n.c.why);
-	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 0x80000000 | 0x7fff), VU_E_REFUSED);
+	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 0x80000000 | 0x7fff),
+		VU_E_REFUSED);
 	ck_assert_int_eq(vu_set_state(&n.c, VU_SET_VRING_BASE, 1, 256), VU_E_REFUSED);
 	finish_and_pump();
 }

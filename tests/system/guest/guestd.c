@@ -1,10 +1,11 @@
 /*
  * guestd - carries out the test's commands inside the guest, over a serial line
  *
- * The line is not part of what is tested, so a guest whose network is broken can still be asked why. The host sends
- * "ID LENGTH\n" and LENGTH bytes of shell command; each command runs at once, beside those that still run. When one
- * ends, the guest sends "\001ID STATUS LENGTH\n", LENGTH bytes of its output (stdout and stderr) and "\002". The first
- * frame after boot has ID 0. LENGTH counts, so whatever a command prints cannot be taken for a frame.
+ * The line is not part of what is tested, so a guest whose network is broken can still be asked
+ * why. The host sends "ID LENGTH\n" and LENGTH bytes of shell command; each command runs at once,
+ * beside those that still run. When one ends, the guest sends "\001ID STATUS LENGTH\n", LENGTH
+ * bytes of its output (stdout and stderr) and "\002". The first frame after boot has ID 0. LENGTH
+ * counts, so whatever a command prints cannot be taken for a frame.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -95,14 +96,16 @@ static void start_job(unsigned long id, const char *command)
 	job->out_fd = fds[0];
 }
 
-/* The output ends when the shell and what it left behind have closed it; a background job closes it by redirection. */
+/* The output ends when the shell and what it left behind have closed it; a background job closes it
+ * by redirection. */
 static void end_job(struct job *job)
 {
 	int status = 0;
 
 	close(job->out_fd);
 	waitpid(job->pid, &status, 0);
-	send_frame(job->id, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), job->out, job->n_out);
+	send_frame(job->id, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+		job->out, job->n_out);
 	job->pid = 0;
 }
 
@@ -164,7 +167,8 @@ static void loop(void)
 		struct pollfd fds[N_JOBS + 1] = { { .fd = line_fd, .events = POLLIN } };
 
 		for (size_t i = 0; i < N_JOBS; i++)
-			fds[i + 1] = (struct pollfd){ .fd = jobs[i].pid ? jobs[i].out_fd : -1, .events = POLLIN };
+			fds[i + 1] = (struct pollfd){ .fd = jobs[i].pid ? jobs[i].out_fd : -1,
+				.events = POLLIN };
 		if (poll(fds, N_JOBS + 1, -1) < 0 && errno != EINTR)
 			return;
 		if (fds[0].revents && on_command() < 0)

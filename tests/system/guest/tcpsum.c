@@ -1,14 +1,16 @@
 /*
  * tcpsum - move a stream whose every byte is known, and check it at both ends
  *
- * The stream is a sequence of 64-bit words, little endian. Word i is a mix of i and a seed, so it says where in the
- * stream it belongs: a byte that is lost, repeated, swapped or changed makes a word differ from the one expected there.
- * The receiver compares every word and sends its digest back; the sender compares that with its own. One multiply and
- * one shift a word keep this fast enough for a guest without hardware virtualization.
+ * The stream is a sequence of 64-bit words, little endian. Word i is a mix of i and a seed, so it
+ * says where in the stream it belongs: a byte that is lost, repeated, swapped or changed makes a
+ * word differ from the one expected there. The receiver compares every word and sends its digest
+ * back; the sender compares that with its own. One multiply and one shift a word keep this fast
+ * enough for a guest without hardware virtualization.
  *
  *   tcpsum send|recv connect|listen ADDRESS PORT BYTES [seed=N] [idle=SECONDS] [progress]
  *
- * One line on stdout: tcpsum send bytes=N digest=HEX seconds=S mbit=R ok=1. Exit status 0 only with ok=1.
+ * One line on stdout: tcpsum send bytes=N digest=HEX seconds=S mbit=R ok=1. Exit status 0 only with
+ * ok=1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -263,7 +265,8 @@ int main(int argc, char **argv)
 	int fd;
 
 	if (argc < 6) {
-		fprintf(stderr, "tcpsum send|recv connect|listen ADDRESS PORT BYTES [seed=N] [idle=S] [progress]\n");
+		fprintf(stderr,
+			"tcpsum send|recv connect|listen ADDRESS PORT BYTES [seed=N] [idle=S] [progress]\n");
 		return 2;
 	}
 	setvbuf(stderr, NULL, _IOLBF, 0);
@@ -278,8 +281,8 @@ int main(int argc, char **argv)
 	seconds = now_s() - start;
 	close(fd);
 	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f ok=%d", argv[1],
-	       (unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
-	       (double)s.done_bytes * 8e-6 / (seconds > 0 ? seconds : 1e-9), !s.fault);
+		(unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
+		(double)s.done_bytes * 8e-6 / (seconds > 0 ? seconds : 1e-9), !s.fault);
 	if (s.fault)
 		printf(" fault=%s at=%llu", s.fault, (unsigned long long)s.fault_at);
 	printf("\n");

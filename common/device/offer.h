@@ -1,0 +1,22 @@
+#pragma once
+
+#include <stdint.h>
+
+/** struct device_offer - what a device can do; filled by ops->prepare(), constant afterwards but
+ * config */
+struct device_offer {
+	uint64_t features; /* virtio feature bits; VERSION_1 and ring bits included */
+	/* vhost-user protocol feature bits the device needs or can serve */
+	uint64_t protocol_features;
+	uint32_t n_queues;  /* rings that may be used at all */
+	uint32_t queue_num; /* the answer to GET_QUEUE_NUM */
+	uint32_t queue_size_max;
+	uint32_t n_groups;   /* threads that serve rings; 0 = one; at most DEVICE_GROUPS_MAX */
+	uint8_t config[256]; /* device configuration space */
+	uint8_t config_writable[256];
+	uint32_t config_bytes;
+	uint64_t config_seq; /* see device_config_changed() */
+};
+
+#define DEVICE_GROUPS_MAX 64
+#define DEVICE_QUEUES_MAX 256

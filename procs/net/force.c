@@ -1,0 +1,100 @@
+/*
+ * What is in force of the network device: its configuration space, and what follows from features,
+ * back-end and the driver's settings.
+ */
+#include "net.h"
+
+#include <endian.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+#define GSO_OFFLOADS                                                                               \
+	(BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO) |                    \
+		BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
+#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_ECN))
+
+#define STATUS_LINK_UP 1
+#define STATUS_ANNOUNCE 2
+#define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
+
+/** struct net_config - configuration space: virtio 1.2, 5.1.4. All of it is there, whatever is
+ * offered: some front-ends read it whole, and make no device where that fails. What is not known
+ * says so. */
+struct net_config {
+	uint8_t mac[6];
+	uint16_t status;
+	uint16_t max_pairs;
+	uint16_t mtu;
+	uint32_t speed;
+	uint8_t duplex;
+	uint8_t rss_max_key_bytes;
+	uint16_t rss_max_entries;
+	uint32_t hash_types;
+} __attribute__((packed));
+
+_Static_assert(sizeof(struct net_config) == 24, "as in the specification");
+
+#define SPEED_UNKNOWN UINT32_MAX
+#define DUPLEX_UNKNOWN UINT8_MAX
+
+/* --- Configuration space --- */
+
+bool force_config(struct net *net)
+{
+	struct device_offer *offer = &net->device->offer;
+	const struct config_value *mtu = config_value(net->device->config, "mtu");
+	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs),
+		.speed = SPEED_UNKNOWN,
+		.duplex = DUPLEX_UNKNOWN };
+	unsigned int status = net->link_up ? STATUS_LINK_UP : 0;
+
+	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
+	if (net->state && net->state->announce)
+		status |= STATUS_ANNOUNCE;
+	config.status = htole16((uint16_t)status);
+	config.mtu = htole16((uint16_t)(mtu->text ? mtu->number : 1500));
+	offer->config_bytes = sizeof(config);
+	if (memcmp(offer->config, &config, sizeof(config)) == 0)
+		return false;
+	memcpy(offer->config, &config, sizeof(config));
+	return true;
+}
+
+void net_set_link(struct net *net, bool up)
+{
+	net->link_up = up;
+	if (force_config(net))
+		device_config_changed(net->device);
+}
+
+void net_show_config(struct net *net)
+{
+	if (force_config(net))
+		device_report(net->device);
+}
+
+/* --- What is in force --- */
+
+void net_apply(struct net *net)
+{
+	uint64_t features = net->device->features;
+	const struct net_state *state = net->state;
+	const struct config_value *configured = config_value(net->device->config, "mtu");
+	/* that of an interface in another network namespace is not known: what the guest is told
+	 * counts as well */
+	uint32_t mtu = MAX(net->mtu ? net->mtu : 1500,
+		configured->text ? (uint32_t)configured->number : 0);
+
+	net->mergeable = has_bit(features, NET_F_MRG_RXBUF);
+	net->hdr_bytes =
+		net->mergeable || has_bit(features, 32) ? NET_HDR_BYTES : NET_HDR_LEGACY_BYTES;
+	net->offloads = features & GUEST_OFFLOADS;
+	if (state->offloads_set)
+		net->offloads &= state->offloads;
+	net->frame_max = net->offloads & GSO_OFFLOADS ? NET_GSO_FRAME_MAX : VLAN_FRAME_BYTES(mtu);
+	net->frame_max = MAX(net->frame_max, (size_t)VLAN_FRAME_BYTES(mtu));
+	net->filter_macs = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_RX);
+	net->filter_vlans = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_VLAN);
+	net->backend->negotiated(net);
+}
