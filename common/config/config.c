@@ -510,12 +510,3 @@ const struct config_device *config_device(const struct config *config, const cha
 			return &config->devices[i];
 	return NULL;
 }
-
-const struct config_value *config_value(const struct config_device *device, const char *key)
-{
-	for (size_t i = 0; i < device->n_values; i++)
-		if (strcmp(device->values[i].key, key) == 0)
-			return &device->values[i];
-	check(!"a key of the type's table");
-	return NULL;
-}

@@ -1,4 +1,4 @@
-/* One function for each kind of value; its error says what the value must be. */
+/* Values: one function for each kind, whose error says what the value must be; and finding one. */
 #include "config/values.h"
 
 #include <ctype.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "config/nearest.h"
 
 /** struct verdict - where the error goes */
@@ -192,4 +193,13 @@ bool value_judge(const struct config_key *key, struct config_value *value, char 
 	const struct verdict verdict = { .text = text, .n_text = n_text };
 
 	return judges[key->kind](key, value, &verdict);
+}
+
+const struct config_value *config_value(const struct config_device *device, const char *key)
+{
+	for (size_t i = 0; i < device->n_values; i++)
+		if (strcmp(device->values[i].key, key) == 0)
+			return &device->values[i];
+	check(!"a key of the type's table");
+	return NULL;
 }
