@@ -77,7 +77,7 @@ static int attach_again(struct device *device)
 	int r;
 
 	r = vault_attach(core->vault,
-		ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		ledger_bytes(VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&attachment);
 	if (r < 0)
 		return r;
@@ -191,7 +191,7 @@ static int attach(struct device *device)
 
 	vault_attachment_deinit(&core->attachment);
 	return vault_attach(core->vault,
-		ledger_bytes(DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
+		ledger_bytes(VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
 		&core->attachment);
 }
 
@@ -236,11 +236,11 @@ static int open_ledger(struct device *device)
 	uint32_t state_bytes = device->ops->state_first_bytes;
 	int r;
 
-	r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX, state_bytes);
+	r = ledger_open(&device->ledger, fd, VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX, state_bytes);
 	if (r == -EPROTO)
 		r = clear_ledger(fd);
 	if (r == 0 && !device->ledger.header)
-		r = ledger_open(&device->ledger, fd, DEVICE_QUEUES_MAX, VIRTQ_SIZE_MAX,
+		r = ledger_open(&device->ledger, fd, VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX,
 			state_bytes);
 	return r < 0 ? r : device_state_open(device);
 }
@@ -249,7 +249,7 @@ static int make_queues(struct device *device)
 {
 	uint32_t n = device->offer.n_queues;
 
-	check(n > 0 && n <= DEVICE_QUEUES_MAX &&
+	check(n > 0 && n <= VHOST_USER_MAX_QUEUES &&
 		device->offer.config_bytes <= sizeof(device->offer.config));
 	device->queues = calloc(n, sizeof(*device->queues));
 	device->core->rings = calloc(n, sizeof(*device->core->rings));

@@ -2,6 +2,9 @@
 
 #include <stdint.h>
 
+#include "virtio/vhost-user.h"
+#include "virtio/virtio.h"
+
 /** struct device_offer - what a device can do; filled by ops->prepare(), constant afterwards but
  * config */
 struct device_offer {
@@ -11,12 +14,11 @@ struct device_offer {
 	uint32_t n_queues;  /* rings that may be used at all */
 	uint32_t queue_num; /* the answer to GET_QUEUE_NUM */
 	uint32_t queue_size_max;
-	uint32_t n_groups;   /* threads that serve rings; 0 = one; at most DEVICE_GROUPS_MAX */
-	uint8_t config[256]; /* device configuration space */
-	uint8_t config_writable[256];
+	uint32_t n_groups; /* threads that serve rings; 0 = one; at most DEVICE_GROUPS_MAX */
+	uint8_t config[VHOST_USER_MAX_CONFIG_SIZE]; /* device configuration space */
+	uint8_t config_writable[VHOST_USER_MAX_CONFIG_SIZE];
 	uint32_t config_bytes;
 	uint64_t config_seq; /* see device_config_changed() */
 };
 
 #define DEVICE_GROUPS_MAX 64
-#define DEVICE_QUEUES_MAX 256

@@ -4,7 +4,8 @@
 #include "device/rings.h"
 
 #define RING_FEATURES                                                                              \
-	(BIT(RING_F_INDIRECT) | BIT(RING_F_EVENT_IDX) | BIT(RING_F_PACKED) | BIT(RING_F_IN_ORDER))
+	(BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                         \
+		BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER))
 
 const Bh__Ring *plan_find_ring(const Bh__Desired *desired, uint32_t index)
 {

@@ -18,7 +18,7 @@ enum ring_plan {
 struct plan {
 	bool whole;         /* something that all rings read changes: the whole device pauses */
 	bool memory_leaves; /* every ring comes to rest before it is unmapped */
-	uint8_t rings[DEVICE_QUEUES_MAX]; /* enum ring_plan */
+	uint8_t rings[VHOST_USER_MAX_QUEUES]; /* enum ring_plan */
 };
 
 /** plan_make() - changes nothing. What is in force is read from this process's own state, never

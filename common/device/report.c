@@ -57,7 +57,7 @@ static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingS
 	const Bh__Desired *applied = device->core->applied;
 	size_t n = 0;
 
-	for (size_t i = 0; i < applied->n_rings && n < DEVICE_QUEUES_MAX; i++) {
+	for (size_t i = 0; i < applied->n_rings && n < VHOST_USER_MAX_QUEUES; i++) {
 		if (applied->rings[i]->index >= device->offer.n_queues)
 			continue;
 		fill_ring_state(device, applied->rings[i], &states[n]);
@@ -74,7 +74,7 @@ void device_report(struct device *device)
 	Bh__Observed observed = BH__OBSERVED__INIT;
 	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
 	Bh__Envelope msg = BH__ENVELOPE__INIT;
-	Bh__RingState states[DEVICE_QUEUES_MAX], *list[DEVICE_QUEUES_MAX];
+	Bh__RingState states[VHOST_USER_MAX_QUEUES], *list[VHOST_USER_MAX_QUEUES];
 	char description[DESCRIPTION_BYTES] = "";
 
 	core->report_due = true;

@@ -5,11 +5,6 @@
 /* One ring, and what a record says of it. All of it is the loop's thread's; the ring's group is
  * paused but where said. */
 
-#define RING_F_INDIRECT 28
-#define RING_F_EVENT_IDX 29
-#define RING_F_PACKED 34
-#define RING_F_IN_ORDER 35
-
 /** ring_apply() - put in force what the record says of a ring that has not to stop */
 void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants);
 

@@ -5,8 +5,8 @@
 /** struct wants - tokens of a record to redeem, and the descriptors got for them (-1 = none yet);
  * zeros = empty */
 struct wants {
-	uint64_t tokens[MAP_REGIONS_MAX + 3 * 256 + 1];
-	int fds[MAP_REGIONS_MAX + 3 * 256 + 1];
+	uint64_t tokens[MAP_REGIONS_MAX + 3 * VHOST_USER_MAX_QUEUES + 1];
+	int fds[MAP_REGIONS_MAX + 3 * VHOST_USER_MAX_QUEUES + 1];
 	size_t n;
 };
 

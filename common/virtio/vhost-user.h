@@ -38,11 +38,11 @@ enum {
 	VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN = 23,
 };
 
-#define VHOST_USER_MAX_RAM_SLOTS                                                                   \
-	509 /* memory regions of one guest: what QEMU's own back-end library takes */
-#define VHOST_USER_MAX_QUEUES                                                                      \
-	256 /* SET_VRING_KICK, _CALL and _ERR have 8 bits for a ring's index */
-#define VHOST_USER_MAX_CONFIG_SIZE 256 /* bytes of configuration space that a message may carry */
+/* memory regions of one guest: what QEMU's own back-end library takes */
+#define VHOST_USER_MAX_RAM_SLOTS 509
+/* SET_VRING_KICK, _CALL and _ERR have 8 bits for a ring's index */
+#define VHOST_USER_MAX_QUEUES 256
+#define VHOST_USER_MAX_CONFIG_SIZE 256u /* bytes of configuration space that a message may carry */
 #define VHOST_USER_VRING_IDX_MASK 0xffu
-#define VHOST_USER_VRING_NOFD_MASK                                                                 \
-	(1u << 8) /* the message carries no descriptor: poll, or signal nobody */
+/* the message carries no descriptor: poll, or signal nobody */
+#define VHOST_USER_VRING_NOFD_MASK (1u << 8)

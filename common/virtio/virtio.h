@@ -17,8 +17,8 @@
 #define VIRTIO_F_NOTIF_CONFIG_DATA 39
 #endif
 
-#define VIRTQUEUE_SIZE_MAX                                                                         \
-	32768 /* "Queue Size": the most descriptors that a ring of either layout has */
+/* "Queue Size": the most descriptors that a ring of either layout has */
+#define VIRTQUEUE_SIZE_MAX 32768u
 
 _Static_assert(VIRTIO_RING_F_INDIRECT_DESC == 28 && VIRTIO_RING_F_EVENT_IDX == 29 &&
 		VIRTIO_F_VERSION_1 == 32 && VIRTIO_F_RING_PACKED == 34 && VIRTIO_F_IN_ORDER == 35,

@@ -76,7 +76,8 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 	ring->index = index;
 	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the
 	 * start */
-	ring->enabled = desired->features_set && !has_bit(desired->features, F_PROTOCOL_FEATURES);
+	ring->enabled = desired->features_set &&
+		!has_bit(desired->features, VHOST_USER_F_PROTOCOL_FEATURES);
 	desired->rings[desired->n_rings++] = ring;
 	return ring;
 }

@@ -6,13 +6,18 @@
 #include "rings.h"
 
 #define RING_FEATURES                                                                              \
-	(BIT(F_RING_INDIRECT_DESC) | BIT(F_RING_EVENT_IDX) | BIT(F_RING_PACKED) | BIT(F_IN_ORDER))
+	(BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                         \
+		BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER))
 
 /* What this process can serve, whatever the device. */
 #define SERVED                                                                                     \
-	(BIT(PF_MQ) | BIT(PF_RARP) | BIT(PF_REPLY_ACK) | BIT(PF_MTU) | BIT(PF_BACKEND_REQ) |       \
-		BIT(PF_CONFIG) | BIT(PF_BACKEND_SEND_FD) | BIT(PF_INFLIGHT_SHMFD) |                \
-		BIT(PF_CONFIGURE_MEM_SLOTS) | BIT(PF_STATUS))
+	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_RARP) |                         \
+		BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_MTU) |            \
+		BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) |       \
+		BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |                                       \
+		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
+		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
+		BIT(VHOST_USER_PROTOCOL_F_STATUS))
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
 {
@@ -22,14 +27,15 @@ static size_t put_u64(uint8_t *buf, uint64_t value)
 
 static uint64_t offered_features(const struct exchange *exchange)
 {
-	return exchange->view->observed->features | BIT(F_PROTOCOL_FEATURES);
+	return exchange->view->observed->features | BIT(VHOST_USER_F_PROTOCOL_FEATURES);
 }
 
 static uint64_t offered_protocol_features(const struct exchange *exchange)
 {
 	uint64_t offered = exchange->view->observed->protocol_features & SERVED;
 
-	return exchange->view->observed->config.len ? offered : offered & ~BIT(PF_CONFIG);
+	return exchange->view->observed->config.len ? offered
+						    : offered & ~BIT(VHOST_USER_PROTOCOL_F_CONFIG);
 }
 
 size_t reply_features(struct exchange *exchange, const struct message *msg, uint8_t *buf)
@@ -55,7 +61,8 @@ enum outcome handle_set_features(struct exchange *exchange, const struct message
 		return exchange_refuse(exchange, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;
-	for (size_t i = 0; i < next->n_rings && !has_bit(features, F_PROTOCOL_FEATURES); i++)
+	for (size_t i = 0; i < next->n_rings && !has_bit(features, VHOST_USER_F_PROTOCOL_FEATURES);
+		i++)
 		ring_enable(next, next->rings[i], true);
 	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }

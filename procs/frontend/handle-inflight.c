@@ -117,7 +117,7 @@ enum outcome handle_set_inflight_fd(struct exchange *exchange, const struct mess
 	if (check_shape(exchange, area))
 		return OUTCOME_REFUSED;
 	least = area->n_queues *
-		inflight_bytes(area->queue_size, has_bit(next->features, F_RING_PACKED));
+		inflight_bytes(area->queue_size, has_bit(next->features, VIRTIO_F_RING_PACKED));
 	if (area->mmap_offset % INFLIGHT_ALIGN || area->mmap_size < least)
 		return exchange_refuse(exchange,
 			"%llu bytes at offset %llu; %llu at a multiple of %u are needed",

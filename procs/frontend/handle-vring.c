@@ -21,7 +21,7 @@
 
 static bool packed(const Bh__Desired *desired)
 {
-	return has_bit(desired->features, F_RING_PACKED);
+	return has_bit(desired->features, VIRTIO_F_RING_PACKED);
 }
 
 static bool runs(const struct exchange *exchange, const Bh__Ring *ring)
@@ -42,7 +42,7 @@ enum outcome handle_set_vring_num(struct exchange *exchange, const struct messag
 	enum outcome outcome;
 	uint32_t num = msg->payload.state.num, max = exchange->view->observed->queue_size_max;
 
-	if (num == 0 || num > MIN(VRING_SIZE_MAX, max))
+	if (num == 0 || num > MIN(VIRTQUEUE_SIZE_MAX, max))
 		return exchange_refuse(exchange, "ring %u of %u descriptors; 1 to %u are possible",
 			ring->index, num, max);
 	if (!packed(next) && !is_power_of_2(num))

@@ -2,6 +2,9 @@
 
 #include <stdint.h>
 
+#include "virtio/vhost-user.h"
+#include "virtio/virtio.h"
+
 /* Numbers and layouts of the vhost-user protocol, under the names of its specification. Native
  * byte order. */
 
@@ -22,37 +25,6 @@ _Static_assert(_REQUESTS_END == 46, "requests are numbered without gaps");
 
 enum backend_request {
 	BACKEND_CONFIG_CHANGE_MSG = 2,
-};
-
-#define F_RING_INDIRECT_DESC 28
-#define F_RING_EVENT_IDX     29
-#define F_PROTOCOL_FEATURES  30
-#define F_RING_PACKED        34
-#define F_IN_ORDER           35
-
-enum protocol_feature {
-	PF_MQ = 0,
-	PF_LOG_SHMFD = 1,
-	PF_RARP = 2,
-	PF_REPLY_ACK = 3,
-	PF_MTU = 4,
-	PF_BACKEND_REQ = 5,
-	PF_CROSS_ENDIAN = 6,
-	PF_CRYPTO_SESSION = 7,
-	PF_PAGEFAULT = 8,
-	PF_CONFIG = 9,
-	PF_BACKEND_SEND_FD = 10,
-	PF_HOST_NOTIFIER = 11,
-	PF_INFLIGHT_SHMFD = 12,
-	PF_RESET_DEVICE = 13,
-	PF_INBAND_NOTIFICATIONS = 14,
-	PF_CONFIGURE_MEM_SLOTS = 15,
-	PF_STATUS = 16,
-	PF_SHARED_OBJECT = 18,
-	PF_DEVICE_STATE = 19,
-	PF_SHMEM = 22,
-	PF_GET_VRING_BASE_SKIP_DRAIN = 23,
-	PF_NONE = 63,
 };
 /* clang-format on */
 
@@ -84,9 +56,6 @@ struct vring_addr {
 };
 
 #define VRING_ADDR_LOG (1u << 0)
-#define VRING_FD_INDEX_MASK 0xffu
-#define VRING_FD_NONE (1u << 8)
-#define VRING_SIZE_MAX 32768u
 
 struct memory_region {
 	uint64_t gpa;
@@ -121,7 +90,6 @@ struct inflight_area {
 };
 
 #define CONFIG_MIGRATION 1u
-#define CONFIG_SIZE_MAX 256u
 
 _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");

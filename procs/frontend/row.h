@@ -20,14 +20,16 @@ enum outcome {
 	OUTCOME_LATER,
 };
 
+#define NO_FEATURE 63u
+
 /** struct request_row - a row of the table; a test walks it */
 struct request_row {
 	enum request request;
 	const char *name;            /* title in the specification, without VHOST_USER_ */
 	uint32_t size_min, size_max; /* payload bytes */
 	uint8_t fds_min, fds_max;
-	uint8_t fd_kinds;            /* FD_*, of each of them */
-	enum protocol_feature needs; /* must be acked; PF_NONE = nothing */
+	uint8_t fd_kinds;   /* FD_*, of each of them */
+	unsigned int needs; /* a protocol feature that must be acked; or NO_FEATURE */
 	enum index_kind {
 		INDEX_NONE,
 		INDEX_VRING,    /* u32 at the beginning */
@@ -66,6 +68,7 @@ struct request_row {
  * INDEX_VRING_FD */
 static inline uint32_t row_ring(const struct request_row *row, const struct message *msg)
 {
-	return row->index == INDEX_VRING_FD ? (uint32_t)(msg->payload.u64 & VRING_FD_INDEX_MASK)
-					    : msg->payload.state.index;
+	return row->index == INDEX_VRING_FD
+		? (uint32_t)(msg->payload.u64 & VHOST_USER_VRING_IDX_MASK)
+		: msg->payload.state.index;
 }

@@ -433,12 +433,13 @@ void session_refused(struct session *session, uint64_t generation)
 /* A device whose rings all stand still says nothing: the VMM is told when it goes on. */
 static void tell_config_change(struct session *session)
 {
-	uint64_t acked = session->view.desired->protocol_features,
-		 needed = BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ);
+	uint64_t acked = session->view.desired->protocol_features;
 
-	if ((acked & needed) == needed && desired_any_started(session->view.desired))
+	if (has_bit(acked, VHOST_USER_PROTOCOL_F_CONFIG) &&
+		has_bit(acked, VHOST_USER_PROTOCOL_F_BACKEND_REQ) &&
+		desired_any_started(session->view.desired))
 		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
-			has_bit(acked, PF_REPLY_ACK));
+			has_bit(acked, VHOST_USER_PROTOCOL_F_REPLY_ACK));
 }
 
 static void resume(struct session *session)

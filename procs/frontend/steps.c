@@ -84,7 +84,7 @@ static enum step check_form(struct exchange *x)
 static bool acks(const struct exchange *x)
 {
 	return (x->msg.header.flags & HEADER_NEED_REPLY) &&
-		has_bit(x->view->desired->protocol_features, PF_REPLY_ACK);
+		has_bit(x->view->desired->protocol_features, VHOST_USER_PROTOCOL_F_REPLY_ACK);
 }
 
 /* An acknowledgement promises the effect. */

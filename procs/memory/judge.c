@@ -19,8 +19,6 @@
 #define COUNTER_MAX (UINT64_C(1) << 63)
 #define LEAP_MAX (UINT64_C(1) << 20)
 #define TEXT_MAX 256
-#define RING_SIZE_MAX 32768
-#define CONFIG_BYTES_MAX 256
 #define CONFIG_WRITES_MAX 64
 #define MAC_BYTES 6
 
@@ -107,12 +105,12 @@ static int check_generation(uint64_t generation, uint64_t now, const struct verd
 
 static int check_ring(const Bh__Ring *ring, uint64_t generation, const struct verdict *verdict)
 {
-	if (ring->index >= RINGS_MAX)
+	if (ring->index >= VHOST_USER_MAX_QUEUES)
 		return refuse(verdict, "ring %u; the last that is possible is %d", ring->index,
-			RINGS_MAX - 1);
-	if (ring->size > RING_SIZE_MAX)
+			VHOST_USER_MAX_QUEUES - 1);
+	if (ring->size > VIRTQUEUE_SIZE_MAX)
 		return refuse(verdict, "ring %u of %u descriptors; at most %d are possible",
-			ring->index, ring->size, RING_SIZE_MAX);
+			ring->index, ring->size, VIRTQUEUE_SIZE_MAX);
 	if (ring->start_id > generation)
 		return refuse(verdict,
 			"ring %u was started at generation %llu, which is still to come",
@@ -122,11 +120,11 @@ static int check_ring(const Bh__Ring *ring, uint64_t generation, const struct ve
 
 static int check_rings(const Bh__Desired *desired, const struct verdict *verdict)
 {
-	bool seen[RINGS_MAX] = { false };
+	bool seen[VHOST_USER_MAX_QUEUES] = { false };
 
-	if (desired->n_rings > RINGS_MAX)
+	if (desired->n_rings > VHOST_USER_MAX_QUEUES)
 		return refuse(verdict, "%zu rings; at most %d are possible", desired->n_rings,
-			RINGS_MAX);
+			VHOST_USER_MAX_QUEUES);
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 
@@ -145,7 +143,7 @@ static int check_inflight(const Bh__Inflight *inflight, const struct verdict *ve
 
 	if (!inflight)
 		return 0;
-	if (inflight->n_queues > RINGS_MAX || inflight->queue_size > RING_SIZE_MAX)
+	if (inflight->n_queues > VHOST_USER_MAX_QUEUES || inflight->queue_size > VIRTQUEUE_SIZE_MAX)
 		return refuse(verdict, "an in-flight region for %u queues of %u descriptors",
 			inflight->n_queues, inflight->queue_size);
 	if (add_overflows(inflight->mmap_offset, inflight->mmap_size, &end) || end > INT64_MAX)
@@ -163,8 +161,8 @@ static int check_config_writes(const Bh__Desired *desired, const struct verdict 
 	for (size_t i = 0; i < desired->n_config_writes; i++) {
 		const Bh__ConfigWrite *write = desired->config_writes[i];
 
-		if (write->offset_bytes > CONFIG_BYTES_MAX ||
-			write->data.len > CONFIG_BYTES_MAX - write->offset_bytes)
+		if (write->offset_bytes > VHOST_USER_MAX_CONFIG_SIZE ||
+			write->data.len > VHOST_USER_MAX_CONFIG_SIZE - write->offset_bytes)
 			return refuse(verdict,
 				"a write of %zu bytes at offset %u of the configuration space",
 				write->data.len, write->offset_bytes);
@@ -218,15 +216,15 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
 static int check_ring_states(const Bh__Observed *observed, uint64_t desired,
 	const struct verdict *verdict)
 {
-	bool seen[RINGS_MAX] = { false };
+	bool seen[VHOST_USER_MAX_QUEUES] = { false };
 
-	if (observed->n_rings > RINGS_MAX)
+	if (observed->n_rings > VHOST_USER_MAX_QUEUES)
 		return refuse(verdict, "%zu rings; at most %d are possible", observed->n_rings,
-			RINGS_MAX);
+			VHOST_USER_MAX_QUEUES);
 	for (size_t i = 0; i < observed->n_rings; i++) {
 		const Bh__RingState *ring = observed->rings[i];
 
-		if (ring->index >= RINGS_MAX || seen[ring->index])
+		if (ring->index >= VHOST_USER_MAX_QUEUES || seen[ring->index])
 			return refuse(verdict, "ring %u is there twice, or cannot be", ring->index);
 		seen[ring->index] = true;
 		if (ring->start_id > desired || ring->error_start_id > desired)
@@ -241,14 +239,16 @@ static int check_ring_states(const Bh__Observed *observed, uint64_t desired,
 
 static int check_offer(const Bh__Observed *observed, const struct verdict *verdict)
 {
-	if (observed->n_queues > RINGS_MAX || observed->queue_num > RINGS_MAX ||
-		observed->queue_size_max > RING_SIZE_MAX || observed->max_mem_slots > REGIONS_MAX)
+	if (observed->n_queues > VHOST_USER_MAX_QUEUES ||
+		observed->queue_num > VHOST_USER_MAX_QUEUES ||
+		observed->queue_size_max > VIRTQUEUE_SIZE_MAX ||
+		observed->max_mem_slots > VHOST_USER_MAX_RAM_SLOTS)
 		return refuse(verdict,
 			"%u rings (%u for the VMM) of up to %u descriptors, and %llu memory slots",
 			observed->n_queues, observed->queue_num, observed->queue_size_max,
 			NUM(observed->max_mem_slots));
-	if (observed->config.len > CONFIG_BYTES_MAX ||
-		observed->config_writable.len > CONFIG_BYTES_MAX)
+	if (observed->config.len > VHOST_USER_MAX_CONFIG_SIZE ||
+		observed->config_writable.len > VHOST_USER_MAX_CONFIG_SIZE)
 		return refuse(verdict, "a configuration space of %zu bytes", observed->config.len);
 	return 0;
 }

@@ -4,14 +4,14 @@
 #include <stdint.h>
 
 #include "record.pb-c.h"
+#include "virtio/vhost-user.h"
+#include "virtio/virtio.h"
 
 /*
  * What a half of a record may say. It may come from a process of ours that was taken over, or from
  * a file that is read again. These functions are pure. They judge counts, indices, lengths, and the
  * counters that continue over all sessions; they do not look at descriptors or at guest memory.
  */
-
-#define RINGS_MAX 256
 
 /**
  * judge_desired() - whether the frontend's half may be put in force

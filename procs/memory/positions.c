@@ -44,7 +44,7 @@ static size_t fill_rings(const Bh__Desired *desired, const struct ledger *ledger
 
 void positions_fill(const struct served *device, Bh__CommitDesiredReply *reply)
 {
-	static Bh__RingState states[RINGS_MAX], *list[RINGS_MAX];
+	static Bh__RingState states[VHOST_USER_MAX_QUEUES], *list[VHOST_USER_MAX_QUEUES];
 	struct ledger ledger;
 
 	reply->worker_gone = device->n_attached == 0;

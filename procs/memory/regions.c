@@ -47,9 +47,9 @@ static bool overlap(uint64_t a, uint64_t na, uint64_t b, uint64_t nb)
 
 int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t n_text)
 {
-	if (n > REGIONS_MAX) {
+	if (n > VHOST_USER_MAX_RAM_SLOTS) {
 		snprintf(text, n_text, "%zu memory regions; at most %d are possible", n,
-			REGIONS_MAX);
+			VHOST_USER_MAX_RAM_SLOTS);
 		return 1;
 	}
 	for (size_t i = 0; i < n; i++) {

@@ -2,19 +2,18 @@
 
 #include <stddef.h>
 
+#include "virtio/vhost-user.h"
 #include "record.pb-c.h"
 
 /* The rules for memory regions and the files behind them. Nothing is mapped, and nothing is
  * kept. */
 
-#define REGIONS_MAX 509
-
 /**
  * regions_check_table() - judge the numbers of all regions together
  * @text: [out] the rule that was broken, with the numbers; n_text bytes
  *
- * Rules: at most REGIONS_MAX; no size of 0; no range that wraps, in any of the three spaces; no
- *        overlap in guest-physical addresses, nor in the VMM's.
+ * Rules: at most VHOST_USER_MAX_RAM_SLOTS; no size of 0; no range that wraps, in any of the three
+ *        spaces; no overlap in guest-physical addresses, nor in the VMM's.
  * Returns: 0 | 1 refused, and text says why.
  */
 int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t n_text);

@@ -47,7 +47,8 @@ static bool do_rx(const struct command *command, struct net_state *state)
 	if (command->number >= _NET_RX_MODE_N || command->n != 1 || !read_at(command, 0, &on, 1) ||
 		on > 1)
 		return false;
-	if (command->number > NET_RX_ALLMULTI && !has_bit(command->features, NET_F_CTRL_RX_EXTRA))
+	if (command->number > NET_RX_ALLMULTI &&
+		!has_bit(command->features, VIRTIO_NET_F_CTRL_RX_EXTRA))
 		return false;
 	state->modes = (uint8_t)((state->modes & ~(1u << command->number)) |
 		(unsigned int)on << command->number);
@@ -132,9 +133,10 @@ static bool do_mq(const struct command *command, struct net_state *state)
 }
 
 #define GUEST_OFFLOADS                                                                             \
-	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
-		BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) |              \
-		BIT(NET_F_GUEST_USO6))
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |                             \
+		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |                       \
+		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
+		BIT(VIRTIO_NET_F_GUEST_USO6))
 
 static bool do_offloads(const struct command *command, struct net_state *state)
 {
@@ -155,12 +157,12 @@ static const struct {
 	unsigned int feature; /* that allows the class */
 	bool (*execute)(const struct command *command, struct net_state *state);
 } classes[] = {
-	[CLASS_RX] = { NET_F_CTRL_RX, do_rx },
-	[CLASS_MAC] = { NET_F_CTRL_RX, do_mac }, /* or CTRL_MAC_ADDR: see allowed() */
-	[CLASS_VLAN] = { NET_F_CTRL_VLAN, do_vlan },
-	[CLASS_ANNOUNCE] = { NET_F_GUEST_ANNOUNCE, do_announce },
-	[CLASS_MQ] = { NET_F_MQ, do_mq },
-	[CLASS_OFFLOADS] = { NET_F_CTRL_GUEST_OFFLOADS, do_offloads },
+	[CLASS_RX] = { VIRTIO_NET_F_CTRL_RX, do_rx },
+	[CLASS_MAC] = { VIRTIO_NET_F_CTRL_RX, do_mac }, /* or CTRL_MAC_ADDR: see allowed() */
+	[CLASS_VLAN] = { VIRTIO_NET_F_CTRL_VLAN, do_vlan },
+	[CLASS_ANNOUNCE] = { VIRTIO_NET_F_GUEST_ANNOUNCE, do_announce },
+	[CLASS_MQ] = { VIRTIO_NET_F_MQ, do_mq },
+	[CLASS_OFFLOADS] = { VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, do_offloads },
 };
 
 static bool allowed(uint64_t features, uint8_t class, uint8_t number)
@@ -168,7 +170,7 @@ static bool allowed(uint64_t features, uint8_t class, uint8_t number)
 	if (class >= ARRAY_SIZE(classes))
 		return false;
 	if (class == CLASS_MAC && number == 1)
-		return has_bit(features, NET_F_CTRL_MAC_ADDR);
+		return has_bit(features, VIRTIO_NET_F_CTRL_MAC_ADDR);
 	return has_bit(features, classes[class].feature);
 }
 

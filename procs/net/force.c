@@ -10,12 +10,11 @@
 #include "base/bytes.h"
 
 #define GSO_OFFLOADS                                                                               \
-	(BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_UFO) |                    \
-		BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6))
-#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_ECN))
+	(BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |                             \
+		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
+		BIT(VIRTIO_NET_F_GUEST_USO6))
+#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_ECN))
 
-#define STATUS_LINK_UP 1
-#define STATUS_ANNOUNCE 2
 #define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
 
 /** struct net_config - configuration space: virtio 1.2, 5.1.4. All of it is there, whatever is
@@ -47,11 +46,11 @@ bool force_config(struct net *net)
 	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs),
 		.speed = SPEED_UNKNOWN,
 		.duplex = DUPLEX_UNKNOWN };
-	unsigned int status = net->link_up ? STATUS_LINK_UP : 0;
+	unsigned int status = net->link_up ? VIRTIO_NET_S_LINK_UP : 0;
 
 	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
 	if (net->state && net->state->announce)
-		status |= STATUS_ANNOUNCE;
+		status |= VIRTIO_NET_S_ANNOUNCE;
 	config.status = htole16((uint16_t)status);
 	config.mtu = htole16((uint16_t)(mtu->text ? mtu->number : 1500));
 	offer->config_bytes = sizeof(config);
@@ -86,15 +85,18 @@ void net_apply(struct net *net)
 	uint32_t mtu = MAX(net->mtu ? net->mtu : 1500,
 		configured->text ? (uint32_t)configured->number : 0);
 
-	net->mergeable = has_bit(features, NET_F_MRG_RXBUF);
-	net->hdr_bytes =
-		net->mergeable || has_bit(features, 32) ? NET_HDR_BYTES : NET_HDR_LEGACY_BYTES;
+	net->mergeable = has_bit(features, VIRTIO_NET_F_MRG_RXBUF);
+	net->hdr_bytes = net->mergeable || has_bit(features, VIRTIO_F_VERSION_1)
+		? NET_HDR_BYTES
+		: NET_HDR_LEGACY_BYTES;
 	net->offloads = features & GUEST_OFFLOADS;
 	if (state->offloads_set)
 		net->offloads &= state->offloads;
 	net->frame_max = net->offloads & GSO_OFFLOADS ? NET_GSO_FRAME_MAX : VLAN_FRAME_BYTES(mtu);
 	net->frame_max = MAX(net->frame_max, (size_t)VLAN_FRAME_BYTES(mtu));
-	net->filter_macs = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_RX);
-	net->filter_vlans = has_bit(features, NET_F_CTRL_VQ) && has_bit(features, NET_F_CTRL_VLAN);
+	net->filter_macs =
+		has_bit(features, VIRTIO_NET_F_CTRL_VQ) && has_bit(features, VIRTIO_NET_F_CTRL_RX);
+	net->filter_vlans = has_bit(features, VIRTIO_NET_F_CTRL_VQ) &&
+		has_bit(features, VIRTIO_NET_F_CTRL_VLAN);
 	net->backend->negotiated(net);
 }

@@ -15,13 +15,14 @@ static uint64_t gso_features(uint8_t type, bool tx)
 {
 	switch (type) {
 	case NET_GSO_TCPV4:
-		return BIT(tx ? NET_F_HOST_TSO4 : NET_F_GUEST_TSO4);
+		return BIT(tx ? VIRTIO_NET_F_HOST_TSO4 : VIRTIO_NET_F_GUEST_TSO4);
 	case NET_GSO_TCPV6:
-		return BIT(tx ? NET_F_HOST_TSO6 : NET_F_GUEST_TSO6);
+		return BIT(tx ? VIRTIO_NET_F_HOST_TSO6 : VIRTIO_NET_F_GUEST_TSO6);
 	case NET_GSO_UDP:
-		return BIT(tx ? NET_F_HOST_UFO : NET_F_GUEST_UFO);
+		return BIT(tx ? VIRTIO_NET_F_HOST_UFO : VIRTIO_NET_F_GUEST_UFO);
 	case NET_GSO_UDP_L4:
-		return tx ? BIT(NET_F_HOST_USO) : BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6);
+		return tx ? BIT(VIRTIO_NET_F_HOST_USO)
+			  : BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6);
 	default:
 		return 0;
 	}
@@ -36,7 +37,7 @@ static bool gso_is_allowed(const struct net_hdr *hdr, uint64_t features, bool tx
 	if (!(hdr->gso_type & NET_GSO_ECN))
 		return true;
 	return (type == NET_GSO_TCPV4 || type == NET_GSO_TCPV6) &&
-		has_bit(features, tx ? NET_F_HOST_ECN : NET_F_GUEST_ECN);
+		has_bit(features, tx ? VIRTIO_NET_F_HOST_ECN : VIRTIO_NET_F_GUEST_ECN);
 }
 
 /* The place of the checksum, and the two bytes of it, are inside the frame and behind its first
@@ -67,7 +68,8 @@ int header_check_tx(struct net_hdr *hdr, size_t frame_bytes, uint64_t features)
 		memset(hdr, 0, sizeof(*hdr));
 		return 0;
 	}
-	if (hdr->flags && (!has_bit(features, NET_F_CSUM) || !csum_is_inside(hdr, frame_bytes)))
+	if (hdr->flags &&
+		(!has_bit(features, VIRTIO_NET_F_CSUM) || !csum_is_inside(hdr, frame_bytes)))
 		return HEADER_E_CSUM;
 	if (hdr->gso_type != NET_GSO_NONE)
 		return check_gso_tx(hdr, frame_bytes, features);
@@ -83,7 +85,7 @@ int header_fit_rx(struct net_hdr *hdr, uint64_t offloads, const struct iovec *io
 		return 0;
 	if (hdr->gso_type != NET_GSO_NONE && !gso_is_allowed(hdr, offloads, false))
 		return HEADER_E_GSO;
-	if (has_bit(offloads, NET_F_GUEST_CSUM)) {
+	if (has_bit(offloads, VIRTIO_NET_F_GUEST_CSUM)) {
 		hdr->flags &= NET_HDR_NEEDS_CSUM | NET_HDR_DATA_VALID;
 		return 0;
 	}

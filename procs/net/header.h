@@ -5,36 +5,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "virtio/net.h"
+
 /* The header before each frame, the feature bits that govern it, and the checksums it leaves
  * open. */
-
-enum {
-	NET_F_CSUM = 0,
-	NET_F_GUEST_CSUM = 1,
-	NET_F_CTRL_GUEST_OFFLOADS = 2,
-	NET_F_MTU = 3,
-	NET_F_MAC = 5,
-	NET_F_GUEST_TSO4 = 7,
-	NET_F_GUEST_TSO6 = 8,
-	NET_F_GUEST_ECN = 9,
-	NET_F_GUEST_UFO = 10,
-	NET_F_HOST_TSO4 = 11,
-	NET_F_HOST_TSO6 = 12,
-	NET_F_HOST_ECN = 13,
-	NET_F_HOST_UFO = 14,
-	NET_F_MRG_RXBUF = 15,
-	NET_F_STATUS = 16,
-	NET_F_CTRL_VQ = 17,
-	NET_F_CTRL_RX = 18,
-	NET_F_CTRL_VLAN = 19,
-	NET_F_CTRL_RX_EXTRA = 20,
-	NET_F_GUEST_ANNOUNCE = 21,
-	NET_F_MQ = 22,
-	NET_F_CTRL_MAC_ADDR = 23,
-	NET_F_GUEST_USO4 = 54,
-	NET_F_GUEST_USO6 = 55,
-	NET_F_HOST_USO = 56,
-};
 
 #define NET_FRAME_MIN 14
 #define NET_FRAME_MAX 65589     /* Ethernet and IPv6 header, and the longest payload of IPv6 */

@@ -17,19 +17,19 @@
 #include "base/log.h"
 
 #define RING_FEATURES                                                                              \
-	(BIT(27) /* ANY_LAYOUT */ | BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ |        \
-		BIT(30) /* PROTOCOL_FEATURES */ | BIT(32) /* VERSION_1 */ |                        \
-		BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
+	(BIT(VIRTIO_F_ANY_LAYOUT) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |                             \
+		BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VHOST_USER_F_PROTOCOL_FEATURES) |               \
+		BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER))
 #define OUR_FEATURES                                                                               \
-	(BIT(NET_F_MAC) | BIT(NET_F_MRG_RXBUF) | BIT(NET_F_STATUS) | BIT(NET_F_CTRL_VQ) |          \
-		BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_RX_EXTRA) |             \
-		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_MAC_ADDR) |                             \
-		BIT(NET_F_CTRL_GUEST_OFFLOADS))
-/* MQ, RARP, REPLY_ACK, MTU, BACKEND_REQ, CONFIG, BACKEND_SEND_FD, INFLIGHT_SHMFD,
- * CONFIGURE_MEM_SLOTS, STATUS */
+	(BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_MRG_RXBUF) | BIT(VIRTIO_NET_F_STATUS) |          \
+		BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |                            \
+		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) |                    \
+		BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |               \
+		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
+#define PF(name) BIT(VHOST_USER_PROTOCOL_F_##name)
 #define PROTOCOL_FEATURES                                                                          \
-	(BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(9) | BIT(10) | BIT(12) | BIT(15) |       \
-		BIT(16))
+	(PF(MQ) | PF(RARP) | PF(REPLY_ACK) | PF(MTU) | PF(BACKEND_REQ) | PF(CONFIG) |              \
+		PF(BACKEND_SEND_FD) | PF(INFLIGHT_SHMFD) | PF(CONFIGURE_MEM_SLOTS) | PF(STATUS))
 
 /* --- What the driver and the VMM set --- */
 
@@ -57,8 +57,8 @@ static bool is_ctrl(const struct device *device, uint32_t index)
 {
 	const struct net *net = device->data;
 
-	return has_bit(device->features, NET_F_CTRL_VQ) &&
-		index == (has_bit(device->features, NET_F_MQ) ? 2 * net->n_pairs : 2);
+	return has_bit(device->features, VIRTIO_NET_F_CTRL_VQ) &&
+		index == (has_bit(device->features, VIRTIO_NET_F_MQ) ? 2 * net->n_pairs : 2);
 }
 
 /* The transmit rings of pairs beyond ours are served with ours. */
@@ -99,7 +99,7 @@ static unsigned int pairs_in_use(const struct net *net)
 	const struct device *device = net->device;
 	uint32_t ctrl = 2 * net->n_pairs;
 
-	if (!has_bit(device->features, NET_F_MQ) || !is_ctrl(device, ctrl) ||
+	if (!has_bit(device->features, VIRTIO_NET_F_MQ) || !is_ctrl(device, ctrl) ||
 		!device->queues[ctrl].vq)
 		return net->n_pairs;
 	return MIN((unsigned int)net->state->pairs, net->n_pairs);
@@ -159,8 +159,8 @@ static void announce(struct device *device, const uint8_t mac[6])
 	memcpy(frame + 32, mac, 6);
 	if (net->backend->announce)
 		net->backend->announce(net, frame, sizeof(frame));
-	if (!has_bit(device->features, NET_F_GUEST_ANNOUNCE) ||
-		!has_bit(device->features, NET_F_CTRL_VQ))
+	if (!has_bit(device->features, VIRTIO_NET_F_GUEST_ANNOUNCE) ||
+		!has_bit(device->features, VIRTIO_NET_F_CTRL_VQ))
 		return;
 	state.announce = 1;
 	net->state = state_commit(net->saved, &state);
@@ -220,9 +220,9 @@ static void fill_offer(struct net *net)
 
 	offer->features = RING_FEATURES | OUR_FEATURES | net->backend->features;
 	if (config_value(net->device->config, "mtu")->text)
-		offer->features |= BIT(NET_F_MTU);
+		offer->features |= BIT(VIRTIO_NET_F_MTU);
 	if (net->n_pairs > 1)
-		offer->features |= BIT(NET_F_MQ);
+		offer->features |= BIT(VIRTIO_NET_F_MQ);
 	offer->protocol_features = PROTOCOL_FEATURES;
 	offer->queue_num = MIN(2 * net->n_pairs + 1, 127u);
 	offer->n_queues = 2 * offer->queue_num;

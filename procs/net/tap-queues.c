@@ -267,7 +267,8 @@ static uint64_t probe(const struct net *net)
 
 	if (ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, uso) == 0)
 		return 0;
-	return BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) | BIT(NET_F_HOST_USO);
+	return BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) |
+		BIT(VIRTIO_NET_F_HOST_USO);
 }
 
 /* Whether the queues that were kept are those that are to be served now. */

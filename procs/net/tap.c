@@ -28,20 +28,20 @@ struct offload {
 };
 
 static const struct offload offloads[] = {
-	{ NET_F_GUEST_CSUM, TUN_F_CSUM },
-	{ NET_F_GUEST_TSO4, TUN_F_TSO4 },
-	{ NET_F_GUEST_TSO6, TUN_F_TSO6 },
-	{ NET_F_GUEST_ECN, TUN_F_TSO_ECN },
-	{ NET_F_GUEST_UFO, TUN_F_UFO },
-	{ NET_F_GUEST_USO4, TUN_F_USO4 },
-	{ NET_F_GUEST_USO6, TUN_F_USO6 },
+	{ VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM },
+	{ VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+	{ VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 },
+	{ VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+	{ VIRTIO_NET_F_GUEST_UFO, TUN_F_UFO },
+	{ VIRTIO_NET_F_GUEST_USO4, TUN_F_USO4 },
+	{ VIRTIO_NET_F_GUEST_USO6, TUN_F_USO6 },
 };
 
 static unsigned int offload_flags(uint64_t features)
 {
 	unsigned int flags = 0;
 
-	if (!has_bit(features, NET_F_GUEST_CSUM))
+	if (!has_bit(features, VIRTIO_NET_F_GUEST_CSUM))
 		return 0;
 	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
 		if (has_bit(features, offloads[i].feature))
@@ -211,11 +211,13 @@ static void tap_describe(struct net *net, char *buf, size_t n)
 
 const struct net_backend backend_tap = {
 	.name = "tap",
-	.features = BIT(NET_F_CSUM) | BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) |
-		BIT(NET_F_GUEST_TSO6) | BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) |
-		BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) |
-		BIT(NET_F_HOST_UFO) | BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) |
-		BIT(NET_F_HOST_USO),
+	.features = BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |
+		BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |
+		BIT(VIRTIO_NET_F_GUEST_ECN) | BIT(VIRTIO_NET_F_GUEST_UFO) |
+		BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) |
+		BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_HOST_UFO) |
+		BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) |
+		BIT(VIRTIO_NET_F_HOST_USO),
 	.open = tap_open,
 	.close = tap_close,
 	.negotiated = tap_negotiated,

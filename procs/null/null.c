@@ -11,13 +11,13 @@
 #define N_QUEUES 2
 #define BATCH 64 /* chains of a turn */
 
-/* virtio 1.2, 6 Reserved Feature Bits; and PROTOCOL_FEATURES of vhost-user */
 #define FEATURES                                                                                   \
-	(BIT(28) /* INDIRECT_DESC */ | BIT(29) /* EVENT_IDX */ | BIT(30) /* PROTOCOL_FEATURES */ | \
-		BIT(32) /* VERSION_1 */ | BIT(34) /* RING_PACKED */ | BIT(35) /* IN_ORDER */)
+	(BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                         \
+		BIT(VHOST_USER_F_PROTOCOL_FEATURES) | BIT(VIRTIO_F_VERSION_1) |                    \
+		BIT(VIRTIO_F_RING_PACKED) | BIT(VIRTIO_F_IN_ORDER))
+#define PF(name) BIT(VHOST_USER_PROTOCOL_F_##name)
 #define PROTOCOL_FEATURES                                                                          \
-	(BIT(0) /* MQ */ | BIT(3) /* REPLY_ACK */ | BIT(12) /* INFLIGHT_SHMFD */ |                 \
-		BIT(15) /* CONFIGURE_MEM_SLOTS */ | BIT(16) /* STATUS */)
+	(PF(MQ) | PF(REPLY_ACK) | PF(INFLIGHT_SHMFD) | PF(CONFIGURE_MEM_SLOTS) | PF(STATUS))
 
 /* --- 1 What it offers --- */
 

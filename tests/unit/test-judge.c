@@ -10,8 +10,8 @@
 
 static Bh__Desired d;
 static Bh__Observed o;
-static Bh__Ring rings[RINGS_MAX + 1], *ring_list[RINGS_MAX + 1];
-static Bh__RingState states[RINGS_MAX + 1], *state_list[RINGS_MAX + 1];
+static Bh__Ring rings[VHOST_USER_MAX_QUEUES + 1], *ring_list[VHOST_USER_MAX_QUEUES + 1];
+static Bh__RingState states[VHOST_USER_MAX_QUEUES + 1], *state_list[VHOST_USER_MAX_QUEUES + 1];
 static Bh__ConfigWrite writes[65], *write_list[65];
 static Bh__NetDesired net;
 static Bh__Inflight inflight;
@@ -24,7 +24,7 @@ static void set_up(void)
 	bh__desired__init(&d);
 	bh__observed__init(&o);
 	bh__inflight__init(&inflight);
-	for (uint32_t i = 0; i <= RINGS_MAX; i++) {
+	for (uint32_t i = 0; i <= VHOST_USER_MAX_QUEUES; i++) {
 		bh__ring__init(&rings[i]);
 		bh__ring_state__init(&states[i]);
 		rings[i].index = states[i].index = i;
@@ -49,7 +49,7 @@ static void set_up(void)
 	d.generation = NOW;
 	d.session = d.reset_epoch = d.rarp_seq = UINT64_C(1) << 63;
 	d.rings = ring_list;
-	d.n_rings = RINGS_MAX;
+	d.n_rings = VHOST_USER_MAX_QUEUES;
 	d.config_writes = write_list;
 	d.n_config_writes = 64;
 	d.inflight = &inflight;
@@ -69,7 +69,7 @@ static void set_up(void)
 	o.max_mem_slots = 509;
 	o.config = o.config_writable = (ProtobufCBinaryData){ 256, bytes };
 	o.rings = state_list;
-	o.n_rings = RINGS_MAX;
+	o.n_rings = VHOST_USER_MAX_QUEUES;
 	o.backend = (char *)"tap tap0 (up)";
 }
 
@@ -91,9 +91,9 @@ static int judge(void)
 static bool break_rule(int i)
 {
 	switch (i) {
-		BREAK(0, d.n_rings = RINGS_MAX + 1);
+		BREAK(0, d.n_rings = VHOST_USER_MAX_QUEUES + 1);
 		BREAK(1, rings[9].index = 8);
-		BREAK(2, rings[9].index = RINGS_MAX);
+		BREAK(2, rings[9].index = VHOST_USER_MAX_QUEUES);
 		BREAK(3, rings[9].index = UINT32_MAX);
 		BREAK(4, rings[9].size = 32769);
 		BREAK(5, rings[9].start_id = NOW + 1);
@@ -128,7 +128,7 @@ static bool break_rule(int i)
 		BREAK(32, o.queue_size_max = 32769);
 		BREAK(33, o.max_mem_slots = 510);
 		BREAK(34, o.config.len = 257);
-		BREAK(35, o.n_rings = RINGS_MAX + 1);
+		BREAK(35, o.n_rings = VHOST_USER_MAX_QUEUES + 1);
 		BREAK(36, states[7].index = 6);
 		BREAK(37, states[7].start_id = NOW + 1);
 		BREAK(38, states[7].error = (char *)"bell\a");

@@ -11,10 +11,11 @@
 
 #define PAIRS 4
 #define FEATURES                                                                                   \
-	(BIT(NET_F_CTRL_VQ) | BIT(NET_F_CTRL_RX) | BIT(NET_F_CTRL_RX_EXTRA) |                      \
-		BIT(NET_F_CTRL_VLAN) | BIT(NET_F_CTRL_MAC_ADDR) | BIT(NET_F_MQ) |                  \
-		BIT(NET_F_GUEST_ANNOUNCE) | BIT(NET_F_CTRL_GUEST_OFFLOADS) |                       \
-		BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4))
+	(BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) | BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) | \
+		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |                    \
+		BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |                          \
+		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT(VIRTIO_NET_F_GUEST_CSUM) |             \
+		BIT(VIRTIO_NET_F_GUEST_TSO4))
 
 static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
 static struct net_state state, before;
@@ -58,21 +59,21 @@ static const struct {
 	unsigned int feature;
 	const char *bad;
 } rows[] = {
-	{ "\0\0\1", 3, NET_F_CTRL_RX, "\0\0\2" },
-	{ "\0\1\1", 3, NET_F_CTRL_RX, "\0\1\377" },
-	{ "\0\2\1", 3, NET_F_CTRL_RX_EXTRA, "\0\2\2" },
-	{ "\0\3\1", 3, NET_F_CTRL_RX_EXTRA, "\0\6\1" },
-	{ "\0\4\1", 3, NET_F_CTRL_RX_EXTRA, NULL },
-	{ "\0\5\1", 3, NET_F_CTRL_RX_EXTRA, NULL },
-	{ "\1\0\0\0\0\0\0\0\0\0", 10, NET_F_CTRL_RX, "\1\2\0\0\0\0\0\0\0\0" },
-	{ "\1\1\122\124\0\0\0\2", 8, NET_F_CTRL_MAC_ADDR, "\1\1\123\124\0\0\0\2" },
-	{ "\2\0\7\0", 4, NET_F_CTRL_VLAN, "\2\0\0\20" },
-	{ "\2\1\377\17", 4, NET_F_CTRL_VLAN, "\2\2\7\0" },
-	{ "\3\0", 2, NET_F_GUEST_ANNOUNCE, "\3\1" },
-	{ "\4\0\1\0", 4, NET_F_MQ, "\4\0\0\0" },
-	{ "\4\0\4\0", 4, NET_F_MQ, "\4\0\5\0" },
-	{ "\5\0\2\0\0\0\0\0\0\0", 10, NET_F_CTRL_GUEST_OFFLOADS, "\5\0\4\0\0\0\0\0\0\0" },
-	{ "\5\0\202\0\0\0\0\0\0\0", 10, NET_F_CTRL_GUEST_OFFLOADS, "\5\0\0\1\0\0\0\0\0\0" },
+	{ "\0\0\1", 3, VIRTIO_NET_F_CTRL_RX, "\0\0\2" },
+	{ "\0\1\1", 3, VIRTIO_NET_F_CTRL_RX, "\0\1\377" },
+	{ "\0\2\1", 3, VIRTIO_NET_F_CTRL_RX_EXTRA, "\0\2\2" },
+	{ "\0\3\1", 3, VIRTIO_NET_F_CTRL_RX_EXTRA, "\0\6\1" },
+	{ "\0\4\1", 3, VIRTIO_NET_F_CTRL_RX_EXTRA, NULL },
+	{ "\0\5\1", 3, VIRTIO_NET_F_CTRL_RX_EXTRA, NULL },
+	{ "\1\0\0\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_RX, "\1\2\0\0\0\0\0\0\0\0" },
+	{ "\1\1\122\124\0\0\0\2", 8, VIRTIO_NET_F_CTRL_MAC_ADDR, "\1\1\123\124\0\0\0\2" },
+	{ "\2\0\7\0", 4, VIRTIO_NET_F_CTRL_VLAN, "\2\0\0\20" },
+	{ "\2\1\377\17", 4, VIRTIO_NET_F_CTRL_VLAN, "\2\2\7\0" },
+	{ "\3\0", 2, VIRTIO_NET_F_GUEST_ANNOUNCE, "\3\1" },
+	{ "\4\0\1\0", 4, VIRTIO_NET_F_MQ, "\4\0\0\0" },
+	{ "\4\0\4\0", 4, VIRTIO_NET_F_MQ, "\4\0\5\0" },
+	{ "\5\0\2\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\4\0\0\0\0\0\0\0" },
+	{ "\5\0\202\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\0\1\0\0\0\0\0\0" },
 };
 
 START_TEST(test_command_is_done_however_it_is_cut)
@@ -192,7 +193,8 @@ START_TEST(test_what_the_others_set)
 	ck_assert(RUN("\4\0\3\0") && state.pairs == 3);
 	ck_assert(!state.offloads_set);
 	ck_assert(RUN("\5\0\202\0\0\0\0\0\0\0") && state.offloads_set);
-	ck_assert_uint_eq(state.offloads, BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4));
+	ck_assert_uint_eq(state.offloads,
+		BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4));
 	/* none at all is a choice, too */
 	ck_assert(RUN("\5\0\0\0\0\0\0\0\0\0") && state.offloads_set && state.offloads == 0);
 }

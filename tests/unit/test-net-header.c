@@ -9,12 +9,14 @@
 
 #define FRAME 1514
 #define ALL_TX                                                                                     \
-	(BIT(NET_F_CSUM) | BIT(NET_F_HOST_TSO4) | BIT(NET_F_HOST_TSO6) | BIT(NET_F_HOST_ECN) |     \
-		BIT(NET_F_HOST_UFO) | BIT(NET_F_HOST_USO))
+	(BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_HOST_TSO4) | BIT(VIRTIO_NET_F_HOST_TSO6) |      \
+		BIT(VIRTIO_NET_F_HOST_ECN) | BIT(VIRTIO_NET_F_HOST_UFO) |                          \
+		BIT(VIRTIO_NET_F_HOST_USO))
 #define ALL_RX                                                                                     \
-	(BIT(NET_F_GUEST_CSUM) | BIT(NET_F_GUEST_TSO4) | BIT(NET_F_GUEST_TSO6) |                   \
-		BIT(NET_F_GUEST_ECN) | BIT(NET_F_GUEST_UFO) | BIT(NET_F_GUEST_USO4) |              \
-		BIT(NET_F_GUEST_USO6))
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |                             \
+		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |                       \
+		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
+		BIT(VIRTIO_NET_F_GUEST_USO6))
 
 /* csum_start, csum_offset of TCP over IPv4 */
 #define TCP 34, 16
@@ -41,7 +43,8 @@ static const struct tx_row {
 } tx_rows[] = {
 	{ 0, 0, NET_GSO_NONE, 0, 0, 0, 0 },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_NONE, 0, TCP, 0 },
-	{ ALL_TX & ~BIT(NET_F_CSUM), NET_HDR_NEEDS_CSUM, NET_GSO_NONE, 0, TCP, HEADER_E_CSUM },
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_CSUM), NET_HDR_NEEDS_CSUM, NET_GSO_NONE, 0, TCP,
+		HEADER_E_CSUM },
 	/* the place of the checksum: behind the Ethernet header, both its bytes in the frame */
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_NONE, 0, 13, 16, HEADER_E_CSUM },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_NONE, 0, 14, 0, 0 },
@@ -53,17 +56,18 @@ static const struct tx_row {
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP, 0 },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP, 1480, TCP, 0 },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP, 0 },
-	{ ALL_TX & ~BIT(NET_F_HOST_TSO4), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4, 1460, TCP,
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_HOST_TSO4), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4, 1460, TCP,
 		HEADER_E_GSO },
-	{ ALL_TX & ~BIT(NET_F_HOST_TSO6), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP,
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_HOST_TSO6), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV6, 1440, TCP,
 		HEADER_E_GSO },
-	{ ALL_TX & ~BIT(NET_F_HOST_UFO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP, 1480, TCP, HEADER_E_GSO },
-	{ ALL_TX & ~BIT(NET_F_HOST_USO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP,
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_HOST_UFO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP, 1480, TCP,
+		HEADER_E_GSO },
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_HOST_USO), NET_HDR_NEEDS_CSUM, NET_GSO_UDP_L4, 1472, TCP,
 		HEADER_E_GSO },
 	/* the bit of congestion goes with TCP, and has a feature bit of its own */
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN, 1460, TCP, 0 },
-	{ ALL_TX & ~BIT(NET_F_HOST_ECN), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN, 1460, TCP,
-		HEADER_E_GSO },
+	{ ALL_TX & ~BIT(VIRTIO_NET_F_HOST_ECN), NET_HDR_NEEDS_CSUM, NET_GSO_TCPV4 | NET_GSO_ECN,
+		1460, TCP, HEADER_E_GSO },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_UDP | NET_GSO_ECN, 1480, TCP, HEADER_E_GSO },
 	{ ALL_TX, NET_HDR_NEEDS_CSUM, NET_GSO_ECN, 1460, TCP, HEADER_E_GSO },
 	/* what contradicts itself, and what does not exist */
@@ -138,10 +142,11 @@ START_TEST(test_what_a_driver_did_not_accept_it_does_not_get)
 	static const struct {
 		uint8_t gso;
 		uint64_t feature;
-	} rows[] = { { NET_GSO_TCPV4, BIT(NET_F_GUEST_TSO4) },
-		{ NET_GSO_TCPV6, BIT(NET_F_GUEST_TSO6) }, { NET_GSO_UDP, BIT(NET_F_GUEST_UFO) },
-		{ NET_GSO_UDP_L4, BIT(NET_F_GUEST_USO4) | BIT(NET_F_GUEST_USO6) },
-		{ NET_GSO_TCPV6 | NET_GSO_ECN, BIT(NET_F_GUEST_ECN) }, { 2, ~UINT64_C(0) } };
+	} rows[] = { { NET_GSO_TCPV4, BIT(VIRTIO_NET_F_GUEST_TSO4) },
+		{ NET_GSO_TCPV6, BIT(VIRTIO_NET_F_GUEST_TSO6) },
+		{ NET_GSO_UDP, BIT(VIRTIO_NET_F_GUEST_UFO) },
+		{ NET_GSO_UDP_L4, BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) },
+		{ NET_GSO_TCPV6 | NET_GSO_ECN, BIT(VIRTIO_NET_F_GUEST_ECN) }, { 2, ~UINT64_C(0) } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct net_hdr h = hdr(NET_HDR_NEEDS_CSUM, rows[i].gso, 1460, 14, 6);

@@ -292,7 +292,7 @@ START_TEST(test_feature_that_is_not_acked_is_missed)
 
 	view.desired->protocol_features = UINT64_MAX & ~BIT(row->needs);
 	prepare((uint32_t)_i, NULL, row->size_min, row->fds_min);
-	if (row->needs != PF_NONE)
+	if (row->needs != NO_FEATURE)
 		ck_assert_int_eq(form(), OUTCOME_REFUSED);
 }
 END_TEST
@@ -435,7 +435,7 @@ START_TEST(test_second_kick_only_brings_a_descriptor)
 	ck_assert_int_eq(say_u64(SET_VRING_KICK, 0, 1), OUTCOME_CHANGED);
 	ck_assert_uint_eq(ring(0)->start_id, id);
 	ck_assert_uint_ne(ring(0)->kick_token, token);
-	ck_assert_int_eq(say_u64(SET_VRING_KICK, VRING_FD_NONE, 0), OUTCOME_CHANGED);
+	ck_assert_int_eq(say_u64(SET_VRING_KICK, VHOST_USER_VRING_NOFD_MASK, 0), OUTCOME_CHANGED);
 	ck_assert_uint_eq(ring(0)->kick_token, 0);
 	ck_assert(ring(0)->poll);
 }
@@ -570,7 +570,7 @@ END_TEST
 
 static int say_config(uint32_t request, struct config_header head, uint32_t n_bytes)
 {
-	uint8_t buf[sizeof(head) + CONFIG_SIZE_MAX] = { 0 };
+	uint8_t buf[sizeof(head) + VHOST_USER_MAX_CONFIG_SIZE] = { 0 };
 
 	memcpy(buf, &head, sizeof(head));
 	return say(request, buf, (uint32_t)sizeof(head) + n_bytes, 0);
@@ -606,7 +606,8 @@ START_TEST(test_config_read_outside_has_no_payload)
 {
 	struct config_header heads[] = { { 0, 12, 0 }, { 0, 13, 0 }, { 12, 1, 0 },
 		{ UINT32_MAX, 2, 0 }, { 4, 0, 0 } };
-	uint8_t buf[sizeof(struct config_header) + CONFIG_SIZE_MAX] = { 0 }, reply[REPLY_BYTES_MAX];
+	uint8_t buf[sizeof(struct config_header) + VHOST_USER_MAX_CONFIG_SIZE] = { 0 },
+						   reply[REPLY_BYTES_MAX];
 
 	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
 		memcpy(buf, &heads[i], sizeof(heads[i]));

@@ -129,8 +129,9 @@ static Bh__Observed *observe(uint64_t applied)
 	bh__observed__init(observed);
 	observed->applied = applied;
 	observed->features = BIT(32);
-	observed->protocol_features = BIT(PF_REPLY_ACK) | BIT(PF_CONFIG) | BIT(PF_BACKEND_REQ) |
-		BIT(PF_STATUS) | BIT(PF_CONFIGURE_MEM_SLOTS);
+	observed->protocol_features = BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |
+		BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |
+		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS);
 	observed->n_queues = 2;
 	observed->queue_size_max = 256;
 	observed->max_mem_slots = 8;
