@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "bus/dial.h"
 #include "bus/gate.h"
 #include "bus/message.h"
@@ -186,8 +187,7 @@ static void on_gone(struct bus_note *note)
 	struct bus_client *client = container_of(note, struct bus_client, endpoint.gone_note);
 
 	client->broken_seq = client->seq;
-	(void)sd_event_source_set_time_relative(client->breaker, BREAK_USEC);
-	(void)sd_event_source_set_enabled(client->breaker, SD_EVENT_ONESHOT);
+	timer_after(client->breaker, BREAK_USEC);
 }
 
 /* --- Construction --- */

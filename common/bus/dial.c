@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "bus/message.h"
 
 /* Long, because a connection that is aborted half-way kills the listener of our former release with
@@ -52,8 +53,7 @@ static int dial(struct bus_endpoint *endpoint)
 /* The back-off: a peer that comes back announces itself. */
 static void look_later(struct bus_endpoint *endpoint)
 {
-	sd_event_source_set_time_relative(endpoint->dial_timer, endpoint->retry_usec);
-	sd_event_source_set_enabled(endpoint->dial_timer, SD_EVENT_ONESHOT);
+	timer_after(endpoint->dial_timer, endpoint->retry_usec);
 	endpoint->retry_usec = MIN(2 * endpoint->retry_usec, endpoint->retry_max_usec);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "bus/message.h"
 #include "bus/socket.h"
 #include "fd/peer.h"
@@ -60,8 +61,7 @@ static void tell_of_end(struct bus_endpoint *endpoint)
 
 static void look_after(struct bus_endpoint *endpoint, uint64_t usec)
 {
-	(void)sd_event_source_set_time_relative(endpoint->overdue, usec);
-	(void)sd_event_source_set_enabled(endpoint->overdue, SD_EVENT_ONESHOT);
+	timer_after(endpoint->overdue, usec);
 }
 
 static void expect_end(struct bus_endpoint *endpoint)

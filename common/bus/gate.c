@@ -27,6 +27,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "bus/line.h"
 
 #define PLACES 16
@@ -136,8 +137,7 @@ static void on_pipes(struct bus_note *note)
 static void pause_for_room(struct bus_gate *gate)
 {
 	make_room(gate);
-	(void)sd_event_source_set_time_relative(gate->pause, PAUSE_USEC);
-	(void)sd_event_source_set_enabled(gate->pause, SD_EVENT_ONESHOT);
+	timer_after(gate->pause, PAUSE_USEC);
 	look(gate);
 }
 

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timer.h"
 
 #define GIVE_UP_MS 5000
 #define RETRY_MS 2
@@ -107,8 +108,7 @@ static void drop_connection(struct vault_link *vault)
 		first->sent = false;
 	if (!vault->event)
 		return;
-	(void)sd_event_source_set_time_relative(vault->again, AGAIN_MS * UINT64_C(1000));
-	(void)sd_event_source_set_enabled(vault->again, SD_EVENT_ONESHOT);
+	timer_after(vault->again, AGAIN_MS * UINT64_C(1000));
 }
 
 static int call_once(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,

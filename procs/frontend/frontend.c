@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "fd/fdstore.h"
 #include "intake.h"
 #include "listener.h"
@@ -142,8 +143,7 @@ static void on_observed(void *data, int error, const Bh__Envelope *reply)
 	if (error || !reply) {
 		for (size_t i = 0; i < frontend->n_sessions; i++)
 			frontend->sessions[i].seen = 0;
-		sd_event_source_set_time_relative(frontend->retry, RETRY_USEC);
-		sd_event_source_set_enabled(frontend->retry, SD_EVENT_ONESHOT);
+		timer_after(frontend->retry, RETRY_USEC);
 		return;
 	}
 	for (size_t i = 0; i < reply->watch_observed_reply->n_records; i++)

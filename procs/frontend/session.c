@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "connection.h"
 #include "intake.h"
 #include "listener.h"
@@ -30,18 +31,6 @@
 #define MESSAGES_A_TURN 32
 
 /* --- Timers and turns --- */
-
-static void set_timer(sd_event_source *timer, uint64_t usec)
-{
-	sd_event_source_set_time_relative(timer, usec);
-	sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
-}
-
-static void stop_timer(sd_event_source *timer)
-{
-	if (timer)
-		sd_event_source_set_enabled(timer, SD_EVENT_OFF);
-}
 
 /* For as long as the exchange waits for its answer. */
 static void set_limit(struct session *session)
@@ -60,7 +49,7 @@ static int on_peer_death(sd_event_source *source, int fd, uint32_t revents, void
 	struct session *session = data;
 
 	session->peer_source = sd_event_source_disable_unref(session->peer_source);
-	set_timer(session->look, LOOK_USEC);
+	timer_after(session->look, LOOK_USEC);
 	return 0;
 }
 
@@ -77,7 +66,7 @@ static void close_connection(struct session *session)
 {
 	session->conn_source = sd_event_source_disable_unref(session->conn_source);
 	session->peer_source = sd_event_source_disable_unref(session->peer_source);
-	stop_timer(session->look);
+	timer_stop(session->look);
 	connection_close(&session->exchange);
 }
 
@@ -86,7 +75,7 @@ static void end_session(struct session *session)
 {
 	door_let_in(&session->door, false);
 	close_connection(session);
-	stop_timer(session->connect);
+	timer_stop(session->connect);
 	exchange_forget(&session->exchange);
 	session->lost = false;
 }
@@ -135,7 +124,8 @@ static void expect_vmm(struct session *session)
 	if (session->quarantined)
 		return;
 	if (session->config->client)
-		set_timer(session->connect, session->view.desired->session ? CONNECT_MIN_USEC : 0);
+		timer_after(session->connect,
+			session->view.desired->session ? CONNECT_MIN_USEC : 0);
 	else
 		door_let_in(&session->door, true);
 }
@@ -322,7 +312,7 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	fd = listener_connect(session->config);
 	if (fd < 0 || connection_pid(fd) == session->exchange.peer.pid ||
 		connection_pid(fd) == connection_pid(session->exchange.conn_fd)) {
-		set_timer(source, LOOK_USEC);
+		timer_after(source, LOOK_USEC);
 		return 0;
 	}
 	fd_close(session->next_fd);
@@ -372,7 +362,7 @@ static void try_connect(struct session *session)
 				? ": its file must be writable for the group that socket-group names"
 				: "");
 	usec = CONNECT_MIN_USEC << MIN(session->connect_tries - 1, 4u);
-	set_timer(session->connect, MIN(usec, CONNECT_MAX_USEC));
+	timer_after(session->connect, MIN(usec, CONNECT_MAX_USEC));
 }
 
 static int on_connect(sd_event_source *source, uint64_t usec, void *data)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/timer.h"
 
 #define AGAIN_USEC 1000000
 #define CHANGES                                                                                    \
@@ -26,8 +27,7 @@ static void look(struct socket_file *file)
 {
 	if (is_there(file) || file->on_lost(file->data) == 0)
 		return;
-	sd_event_source_set_time_relative(file->again, AGAIN_USEC);
-	sd_event_source_set_enabled(file->again, SD_EVENT_ONESHOT);
+	timer_after(file->again, AGAIN_USEC);
 }
 
 static int on_again(sd_event_source *source, uint64_t usec, void *data)

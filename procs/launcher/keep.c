@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "keeper.h"
 #include "launcher.h"
 #include "launcher.pb-c.h"
@@ -73,8 +74,7 @@ static void expect(struct kept *kept, uint64_t usec)
 	if (!kept->watchdog)
 		check(sd_event_add_time_relative(kept->keep->event, &kept->watchdog,
 			      CLOCK_MONOTONIC, usec, 0, on_silence, kept) >= 0);
-	(void)sd_event_source_set_time_relative(kept->watchdog, usec);
-	(void)sd_event_source_set_enabled(kept->watchdog, SD_EVENT_ONESHOT);
+	timer_after(kept->watchdog, usec);
 }
 
 /* --- What a process says --- */

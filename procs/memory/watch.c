@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 
 #define RENEW_USEC 2000000
 #define HEARING_USEC 4000000 /* a busy machine must not pass for a lost question */
@@ -42,8 +43,7 @@ static void wait_for_question(struct peer *peer)
 	if (sd_event_source_get_enabled(memory->hearing, NULL) != 0)
 		return;
 	memory->hearing_usec = HEARING_USEC;
-	(void)sd_event_source_set_time_relative(memory->hearing, memory->hearing_usec);
-	(void)sd_event_source_set_enabled(memory->hearing, SD_EVENT_ONESHOT);
+	timer_after(memory->hearing, memory->hearing_usec);
 }
 
 static void answer_worker(struct peer *peer)
@@ -121,8 +121,7 @@ static void renew_later(struct memory *memory, bool patient)
 {
 	if (patient || sd_event_source_get_enabled(memory->renewal, NULL) != 0)
 		return;
-	(void)sd_event_source_set_time_relative(memory->renewal, RENEW_USEC);
-	(void)sd_event_source_set_enabled(memory->renewal, SD_EVENT_ONESHOT);
+	timer_after(memory->renewal, RENEW_USEC);
 }
 
 /* --- Questions --- */
@@ -222,8 +221,8 @@ static int on_hearing(sd_event_source *source, uint64_t usec, void *data)
 	if (!any)
 		return 0;
 	memory->hearing_usec = MIN(2 * memory->hearing_usec, HEARING_MAX_USEC);
-	(void)sd_event_source_set_time_relative(source, memory->hearing_usec);
-	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	timer_after(source, memory->hearing_usec);
+	return 0;
 }
 
 static int add_timer(struct memory *memory, sd_event_source **ret_source,

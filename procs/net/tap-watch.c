@@ -28,6 +28,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/timer.h"
 
 #define RETRY_MIN_USEC UINT64_C(50000)
 #define RETRY_MAX_USEC UINT64_C(30000000)
@@ -165,8 +166,7 @@ static void retry_later(struct net *net, struct tap *tap, int r)
 		return;
 	if (++tap->n_retries == RETRIES_QUIET)
 		tap_queues_explain(net, r);
-	(void)sd_event_source_set_time_relative(tap->retry_timer, usec);
-	(void)sd_event_source_set_enabled(tap->retry_timer, SD_EVENT_ONESHOT);
+	timer_after(tap->retry_timer, usec);
 }
 
 static void put_in_force(struct net *net)
