@@ -42,10 +42,8 @@ static void give_up_rings(struct device_group *group)
 {
 	for (unsigned int i = 0; i < group->n_queues; i++)
 		device_queue_broken(group->queues[i], "the file behind guest memory was cut short");
-	if (!group->device
-			->ops
-			/* a device that holds chains has its turns until it gave them up */
-			->drain)
+	/* a device that holds chains has its turns until it has given them up */
+	if (!group->device->ops->drain)
 		group->n_queues = 0;
 }
 

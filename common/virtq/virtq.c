@@ -60,9 +60,8 @@ static int begin_or_go_on(struct virtq *vq)
 	else
 		r = vq->packed ? packed_begin(vq) : split_begin(vq);
 	step();
-	if (r ==
-		/* last: a successor that still finds the old id adopts a region that is in order */
-		0)
+	/* last: a successor that still finds the old id adopts a region that is in order */
+	if (r == 0)
 		ledger->inflight_id = vq->setup.inflight_id;
 	return r;
 }

@@ -38,9 +38,8 @@ struct session {
 	sd_event_source *conn_source;
 	sd_event_source *peer_source; /* client mode: the VMM's death */
 	sd_event_source *connect;     /* client mode: the next try */
-	sd_event_source *
-		/* client mode: for a VMM that listens while a dead one's connection stays open */
-		look;
+	/* client mode: for a VMM that listens while a dead one's connection stays open */
+	sd_event_source *look;
 	sd_event_source *limit; /* of the time for which the exchange waits */
 	sd_event_source *defer; /* more messages are there, but it is the others' turn */
 

@@ -47,9 +47,8 @@ struct child {
 	int pid_fd;
 	sd_event_source *source; /* its end */
 	sd_event_source *timer;  /* its next start */
-	sd_event_source *
-		/* it was told to abort, since it gave no sign of life, and must have by then */
-		abort;
+	/* it was told to abort, since it gave no sign of life, and must have by then */
+	sd_event_source *abort;
 	bool was_ready; /* at least once: from then on it is restarted whenever it ends */
 	bool unwanted;  /* the guest's file no longer asks for it: it is not restarted */
 	bool ready;     /* the process that runs now */

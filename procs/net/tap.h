@@ -22,9 +22,8 @@ struct mnl_socket;
  * renamed, be in another network namespace, and another one may be called so by now.
  */
 struct tap {
-	char configured
-		/* what to open; empty: it was handed over, and nothing is ever opened by name */
-		[IFNAMSIZ];
+	/* what to open; empty: it was handed over, and nothing is ever opened by name */
+	char configured[IFNAMSIZ];
 	char name[IFNAMSIZ];  /* what it is called, or was last; for people */
 	unsigned int ifindex; /* in our network namespace; 0 = it is not known to be there */
 	bool multi_queue;
