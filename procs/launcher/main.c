@@ -37,14 +37,14 @@ static const char help[] =
 	"\n"
 	"  --runtime-dir=DIR     where the suite's sockets are made (default " BULKHEAD_RUNDIR ")\n"
 	"  --libexec-dir=DIR     where the suite's programs are\n"
-	"  --watchdog=SECONDS    how long a process may give no sign of life (default 15; 0: for ever)\n"
+	"  --watchdog=SECONDS    how long a process may give no sign of life (default 15; 0: no limit)\n"
 	"  --help, --version\n"
 	"\n"
 	"Options of `device`:\n"
 	"  --socket-path=PATH    listen for the VMM here, or\n"
 	"  --fd=N                take this descriptor: a listening or connected vhost-user socket\n"
 	"  --print-capabilities  say in JSON what this program can do, and exit\n"
-	"  --tap-fd=N            net: take this descriptor of a TAP instead of --tap=NAME; again for each queue pair\n"
+	"  --tap-fd=N            net: take this descriptor of a TAP instead of --tap=NAME; once for each queue pair\n"
 	"  and the keys of the type, as in bulkhead.conf(5):\n";
 
 enum {
