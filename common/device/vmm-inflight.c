@@ -1,12 +1,12 @@
 /*
- * The in-flight region that the VMM shares. It is the one that rings are recovered from: there is
- * no second copy of it. The VMM may write to it at any time; a region that it spoils costs its own
- * ring and no more, since nothing is read from it but at a start, and there from a checked copy.
- * Positions and counters, which others rely on, are in the ledger, which is never shared.
+ * The in-flight region shared with the VMM. Rings are recovered from it, and there is no second
+ * copy. The VMM may write to it at any time. A region it corrupts costs only that VMM's rings,
+ * because the region is read only at start-up, through a checked copy. Positions and counters,
+ * which others rely on, are in the ledger, which is never shared.
  *
- * How many bytes a queue has in it is not said by the specification. Ours has room for either
- * layout, and so has one that is large enough for that; a smaller one is of a device that knew the
- * rings to be split.
+ * The specification does not say how many bytes a queue has in the region. Ours has room for either
+ * layout, and a region large enough for that is taken to be laid out so; a smaller one comes from a
+ * back-end that only used split rings.
  */
 #include "device/core.h"
 
