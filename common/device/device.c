@@ -67,9 +67,8 @@ static int read_and_apply(struct device *device)
 	return 0;
 }
 
-/* A restarted memory manager publishes the record in a new file. A different record ID means that
- * it was stopped rather than killed and lost its contents, so this worker's state is void as
- * well. */
+/* A restarted memory manager publishes the record in a new file. A different record ID means
+ * that it was stopped, not killed, and lost its contents: this worker's state is void, too. */
 static int attach_again(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -370,7 +369,7 @@ static int settle(struct device *device)
 			on_settle_again, device));
 }
 
-/* Runs once this instance has the turn and the host resource is open, up to the first report. */
+/* From getting the turn, with the host resource open, to the first report. */
 static int serve(struct device *device)
 {
 	int r = start_step("ledger", open_ledger(device));
@@ -389,7 +388,7 @@ static void on_turn(void *data)
 		sd_event_exit(device->event, 1);
 }
 
-/* Does everything that does not need the turn. A standby is then ready; a first instance that finds
+/* Does all that does not need the turn. A standby is then ready; a first instance that finds
  * another one serving waits for it to end. */
 static int stand_by(struct device *device)
 {

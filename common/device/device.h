@@ -64,12 +64,12 @@ struct device_ops {
 	 * change with features only. Absent: round-robin. */
 	uint32_t (*group)(const struct device *device, uint32_t index);
 	bool serves_disabled; /* call serve() for disabled rings as well */
-	/** drain() - the ring must stop, or memory be unmapped: finish all its chains. From now on
-	 * serve() takes at most device_queue_may_take() chains, and completes and publishes those
-	 * taken. Call device_drained() when nothing is in flight and nothing may be taken, now or
-	 * later, from any thread. Chains stay valid until then, as in any pause. The drain may be
-	 * cancelled. Called paused; serve() is called after it. Absent: no chain is held between
-	 * calls of serve(). Not used for rings of the loop thread. */
+	/** drain() - the ring must stop, or memory be unmapped: finish all its chains. From now
+	 * on serve() takes at most device_queue_may_take() chains, and completes and publishes
+	 * those taken. When nothing is in flight and nothing may be taken, call device_drained(),
+	 * immediately or later, from any thread. Chains stay valid until then, as in any pause.
+	 * The drain may be cancelled. Called paused; serve() is called after it. Absent: no chain
+	 * is held between calls of serve(). Not used for rings of the loop thread. */
 	void (*drain)(struct device_queue *queue);
 	/** resume() - the group continues with its current rings: cached window state is invalid,
 	 * and host_fd must be set if there is one. Called paused. */

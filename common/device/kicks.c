@@ -12,7 +12,7 @@
 #include "base/cleanup.h"
 
 #define POLL_MS                                                                                    \
-	DEVICE_DEAF_MS /* how often an idle ring without a kick descriptor is polled, in milliseconds */
+	DEVICE_DEAF_MS /* how often an idle ring without a kick descriptor is polled, in ms */
 #define EVENTS_MAX 8
 
 /* Edge-triggered: a descriptor that is always readable wakes the thread only once. */

@@ -74,7 +74,7 @@ void queue_set_call(struct device_queue *queue, int fd)
 	queue->call_fd = fd;
 	look_at_call(queue, fd);
 	if (queue->vq)
-		queue_signal_call(queue); /* earlier calls may have gone to the former descriptor, or to none */
+		queue_signal_call(queue); /* earlier calls may have gone to the former descriptor */
 }
 
 /* A call that the serving thread makes concurrently may go to either file, or be lost because it

@@ -11,8 +11,7 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 /** ring_recall() - replace the call descriptor of a running ring, and nothing else; not paused */
 void ring_recall(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants);
 
-/** ring_forget() - discard everything of a stopped ring that the record no longer names (the VMM
- * disconnected) */
+/** ring_forget() - discard all of a stopped ring that the record no longer names */
 void ring_forget(struct device_queue *queue);
 
 /** ring_stop() - stop a drained ring (ring_rests()); its position stays in the ledger */

@@ -16,8 +16,7 @@ void serve_free(struct device *device);
 
 /** group_of() - the group of a ring; NULL = no thread serves it */
 struct device_group *group_of(const struct device *device, uint32_t index);
-/** group_pause(), group_resume() - as device_pause() and device_resume(), for a single group; may
- * be nested with those */
+/** group_pause(), group_resume() - as device_pause() and device_resume(), for one group; nest */
 void group_pause(struct device_group *group);
 void group_resume(struct device_group *group);
 /** group_go_on() - undo group_pause() if nothing that the thread caches has changed */
@@ -25,8 +24,7 @@ void group_go_on(struct device_group *group);
 
 /* loop-rings.c */
 
-/** loop_rings_assign() - listen to the kick descriptors of the rings that the loop thread
- * currently serves */
+/** loop_rings_assign() - listen to the kicks of the rings that the loop thread serves now */
 void loop_rings_assign(struct device *device);
 /** loop_rings_serve() - give each of them a turn without waiting for a kick; not paused */
 void loop_rings_serve(struct device *device);

@@ -35,12 +35,10 @@ bool turnstile_close(struct turnstile *turnstile);
 void turnstile_wait(struct turnstile *turnstile);
 /** turnstile_open() - undo one turnstile_close(). Loop thread. */
 void turnstile_open(struct turnstile *turnstile);
-/** turnstile_quit() - make the thread end; it must be outside (closed and waited for). Loop
- * thread. */
+/** turnstile_quit() - make the thread end; it is outside (closed and waited for). Loop thread. */
 void turnstile_quit(struct turnstile *turnstile);
 
-/** turnstile_enter() - first call of the serving thread: wait until open; false: the thread must
- * end */
+/** turnstile_enter() - the thread's first call: wait until open; false: the thread must end */
 bool turnstile_enter(struct turnstile *turnstile);
 /** turnstile_stop() - wait at a closed turnstile until it opens; false: the thread must end */
 bool turnstile_stop(struct turnstile *turnstile);

@@ -35,7 +35,7 @@ struct net_state {
 	uint8_t modes;        /* bit NET_RX_* */
 	uint8_t uni_overflow; /* the unicast table was too long: accept all unicast */
 	uint8_t multi_overflow;
-	uint8_t announce; /* the driver was asked to announce itself, and has not acknowledged yet */
+	uint8_t announce;     /* the driver was asked to announce itself, and has not acked yet */
 	uint8_t offloads_set; /* offloads replaces the negotiated ones */
 	uint8_t pad;
 	uint16_t n_uni;   /* macs[0 .. n_uni) */

@@ -188,8 +188,7 @@ static void keep_note(struct net *net, const struct note *note)
 		keep(net, NOTE_NAME, fd);
 }
 
-/* The parent process passes a handed-over TAP at each start, but not to a standby, which relies
- * on the note. */
+/* The parent process passes the TAP at each start, but not to a standby, which uses the note. */
 static bool was_passed(const struct net *net)
 {
 	const char *device = net->device->config->name, *name;

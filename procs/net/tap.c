@@ -95,7 +95,7 @@ static void tap_attach(struct net_pair *pair, bool in_use)
 		return;
 	(void)ioctl(pair->tap_fd, TUNSETQUEUE, &ifr);
 	pair->tap_failed =
-		!in_use; /* reads and writes of a detached queue fail as if its interface were gone */
+		!in_use; /* I/O on a detached queue fails as if its interface were gone */
 }
 
 /* --- Frames --- */

@@ -2,9 +2,8 @@
  * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6
  * notify.
  *
- * A chain is marked in flight in the ledger from step 1 to 5. A worker that dies in between leaves
- * at most one turn of chains whose frames may have been sent already: its successor sends them
- * again.
+ * A chain is in flight in the ledger from 1 to 5. If the worker dies in between, the frames of at
+ * most one turn may have been sent already: its successor sends them again.
  */
 #include "net.h"
 

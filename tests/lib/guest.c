@@ -113,8 +113,7 @@ static int add_red(struct guest *g, uint64_t gpa)
 	return 0;
 }
 
-/* address for the allocation, at or after `from` and after all kept ranges; from the region's
- * start */
+/* offset in the region for the allocation, at or after `from` and past all kept ranges */
 static uint64_t place(const struct guest *g, const struct guest_region *region, uint64_t n_bytes,
 	uint64_t align)
 {

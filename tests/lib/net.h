@@ -59,8 +59,7 @@ int net_make_rings(struct net *n);
 /* buffers for an existing ring: as many as fit into guest memory */
 int net_make_bufs(struct net *n, uint16_t index);
 int net_set_memory(struct net *n);
-/* reinitialize ring `index`, empty and at the profile's base; the back-end must have stopped
- * it */
+/* reinitialize ring `index`, empty and at its base; the back-end must have stopped it */
 int net_renew_ring(struct net *n, uint16_t index);
 int net_start_ring(struct net *n, uint16_t index);
 int net_enable(struct net *n, uint16_t index, bool on);
@@ -70,7 +69,7 @@ void net_close(struct net *n);
 /* GET_VRING_BASE on ring `index`: the reply must match the driver's position exactly */
 int net_stop_ring(struct net *n, uint16_t index);
 
-/* send a frame (without header) on the pair's transmit ring, and kick if the device wants it */
+/* transmit a frame (without header), and kick if the device wants it */
 int net_send(struct net *n, uint16_t pair, const void *frame, uint32_t n_bytes);
 /* receive the next frame, and post its buffers again */
 int net_recv(struct net *n, uint16_t pair, void *ret_frame, uint32_t *ret_bytes, int timeout_ms);

@@ -117,7 +117,7 @@ static void exec_dpdk(const struct suite *s)
 	execvp(argv[0], (char **)(uintptr_t)argv);
 }
 
-/* programs are spread over the build tree: link them into one folder, as if installed */
+/* links all programs, which are spread over the build tree, into one folder */
 static void link_programs(const struct suite *s)
 {
 	const char *build = getenv("BULKHEAD_BUILD");
@@ -234,8 +234,7 @@ static bool descends(pid_t pid, pid_t from)
 	return false;
 }
 
-/* "(late-unmap)", which shares a worker's program and memory, is identified by its own process
- * name */
+/* "(late-unmap)", which shares a worker's program and memory, is known by its own name */
 static bool helper_of(pid_t pid, char *ret_role, size_t n)
 {
 	char path[64], name[32] = "";

@@ -31,7 +31,7 @@ struct suite_device {
 
 struct suite_process {
 	pid_t pid;
-	char role[32]; /* as in the table of processes (config/roles.h), or (keeper), (late-unmap) */
+	char role[32]; /* of the table of processes (config/roles.h), or (keeper), (late-unmap) */
 	char instance[64]; /* GUEST, or GUEST:DEVICE for a worker: vm1:net0 */
 };
 
@@ -48,8 +48,7 @@ struct suite {
 	char why[400];
 };
 
-/* All return 0 or a negative errno, with the reason in `why`. -ENOENT: there is no product to
- * test. */
+/* All return 0 or a negative errno, see `why`. -ENOENT: there is no product to test. */
 
 int suite_start(struct suite *s, const struct suite_device *devices, size_t n);
 /* waits until all processes have started; not called by tests of the start itself */
