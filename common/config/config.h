@@ -35,7 +35,7 @@ struct config_device {
 	char *name;
 	char *type;
 	char *socket;
-	bool client;        /* mode = client: we connect to the VMM's socket */
+	bool client;        /* mode = client: the frontend connects to the VMM's socket */
 	char *socket_group; /* group that may connect; NULL = the default */
 	bool standby;       /* a second instance of the worker is a hot standby */
 	struct config_value *values;

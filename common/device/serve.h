@@ -16,7 +16,8 @@ void serve_free(struct device *device);
 
 /** group_of() - the group of a ring; NULL = no thread serves it */
 struct device_group *group_of(const struct device *device, uint32_t index);
-/** group_pause(), group_resume() - as device_pause() and device_resume(), for one group; nest */
+/** group_pause(), group_resume() - device_pause(), device_resume() for one group; all four
+ * nest */
 void group_pause(struct device_group *group);
 void group_resume(struct device_group *group);
 /** group_go_on() - undo group_pause() if nothing that the thread caches has changed */

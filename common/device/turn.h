@@ -24,7 +24,8 @@ struct turn {
 int turn_open(struct turn *turn, int ledger_fd);
 /** turn_take() - try to take the turn; false: another instance serves. Loop thread. */
 bool turn_take(struct turn *turn);
-/** turn_wait() - wait in a thread; the loop calls on_turn on success. 0 | negative errno */
+/** turn_wait() - wait for the turn in a thread, then call on_turn in the loop; 0 | negative
+ * errno */
 int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data);
 /** turn_give() - release the turn; the device's threads must have stopped serving */
 void turn_give(struct turn *turn);

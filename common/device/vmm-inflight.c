@@ -1,12 +1,12 @@
 /*
  * The in-flight region shared with the VMM. Rings are recovered from it, and there is no second
- * copy. The VMM may write to it at any time. A region it corrupts costs only that VMM's rings,
- * because the region is read only at start-up, through a checked copy. Positions and counters,
- * which others rely on, are in the ledger, which is never shared.
+ * copy. The VMM may write to it at any time. Corrupting it costs only the VMM's own rings, because
+ * the region is read only when a ring starts, through a checked copy. Positions and counters, which
+ * others rely on, are in the ledger, which is never shared.
  *
- * The specification does not say how many bytes a queue has in the region. Ours has room for either
- * layout, and a region large enough for that is taken to be laid out so; a smaller one comes from a
- * back-end that only used split rings.
+ * The specification does not define how many bytes a queue has in the region. The worker's own
+ * layout has room for split and packed rings. A region with that much room is assumed to have this
+ * layout; a smaller one comes from a back-end that only used split rings.
  */
 #include "device/core.h"
 

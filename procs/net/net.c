@@ -61,7 +61,7 @@ static bool is_ctrl(const struct device *device, uint32_t index)
 		index == (has_bit(device->features, VIRTIO_NET_F_MQ) ? 2 * net->n_pairs : 2);
 }
 
-/* Transmit rings of pairs beyond ours are served together with ours. */
+/* Transmit rings of pairs beyond the configured ones share the groups of those. */
 static uint32_t net_group(const struct device *device, uint32_t index)
 {
 	const struct net *net = device->data;
@@ -211,8 +211,8 @@ static void make_pairs(struct net *net)
 }
 
 /* Front-ends read GET_QUEUE_NUM either as pairs, or as rings including the control ring. The
- * larger number is returned, and as many pairs are served: pairs beyond ours transmit through
- * ours. */
+ * larger number is returned, and as many pairs are served: those beyond the configured ones
+ * transmit through the configured ones. */
 static void fill_offer(struct net *net)
 {
 	struct device_offer *offer = &net->device->offer;

@@ -25,13 +25,13 @@ struct net_rx {
 	struct device_queue *queue; /* NULL: not running */
 	unsigned int n_loaded;      /* chains of the window that are in iov */
 	unsigned int chain_at;      /* index of the first loaded chain's first span; >= 1 */
-	unsigned int first; /* index of the next payload's first span; our header goes before it */
-	unsigned int end;   /* index after the last span */
-	size_t bytes;       /* size of the remaining loaded chains, including headers */
-	bool headed;        /* iov[first] is already past the guest's header */
-	unsigned int n_frames; /* delivered but not published */
-	struct net_hdr hdr;    /* of the next frame */
-	uint8_t spill;         /* a frame that reaches this byte did not fit */
+	unsigned int first;         /* index of the next payload's first span, after our header */
+	unsigned int end;           /* index after the last span */
+	size_t bytes;               /* size of the remaining loaded chains, including headers */
+	bool headed;                /* iov[first] is already past the guest's header */
+	unsigned int n_frames;      /* delivered but not published */
+	struct net_hdr hdr;         /* of the next frame */
+	uint8_t spill;              /* a frame that reaches this byte did not fit */
 	struct iovec iov[1 + NET_RX_SPANS + 1];
 };
 

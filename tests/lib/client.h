@@ -22,14 +22,14 @@ enum {
 };
 
 struct vu_client {
-	int fd;                  /* the connection, -1 when closed; owned */
-	int back_fd;             /* our end of the back-end request channel or -1; owned */
-	int timeout_ms;          /* for each reply and each back-end request */
-	bool ack;                /* set need_reply on every message, and wait for the ack */
-	bool ack_gets;           /* set need_reply on u64 requests too, as some front-ends do */
-	uint64_t features;       /* last GET_FEATURES */
-	uint64_t acked;          /* last SET_FEATURES */
-	uint64_t protocol;       /* last GET_PROTOCOL_FEATURES */
+	int fd;            /* the connection, -1 when closed; owned */
+	int back_fd;       /* local end of the back-end request channel, or -1; owned */
+	int timeout_ms;    /* for each reply and each back-end request */
+	bool ack;          /* set need_reply on every message, and wait for the ack */
+	bool ack_gets;     /* set need_reply on GET requests with a u64 reply too, as some do */
+	uint64_t features; /* last GET_FEATURES */
+	uint64_t acked;    /* last SET_FEATURES */
+	uint64_t protocol; /* last GET_PROTOCOL_FEATURES */
 	uint64_t acked_protocol; /* last SET_PROTOCOL_FEATURES */
 	uint32_t n_heard;        /* messages received, and a digest of all of them */
 	uint64_t heard;
