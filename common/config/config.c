@@ -1,7 +1,7 @@
 /*
- * Reading and judging are separate. inih delivers keys; the line reader beneath it counts the lines
- * and sees sections begin. What can only be judged as a whole (a missing key, two devices with one
- * socket) is judged at the end. All errors of a file are reported, one line each.
+ * Parsing and validation are separate. inih delivers keys; the line reader beneath it counts lines
+ * and detects sections. What depends on the whole file (a missing key, two devices with the same
+ * socket) is validated at the end. All errors of a file are reported, one line each.
  */
 #include "config/config.h"
 
@@ -25,8 +25,8 @@
 struct parse {
 	struct config *config;
 	struct config_device
-		*device; /* of the current section; NULL: none, or its header has an error */
-	bool mode_given, standby_given; /* in it */
+		*device; /* of the current section; NULL: none, or its header is invalid */
+	bool mode_given, standby_given; /* in this section */
 	char *errors;
 	FILE *file;
 	unsigned int line;
@@ -50,7 +50,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct parse *parse, unsig
 		      parse->config->path, where, text) >= 0);
 	free(parse->errors);
 	parse->errors = all;
-	return 1; /* so that inih goes on */
+	return 1; /* so that inih continues */
 }
 
 /* --- Common keys --- */
@@ -86,7 +86,7 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 /** struct choice - a key with two values */
 struct choice {
 	const char *key, *off, *on;
-	const char *words; /* as an error names them */
+	const char *words; /* for error messages */
 };
 
 static const struct choice mode = { "mode", "server", "client",
@@ -105,7 +105,7 @@ static int choose(struct parse *parse, const struct choice *choice, const char *
 	return fail(parse, parse->line, "%s = %s: must be %s", choice->key, text, choice->words);
 }
 
-/* --- Sections and keys as they come --- */
+/* --- Parsing sections and keys --- */
 
 bool config_check_name(const char *name)
 {
@@ -119,7 +119,7 @@ bool config_check_name(const char *name)
 	return true;
 }
 
-/* Whether the guest's runtime folder (proc/proc.h) or a process has this name already. */
+/* Whether the guest's runtime directory (proc/proc.h) or a process already has this name. */
 static bool is_taken(const char *name)
 {
 	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl" };
@@ -190,7 +190,7 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	if (!*section)
 		return fail(parse, n, "'%s' stands before any [device NAME] section", key);
 	if (!parse->device)
-		return 1; /* the section's error was reported */
+		return 1; /* the section's error has been reported */
 	if (strcmp(key, "type") == 0)
 		return set_once(parse, n, &parse->device->type, "type", text);
 	if (strcmp(key, "socket") == 0)
@@ -205,7 +205,7 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	return keep_value(parse, n, key, text);
 }
 
-/* As inih sees it: a comment may begin before the bracket is closed. */
+/* As inih parses it: a comment may begin before the bracket is closed. */
 static bool is_closed(const char *section)
 {
 	const char *end = strchr(section, ']');
@@ -250,7 +250,7 @@ static char *read_line(char *buf, int size, void *data)
 	return buf;
 }
 
-/* --- Judging a device whole --- */
+/* --- Validating a device --- */
 
 static const struct config_key *find_key(const struct config_type *type, const char *name)
 {
@@ -286,8 +286,8 @@ static void judge_value(struct parse *parse, const struct config_key *key,
 		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
 }
 
-/* Put the values in the order of the table and fill in defaults. From here on the names of keys
- * belong to the table. */
+/* Sorts the values into the table's order and fills in defaults. From here on, key names point
+ * into the table. */
 static void resolve_values(struct parse *parse, struct config_device *device,
 	const struct config_type *type)
 {
@@ -332,8 +332,8 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
-/* A device without a known type is judged as if it had the first type, so that its other mistakes
- * are reported, too. */
+/* A device of unknown type is validated as the first type, so that its other errors are
+ * reported, too. */
 static const struct config_type *usual_type(void)
 {
 	const struct role *role = roles;
@@ -343,7 +343,7 @@ static const struct config_type *usual_type(void)
 	return role->type;
 }
 
-/* Whether an unknown key is probably that one, misspelt, and will be reported as such. */
+/* Whether an unknown key is probably a misspelling of this one, and will be reported as such. */
 static bool is_misspelt(const struct config_device *device, const char *key)
 {
 	const struct role *role = device->type ? role_of_type(device->type) : NULL;

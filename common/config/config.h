@@ -15,7 +15,7 @@
  *   tap = vm1-net0
  *
  * Keys common to all types: type, socket, mode (server|client), socket-group, standby (yes|no). The
- * keys of a type stand in procs/TYPE/keys.c with their kind, range and default.
+ * keys of a type are defined in procs/TYPE/keys.c with their kind, range and default.
  */
 
 /* guests and devices: [A-Za-z0-9_.-], beginning with a letter or digit */
@@ -24,7 +24,7 @@
 
 struct config_value {
 	const char *key; /* from the table */
-	char *text;      /* as written, or the default; NULL when neither */
+	char *text;      /* as written, or the default; NULL if neither */
 	uint64_t number; /* kinds number, size (in bytes) and bool (0 or 1) */
 	uint8_t mac[6];  /* kind mac */
 	bool given;      /* written in the file */
@@ -35,13 +35,13 @@ struct config_device {
 	char *name;
 	char *type;
 	char *socket;
-	bool client;        /* mode = client: we connect to the VMM's socket */
+	bool client;        /* mode = client: the frontend connects to the VMM's socket */
 	char *socket_group; /* group that may connect; NULL = the default */
-	bool standby;       /* a second instance of the worker stands by */
+	bool standby;       /* a second instance of the worker is a hot standby */
 	struct config_value *values;
 	size_t n_values;
 	unsigned int line;
-	unsigned int socket_line; /* 0 = there is no socket */
+	unsigned int socket_line; /* 0 = no socket */
 };
 
 struct config {
@@ -52,31 +52,29 @@ struct config {
 };
 
 /**
- * config_load() - read and check one guest's file
+ * config_load() - read and validate a guest's file
  * @path:      "-" is not special; the guest is the base name without ".conf"
  * @ret_error: [out] on failure a malloc'ed text "FILE:LINE: what is wrong; what to do" with one
  *             line for each error in the file
  *
- * Errors: 0 | -EINVAL the file breaks a rule | other negative errno: it could not be read.
+ * Errors: 0 | -EINVAL the file is invalid | other negative errno: it could not be read.
  */
 int config_load(const char *path, struct config **ret_config, char **ret_error);
 
-/** config_free() - frees everything that was read, struct config_value included; NULL is fine.
- * Returns NULL */
+/** config_free() - free a config with all its values; NULL is allowed. Returns NULL. */
 struct config *config_free(struct config *config);
 
-/** config_device() - look a device up by its name; borrowed from the config, NULL if there is
- * none */
+/** config_device() - find a device by name; borrowed from the config, NULL = none */
 const struct config_device *config_device(const struct config *config, const char *name);
 
-/** config_value() - look a value up; borrowed from the config, never NULL. A key that is not in the
- * table of the device's type is a bug of the caller and aborts */
+/** config_value() - find a value; borrowed from the config, never NULL. A key that is not in the
+ * table of the device's type is a bug of the caller and aborts. */
 const struct config_value *config_value(const struct config_device *device, const char *key);
 
-/** config_derive_mac() - compute a MAC address from a text: unicast, locally administered, and the
- * same for the same text in every release */
+/** config_derive_mac() - derive a MAC address from a text: unicast, locally administered, and
+ * the same for the same text in every release */
 void config_derive_mac(const char *text, uint8_t mac[6]);
 
-/** config_check_name() - whether this may name a guest or a device: CONFIG_NAME_MAX and the
- * characters given there */
+/** config_check_name() - whether this is a valid name for a guest or device: see
+ * CONFIG_NAME_MAX */
 bool config_check_name(const char *name);

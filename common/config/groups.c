@@ -1,6 +1,6 @@
 /*
- * The product's own groups are in /etc/group, which is read directly: the name service may load
- * libraries, use the network, and take longer than everything else at the start of a process.
+ * The product's own groups are read directly from /etc/group: the name service may load libraries,
+ * use the network, and take longer than the rest of a process's start.
  */
 #include "config/groups.h"
 
@@ -33,7 +33,7 @@ static size_t groups_of_peers(const struct config *config, gid_t *groups)
 	return n;
 }
 
-/* Only the name service may know the group that an operator gives. */
+/* A group configured by the operator may be known only to the name service. */
 static bool find_socket_group(const struct config_device *device, gid_t *ret_group)
 {
 	const struct group *group;

@@ -5,7 +5,7 @@
 
 #include "base/bytes.h"
 
-/* The edit distance of two short words; capitals are no difference. */
+/* The edit distance of two short words, ignoring case. */
 static unsigned int distance(const char *a, const char *b)
 {
 	size_t n = MIN(strlen(b), (size_t)31);

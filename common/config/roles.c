@@ -1,4 +1,4 @@
-/* The table of processes, and what a guest's file makes of it. */
+/* The table of processes, and the processes that a guest's file asks for. */
 #include "config/roles.h"
 
 #include <stdio.h>

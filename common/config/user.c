@@ -1,7 +1,7 @@
 /*
- * FNV-1a over the two names, mixed and cut to the range. With 1,000 guests of three processes each
- * the chance of any collision is below 2 %. The generator sees all files, detects a collision, and
- * does not serve the second of the two guests.
+ * FNV-1a of the two names, mixed and reduced to the range. With 1,000 guests of three processes
+ * each, the probability of any collision is below 2 %. The generator reads all files, detects a
+ * collision, and does not serve the second of the two guests.
  */
 #include "config/user.h"
 
@@ -22,7 +22,7 @@ static uint64_t add(uint64_t hash, const char *text, size_t n)
 	return hash;
 }
 
-/* FNV-1a alone leaves names that differ only in their last character close together. */
+/* FNV-1a alone maps names that differ only in their last character to close numbers. */
 static uint64_t mix(uint64_t hash)
 {
 	hash = (hash ^ (hash >> 33)) * UINT64_C(0xff51afd7ed558ccd);
@@ -45,9 +45,9 @@ bool user_next(const struct config *config, struct process *process)
 	return any && process->second ? process_next(config, process) : any;
 }
 
-/* --- Whether two are one --- */
+/* --- Collisions --- */
 
-/* The entry of that user, or the free entry where it belongs. */
+/* The entry of that user, or the free entry where it would go. */
 static struct user *look_up(const struct users *users, uid_t id)
 {
 	size_t i = id & (users->n_room - 1);
@@ -74,13 +74,13 @@ static void make_room(struct users *users, size_t n)
 	*users = larger;
 }
 
-/* A name that lives as long as the config. */
+/* A name with the lifetime of the config. */
 static const char *name_of(const struct process *process)
 {
 	return process->device ? process->device->name : process->role->name;
 }
 
-/* An earlier process of the guest that would be the same user; NULL: there is none. */
+/* An earlier process of the guest with the same user; NULL = none. */
 static const char *same_in_guest(const struct config *config, const struct process *process)
 {
 	uid_t id = user_of(config->guest, process->peer);

@@ -1,4 +1,4 @@
-/* Values: one function for each kind, whose error says what the value must be; and finding one. */
+/* One validator per kind of value, whose error says what the value must be; and look-up. */
 #include "config/values.h"
 
 #include <ctype.h>
@@ -119,7 +119,7 @@ static bool judge_bool(const struct config_key *key, struct config_value *value,
 
 /* --- Sizes --- */
 
-/* The power of two that a suffix stands for; -1: it is not one of them. */
+/* The power of two for a suffix; -1 = unknown suffix. */
 static int shift_of(const char *suffix)
 {
 	static const char letters[] = "KMG";
@@ -173,7 +173,7 @@ static bool judge_size(const struct config_key *key, struct config_value *value,
 		write_size(key->min, min, sizeof(min)), write_size(key->max, max, sizeof(max)));
 }
 
-/* --- All of them --- */
+/* --- All kinds --- */
 
 static bool (*const judges[])(const struct config_key *key, struct config_value *value,
 	const struct verdict *verdict) = {

@@ -1,13 +1,13 @@
 /*
- * Putting a record in force. What is there now is compared with what is wanted (plan.c), and the
- * difference is applied while those stand still whom it concerns. The order matters: rings that
- * must stop stop first, so that no ring ever sees memory or features change under it; rings that
- * may run start last.
+ * Applying a record. The record is compared with the current state (plan.c), and only the threads
+ * that a difference affects are paused while it is applied. The order matters: rings that must stop
+ * are stopped first, so that no ring sees memory or features change under it. Rings that may run
+ * are started last.
  *
- * A ring that must stop, and every ring when memory is to be unmapped, comes to rest before: the
- * device gives up what chains it holds. That may take as long as a disk takes. Until then the
- * record is in force only as far as the call and kick descriptors of rings that run on; the loop
- * goes on, and a later record may call it off.
+ * A ring must be drained before it stops, and every ring before memory is unmapped: the device
+ * completes the chains it holds. This can take as long as disk I/O. Until then, only new call and
+ * kick descriptors of rings that keep running are applied. The event loop is not blocked, and a
+ * later record may cancel the drain.
  */
 #include "device/plan.h"
 #include "device/rings.h"
@@ -32,7 +32,7 @@ static struct map_region to_map_region(const Bh__Region *region)
 
 /* --- Session, features, config --- */
 
-/* The ledger remembers what was acted upon, so that it is done once over any number of workers. */
+/* The ledger notes the last event that was handled, so that no later worker handles it again. */
 static void apply_session(struct device *device, const Bh__Desired *desired)
 {
 	struct ledger_header *header = device->ledger.header;
@@ -41,7 +41,7 @@ static void apply_session(struct device *device, const Bh__Desired *desired)
 	device->connected = desired->connected;
 	if (resets && device->ops->reset)
 		device->ops->reset(device);
-	if (resets) { /* serving threads read them, and are paused for a reset alone */
+	if (resets) { /* serving threads read these, and are paused only for a reset */
 		header->session = desired->session;
 		header->reset_epoch = desired->reset_epoch;
 	}
@@ -120,7 +120,7 @@ static void map_wanted(struct device *device, const Bh__Desired *desired, struct
 
 /* --- Rings --- */
 
-/* A ring whose drain was called off, or is over, is served again. */
+/* A ring is served again when its drain has finished or was cancelled. */
 static void end_drain(struct device_queue *queue)
 {
 	if (!queue->device->core->rings[queue->index].break_why)
@@ -164,7 +164,7 @@ static void remap_rings(struct device *device)
 		ring_remap(&device->queues[i]);
 }
 
-/* --- Who pauses --- */
+/* --- Pausing --- */
 
 static bool all_rest(struct device *device, const struct plan *plan)
 {
@@ -211,7 +211,7 @@ static void resume_for(struct device *device, const struct plan *plan,
 	loop_rings_serve(device);
 }
 
-/* --- The whole --- */
+/* --- Everything --- */
 
 static void apply_plan(struct device *device, const struct plan *plan, const Bh__Desired *desired,
 	struct wants *wants)
@@ -228,9 +228,8 @@ static void apply_plan(struct device *device, const struct plan *plan, const Bh_
 	apply_config_writes(device, desired);
 }
 
-/* While a ring that must rest does not yet, what it waits for waits with it: of the others, those
- * that run get their descriptors, and where nothing but rings changes the rest of them is put in
- * force, too. */
+/* While a ring is draining, changes that depend on it are deferred. Other running rings get their
+ * new descriptors now; if only rings change, all changes to other rings are applied. */
 static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__Desired *desired,
 	struct wants *wants)
 {
@@ -247,7 +246,7 @@ static void apply_meanwhile(struct device *device, struct plan *plan, const Bh__
 	resume_for(device, plan, paused);
 }
 
-/* Rings that a former instance left run until they have come to rest. */
+/* Rings that a previous instance left running keep running until they are drained. */
 static bool any_is_left(const struct device *device, const Bh__Desired *desired)
 {
 	for (uint32_t i = 0; i < device->offer.n_queues; i++) {
@@ -259,7 +258,7 @@ static bool any_is_left(const struct device *device, const Bh__Desired *desired)
 	return false;
 }
 
-/* The record is looked at again when the loop is woken. */
+/* The record is read again when the loop is woken. */
 static int apply_later(struct device *device, Bh__Desired *desired)
 {
 	device->core->waits = true;
@@ -306,7 +305,7 @@ static int apply_regions(struct device *device, Bh__Desired *desired, struct wan
 	return 0;
 }
 
-/* What is in force is not touched before all that the record names is at hand. */
+/* Nothing is changed until every descriptor that the record names has been redeemed. */
 static int with_wants(struct device *device, Bh__Desired *desired,
 	int (*apply)(struct device *device, Bh__Desired *desired, struct wants *wants))
 {

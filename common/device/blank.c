@@ -1,11 +1,11 @@
 /*
- * Guest memory that the guest does not share: a VMM that maps it privately hands over files that
- * are in order, and stay empty. A driver kicks, and its rings show nothing.
+ * Detects guest memory that is not shared. A VMM that maps guest memory privately passes valid
+ * files, but they stay empty: the driver kicks, and its rings contain nothing.
  *
- * That alone does not tell: some VMMs kick each ring once or twice as they start it, before there
- * is a driver. But whoever touches a private mapping leaves an empty page behind in the file, so
- * that pages which are there, and nothing but zeros in them, say it; and so does a driver that goes
- * on kicking.
+ * Empty rings alone prove nothing, because some VMMs kick each ring once or twice before a driver
+ * is loaded. But an access to a private mapping still allocates an empty page in the file. So
+ * resident pages that hold only zeros indicate a private mapping, and so does a driver that keeps
+ * kicking.
  */
 #include "device/core.h"
 
@@ -15,15 +15,15 @@
 #include "base/bytes.h"
 #include "base/log.h"
 
-#define BLANK_KICKS 2      /* before it is looked for */
-#define BLANK_KICKS_SURE 8 /* whatever the pages say */
-#define BLANK_KICKS_MAX 32 /* a look has its price, and the guest chooses how often it kicks */
-#define SAMPLE_PAGES 256 /* at the begin of a region: firmware and kernels leave something there */
+#define BLANK_KICKS 2      /* before memory is checked */
+#define BLANK_KICKS_SURE 8 /* report regardless of the pages */
+#define BLANK_KICKS_MAX 32 /* a check is expensive, and the guest chooses how often it kicks */
+#define SAMPLE_PAGES 256   /* at the start of a region, where firmware and kernels leave data */
 #define SAMPLE_REGIONS 4
-#define SURE 1024      /* beside the number of a ring: so many kicks say it all */
-#define TOUCHED_MIN 16 /* pages: we ourselves touch those of the rings */
+#define SURE 1024      /* added to the ring's number: BLANK_KICKS_SURE was reached */
+#define TOUCHED_MIN 16 /* pages: the worker itself touches those of the rings */
 
-/* A driver that is at work has filled one ring at least. */
+/* A working driver has filled at least one ring. */
 static bool all_rings_blank(const struct device *device)
 {
 	for (uint32_t i = 0; i < device->offer.n_queues; i++)
@@ -40,8 +40,8 @@ static bool page_is_blank(const uint64_t *words, size_t n_bytes)
 	return true;
 }
 
-/* How many pages of the region's begin somebody has touched, but left empty; none if one is not.
- * Pages that are not there are not looked at: that would make them. */
+/* Returns how many pages at the start of the region are resident but all zero, or 0 if any holds
+ * data. Pages that are not resident are skipped: reading them would allocate them. */
 static unsigned int count_touched_blank(const struct device *device,
 	const struct map_region *region)
 {
@@ -87,7 +87,7 @@ void queue_look_at_memory(struct device_queue *queue)
 	wake_loop(core);
 }
 
-/* Rings of other threads are looked at as well: they come and go in the loop's thread alone. */
+/* Reads rings of other threads as well: rings are only started and stopped in the loop thread. */
 void blank_look(struct device *device)
 {
 	unsigned int ring = atomic_exchange(&device->core->blank_ring, 0);

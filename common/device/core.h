@@ -10,32 +10,32 @@
 #include "fd/fdlink.h"
 #include "record/record.h"
 
-/* What device.c, apply.c and queue.c share; not for devices. */
+/* Shared by the files of common/device; not for devices. */
 
-/** struct ring_state - what is in force of one ring of the record, beside struct device_queue */
+/** struct ring_state - what is applied of a ring of the record, beside struct device_queue */
 struct ring_state {
-	uint64_t start_id; /* of the ring that runs or last ran here */
-	uint32_t size;     /* it was started with, as the next three */
+	uint64_t start_id; /* of the ring that is running or last ran */
+	uint32_t size;     /* at the last start, as are the next three */
 	uint64_t desc_uva, avail_uva, used_uva;
 	uint64_t kick_token;
 	uint64_t call_token;
 	uint64_t err_token;
-	const char *error; /* static text; NULL = nothing is wrong */
+	const char *error; /* static text; NULL = no error */
 	uint64_t error_start_id;
-	bool broken; /* the error came while it ran: it stays until the ring is started anew */
-	const char *break_why; /* it is broken, and stops when it rests: static text */
+	bool broken;           /* the error occurred while running: it stays until the next start */
+	const char *break_why; /* why the ring is broken and stops once drained: static text */
 	bool err_signalled;
-	atomic_bool call_may_block; /* it was blocking when it came, or once blocked */
+	atomic_bool call_may_block; /* it was blocking when received, or has blocked once */
 	atomic_bool call_is_socket;
-	bool shows; /* its memory was seen to hold what a driver wrote; the serving thread's */
-	uint8_t n_blank_kicks; /* kicks since the start while it held nothing */
-	/* running, since the ring came to a chain; the serving thread's, as the next two */
+	bool shows;            /* the driver has written to the ring; serving thread only */
+	uint8_t n_blank_kicks; /* kicks since the start while the ring was blank */
+	/* consecutive kicks without a new chain; serving thread only, as are the next two */
 	uint8_t n_empty_kicks;
-	bool kicks_told;    /* the log says that it is kicked for nothing */
-	uint64_t kicked_at; /* chains that the ring had come to at the last kick */
+	bool kicks_told;    /* the useless kicks have been logged */
+	uint64_t kicked_at; /* the ring's chain count at the last kick */
 };
 
-/** struct mapped_region - one region that is in the map now */
+/** struct mapped_region - a region that is currently mapped */
 struct mapped_region {
 	uint64_t token;
 	struct map_region region;
@@ -52,40 +52,40 @@ static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Regio
 
 struct device_core {
 	struct turn turn;
-	bool serves;  /* it is our turn: from here on everything is put in force */
-	bool settled; /* ops->settle() and begin() are done */
+	bool serves;  /* this instance has the turn, and applies records in full */
+	bool settled; /* ops->settle() and begin() have completed */
 	struct vault_link *vault;
 	struct vault_attachment attachment;
 	struct record_file *record;
 	uint64_t record_id;
 	struct bus_client *bus;
-	Bh__Desired *applied;     /* what is in force; NULL = nothing yet */
-	uint64_t generation;      /* of the record as last looked at */
-	const char *apply_error;  /* static text; NULL = put in force whole */
+	Bh__Desired *applied;     /* the last record applied; NULL = none yet */
+	uint64_t generation;      /* of the last record read */
+	const char *apply_error;  /* static text; NULL = applied completely */
 	struct ring_state *rings; /* offer.n_queues */
-	/* offer.n_queues; NULL: the loop's thread does not serve it */
+	/* offer.n_queues; an entry is NULL if a thread serves the ring */
 	struct loop_ring **loop_rings;
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
-	/* device->state is a mapping of its own; 0 = it is the ledger's */
+	/* device->state is a separate mapping of this size; 0 = it is in the ledger */
 	size_t state_mapping_bytes;
 
-	uint64_t report_generation; /* of the last report made */
-	bool report_open;           /* one is on its way */
-	bool report_due;            /* something changed since */
+	uint64_t report_generation; /* of the last report */
+	bool report_open;           /* a report is in flight */
+	bool report_due;            /* state has changed since the last report */
 	bool watch_open;
-	char quarantine[160];   /* why nothing of the record is put in force; "" = all is */
-	atomic_uint blank_ring; /* for blank_look(): one behind the ring's number; 0 = none */
+	char quarantine[160];   /* why no record is applied; "" = not quarantined */
+	atomic_uint blank_ring; /* for blank_look(): 1 + the ring's number; 0 = none */
 	_Atomic uint64_t
-		/* the last one whose operator was told that guest memory shows nothing */
+		/* the last one for which blank guest memory was reported */
 		blank_session;
-	bool waits;   /* the last record is not in force before rings have come to rest */
-	bool started; /* the first record is in force, and was reported */
+	bool waits;   /* the last record waits for rings to drain */
+	bool started; /* the first record is applied and reported */
 
-	int wake_fd; /* device_queue_broken(), from any thread, leaves a note below */
+	int wake_fd; /* eventfd: a thread has written to broken[], see device_queue_broken() */
 	pthread_mutex_t broken_lock;
-	const char **broken; /* offer.n_queues static texts; NULL = fine */
+	const char **broken; /* offer.n_queues static texts; NULL = not broken */
 };
 
 static inline bool core_has_mapped(const struct device_core *core, const Bh__Region *region)
@@ -96,13 +96,12 @@ static inline bool core_has_mapped(const struct device_core *core, const Bh__Reg
 	return false;
 }
 
-/** apply_desired() - make the device look like the record; takes desired over (always). -EAGAIN =
- * nothing was done, since the memory manager is away (after 5 s of trying): the record is looked at
- * again when it is back. -EINPROGRESS = a ring comes to rest first: the caller reads the record
- * again when the loop is woken. */
+/** apply_desired() - bring the device in line with the record; always consumes desired. -EAGAIN =
+ * nothing was done, because the memory manager did not answer within 5 s; retried when it is back.
+ * -EINPROGRESS = a ring is draining; the caller reads the record again when the loop is woken. */
 int apply_desired(struct device *device, Bh__Desired *desired);
 
-/** apply_note() - this record is what was looked at last; takes desired over (always) */
+/** apply_note() - make this the last applied record; always consumes desired */
 static inline void apply_note(struct device_core *core, Bh__Desired *desired)
 {
 	if (core->applied)
@@ -111,40 +110,40 @@ static inline void apply_note(struct device_core *core, Bh__Desired *desired)
 	core->generation = desired->generation;
 }
 
-/** apply_memory() - standing by: map what the record names, and nothing else; else as
- * apply_desired() */
+/** apply_memory() - for a standby: map the regions that the record names, and do nothing else;
+ * otherwise as apply_desired() */
 int apply_memory(struct device *device, Bh__Desired *desired);
 
-/** quarantine_holds() - whether an input is to be kept from killing us again; looked at with every
- * record, since an operator may release the device */
+/** quarantine_holds() - whether the device must not be served, to avoid another crash by the same
+ * input; checked with every record, since the operator may release the device at any time */
 bool quarantine_holds(struct device *device);
 
-/** apply_broken() - stop the rings that device_queue_broken() named */
+/** apply_broken() - stop the rings that were passed to device_queue_broken() */
 void apply_broken(struct device *device);
 
-/** wake_loop() - it looks at broken rings, and at the record if that waits. Any thread. */
+/** wake_loop() - make the loop check for broken rings and a pending record. Any thread. */
 void wake_loop(struct device_core *core);
 
-/** queue_set_call() - take a call descriptor over (or -1); a running ring's is called once */
+/** queue_set_call() - set the call descriptor (owned; -1 = none); notifies if the ring runs */
 void queue_set_call(struct device_queue *queue, int fd);
 
-/** queue_exchange_call() - as queue_set_call() of a ring that has one and runs on meanwhile, for
- * one that is not -1 */
+/** queue_exchange_call() - as queue_set_call(), while the ring is running. Both the old and the
+ * new descriptor must be valid. */
 void queue_exchange_call(struct device_queue *queue, int fd);
 
-/** queue_signal_call() - notify the driver, whether it wants it or not; counts */
+/** queue_signal_call() - notify the driver unconditionally; counts */
 void queue_signal_call(struct device_queue *queue);
 
-/** queue_signal_err() - tell the VMM, once for each start, that the ring is in error */
+/** queue_signal_err() - signal the ring's error to the VMM, once per start */
 void queue_signal_err(struct device_queue *queue);
 
-/** queue_look_at_memory() - a ring was kicked that has shown nothing yet: is it that guest memory
- * is not shared? Its serving thread; the loop is woken where blank_look() is to say. */
+/** queue_look_at_memory() - check for unshared guest memory after a kick of a ring that has been
+ * blank so far. Serving thread; wakes the loop for blank_look() on suspicion. */
 void queue_look_at_memory(struct device_queue *queue);
-/** blank_look() - tell the operator, if it is so; loop's thread */
+/** blank_look() - log a warning if guest memory is not shared; loop thread */
 void blank_look(struct device *device);
 
-/** device_state_open() - device->state, when the ledger is open; 0 | negative errno */
+/** device_state_open() - map device->state, after the ledger is opened; 0 | negative errno */
 int device_state_open(struct device *device);
-/** device_state_close() - before the ledger is closed */
+/** device_state_close() - unmap it, before the ledger is closed */
 void device_state_close(struct device *device);

@@ -1,12 +1,12 @@
 /*
- * A worker's life: attach to memory, open the host resource, put the record in force, report, and
- * watch for the next generation. A worker that takes over from a dead one walks the same path: the
- * record says what must be, the ledger says how far the rings had come.
+ * Life cycle of a worker: attach to memory, open the host resource, apply the record, report, and
+ * watch for the next generation. A worker that replaces a dead one takes the same path: the record
+ * says what the device must be, the ledger says how far its rings had got.
  *
- * The link (descriptors) answers within a round trip, so start-up waits for it; the bus (watch,
- * report) costs threads and is opened when the guest is served already. What is kept comes through
- * the link, so that the worker attaches while it has rights; what others wrote, record and ledger,
- * is read without.
+ * The side link (descriptors) answers within one round trip, so start-up waits for it. The bus
+ * (watch, report) costs threads, so it is opened only once the guest is being served. Kept
+ * descriptors come through the side link, so the worker attaches before it drops its rights. Record
+ * and ledger, which other processes wrote, are read after that.
  */
 #include "device/core.h"
 #include "device/serve.h"
@@ -30,7 +30,7 @@ static void watch(struct device *device);
 
 /* --- Watch --- */
 
-/* How long the guest waited from a former worker's end in good order until now. */
+/* Notes how long the guest went unserved since the previous worker's clean exit. */
 static void note_pause(struct device *device)
 {
 	struct ledger_header *header = device->ledger.header;
@@ -40,8 +40,8 @@ static void note_pause(struct device *device)
 	header->left_ns = 0;
 }
 
-/* While the memory manager is away, the former record stays in force: the watch is still for what
- * comes after that one, and answered as soon as there is somebody to answer. */
+/* While the memory manager is away, the applied record stays in force. The watch still asks for
+ * the generation after it, and is answered once the memory manager is back. */
 static int read_and_apply(struct device *device)
 {
 	Bh__Desired *desired = NULL;
@@ -67,8 +67,8 @@ static int read_and_apply(struct device *device)
 	return 0;
 }
 
-/* memory was started again, and publishes the record in another file. Another record means that it
- * lost what it kept (it was stopped, not killed): then this worker's truth is void, too. */
+/* A restarted memory manager publishes the record in a new file. A different record ID means
+ * that it was stopped, not killed, and lost its contents: this worker's state is void, too. */
 static int attach_again(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -97,7 +97,7 @@ static void start_anew(struct device *device, int error)
 	sd_event_exit(device->event, 1);
 }
 
-/* When it is gone again meanwhile, there will be another time. */
+/* If the memory manager goes away again meanwhile, this is called again. */
 static void on_memory_back(void *data)
 {
 	struct device *device = data;
@@ -107,7 +107,7 @@ static void on_memory_back(void *data)
 		start_anew(device, r);
 }
 
-/* A watch that was not answered in time may be one whose answer was lost. */
+/* A watch may have timed out because its reply was lost. */
 static bool has_moved_on(struct device *device)
 {
 	Bh__Desired *desired = NULL;
@@ -126,7 +126,7 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 	int r = 0;
 
 	device->core->watch_open = false;
-	/* written by a memory that was started again, which this process has not heard of yet */
+	/* sent by a restarted memory manager, before this worker learned of the restart */
 	if (error == 0 &&
 		reply->watch_desired_reply->generation >
 			record_generation(device->core->record, RECORD_DESIRED))
@@ -184,7 +184,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 
 /* --- Start and end --- */
 
-/* Done again when our turn has come: what the former holder kept last is there then. */
+/* Repeated when this instance gets the turn, to see what the previous holder kept last. */
 static int attach(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -215,8 +215,8 @@ static int open_record(struct device *device)
 	return 0;
 }
 
-/* A ledger of another version, or with other queues, cannot be gone on with: its rings are gone.
- * The locks stay: whoever stands by waits in them. */
+/* A ledger with another version or number of queues cannot be used: its ring positions are lost.
+ * The locks are preserved, because standby instances wait on them. */
 static int clear_ledger(int fd)
 {
 	static const uint8_t zero[LEDGER_LOCKS_AT];
@@ -354,7 +354,7 @@ static int on_settle_again(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* What a dead instance had under way in the kernel is over before a ring starts. */
+/* In-kernel I/O of a dead instance must be over before a ring starts. */
 static int settle(struct device *device)
 {
 	sd_event_source *again = NULL;
@@ -369,7 +369,7 @@ static int settle(struct device *device)
 			on_settle_again, device));
 }
 
-/* Our turn, and the host resource is there: up to the first report. */
+/* From getting the turn, with the host resource open, to the first report. */
 static int serve(struct device *device)
 {
 	int r = start_step("ledger", open_ledger(device));
@@ -388,8 +388,8 @@ static void on_turn(void *data)
 		sd_event_exit(device->event, 1);
 }
 
-/* Everything that can be done before it is our turn. A second instance is ready then; a first one
- * that finds another at work waits for its end. */
+/* Does all that does not need the turn. A standby is then ready; a first instance that finds
+ * another one serving waits for it to end. */
 static int stand_by(struct device *device)
 {
 	int r = read_and_apply(device);
@@ -471,7 +471,7 @@ void device_proc_leave(struct proc *proc)
 	device_state_close(device);
 	if (device->ledger.header)
 		ledger_close(&device->ledger);
-	/* before guest memory is unmapped, which takes its time */
+	/* before unmapping guest memory, which is slow */
 	turn_give(&device->core->turn);
 }
 

@@ -1,11 +1,11 @@
 /*
- * O_NONBLOCK belongs to the open file, which the VMM shares: it may take the flag away between a
- * look and a write. So a write is not kept from blocking, it is interrupted: while a thread makes
- * such calls, a timer of its own sends it a signal now and then, and a signal ends a call that
- * sleeps.
+ * O_NONBLOCK belongs to the open file description, which the VMM shares: the VMM may clear it
+ * between a check and the write. So a write cannot be kept from blocking, but it can be
+ * interrupted: while a thread makes such calls, a per-thread timer sends it a signal at intervals,
+ * and the signal ends a blocked call.
  *
- * The timer is set when a call finds it at rest, and goes to rest when a tick finds no call under
- * way: a busy thread pays two stores a call and a signal each tick, an idle one nothing.
+ * The timer is armed by the first call, and disarmed by a tick that finds no call in progress. A
+ * busy thread pays two stores per call and one signal per tick; an idle thread pays nothing.
  */
 #include "device/foreign.h"
 
@@ -21,15 +21,15 @@
 
 #include "base/bytes.h"
 
-#define TICK_SIGNAL SIGURG /* nobody else sends it, and without a handler it is ignored */
+#define TICK_SIGNAL SIGURG /* unused by others, and ignored without a handler */
 
 /** struct pacer - the timer of one thread */
 struct pacer {
 	timer_t timer;
 	bool made;
-	bool failed; /* there is no timer to be had: look before each call */
+	bool failed; /* no timer could be created: check before each call */
 	volatile sig_atomic_t runs;
-	volatile sig_atomic_t inside; /* a call is under way */
+	volatile sig_atomic_t inside; /* a call is in progress */
 };
 
 static _Thread_local struct pacer pacer __attribute__((tls_model("initial-exec")));
@@ -58,7 +58,7 @@ static void install_handler(void)
 {
 	struct sigaction action = {
 		.sa_handler = on_tick
-	}; /* no SA_RESTART: to interrupt is its purpose */
+	}; /* no SA_RESTART: the signal must interrupt the call */
 
 	sigemptyset(&action.sa_mask);
 	(void)sigaction(TICK_SIGNAL, &action, NULL);
@@ -81,7 +81,7 @@ static bool make_timer(void)
 	return pacer.made;
 }
 
-/* Before a call; false: it would block, or nobody would interrupt it. */
+/* Runs before each call. false: the call would block, or no timer would interrupt it. */
 static bool begin(int fd, short events)
 {
 	struct pollfd p = { .fd = fd, .events = events };

@@ -3,18 +3,18 @@
 #include <stdbool.h>
 
 /*
- * Reading and writing what the VMM handed over. Its flags are the VMM's at any moment, so that each
- * call may turn out to be one that waits; none here waits for longer than FOREIGN_TICK_MS.
+ * I/O on descriptors that the VMM passed. The VMM can change their flags at any time, so any call
+ * may block; these are interrupted after at most FOREIGN_TICK_MS.
  */
 
 #define FOREIGN_TICK_MS 50
 
-/** foreign_write() - add one to an event counter; false: it was full, and the call was given up.
- * Any thread. */
+/** foreign_write() - add 1 to an eventfd; false: the counter was full, nothing was added. Any
+ * thread. */
 bool foreign_write(int fd);
 
-/** foreign_read() - take what the counter holds; false: there was nothing. Any thread. */
+/** foreign_read() - read and reset an eventfd; false: it was 0. Any thread. */
 bool foreign_read(int fd);
 
-/** foreign_end() - a thread that used these is about to end */
+/** foreign_end() - free the calling thread's timer; called before a thread that used these ends */
 void foreign_end(void);

@@ -1,4 +1,4 @@
-/* Descriptors that outlive the process: memory keeps them under names. */
+/* Descriptors that outlive the process: the memory manager keeps them by name. */
 #include "device/core.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /*
- * The sleep of a serving thread: drivers are asked to kick, the rings are looked at once more
- * (kicks_ask()), and then an epoll set holds what may wake it: its wake descriptor, the kicks of
- * its rings, and the host descriptor while a ring waits for that one.
+ * How a serving thread sleeps: it asks drivers for kicks and checks the rings once more
+ * (kicks_ask()), then waits on an epoll set of its wake descriptor, the kick descriptors of its
+ * rings, and the host descriptor if a ring waits for it.
  */
 #include "device/kicks.h"
 
@@ -12,10 +12,10 @@
 #include "base/cleanup.h"
 
 #define POLL_MS                                                                                    \
-	DEVICE_DEAF_MS /* how often a ring without a kick descriptor is looked at when idle */
+	DEVICE_DEAF_MS /* how often an idle ring without a kick descriptor is polled, in ms */
 #define EVENTS_MAX 8
 
-/* Edges alone wake us: a descriptor that is ready for ever does so once. */
+/* Edge-triggered: a descriptor that is always readable wakes the thread only once. */
 static void listen_to(struct device_group *group, struct device_queue *queue)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLET, .data.ptr = queue };

@@ -1,7 +1,6 @@
 /*
- * Rings that the loop's thread serves: those with few chains, each of which changes what all
- * threads read. The loop has others to serve: a ring has so many turns, and one that has more to do
- * waits a moment.
+ * Rings that the loop thread serves. These have few chains, but each chain changes state that all
+ * threads read. The loop has other work, so a ring that has used up its turns waits a moment.
  */
 #include "device/core.h"
 #include "device/kicks.h"
@@ -18,14 +17,14 @@
 #define TURNS 16
 #define REST_US (1000 * DEVICE_DEAF_MS)
 
-/** struct loop_ring - what the loop waits for */
+/** struct loop_ring - a ring's event sources */
 struct loop_ring {
 	struct device_queue *queue;
 	sd_event_source *kick;
 	sd_event_source *rest;
 };
 
-/* true: there may be more */
+/* true: there may be more chains */
 static bool serve_turns(struct device_queue *queue)
 {
 	for (unsigned int i = 0; i < TURNS; i++) {
@@ -38,7 +37,7 @@ static bool serve_turns(struct device_queue *queue)
 	return true;
 }
 
-/* Neither its chains nor its kicks are looked at for a moment. */
+/* Ignores the ring and its kicks for a moment. */
 static void rest(struct loop_ring *ring)
 {
 	(void)sd_event_source_set_enabled(ring->kick, SD_EVENT_OFF);
@@ -72,8 +71,8 @@ static int on_kick(sd_event_source *source, int fd, uint32_t revents, void *data
 	return 0;
 }
 
-/* The loop's set never holds the VMM's own descriptor number, which may be closed while it is in
- * there. */
+/* Adds a duplicate of the kick descriptor to the loop: the VMM's own may be closed while the loop
+ * listens to it. */
 static int listen_to(struct loop_ring *ring, sd_event *event, int kick_fd)
 {
 	_cleanup_close_ int fd = fcntl(kick_fd, F_DUPFD_CLOEXEC, 3);

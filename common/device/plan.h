@@ -2,35 +2,35 @@
 
 #include "device/core.h"
 
-/** enum ring_plan - what becomes of a ring when a record is put in force */
+/** enum ring_plan - what applying a record does to a ring */
 enum ring_plan {
 	RING_STAYS,
-	/* it runs on with another call descriptor, and nothing else is new: nobody pauses */
+	/* only its call descriptor changes: no thread is paused */
 	RING_RECALLED,
-	/* starts, is forgotten, or has its descriptors or its being enabled changed: its group
-	 * pauses */
+	/* starts, is forgotten, is enabled or disabled, or gets new descriptors: its group is
+	 * paused */
 	RING_CHANGES,
-	/* what it runs with is not what is wanted: it comes to rest, stops, and may start anew */
+	/* runs with outdated parameters: is drained, stopped, and possibly started again */
 	RING_STOPS,
 };
 
-/** struct plan - the difference between what is in force and a record */
+/** struct plan - the difference between the current state and a record */
 struct plan {
-	bool whole;         /* something that all rings read changes: the whole device pauses */
-	bool memory_leaves; /* every ring comes to rest before it is unmapped */
+	bool whole;         /* state that all rings read changes: pause the whole device */
+	bool memory_leaves; /* memory will be unmapped: all rings are drained first */
 	uint8_t rings[VHOST_USER_MAX_QUEUES]; /* enum ring_plan */
 };
 
-/** plan_make() - changes nothing. What is in force is read from this process's own state, never
- * from the former record: a step that failed is thus tried again with the next one. */
+/** plan_make() - compute the difference; has no side effects. The current state is this process's
+ * own, not the last record: a step that failed is thus retried with the next record. */
 void plan_make(struct plan *plan, const struct device *device, const Bh__Desired *desired);
 
-/** plan_resets() - the driver or VMM has reset the device, or another VMM has come, since that was
- * last acted upon */
+/** plan_resets() - whether the driver or VMM has reset the device, or a new VMM has connected,
+ * since the last reset that was handled */
 bool plan_resets(const struct device *device, const Bh__Desired *desired);
 
-/** plan_find_ring() - what the record says of a ring; NULL = nothing */
+/** plan_find_ring() - the record's entry for a ring; NULL = none */
 const Bh__Ring *plan_find_ring(const Bh__Desired *desired, uint32_t index);
 
-/** plan_wants_region() - whether the record names this region still */
+/** plan_wants_region() - whether the record still names this region */
 bool plan_wants_region(const Bh__Desired *desired, const struct mapped_region *mapped);

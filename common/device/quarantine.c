@@ -1,7 +1,6 @@
 /*
- * A worker that was killed by one input several times running does not touch the device any more:
- * it reports why, and watches the record for the day on which the operator has the mark in the
- * ledger removed.
+ * A worker stops serving the device after several consecutive crashes caused by the same input. It
+ * reports why, and watches the record until the operator has the mark in the ledger cleared.
  */
 #include "device/core.h"
 

@@ -1,6 +1,6 @@
 /*
- * The descriptors of a ring. Kick, call and err are handed over by the VMM and shared with it:
- * whatever flags they have are the VMM's, so nothing here relies on O_NONBLOCK, and nothing sets it
+ * The descriptors of a ring. The kick, call and err descriptors come from the VMM and are shared
+ * with it. The VMM can change their flags, so this code neither relies on O_NONBLOCK nor sets it
  * (foreign.c).
  */
 #include "device/core.h"
@@ -20,7 +20,7 @@
 #include "device/kicks.h"
 #include "virtq/again.h"
 
-#define EMPTY_KICKS_MAX 16 /* running, before it is not listened to for a moment */
+#define EMPTY_KICKS_MAX 16 /* consecutive, before kicks are ignored for a moment */
 
 static const uint64_t one = 1;
 
@@ -29,9 +29,9 @@ static struct ring_state *state_of(struct device_queue *queue)
 	return &queue->device->core->rings[queue->index];
 }
 
-/* A counter that nobody reads fills up; the wake-up is then pending already, and we must not wait.
- * Whether it blocks is the VMM's to change at any time: where a write has waited once, a look goes
- * before it. */
+/* If nobody reads the eventfd, its counter fills up. A wake-up is then pending anyway, and the
+ * write must not block. The VMM can make the descriptor blocking at any time, so once a write has
+ * blocked, each later write is preceded by a check. */
 static void signal_fd(int fd, bool is_socket, atomic_bool *may_block)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -47,7 +47,7 @@ static void signal_fd(int fd, bool is_socket, atomic_bool *may_block)
 		atomic_store_explicit(may_block, true, memory_order_relaxed);
 }
 
-/* How a call descriptor is written to. */
+/* Finds out how to write to a call descriptor. */
 static void look_at_call(struct device_queue *queue, int fd)
 {
 	struct ring_state *state = state_of(queue);
@@ -74,11 +74,11 @@ void queue_set_call(struct device_queue *queue, int fd)
 	queue->call_fd = fd;
 	look_at_call(queue, fd);
 	if (queue->vq)
-		queue_signal_call(queue); /* calls may have gone to the former one, or to none */
+		queue_signal_call(queue); /* earlier calls may have gone to the former descriptor */
 }
 
-/* A call that the serving thread makes in between goes to either file, or is lost for being made
- * the wrong way: the one behind it is not. */
+/* A call that the serving thread makes concurrently may go to either file, or be lost because it
+ * was written the wrong way. The call made at the end makes up for it. */
 void queue_exchange_call(struct device_queue *queue, int fd)
 {
 	struct ring_state *state = state_of(queue);
@@ -95,8 +95,8 @@ void device_queue_call(struct device_queue *queue)
 		queue_signal_call(queue);
 }
 
-/* A descriptor can be ready for ever, and a guest can kick for nothing. Chains that the ring has
- * come to since the last kick say that it was worth it. */
+/* A descriptor can be always readable, and a guest can kick without adding chains. A kick was
+ * useful if the ring has received chains since the last one. */
 static bool tells_something(struct device_queue *queue)
 {
 	struct ring_state *state = state_of(queue);

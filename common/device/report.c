@@ -1,13 +1,13 @@
 /*
- * The worker's half of the record: what the device offers, and how much of what is desired is in
- * force.
+ * The observed half of the record: what the device offers, and how much of the desired half is
+ * applied.
  */
 #include "device/core.h"
 
 #define DESCRIPTION_BYTES 128
 
-/* A ring that ran since it was last started stands where the ledger says; one that did not, where
- * the VMM put it. One that runs stands nowhere: its thread moves it on while we look. */
+/* The position of a ring that has run since its last start is in the ledger; otherwise the VMM's
+ * is still valid. A running ring has none, because its thread moves it concurrently. */
 static uint32_t position_of(struct device *device, const Bh__Ring *ring)
 {
 	const struct device_queue *queue = &device->queues[ring->index];
@@ -51,7 +51,7 @@ static void on_reported(void *data, int error, const Bh__Envelope *reply)
 		device_report(device);
 }
 
-/* Rings that the VMM never spoke of are not reported. */
+/* Rings that the VMM never set up are not reported. */
 static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingState **list)
 {
 	const Bh__Desired *applied = device->core->applied;

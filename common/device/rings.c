@@ -1,6 +1,6 @@
 /*
- * One ring: what a record says of it is put in force, while its group is paused (or the loop's
- * thread serves it).
+ * Applies a record to a single ring, while its group is paused or the ring belongs to the loop
+ * thread.
  */
 #include "device/rings.h"
 
@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "device/serve.h"
 
-#define DESCS_MAX (1u << 20) /* of all rings of a device: at most some 60 bytes of ours for each */
+#define DESCS_MAX (1u << 20) /* for all rings of a device: each costs the worker about 60 bytes */
 
 /* --- Stop --- */
 
@@ -73,7 +73,7 @@ void ring_remap(struct device_queue *queue)
 	ring_fail(queue, start_id, start_error(r), false);
 }
 
-/* --- Come to rest --- */
+/* --- Drain --- */
 
 static void ask_to_drain(struct device_queue *queue)
 {
@@ -98,7 +98,7 @@ bool ring_rests(struct device_queue *queue)
 
 /* --- Descriptors --- */
 
-/* A new token brings a new descriptor; token 0 takes the old one away. */
+/* A new token brings a new descriptor; token 0 removes the descriptor. */
 static bool replace_fd(int *fdp, uint64_t *now, uint64_t token, struct wants *wants)
 {
 	if (*now == token)
@@ -109,7 +109,7 @@ static bool replace_fd(int *fdp, uint64_t *now, uint64_t token, struct wants *wa
 	return true;
 }
 
-/* The serving thread uses the descriptor's number all the while. */
+/* The serving thread may use the descriptor's number at any moment. */
 void ring_recall(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
 {
 	struct ring_state *state = &queue->device->core->rings[queue->index];
@@ -134,8 +134,7 @@ static bool replace_call(struct device_queue *queue, uint64_t *now, uint64_t tok
 	return true;
 }
 
-/* Only what can be waited for is a kick descriptor: a file would break the loop that serves the
- * ring. */
+/* A kick descriptor must be pollable: a regular file would break the loop that serves the ring. */
 static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct stat st;
@@ -180,8 +179,8 @@ static void note_start(struct device_queue *queue, const Bh__Ring *ring)
 	}
 }
 
-/* What a ring needs grows with its size, and the guest chooses both sizes and number. NULL: it may
- * be started */
+/* The memory a ring needs grows with its size, and the guest chooses both size and number of
+ * rings. Returns NULL if the ring may be started, else the reason. */
 static const char *ring_refused(const struct device *device, const Bh__Ring *ring)
 {
 	uint64_t n = ring->size;
@@ -195,7 +194,7 @@ static const char *ring_refused(const struct device *device, const Bh__Ring *rin
 			      : "the device's rings together are longer than 1048576 descriptors";
 }
 
-/* A VMM whose former back-end died without a word can only guess where its rings stand. */
+/* A VMM whose previous back-end died without reporting its ring positions can only guess them. */
 static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
 {
 	if (virtq_place(queue->vq) == VIRTQ_AS_TOLD)
@@ -253,7 +252,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 	slot->running = 1;
 	if (device->ops->queue_started)
 		device->ops->queue_started(device, queue, known);
-	device_queue_call(queue); /* a former process may have died before it called */
+	device_queue_call(queue); /* a previous process may have died before it notified */
 	return true;
 }
 
@@ -278,7 +277,7 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 		changed(queue);
 }
 
-/* A ring the record does not know (the VMM went away) has nothing left. */
+/* A ring that the record does not name, because the VMM disconnected, loses everything. */
 void ring_forget(struct device_queue *queue)
 {
 	struct ring_state *state = &queue->device->core->rings[queue->index];

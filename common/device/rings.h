@@ -2,36 +2,36 @@
 
 #include "device/wants.h"
 
-/* One ring, and what a record says of it. All of it is the loop's thread's; the ring's group is
- * paused but where said. */
+/* Applies a record to a single ring. Loop thread only; the ring's group is paused unless stated
+ * otherwise. */
 
-/** ring_apply() - put in force what the record says of a ring that has not to stop */
+/** ring_apply() - apply the record's entry for a ring that need not stop */
 void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants);
 
-/** ring_recall() - a running ring gets another call descriptor, and nothing else; not paused */
+/** ring_recall() - replace the call descriptor of a running ring, and nothing else; not paused */
 void ring_recall(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants);
 
-/** ring_forget() - the record does not know the ring (the VMM went away): nothing is left of it; it
- * has stopped */
+/** ring_forget() - discard all of a stopped ring that the record no longer names */
 void ring_forget(struct device_queue *queue);
 
-/** ring_stop() - it rests (ring_rests()), and runs no more; its position stays in the ledger */
+/** ring_stop() - stop a drained ring (ring_rests()); its position stays in the ledger */
 void ring_stop(struct device_queue *queue);
 
-/** ring_fail() - why the ring does not run; logged once, and the VMM is told by the err descriptor.
- * why: a static text. broken: it stays so until the ring is started anew. */
+/** ring_fail() - note why the ring does not run; logged once, and signalled to the VMM by the err
+ * descriptor. why: a static text. broken: the error stays until the next start. */
 void ring_fail(struct device_queue *queue, uint64_t start_id, const char *why, bool broken);
 
-/** ring_remap() - guest memory left while the ring rested: it finds its addresses again, or
- * stops */
+/** ring_remap() - look up the addresses of a drained ring again after memory was unmapped; it is
+ * stopped if they are gone */
 void ring_remap(struct device_queue *queue);
 
-/** ring_rests() - whether the device holds no chain of the ring. If it does it is asked to give
- * them up, and the loop is woken when it has: the caller comes back then. Not paused. */
+/** ring_rests() - whether the device holds no chain of the ring. If it holds some, the ring is
+ * drained, and the loop is woken when that is done: the caller retries then. Not paused. */
 bool ring_rests(struct device_queue *queue);
 
-/** ring_is_left() - a former instance died with the ring running, and the VMM has it stopped since:
- * chains that the device had taken are finished before it may be said to have stopped */
+/** ring_is_left() - whether a previous instance died with the ring running, and the VMM has
+ * stopped it since: chains the device had taken must be completed before the ring is reported as
+ * stopped */
 static inline bool ring_is_left(const struct device *device, const Bh__Ring *ring)
 {
 	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
@@ -40,7 +40,7 @@ static inline bool ring_is_left(const struct device *device, const Bh__Ring *rin
 		ring->start_id && slot->start_id == ring->start_id;
 }
 
-/** ring_wants_start() - the ring is to run, and no error of that very start speaks against it */
+/** ring_wants_start() - whether the ring must run, and has no error from this very start */
 static inline bool ring_wants_start(const struct device *device, const Bh__Ring *ring)
 {
 	const struct ring_state *state = &device->core->rings[ring->index];
@@ -49,7 +49,7 @@ static inline bool ring_wants_start(const struct device *device, const Bh__Ring 
 		!(state->broken && state->error_start_id == ring->start_id);
 }
 
-/** ring_is_known() - whether there is anything to forget */
+/** ring_is_known() - whether there is anything for ring_forget() to discard */
 static inline bool ring_is_known(const struct device_queue *queue)
 {
 	return queue->kick_fd >= 0 || queue->call_fd >= 0 || queue->err_fd >= 0 || queue->enabled ||

@@ -1,10 +1,10 @@
 /*
- * Serving: a thread for each group of rings gives every ring of the group a turn while there is
- * work; when there is none it asks to be woken, looks once more, and sleeps. Rings are looked at
- * without waiting for a kick: after a start or a change every thread begins by looking.
+ * Serving. Each group has a thread, which gives every ring of the group a turn while there is work.
+ * Without work it enables kicks, checks the rings once more, and sleeps. After a start or a change,
+ * a thread checks its rings without waiting for a kick.
  *
- * A turn is bounded by the device, and behind each stands the turnstile: what the loop's thread
- * changes while it is closed, a serving thread reads without locks.
+ * The device bounds each turn, and the thread passes the turnstile after it. So serving threads
+ * need no locks for what the loop thread changes while the turnstile is closed.
  */
 #include "device/serve.h"
 
@@ -37,12 +37,12 @@ static bool serve_rings(struct device_group *group,
 	return more;
 }
 
-/* Zeros stand where guest memory was: nothing in it means anything any more. */
+/* Guest memory that was unmapped reads as zeros, so the contents of a ring mean nothing. */
 static void give_up_rings(struct device_group *group)
 {
 	for (unsigned int i = 0; i < group->n_queues; i++)
 		device_queue_broken(group->queues[i], "the file behind guest memory was cut short");
-	/* a device that holds chains has its turns until it has given them up */
+	/* a device that holds chains is served until it has completed them */
 	if (!group->device->ops->drain)
 		group->n_queues = 0;
 }
@@ -66,7 +66,7 @@ static void *group_main(void *data)
 	return NULL;
 }
 
-/* --- What a group is made of --- */
+/* --- Members of a group --- */
 
 static uint32_t group_number(const struct device *device, uint32_t index)
 {
@@ -85,7 +85,7 @@ static bool is_served(const struct device *device, const struct device_queue *qu
 	return queue->vq && (queue->enabled || device->ops->serves_disabled || device->ops->drain);
 }
 
-/* The highest first: what a driver sends comes before what it is sent. */
+/* Highest index first: frames that the driver sends go before frames for the driver. */
 static void collect_rings(struct device_group *group)
 {
 	struct device *device = group->device;
@@ -107,7 +107,7 @@ static void collect_rings(struct device_group *group)
 static void wake(struct device_group *group)
 {
 	if (write(group->wake_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is awake */
+		return; /* counter is full: already awake */
 }
 
 static void close_turnstile(struct device_group *group)
@@ -162,7 +162,7 @@ void device_queue_wake(struct device_queue *queue)
 		wake(group);
 }
 
-/* --- Life --- */
+/* --- Life cycle --- */
 
 static int group_init(struct device *device, unsigned int i)
 {
@@ -199,7 +199,7 @@ int serve_start(struct device *device)
 	for (unsigned int i = 0; i < device->n_groups && r == 0; i++) {
 		struct device_group *group = &device->groups[i];
 
-		kicks_open(group); /* with nothing to serve yet a thread sleeps, too */
+		kicks_open(group); /* a thread sleeps on this even without rings */
 		r = device_thread_start(&group->thread, group_main, group);
 		group->has_thread = r == 0;
 	}

@@ -1,9 +1,9 @@
 /*
- * The device's own state, which outlives process and release. It lies in the ledger, as far as the
- * ledger has room: ledgers keep the shape that they were laid out with, or an upgrade would lose
- * where the rings stand. What is longer goes on in a file that memory keeps by name; both are
- * mapped one behind the other, so that the device sees one piece. A release that knows less finds
- * its part where it was, and so does the next one.
+ * The device's own state, which survives both the process and an upgrade. As much as fits lies in
+ * the ledger. A ledger keeps the layout it was created with, because an upgrade would otherwise
+ * lose the ring positions. The rest lies in a file that the memory manager keeps by name. Both are
+ * mapped back to back, so that the device sees one contiguous block. An older release finds the
+ * fields it knows at their usual place, and so does a newer one.
  */
 #include "device/core.h"
 
@@ -17,8 +17,8 @@
 
 #define MORE "state"
 
-/* The file for what the ledger has no room for; a later release may have made it longer, an earlier
- * one shorter. */
+/* The file for what does not fit into the ledger. A newer release may have made it longer, an
+ * older one shorter. */
 static int open_more(struct device *device, size_t n_bytes)
 {
 	_cleanup_close_ int fd = device_take_kept(device, MORE);

@@ -1,8 +1,8 @@
 /*
- * Whose turn it is to serve. The instance that holds the ledger's locks serves; any other stands
- * by: a thread of it waits in line, and wakes the loop when the turn has come, by the holder's
- * death or because it gave it up. The thread that got the lock keeps it: a lock is its thread's,
- * not its process's.
+ * The turn: which instance serves. The instance that holds the ledger's locks serves, all others
+ * stand by. In each standby, a thread blocks on the lock, and wakes the loop when it gets it
+ * because the holder has died or released it. That thread keeps the lock: a lock belongs to a
+ * thread, not to a process.
  */
 #include "device/core.h"
 
@@ -19,12 +19,12 @@ int turn_open(struct turn *turn, int ledger_fd)
 {
 	int r = ledger_locks_open(&turn->locks, ledger_fd);
 
-	/* a file of a release that knew no locks: there is nobody to share it with */
+	/* written by a release without locks: no other instance can exist */
 	return r == -ENODATA ? 0 : r;
 }
 
-/* The former holder's threads may still be dying: each leaves its lock with its last instruction.
- * None but the holder of LOCK_SERVE, with its threads, ever takes another. */
+/* Threads of the previous holder may still be exiting: the kernel releases the lock of each when
+ * it is gone. Only the holder of LOCK_SERVE, with its threads, ever takes another lock. */
 static void take_others(struct turn *turn)
 {
 	for (unsigned int i = LOCK_THREAD; i < LEDGER_LOCKS_MAX; i++) {
@@ -81,7 +81,7 @@ int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), v
 	r = sd_event_add_io(event, &turn->wake_source, turn->wake_fd, EPOLLIN, on_wake, turn);
 	if (r < 0)
 		return r;
-	/* before the watch of the record: the guest waits */
+	/* before the watch of the record, because the guest is waiting */
 	r = sd_event_source_set_priority(turn->wake_source, SD_EVENT_PRIORITY_IMPORTANT);
 	if (r < 0)
 		return r;
@@ -105,7 +105,7 @@ void turn_give(struct turn *turn)
 		turn->ours = false;
 	}
 	turn->wake_source = sd_event_source_disable_unref(turn->wake_source);
-	/* a thread that still stands in line goes with the process, and needs these until then */
+	/* a waiting thread lives until the process exits, and uses these until then */
 	if (turn->waits)
 		return;
 	turn->wake_fd = fd_close(turn->wake_fd);

@@ -7,24 +7,25 @@
 
 #include "virtq/locks.h"
 
-/** struct turn - whether this instance serves, or stands by */
+/** struct turn - whether this instance serves or stands by */
 struct turn {
-	struct ledger_locks *locks; /* NULL: the ledger has none, there is only one instance */
-	bool ours;                  /* the locks are held by this process */
-	bool waits;                 /* there is a thread that waits in line, or holds the turn */
+	struct ledger_locks *locks; /* NULL: the ledger has no locks, this is the only instance */
+	bool ours;                  /* this process holds the locks */
+	bool waits;                 /* a thread waits for the turn or holds it */
 	pthread_t waiter;
-	sem_t give; /* tells it to give the turn up */
+	sem_t give; /* makes the thread release the turn */
 	int wake_fd;
 	sd_event_source *wake_source;
 	void (*on_turn)(void *data);
 	void *data;
 };
 
-/** turn_open() - the locks of this ledger file (borrowed); 0 | negative errno */
+/** turn_open() - open the locks of this ledger file (borrowed); 0 | negative errno */
 int turn_open(struct turn *turn, int ledger_fd);
-/** turn_take() - by the loop's thread: true: it is ours now; false: another instance serves */
+/** turn_take() - try to take the turn; false: another instance serves. Loop thread. */
 bool turn_take(struct turn *turn);
-/** turn_wait() - stand in line; on_turn is called from the loop when the turn is ours */
+/** turn_wait() - wait for the turn in a thread, then call on_turn in the loop; 0 | negative
+ * errno */
 int turn_wait(struct turn *turn, sd_event *event, void (*on_turn)(void *data), void *data);
-/** turn_give() - let the next one serve; no thread of the device serves rings any more */
+/** turn_give() - release the turn; the device's threads must have stopped serving */
 void turn_give(struct turn *turn);

@@ -18,7 +18,7 @@ void turnstile_deinit(struct turnstile *turnstile)
 	pthread_mutex_destroy(&turnstile->lock);
 }
 
-/* --- The loop's thread --- */
+/* --- Loop thread --- */
 
 bool turnstile_close(struct turnstile *turnstile)
 {
@@ -60,7 +60,7 @@ void turnstile_quit(struct turnstile *turnstile)
 	pthread_mutex_unlock(&turnstile->lock);
 }
 
-/* --- The serving thread --- */
+/* --- Serving thread --- */
 
 /* The lock is held. */
 static bool wait_until_open(struct turnstile *turnstile)

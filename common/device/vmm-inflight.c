@@ -1,12 +1,12 @@
 /*
- * The in-flight region that the VMM shares. It is the one that rings are recovered from: there is
- * no second copy of it. The VMM may write to it at any time; a region that it spoils costs its own
- * ring and no more, since nothing is read from it but at a start, and there from a checked copy.
- * Positions and counters, which others rely on, are in the ledger, which is never shared.
+ * The in-flight region shared with the VMM. Rings are recovered from it, and there is no second
+ * copy. The VMM may write to it at any time. Corrupting it costs only the VMM's own rings, because
+ * the region is read only when a ring starts, through a checked copy. Positions and counters, which
+ * others rely on, are in the ledger, which is never shared.
  *
- * How many bytes a queue has in it is not said by the specification. Ours has room for either
- * layout, and so has one that is large enough for that; a smaller one is of a device that knew the
- * rings to be split.
+ * The specification does not define how many bytes a queue has in the region. The worker's own
+ * layout has room for split and packed rings. A region with that much room is assumed to have this
+ * layout; a smaller one comes from a back-end that only used split rings.
  */
 #include "device/core.h"
 

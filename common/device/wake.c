@@ -7,5 +7,5 @@ void wake_loop(struct device_core *core)
 	const uint64_t one = 1;
 
 	if (write(core->wake_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is awake */
+		return; /* counter is full: already awake */
 }

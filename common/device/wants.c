@@ -1,6 +1,6 @@
 /*
- * Descriptors out of the vault, many at a time: a record names hundreds, and each message of the
- * side link carries as many as the kernel lets it.
+ * Redeems descriptors in batches: a record names hundreds, and a message of the side link carries
+ * as many as the kernel allows.
  */
 #include "device/wants.h"
 
@@ -69,8 +69,8 @@ static void collect_rings(struct device *device, const Bh__Desired *desired, str
 	}
 }
 
-/* The record may have moved on since it was read, and what it no longer names is gone from the
- * vault. */
+/* The record may have moved on since it was read. The vault has already dropped descriptors that
+ * the new record does not name. */
 Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desired *desired)
 {
 	for (;;) {

@@ -122,7 +122,7 @@ static void put_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 		boolean("running", state->running);
 		number("position", state->position);
 		text("error", state->error);
-		break; /* a worker may report a ring twice, but a key may stand only once */
+		break; /* a worker may report a ring twice, but JSON keys must be unique */
 	}
 	put_counters(device, ring->index);
 	close_('}');

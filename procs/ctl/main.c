@@ -1,6 +1,6 @@
 /*
- * bulkheadctl asks the memory manager of each guest, and shows the answer or acts upon it. It needs
- * no other process of the guest.
+ * bulkheadctl queries the memory manager of each guest, and prints the reply or acts on it. It
+ * needs no other process of the guest.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -89,7 +89,7 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	return n;
 }
 
-/* The guests on the command line, or else all; found has room for GUESTS_MAX. */
+/* Returns the guests on the command line, or else all; found has room for GUESTS_MAX. */
 static size_t choose_guests(const struct arguments *args, char ***names, size_t n, char **found)
 {
 	if (n)
@@ -152,7 +152,7 @@ static void print_users(const char *guest)
 			printf("%s %u\n", roles[i].name, user_of(guest, roles[i].name));
 }
 
-/* The number follows from the names, so nobody is asked. */
+/* The user is computed from the names, so no process is queried. */
 static int user(const struct arguments *args, char *names[], size_t n)
 {
 	for (size_t i = 0; i < n; i++) {

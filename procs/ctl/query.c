@@ -1,4 +1,4 @@
-/* Questions to a memory manager, over one connection at a time. */
+/* Queries a memory manager, over one connection at a time. */
 #include "query.h"
 
 #include <errno.h>
@@ -15,9 +15,9 @@
 #include "bus/texts.h"
 
 struct query {
-	query_fn fn; /* for a status */
+	query_fn fn; /* for a status query */
 	void *data;
-	bool released; /* of a release */
+	bool released; /* for a release */
 	int error;
 	bool answered;
 };
@@ -36,8 +36,7 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 	query->answered = true;
 }
 
-/* The connection to the guest that was asked last. It is never closed, because the process ends
- * soon. */
+/* The connection to the guest queried last. It is never closed, because the process ends soon. */
 static struct {
 	char *path;
 	sd_event *event;
@@ -71,7 +70,7 @@ static int ask_once(struct query *query, unsigned int timeout_ms, const Bh__Enve
 	return r < 0 ? r : query->error;
 }
 
-/* Releases before 0.2 had the socket in the guest's own folder. */
+/* Releases before 0.2 had the socket in the guest's own directory. */
 static char *path_in(const char *runtime_dir, const char *guest, const char *rest)
 {
 	char *path;
@@ -97,8 +96,8 @@ enum answers query_answers(const char *runtime_dir, const char *guest)
 				    : ANSWERS_NOBODY;
 }
 
-/* If the connection ends (the memory manager may be restarting), ask again: these requests may be
- * repeated. */
+/* If the connection breaks, because the memory manager may be restarting, the request is
+ * repeated. All of these requests are idempotent. */
 static int ask(struct query *query, const char *runtime_dir, const char *guest,
 	unsigned int timeout_ms, const Bh__Envelope *body)
 {

@@ -2,12 +2,12 @@
 
 #include "bus.pb-c.h"
 
-/** struct show - a format of the output, written to standard output. begin() is called once, then
- * guest() or failed() for each guest, then end() */
+/** struct show - an output format, written to standard output. begin() is called once, then
+ * guest() or failed() for each guest, then end(). */
 struct show {
 	void (*begin)(void);
 	void (*guest)(const Bh__GetStatusReply *status);    /* borrowed */
-	void (*failed)(const char *guest, const char *why); /* nobody answered for it */
+	void (*failed)(const char *guest, const char *why); /* it could not be queried */
 	void (*end)(void);
 };
 

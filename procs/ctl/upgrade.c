@@ -1,8 +1,8 @@
 /*
- * A process is upgraded by terminating it. It finishes what it is doing, and its service manager
- * (systemd or the launcher) starts the program that is installed now, with everything that was
- * stored. A program that cannot be executed is detected before that. Of a worker with a hot standby
- * the standby is replaced first; terminating the active one is then a failover.
+ * A process is upgraded by terminating it. It finishes its current work, and its service manager
+ * (systemd or the launcher) starts the installed program with everything that was stored. Whether
+ * the new program can be executed is checked first. If a worker has a hot standby, the standby is
+ * replaced first; terminating the active one is then a failover.
  */
 #include "upgrade.h"
 
@@ -26,22 +26,22 @@
 #include "config/roles.h"
 #include "query.h"
 
-#define LAUNCHER_MS 10000 /* it probes its new program first */
+#define LAUNCHER_MS 10000 /* it tests its new program first */
 #define WAIT_MS 30000
 #define POLL_MS 10
-#define ASK_MS 500 /* a memory manager that is ending does not answer */
+#define ASK_MS 500 /* a terminating memory manager does not reply */
 #define PEERS_MAX 256
 #define NAME_BYTES 128
 
-/** struct peer - a process, as the status describes it */
+/** struct peer - a process, as reported in the status */
 struct peer {
 	char name[NAME_BYTES];
 	char role[NAME_BYTES];
 	pid_t pid;
 	bool standby;
-	uint64_t reports;  /* of its device: counts the worker's reports */
+	uint64_t reports;  /* number of its device's reports */
 	uint64_t pause_us; /* of its device */
-	uint64_t there_us; /* for how long it has been connected */
+	uint64_t there_us; /* how long it has been connected */
 };
 
 struct snapshot {
@@ -56,7 +56,7 @@ static void nap(void)
 	nanosleep(&step, NULL);
 }
 
-/* --- What runs --- */
+/* --- Running processes --- */
 
 static bool is_of(const char *peer, const char *device)
 {
@@ -150,7 +150,7 @@ static int check_program(const char *guest, const struct peer *peer)
 	return r < 0 ? fail(guest, peer->name, r, strerror(-r)) : 0;
 }
 
-/* Whether another process is connected in its place, and has the same part: active or standby. */
+/* Whether another process has connected in its place, in the same role: active or standby. */
 static bool is_replaced(const struct snapshot *now, const struct peer *old)
 {
 	const struct peer *peer = find(now, old->name);
@@ -208,8 +208,8 @@ static int look_at(const char *runtime_dir, const char *guest, const char *name,
 	}
 }
 
-/* Processes that were replaced before have read the guest's file again, so this one may have
- * disappeared from it. */
+/* Processes replaced earlier have read the guest's file again, so this one may no longer be in
+ * it. */
 static int replace(const char *runtime_dir, const char *guest, const char *name)
 {
 	struct snapshot before, now;
@@ -238,12 +238,12 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 			"nothing has come in its place within 30 s; its log says why");
 	took_us = clock_us() - start;
 	new = find(&now, old->name);
-	/* it had connected some time before we noticed */
+	/* it connected some time before this was noticed */
 	say(guest, old, new, took_us - MIN(took_us, new->there_us));
 	return 0;
 }
 
-/* --- From a release whose processes were no users of their own --- */
+/* --- From a release without a user per process --- */
 
 static bool all_replaced(const struct snapshot *now, const struct snapshot *before)
 {
@@ -272,7 +272,7 @@ static int end_all(const char *guest, const struct snapshot *before)
 	return 0;
 }
 
-/* Old processes may not access what new ones create, so all must be replaced together. */
+/* Old processes cannot access what new ones create, so all must be replaced together. */
 static int replace_all(const char *runtime_dir, const char *guest, const struct snapshot *before)
 {
 	uint64_t start = clock_us(), end = start + WAIT_MS * UINT64_C(1000);
@@ -316,7 +316,7 @@ static long lock_number(const char *runtime_dir, const char *guest, int i)
 	return numbers[i];
 }
 
-/* The launcher checks by itself whether the program can be executed, and goes on otherwise. */
+/* The launcher checks whether the program can be executed, and carries on if not. */
 static int replace_launcher(const char *runtime_dir, const char *guest)
 {
 	pid_t pid = (pid_t)lock_number(runtime_dir, guest, 0);
@@ -335,7 +335,7 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 	return fail(guest, "launcher", -ETIMEDOUT, "it has kept its place; its log says why");
 }
 
-/* --- All of them --- */
+/* --- All processes --- */
 
 static int replace_some(const char *runtime_dir, const char *guest, const char *process)
 {

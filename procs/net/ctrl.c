@@ -1,9 +1,9 @@
 /*
- * The control ring: one command a chain, an answer byte at its end. A command is read by copy,
- * judged whole, and changes a copy of the state; only a command that is right in all its parts is
- * put in force.
+ * The control ring. Each chain holds one command, with room for an ack byte at its end. A command
+ * is copied, checked as a whole, and applied to a copy of the state, which is committed only if all
+ * of the command is valid.
  *
- * It is served by the loop's thread: what a command changes, all threads read.
+ * The loop thread serves this ring, because commands change what all threads read.
  * Spec: virtio 1.2, 5.1.6.5 Control Virtqueue.
  */
 #include "net.h"
@@ -16,7 +16,7 @@
 
 #define CTRL_OK 0
 #define CTRL_ERR 1
-#define CTRL_BATCH 16 /* chains of a turn; no driver has more than one: each waits for the answer */
+#define CTRL_BATCH 16 /* chains per turn; drivers wait for each ack, so only one is in flight */
 
 enum {
 	CLASS_RX = 0,
@@ -31,8 +31,8 @@ struct command {
 	const struct virtq_chain *chain;
 	uint64_t features;
 	unsigned int n_pairs;
-	uint8_t number; /* within the class */
-	size_t n;       /* bytes behind class and number */
+	uint8_t number; /* the command within the class */
+	size_t n;       /* bytes after class and command */
 };
 
 static bool read_at(const struct command *command, size_t at, void *buf, size_t n)
@@ -154,7 +154,7 @@ static bool do_offloads(const struct command *command, struct net_state *state)
 }
 
 static const struct {
-	unsigned int feature; /* that allows the class */
+	unsigned int feature; /* required for the class */
 	bool (*execute)(const struct command *command, struct net_state *state);
 } classes[] = {
 	[CLASS_RX] = { VIRTIO_NET_F_CTRL_RX, do_rx },

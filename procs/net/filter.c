@@ -16,7 +16,7 @@ static bool wants_vlan(const struct net_state *state, const uint8_t *head, size_
 	if (n < FILTER_HEAD_BYTES || head[12] != 0x81 || head[13] != 0x00)
 		return true;
 	vlan = (uint16_t)((head[14] & 0x0f) << 8 | head[15]);
-	/* Tag 0 carries a priority and belongs to no VLAN. */
+	/* VID 0 is a priority tag, which belongs to no VLAN. */
 	return vlan == 0 || (state->vlans[vlan / 32] >> vlan % 32 & 1);
 }
 
@@ -51,8 +51,7 @@ static bool wants_unicast(const struct net_state *state, const uint8_t *mac)
 bool filter_wants(const struct net_state *state, const uint8_t *head, size_t n, bool macs,
 	bool vlans)
 {
-	/* 5.1.6.5.1: promiscuous is all that comes in, whatever else is set; a VLAN's frames as
-	 * well */
+	/* 5.1.6.5.1: promiscuous receives everything, whatever else is set, including any VLAN */
 	if (macs && has_mode(state, NET_RX_PROMISC))
 		return true;
 	if (vlans && !wants_vlan(state, head, n))

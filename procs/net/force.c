@@ -1,6 +1,6 @@
 /*
- * What is in force of the network device: its configuration space, and what follows from features,
- * back-end and the driver's settings.
+ * Computes what is in force: the configuration space, and what depends on features, back-end and
+ * the driver's settings.
  */
 #include "net.h"
 
@@ -17,9 +17,9 @@
 
 #define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
 
-/** struct net_config - configuration space: virtio 1.2, 5.1.4. All of it is there, whatever is
- * offered: some front-ends read it whole, and make no device where that fails. What is not known
- * says so. */
+/** struct net_config - configuration space: virtio 1.2, 5.1.4. It always has its full size,
+ * whatever is offered, because some front-ends read all of it and fail if they cannot. Unknown
+ * values are marked as such. */
 struct net_config {
 	uint8_t mac[6];
 	uint16_t status;
@@ -80,8 +80,8 @@ void net_apply(struct net *net)
 	uint64_t features = net->device->features;
 	const struct net_state *state = net->state;
 	const struct config_value *configured = config_value(net->device->config, "mtu");
-	/* that of an interface in another network namespace is not known: what the guest is told
-	 * counts as well */
+	/* the MTU of an interface in another network namespace is unknown, so the one the guest is
+	 * told counts too */
 	uint32_t mtu = MAX(net->mtu ? net->mtu : 1500,
 		configured->text ? (uint32_t)configured->number : 0);
 

@@ -1,6 +1,6 @@
 /*
- * A header is judged in a copy. What it says is passed on to the kernel (or to the guest itself),
- * so every field either has a meaning that was negotiated and lies inside the frame, or is 0.
+ * Headers are checked in a copy. Their contents are passed to the kernel or back to the guest, so
+ * each field must either have a negotiated meaning and stay within the frame, or be 0.
  */
 #include "header.h"
 
@@ -9,8 +9,8 @@
 
 #include "base/bytes.h"
 
-/* The feature that allows a segmentation type; HOST_* when the driver sends, GUEST_* when it
- * receives. */
+/* The feature that allows a segmentation type: HOST_* for frames the driver sends, GUEST_* for
+ * those it receives. */
 static uint64_t gso_features(uint8_t type, bool tx)
 {
 	switch (type) {
@@ -40,8 +40,7 @@ static bool gso_is_allowed(const struct net_hdr *hdr, uint64_t features, bool tx
 		has_bit(features, tx ? VIRTIO_NET_F_HOST_ECN : VIRTIO_NET_F_GUEST_ECN);
 }
 
-/* The place of the checksum, and the two bytes of it, are inside the frame and behind its first
- * header. */
+/* The checksum field must lie inside the frame, behind the Ethernet header. */
 static bool csum_is_inside(const struct net_hdr *hdr, size_t frame_bytes)
 {
 	size_t start = le16toh(hdr->csum_start);
@@ -100,7 +99,7 @@ int header_fit_rx(struct net_hdr *hdr, uint64_t offloads, const struct iovec *io
 /** struct sum - a ones' complement sum over pieces of any length */
 struct sum {
 	uint64_t total;
-	bool odd; /* so many bytes so far: the next byte is the second of its pair */
+	bool odd; /* the number of bytes so far is odd: the next one is the second of a pair */
 };
 
 static void sum_add(struct sum *sum, const uint8_t *p, size_t n)
@@ -130,7 +129,7 @@ static void sum_add(struct sum *sum, const uint8_t *p, size_t n)
 	}
 }
 
-/* Summed as little-endian words: the same sum with its bytes swapped, so it is stored as it is. */
+/* The words are summed as little-endian: the result is byte-swapped, and is stored as it is. */
 static uint16_t sum_fold(const struct sum *sum)
 {
 	uint64_t total = sum->total;
@@ -176,7 +175,7 @@ void header_finish_csum(const struct net_hdr *hdr, const struct iovec *iov, unsi
 	}
 	result = htole16(sum_fold(&sum));
 	if (result == 0)
-		result = 0xffff; /* in UDP 0 means "none"; in the others both are the same number */
+		result = 0xffff; /* in UDP 0 means "none"; in other protocols both are equivalent */
 	first = byte_at(iov, n, place);
 	second = byte_at(iov, n, place + 1);
 	if (!first || !second)

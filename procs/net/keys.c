@@ -17,7 +17,7 @@ static const struct config_key keys[] = {
 	{ "generate", CONFIG_KIND_NUMBER, NULL, 60, 65535 },
 };
 
-/* The FNV-1a hash. */
+/* FNV-1a hash */
 void config_derive_mac(const char *text, uint8_t mac[6])
 {
 	uint64_t hash = 0xcbf29ce484222325ULL;

@@ -1,7 +1,7 @@
 /*
- * The back-ends without a host interface, for diagnosis and measurement: `echo` sends each frame
- * back to where it came from with its addresses swapped; `null` drops what it is sent, and can
- * generate frames.
+ * Back-ends without a host interface, for diagnosis and benchmarks. `echo` returns each frame to
+ * its sender with the addresses swapped. `null` drops transmitted frames, and can generate received
+ * ones.
  */
 #include "net.h"
 
@@ -113,7 +113,7 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 	return 0;
 }
 
-/* Frames came from the transmit side; when it waits for buffers, the kick of this ring must wake
+/* Frames come from the transmit ring. While it waits for buffers, a kick of this ring must wake
  * it. */
 static enum rx_status echo_receive(struct net_pair *pair)
 {
@@ -154,7 +154,7 @@ static int null_open(struct net *net)
 	return local_open(net);
 }
 
-/* Broadcast, from an address that is nobody's, of a type reserved for experiments. */
+/* A broadcast from an unassigned source address, with an experimental EtherType. */
 static void make_frame(const struct iovec *iov, size_t n)
 {
 	static const uint8_t head[14] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,

@@ -1,9 +1,9 @@
 /*
- * The network device as a whole: what it offers, what is in force, and the table, last.
+ * The network device: what it offers, what is in force, and its table, at the end.
  *
- * Request path: net_serve() (a turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c).
- * The control ring is ctrl.c, what it sets is state.c, force.c puts that in force, filter.c obeys
- * it.
+ * Data path: net_serve() (one turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c).
+ * Control path: ctrl.c serves the control ring and changes the settings (state.c), force.c applies
+ * them, filter.c uses them.
  */
 #include "net.h"
 
@@ -52,7 +52,7 @@ static void net_reset(struct device *device)
 
 /* --- Rings --- */
 
-/* With MQ the control ring comes behind all pairs, without it behind the first. */
+/* The control ring follows the last pair with MQ, and the first pair without it. */
 static bool is_ctrl(const struct device *device, uint32_t index)
 {
 	const struct net *net = device->data;
@@ -61,7 +61,7 @@ static bool is_ctrl(const struct device *device, uint32_t index)
 		index == (has_bit(device->features, VIRTIO_NET_F_MQ) ? 2 * net->n_pairs : 2);
 }
 
-/* The transmit rings of pairs beyond ours are served with ours. */
+/* Transmit rings of pairs beyond the configured ones share the groups of those. */
 static uint32_t net_group(const struct device *device, uint32_t index)
 {
 	const struct net *net = device->data;
@@ -92,8 +92,8 @@ static enum device_wait net_serve(struct device_queue *queue)
 	return queue->index % 2 ? tx_round(pair, queue) : rx_round(pair);
 }
 
-/* A driver with a control ring says how many pairs it looks at, and begins with one; where the VMM
- * keeps that ring for itself, it enables the rings that are looked at. */
+/* With a control ring, the driver starts with one pair and says how many it uses. If the VMM
+ * handles that ring itself, it enables the rings in use. */
 static unsigned int pairs_in_use(const struct net *net)
 {
 	const struct device *device = net->device;
@@ -123,7 +123,7 @@ static void net_resume(struct device_group *group)
 	group->host_fd = pair->tap_fd;
 }
 
-/* A control ring that begins is a driver that begins: it finds the device as after a reset. */
+/* A control ring that starts afresh means a new driver, which expects the device's reset state. */
 static void net_queue_started(struct device *device, struct device_queue *queue, bool resumed)
 {
 	if (resumed || !is_ctrl(device, queue->index) || virtq_base(queue->vq) & 0x7fff7fff)
@@ -133,7 +133,7 @@ static void net_queue_started(struct device *device, struct device_queue *queue,
 	device_resume(device);
 }
 
-/* Which pairs are in use hangs on whether the control ring runs. */
+/* The pairs in use depend on whether the control ring is running. */
 static void net_queue_changed(struct device *device, struct device_queue *queue)
 {
 	if (!is_ctrl(device, queue->index))
@@ -149,8 +149,7 @@ static void announce(struct device *device, const uint8_t mac[6])
 {
 	struct net *net = device->data;
 	struct net_state state = *net->state;
-	/* RARP: "who am I", asked by the address itself; every switch on the way learns where it
-	 * is */
+	/* RARP request for the guest's own address: every switch on the way learns the port */
 	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x80, 0x35, 0, 1, 8, 0, 6,
 		4, 0, 3 };
 
@@ -168,7 +167,7 @@ static void announce(struct device *device, const uint8_t mac[6])
 		device_config_changed(device);
 }
 
-/* A former release of the frontend knows the flat fields alone, and leaves the others behind. */
+/* An older frontend writes only the flat fields, and leaves the newer ones outdated. */
 static void net_desired(struct device *device, const Bh__Desired *desired)
 {
 	const Bh__NetDesired *net = desired->net;
@@ -183,7 +182,7 @@ static void net_desired(struct device *device, const Bh__Desired *desired)
 		announce(device, mac.data);
 }
 
-/* --- Life --- */
+/* --- Life cycle --- */
 
 static const struct net_backend *find_backend(const char *name)
 {
@@ -211,9 +210,9 @@ static void make_pairs(struct net *net)
 	}
 }
 
-/* Front-ends read GET_QUEUE_NUM in two ways: as pairs, and as rings with the control ring among
- * them. The larger is answered, and as many pairs are served: those beyond ours send through
- * ours. */
+/* Front-ends read GET_QUEUE_NUM either as pairs, or as rings including the control ring. The
+ * larger number is returned, and as many pairs are served: those beyond the configured ones
+ * transmit through the configured ones. */
 static void fill_offer(struct net *net)
 {
 	struct device_offer *offer = &net->device->offer;
@@ -282,7 +281,7 @@ static void net_close(struct device *device)
 	free(net->pairs);
 }
 
-/* The control ring, which has answers, never has an odd number. */
+/* The control ring, which has writable buffers, never has an odd index. */
 static bool net_reads_only(unsigned int index)
 {
 	return index % 2;

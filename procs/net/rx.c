@@ -1,15 +1,15 @@
 /*
- * Receive: 1 load parsed chains until the largest possible frame fits, 2 the back-end puts a frame
- * in behind the place of the header, 3 take the chains it fills, write the header, complete; 4
- * publish the turn, 5 notify.
+ * Receive: 1 load chains until the largest possible frame fits; 2 the back-end writes a frame
+ * behind the space for the header; 3 take the chains it fills, write the header, complete them; 4
+ * publish the turn; 5 notify.
  *
- * Nothing is taken before a frame is in it: who dies before 4 loses the frames of one turn and no
- * buffer. The spans of loaded chains stay loaded from frame to frame, so that small frames do not
- * pay for the room of a large one.
+ * No chain is taken before a frame is in it: a worker that dies before step 4 loses the frames of
+ * one turn but no buffers. Loaded chains stay loaded across frames, so small frames do not pay for
+ * the room a large one needs.
  *
- * A chain that can hold no frame is given back unused. It must be the first, for order's sake:
- * where others are loaded before it, frames go into those, as far as they fit; and where an
- * ordinary one does not, those are given back, too.
+ * A chain too small for any frame is returned unused, but only if it is first, to preserve order.
+ * Frames go into the chains before it as long as they fit. If an ordinary frame does not, those are
+ * returned too.
  */
 #include "net.h"
 
@@ -63,10 +63,10 @@ static void make_space(struct net_rx *rx, unsigned int n)
 }
 
 enum load {
-	LOAD_MORE, /* one was loaded, or given back */
-	LOAD_NONE, /* the driver has no other there */
-	LOAD_FULL, /* none can be loaded behind those that are */
-	LOAD_OVER, /* this turn has given enough of them back */
+	LOAD_MORE, /* one chain was loaded, or returned */
+	LOAD_NONE, /* the driver has made no more available */
+	LOAD_FULL, /* no more fit behind the loaded ones */
+	LOAD_OVER, /* enough chains were returned in this turn */
 };
 
 static bool holds_frame(const struct net_pair *pair, const struct virtq_chain *chain)
@@ -74,7 +74,7 @@ static bool holds_frame(const struct net_pair *pair, const struct virtq_chain *c
 	return !chain->bad && chain->in_bytes > pair->net->hdr_bytes && chain->n_in <= NET_RX_SPANS;
 }
 
-/* What is loaded does for ordinary frames, or makes place for what may. */
+/* The loaded chains either suffice for ordinary frames, or are returned to make room. */
 static enum load blocked(const struct net_pair *pair, struct net_rx *rx)
 {
 	if (rx->bytes >= NET_FRAME_ORDINARY + pair->net->hdr_bytes)
@@ -83,7 +83,7 @@ static enum load blocked(const struct net_pair *pair, struct net_rx *rx)
 	return rx->n_frames < NET_BATCH ? LOAD_MORE : LOAD_OVER;
 }
 
-/* One more chain of the window into iov */
+/* Loads one more chain of the window into iov. */
 static enum load load_chain(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
@@ -109,8 +109,7 @@ static enum load load_chain(struct net_pair *pair)
 	return LOAD_MORE;
 }
 
-/* The place of the guest's header, which may lie over several spans, is left out of what is read
- * into. */
+/* Excludes the guest's header, which may cross spans, from the area that frames are read into. */
 static void skip_header(struct net_rx *rx, size_t n)
 {
 	while (n) {
@@ -152,7 +151,7 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 	return RX_MORE;
 }
 
-/* The loaded chains that so many bytes fill; they are that long, since the frame is in them. */
+/* The loaded chains that a frame of this size fills; it is in them, so they are long enough. */
 static unsigned int chains_for(const struct net_rx *rx, size_t bytes,
 	struct virtq_chain **ret_chains)
 {
@@ -166,7 +165,7 @@ static unsigned int chains_for(const struct net_rx *rx, size_t bytes,
 	return n;
 }
 
-/* The next frame begins with the chain behind those that were filled. */
+/* The next frame starts in the chain after those that were filled. */
 static void advance(struct net_rx *rx, struct virtq_chain *const *chains, unsigned int n)
 {
 	unsigned int spans = 0;

@@ -10,7 +10,7 @@ void state_reset(struct net_state *state, const uint8_t mac[6])
 {
 	memset(state, 0, sizeof(*state));
 	memcpy(state->mac, mac, sizeof(state->mac));
-	/* A driver that never says a word about filtering expects to hear everything. */
+	/* A driver that never sets filters expects to receive everything. */
 	state->modes = 1 << NET_RX_PROMISC;
 	state->pairs = 1;
 }
@@ -41,8 +41,8 @@ struct net_state *state_commit(struct net_saved *saved, const struct net_state *
 	uint32_t other = !saved->active;
 
 	saved->halves[other] = *changed;
-	/* A killed process's stores all land, in program order: only the compiler must keep to
-	 * it. */
+	/* All stores of a killed process take effect in program order, so a compiler barrier
+	 * suffices. */
 	atomic_signal_fence(memory_order_seq_cst);
 	saved->active = other;
 	return &saved->halves[other];

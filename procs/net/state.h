@@ -6,17 +6,17 @@
 #include <stdint.h>
 
 /*
- * What the guest has set through the control ring. It lies in the ledger, so that it outlives the
- * process: two halves, of which one is in force; a change is written into the other, and one store
- * makes it valid.
+ * The guest's settings from the control ring. They are in the ledger, to survive the process. Of
+ * two halves, one is in force; a change is written to the other one, and a single store then makes
+ * that one active.
  *
- * Releases before and after this one read it, while the guest runs: nothing here moves or changes
- * its meaning. What comes to it goes to the end of struct net_saved, in two halves where it is to
- * change with the rest, and is zeros until a release that knows it has written it.
+ * Older and newer releases read this while the guest is running, so fields never move or change
+ * their meaning. New fields go to the end of struct net_saved, twice if they change together with
+ * the halves. They are zero until a release that knows them writes them.
  */
 
-#define NET_MACS_MAX 128    /* in both tables together; more, and that table lets everything in */
-#define NET_STATE_VERSION 1 /* of the whole layout, that is: for good */
+#define NET_MACS_MAX 128 /* in both tables together; a table that does not fit lets everything in */
+#define NET_STATE_VERSION 1 /* of the whole layout; never changes */
 #define NET_SAVED_FIRST_BYTES 2640
 
 enum {
@@ -33,27 +33,27 @@ enum {
 struct net_state {
 	uint8_t mac[6];
 	uint8_t modes;        /* bit NET_RX_* */
-	uint8_t uni_overflow; /* the unicast table was too long: all unicast is let in */
+	uint8_t uni_overflow; /* the unicast table was too long: accept all unicast */
 	uint8_t multi_overflow;
-	uint8_t announce; /* the driver was asked to announce itself, and has not yet said it did */
-	uint8_t offloads_set; /* offloads is in force instead of the negotiated ones */
+	uint8_t announce;     /* the driver was asked to announce itself, and has not acked yet */
+	uint8_t offloads_set; /* offloads replaces the negotiated ones */
 	uint8_t pad;
 	uint16_t n_uni;   /* macs[0 .. n_uni) */
 	uint16_t n_multi; /* macs[n_uni .. n_uni + n_multi) */
-	uint16_t pairs;   /* the driver uses, 1 .. */
+	uint16_t pairs;   /* that the driver uses, at least 1 */
 	uint16_t pad2;
 	uint64_t offloads; /* feature bits */
 	uint8_t macs[NET_MACS_MAX][6];
 	uint32_t vlans[4096 / 32];
 };
 
-/** struct net_saved - as it lies in the ledger */
+/** struct net_saved - its layout in the ledger */
 struct net_saved {
 	uint32_t version;       /* 0 = new */
-	uint32_t active;        /* which half is in force */
-	uint64_t host_offloads; /* what the back-end found out when it was opened first */
+	uint32_t active;        /* index of the half in force */
+	uint64_t host_offloads; /* determined by the back-end when it was first opened */
 	struct net_state halves[2];
-#if NET_STATE_GROWTH /* as a later release may have it: for tests of upgrades */
+#if NET_STATE_GROWTH /* simulates a later release, for upgrade tests */
 	uint8_t grown[NET_STATE_GROWTH];
 #endif
 };
@@ -62,13 +62,12 @@ _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state)
 		NET_SAVED_FIRST_BYTES,
 	"as the first release has it");
 
-/** state_reset() - as a driver finds it after a reset */
+/** state_reset() - set the state that a driver expects after a reset */
 void state_reset(struct net_state *state, const uint8_t mac[6]);
 
-/** state_open() - the half in force; a new or damaged one is begun anew. Written by a former
- * instance, of an earlier or later release, that a guest may have taken over: every bound is
- * checked. */
+/** state_open() - return the half in force; a new or damaged one is initialized. It may come from
+ * an older or newer release, or from a compromised process, so every bound is checked. */
 struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6]);
 
-/** state_commit() - put a changed copy in force; returns it in its place */
+/** state_commit() - put a changed copy in force; returns the new active half */
 struct net_state *state_commit(struct net_saved *saved, const struct net_state *changed);

@@ -1,10 +1,10 @@
 /*
- * How the queues of a TAP are come by.
+ * How the queues of a TAP are obtained.
  *
- * They are kept in the vault, so that the interface does not notice when this process is replaced:
- * its carrier stays, and frames wait in it. Beside them lies a note of what they were opened for:
- * the interface may be called otherwise meanwhile, and is still the right one; or the operator has
- * configured another, and it is the wrong one.
+ * They are kept in the vault, so the interface does not notice when this process is replaced: its
+ * carrier stays up, and frames wait in its queues. A note kept with them says what they were opened
+ * for. It tells an interface that was merely renamed, which is still the right one, from one that
+ * the operator has replaced in the configuration.
  */
 #include "tap.h"
 
@@ -25,12 +25,12 @@
 #define NOTE_NAME "tap.note"
 #define NOTE_VERSION 1
 
-/** struct note - what a successor must know of the queues that it takes over */
+/** struct note - what a successor must know about the queues it takes over */
 struct note {
 	uint32_t version;
-	uint32_t handed_over; /* by whoever started us; configured means nothing then */
+	uint32_t handed_over; /* by the parent process; configured is then unused */
 	char configured[IFNAMSIZ];
-	uint64_t refused; /* features that the host's kernel has not */
+	uint64_t refused; /* features that the host's kernel lacks */
 };
 
 static void queue_name(unsigned int i, char *buf, size_t n)
@@ -65,7 +65,7 @@ static int open_queue(const struct tap *tap, bool multi_queue)
 	return r < 0 ? r : fd_steal(&fd);
 }
 
-/* A queue that is detached is told from one whose interface is gone by attaching it. */
+/* Attaches the queue, to tell a detached queue from one whose interface is gone. */
 static int adopt_queue(int fd, struct ifreq *ret_ifr)
 {
 	struct ifreq attach = { .ifr_flags = IFF_ATTACH_QUEUE };
@@ -76,9 +76,9 @@ static int adopt_queue(int fd, struct ifreq *ret_ifr)
 	return set_up(fd);
 }
 
-/* --- All of them --- */
+/* --- All queues --- */
 
-/* One queue for each pair. A single queue may as well be one of a multi-queue interface. */
+/* One queue per pair. A single queue may belong to a multi-queue interface, too. */
 static int open_queues(struct net *net, struct tap *tap)
 {
 	bool multi_queue = net->n_pairs > 1;
@@ -136,7 +136,7 @@ static int take_queue(struct net *net, unsigned int i)
 	return fd < 0 && i == 0 ? device_take_kept(net->device, "tap") : fd;
 }
 
-/* All of them, alive, or none. */
+/* Takes all queues, if all are alive, or none. */
 static bool take_queues(struct net *net, struct tap *tap)
 {
 	struct ifreq ifr = { 0 };
@@ -151,8 +151,8 @@ static bool take_queues(struct net *net, struct tap *tap)
 	return true;
 }
 
-/* A queue in the vault is one that the kernel gives frames to, and that keeps a single-queue
- * interface busy. */
+/* A queue in the vault still receives frames from the kernel, and keeps a single-queue interface
+ * busy. */
 static void drop_kept_from(struct net *net, unsigned int first)
 {
 	char name[16];
@@ -169,7 +169,7 @@ static void drop_kept_from(struct net *net, unsigned int first)
 
 /* --- The note --- */
 
-/* It was written by a former instance, which a guest may have taken over. */
+/* The note comes from a previous instance, which may have been compromised. */
 static bool read_note(int fd, struct note *note)
 {
 	return pread(fd, note, sizeof(*note), 0) == sizeof(*note) &&
@@ -188,7 +188,7 @@ static void keep_note(struct net *net, const struct note *note)
 		keep(net, NOTE_NAME, fd);
 }
 
-/* Whoever started us passes it at each start, but not to one who stands by: the note tells it. */
+/* The parent process passes the TAP at each start, but not to a standby, which uses the note. */
 static bool was_passed(const struct net *net)
 {
 	const char *device = net->device->config->name, *name;
@@ -233,7 +233,7 @@ void tap_queues_explain(const struct net *net, int r)
 		log_error("tap '%s': /dev/net/tun cannot be used: %s", name, strerror(-r));
 }
 
-/* TUNSETIFF on a name that does not exist would make one. */
+/* For a name that does not exist, TUNSETIFF would create an interface. */
 static int open_by_name(struct net *net, struct tap *tap)
 {
 	unsigned int index = if_nametoindex(tap->configured);
@@ -258,9 +258,9 @@ int tap_queues_open(struct net *net)
 	return r;
 }
 
-/* --- The start --- */
+/* --- Start --- */
 
-/* What the host's kernel can do, tried out before frames flow. */
+/* Tests what the host's kernel supports, before frames flow. */
 static uint64_t probe(const struct net *net)
 {
 	unsigned int uso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6;
@@ -271,12 +271,12 @@ static uint64_t probe(const struct net *net)
 		BIT(VIRTIO_NET_F_HOST_USO);
 }
 
-/* Whether the queues that were kept are those that are to be served now. */
+/* Whether the kept queues are the ones to be served now. */
 static bool is_meant(const struct tap *tap, const struct note *note)
 {
 	if (!*tap->configured)
 		return true;
-	/* a former release kept no note: what the interface is called is all there is */
+	/* an older release kept no note: only the interface's name is known */
 	return strcmp(note->version ? note->configured : tap->name, tap->configured) == 0;
 }
 
@@ -292,7 +292,7 @@ static int begin_by_name(struct net *net, struct tap *tap, struct note *note)
 	return tap->served_before ? 0 : r;
 }
 
-/* A guest that was served goes on without a network rather than with none of its device at all. */
+/* A guest that was being served is better off with its link down than without the device. */
 static int begin_anew(struct net *net, struct tap *tap, struct note *note)
 {
 	tap_queues_close(net);

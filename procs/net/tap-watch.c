@@ -1,12 +1,12 @@
 /*
- * What becomes of a TAP interface while it is served. It may go down, be renamed, or be moved into
- * another network namespace and back: the queues are as good as before. When it is deleted they are
- * of no use any more, and one of the configured name is waited for.
+ * Follows a TAP interface while it is served. The interface may go down, be renamed, or be moved to
+ * another network namespace and back; its queues stay usable. If it is deleted, they are useless,
+ * and this code waits for an interface of the configured name.
  *
- * The queue itself says how its interface is, wherever that is: TUNGETIFF tells its name, or that
- * it is gone; that it can be written to says that it is up. So all that tells of a change is a hint
- * to look: a message of netlink, or that such messages were lost; the queue that can be written to
- * again; a thread whose read or write failed.
+ * The queue itself tells the state of its interface, in whatever namespace: TUNGETIFF returns the
+ * name, or fails if the interface is gone; a writable queue means that it is up. Everything else is
+ * only a hint to look: a netlink message or a netlink overrun, the queue becoming writable, or a
+ * failed read or write in a thread.
  */
 #include "tap.h"
 
@@ -32,8 +32,8 @@
 
 #define RETRY_MIN_USEC UINT64_C(50000)
 #define RETRY_MAX_USEC UINT64_C(30000000)
-#define RETRIES_QUIET 6 /* that is 1.5 s */
-#define MESSAGES_MAX 64 /* of netlink in one turn of the loop */
+#define RETRIES_QUIET 6 /* 1.5 s */
+#define MESSAGES_MAX 64 /* of netlink, per turn of the loop */
 
 #ifndef TUNGETDEVNETNS
 #define TUNGETDEVNETNS _IO('T', 227)
@@ -59,12 +59,12 @@ static bool read_link(const struct net *net)
 
 	if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT)
 		return true;
-	/* with a limit, which only whoever handed it over can have set, it may just be full */
+	/* only the parent process can have limited its send buffer; then it may just be full */
 	return ioctl(fd, TUNGETSNDBUF, &room) == 0 && room != INT_MAX && net->link_up;
 }
 
-/* 1: in ours | 0: in another | negative: nobody says, as to all who may not administer that
- * namespace */
+/* 1: in ours | 0: in another | negative: unknown, as for any process without administrative
+ * rights in that namespace */
 static int compare_namespace(int fd)
 {
 	_cleanup_close_ int other = ioctl(fd, TUNGETDEVNETNS);
@@ -84,9 +84,9 @@ static bool has_same_address(int fd, const struct tap *tap, int sock)
 		memcmp(&queue.ifr_hwaddr, &ours.ifr_hwaddr, sizeof(ours.ifr_hwaddr)) == 0;
 }
 
-/* Where the queue's interface is in our network namespace. One that was handed over is there only
- * if the kernel says so; one of ours that was moved away and comes back may be known by its name
- * and address. All that hangs on it is the MTU, and which messages are worth a look. */
+/* Finds the interface in our network namespace. A handed-over one is there only if the kernel
+ * says so. One that was moved away and has come back may be recognized by name and address. Only
+ * the MTU and the selection of netlink messages depend on this. */
 static void locate(struct net *net, struct tap *tap, int sock)
 {
 	int fd = net->pairs[0].tap_fd, here = compare_namespace(fd);
@@ -121,7 +121,7 @@ static void read_interface(struct net *net, struct tap *tap)
 
 static int on_writable(sd_event_source *source, int fd, uint32_t revents, void *data);
 
-/* Edge-triggered, and without EPOLLIN: frames that come in do not wake the loop's thread. */
+/* Edge-triggered and without EPOLLIN: incoming frames do not wake the loop thread. */
 static void watch_queue(struct net *net, struct tap *tap)
 {
 	tap->queue_source = sd_event_source_disable_unref(tap->queue_source);
@@ -156,8 +156,8 @@ static void let_go(struct net *net, struct tap *tap)
 	device_report(net->device);
 }
 
-/* Netlink does not tell when an interface that is there can be opened again. Whoever makes one
- * holds it for a moment: that is no error yet. */
+/* Netlink does not tell when an existing interface becomes available. Its creator holds it for a
+ * moment, so a failure is not an error yet. */
 static void retry_later(struct net *net, struct tap *tap, int r)
 {
 	uint64_t usec = MIN(RETRY_MIN_USEC << MIN(tap->n_retries, 16u), RETRY_MAX_USEC);
@@ -259,7 +259,7 @@ static void tell_loop(const struct tap *tap)
 	uint64_t one = 1;
 
 	if (write(tap->trouble_fd, &one, sizeof(one)) < 0)
-		return; /* full: it is told */
+		return; /* counter is full: already told */
 }
 
 void tap_is_down(struct net *net)
@@ -285,12 +285,11 @@ static int on_link_message(const struct nlmsghdr *msg, void *data)
 
 	if (ours && msg->nlmsg_type == RTM_DELLINK)
 		tap->ifindex = 0;
-	/* where it is not known to be, any may be it */
+	/* if its index is unknown, any interface may be the one */
 	return ours || !tap->ifindex ? MNL_CB_STOP : MNL_CB_OK;
 }
 
-/* Whether there is something to look at. What the kernel had to drop may have been the one that
- * counts. */
+/* Whether there is a reason to look. A dropped message may have been the relevant one. */
 static bool is_hint(struct net *net, const char *buf, ssize_t n)
 {
 	if (n < 0)
@@ -315,7 +314,7 @@ static int on_monitor(sd_event_source *source, int fd, uint32_t revents, void *d
 	return 0;
 }
 
-/* --- Life --- */
+/* --- Life cycle --- */
 
 static int open_monitor(struct net *net, struct tap *tap)
 {
@@ -360,7 +359,7 @@ int tap_watch_start(struct net *net)
 	if (net->pairs[0].tap_fd >= 0)
 		read_interface(net, tap);
 	else
-		retry_later(net, tap, 0); /* it may have come before there was a monitor */
+		retry_later(net, tap, 0); /* it may have appeared before the monitor was opened */
 	return 0;
 }
 

@@ -1,10 +1,10 @@
 /*
- * A TAP interface of the host. Frames go straight between it and guest memory, with our copy of the
- * header before them: the kernel does the segmentation and the checksums that guest and host agreed
- * on.
+ * A TAP interface of the host. Frames pass directly between it and guest memory, preceded by our
+ * copy of the header: the kernel does the segmentation and checksums that guest and host
+ * negotiated.
  *
- * The interface is the operator's. How its queues are come by and kept is tap-queues.c; tap-watch.c
- * follows what becomes of the interface while it is served.
+ * The interface belongs to the operator. tap-queues.c opens and keeps its queues; tap-watch.c
+ * follows the interface while it is served.
  */
 #include "tap.h"
 
@@ -47,7 +47,7 @@ static unsigned int offload_flags(uint64_t features)
 		if (has_bit(features, offloads[i].feature))
 			flags |= offloads[i].flag;
 	if ((flags & (TUN_F_USO4 | TUN_F_USO6)) != (TUN_F_USO4 | TUN_F_USO6))
-		flags &= ~(unsigned int)(TUN_F_USO4 | TUN_F_USO6); /* the kernel wants both */
+		flags &= ~(unsigned int)(TUN_F_USO4 | TUN_F_USO6); /* the kernel requires both */
 	if (!(flags & (TUN_F_TSO4 | TUN_F_TSO6)))
 		flags &= ~(unsigned int)TUN_F_TSO_ECN;
 	return flags;
@@ -62,7 +62,7 @@ static void tap_negotiated(struct net *net)
 			strerror(errno));
 }
 
-/* --- Life --- */
+/* --- Life cycle --- */
 
 static int tap_open(struct net *net)
 {
@@ -95,7 +95,7 @@ static void tap_attach(struct net_pair *pair, bool in_use)
 		return;
 	(void)ioctl(pair->tap_fd, TUNSETQUEUE, &ifr);
 	pair->tap_failed =
-		!in_use; /* to read and write, a detached queue is as one whose interface is gone */
+		!in_use; /* I/O on a detached queue fails as if its interface were gone */
 }
 
 /* --- Frames --- */
@@ -117,7 +117,7 @@ static int tap_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *io
 		tap_is_down(pair->net);
 	else if (errno == EBADFD)
 		tap_is_gone(pair);
-	/* EAGAIN as well: the host has no room for it, and a full host drops */
+	/* includes EAGAIN: the host is out of buffers, and drops */
 	return -EIO;
 }
 
@@ -157,8 +157,7 @@ static enum rx_status receive_one(struct net_pair *pair)
 		return RX_IDLE;
 	if (r < 0 &&
 		errno ==
-			/* guest memory is not what it was: that is this frame's end, not the
-			 * queue's */
+			/* guest memory has changed: drop this frame, and keep the queue */
 			EFAULT) {
 		rx_drop(pair);
 		return RX_MORE;

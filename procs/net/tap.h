@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "net.h"
 
-/* What the files of the TAP back-end share. */
+/* Shared by the files of the TAP back-end. */
 
 #ifndef TUN_F_USO4
 #define TUN_F_USO4 0x20
@@ -16,59 +16,58 @@
 struct mnl_socket;
 
 /**
- * struct tap - an interface, known by its descriptors
+ * struct tap - an interface, identified by its descriptors
  *
- * A name says which interface is to be opened, and nothing of one that is open: that may have been
- * renamed, be in another network namespace, and another one may be called so by now.
+ * A name only selects the interface to open. Once open, it may be renamed or moved to another
+ * network namespace, and another interface may take the name.
  */
 struct tap {
-	/* what to open; empty: it was handed over, and nothing is ever opened by name */
+	/* what to open; empty: handed over, never opened by name */
 	char configured[IFNAMSIZ];
-	char name[IFNAMSIZ];  /* what it is called, or was last; for people */
-	unsigned int ifindex; /* in our network namespace; 0 = it is not known to be there */
+	char name[IFNAMSIZ];  /* current or last known name */
+	unsigned int ifindex; /* in our network namespace; 0 = not known to be there */
 	bool multi_queue;
-	bool served_before;     /* by a former instance */
-	unsigned int n_retries; /* since it was there and could not be opened */
+	bool served_before;     /* by a previous instance */
+	unsigned int n_retries; /* since it appeared but could not be opened */
 
 	struct mnl_socket *monitor;
 	sd_event_source *monitor_source;
-	sd_event_source *queue_source; /* of pairs[0].tap_fd: it can be written to again */
+	sd_event_source *queue_source; /* pairs[0].tap_fd is writable again */
 	sd_event_source *retry_timer;
 
-	/* What a pair's thread tells the loop's thread. */
+	/* From a pair's thread to the loop thread. */
 	int trouble_fd;
 	sd_event_source *trouble_source;
-	atomic_bool down_told; /* and it is not up again: to say it once more is nothing new */
+	atomic_bool down_told; /* already reported down, and not up since */
 };
 
 /* tap-queues.c */
 
-/** tap_queues_start() - take the queues that were handed over or that a former instance kept, or
- * open them by the configured name, and keep them. 0: they are there, or will be when
- * tap_queues_open() finds them | negative errno, already logged: the operator must do something
- * before there is anything to serve */
+/** tap_queues_start() - take the queues that were handed over or kept by a previous instance, or
+ * open them by the configured name; keep them. 0: they are open, or will be by a later
+ * tap_queues_open() | negative errno, already logged: the operator must act first */
 int tap_queues_start(struct net *net);
 
-/** tap_queues_open() - open by the configured name and keep: 0 | -ENODEV: there is none | other
- * negative errno. The device is paused. */
+/** tap_queues_open() - open by the configured name and keep: 0 | -ENODEV: no such interface |
+ * other negative errno. The device is paused. */
 int tap_queues_open(struct net *net);
 
-/** tap_queues_explain() - log why they could not be opened, and what to do */
+/** tap_queues_explain() - log why opening failed with r, and what to do */
 void tap_queues_explain(const struct net *net, int r);
 
-/** tap_queues_close() - close what is open; what is kept stays kept */
+/** tap_queues_close() - close the open queues; kept ones stay kept */
 void tap_queues_close(struct net *net);
 
 /* tap-watch.c */
 
-/** tap_watch_start() - follow the interface from now on; 0 | negative errno */
+/** tap_watch_start() - start following the interface; 0 | negative errno */
 int tap_watch_start(struct net *net);
-/** tap_watch_stop() - hear no more of it; harmless when nothing is watched */
+/** tap_watch_stop() - stop following it; harmless when not started */
 void tap_watch_stop(struct net *net);
 
 /** tap_is_down() - a write failed as on an interface that is down; a pair's thread. Cheap when
  * repeated. */
 void tap_is_down(struct net *net);
-/** tap_is_gone() - a read or write failed as on an interface that was deleted: no use of this queue
- * any more until the loop's thread has looked; the pair's thread */
+/** tap_is_gone() - a read or write failed as on a deleted interface: the queue is not used until
+ * the loop thread has checked; the pair's thread */
 void tap_is_gone(struct net_pair *pair);

@@ -1,9 +1,9 @@
 /*
  * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6
- *           notify.
+ * notify.
  *
- * A chain is in the ledger from 1 to 5. Who dies in between leaves at most one turn of chains whose
- * frames may have been sent: the successor finds them in flight and sends them again.
+ * A chain is in flight in the ledger from 1 to 5. If the worker dies in between, the frames of at
+ * most one turn may have been sent already: its successor sends them again.
  */
 #include "net.h"
 
@@ -17,7 +17,7 @@ static bool usable(const struct net *net, const struct virtq_chain *chain)
 		chain->out_bytes - net->hdr_bytes <= NET_FRAME_MAX;
 }
 
-/* 0 | -EAGAIN: the back-end cannot take it now | other: the frame is lost, and counted */
+/* 0 | -EAGAIN: the back-end is busy | other: the frame was dropped, and counted */
 static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 	const struct virtq_chain *chain)
 {

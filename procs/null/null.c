@@ -1,15 +1,14 @@
 /*
- * The smallest device: it discards what it is given, and completes it with nothing written. It is
- * there to be copied: what every device has is here, and nothing else.
+ * The smallest device: it discards what it is given, and completes it with nothing written. It is a
+ * template, with exactly what every device needs.
  *
- * The order of the file is the order in which it runs: 1 what it offers, 2 a turn of a ring, 3 the
- * table.
+ * The file is in the order of execution: 1 the offer, 2 one turn of a ring, 3 the table.
  */
 #include "base/bytes.h"
 #include "device/device.h"
 
 #define N_QUEUES 2
-#define BATCH 64 /* chains of a turn */
+#define BATCH 64 /* chains per turn */
 
 #define FEATURES                                                                                   \
 	(BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                         \
@@ -19,7 +18,7 @@
 #define PROTOCOL_FEATURES                                                                          \
 	(PF(MQ) | PF(REPLY_ACK) | PF(INFLIGHT_SHMFD) | PF(CONFIGURE_MEM_SLOTS) | PF(STATUS))
 
-/* --- 1 What it offers --- */
+/* --- 1 The offer --- */
 
 static int null_prepare(struct device *device)
 {

@@ -1,7 +1,7 @@
 /*
- * The front-end side of vhost-user over a blocking stream socket with poll() in front of every
- * read. Sending is in two layers: vu_send_raw() puts any bytes and descriptors on the wire and
- * knows nothing of the protocol; the rest builds well-formed messages upon it.
+ * The front-end side of vhost-user, over a blocking stream socket with poll() before every read.
+ * Sending has two layers: vu_send_raw() sends arbitrary bytes and descriptors without knowing the
+ * protocol, and the rest builds well-formed messages on it.
  */
 #include <errno.h>
 #include <poll.h>
@@ -74,7 +74,7 @@ int vu_listen(const char *path, int *ret_listen_fd)
 	if (fd < 0)
 		return -errno;
 	unlink(path);
-	/* the frontend is a user of its own */
+	/* the frontend runs as another user */
 	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || chmod(path, 0666) < 0 ||
 		listen(fd, 8) < 0) {
 		r = -errno;
@@ -252,8 +252,7 @@ static int recv_on(int fd, struct vu_msg *ret_msg, int timeout_ms)
 	return read_all(fd, &ret_msg->body, ret_msg->head.size, ret_msg, timeout_ms);
 }
 
-/* FNV-1a over everything that was said to us: two sessions that heard the same have the same
- * digest */
+/* FNV-1a over everything received: sessions that received the same have the same digest */
 static void note(struct vu_client *c, const void *bytes, size_t n_bytes)
 {
 	const uint8_t *p = bytes;

@@ -1,6 +1,6 @@
 /*
- * Memory is handed out upwards from each region's start and never taken back: a test's guest
- * lives as long as the test. A red zone lies before and behind each allocation.
+ * Memory is allocated upwards from each region's start and never freed: a test's guest lives as
+ * long as the test. A red zone precedes and follows each allocation.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -113,7 +113,7 @@ static int add_red(struct guest *g, uint64_t gpa)
 	return 0;
 }
 
-/* where the allocation may go at or after `from`, past everything kept; from the region's start */
+/* offset in the region for the allocation, at or after `from` and past all kept ranges */
 static uint64_t place(const struct guest *g, const struct guest_region *region, uint64_t n_bytes,
 	uint64_t align)
 {

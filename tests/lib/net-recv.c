@@ -7,7 +7,7 @@
 
 #include "net.h"
 
-#define TAKEN_MAX 1100 /* buffers one frame may lie in */
+#define TAKEN_MAX 1100 /* maximum buffers per frame */
 
 struct frame_in {
 	uint8_t *to;
@@ -40,7 +40,7 @@ static int repost(struct net *n, uint16_t pair, uint64_t gpa)
 	return ring_post(&n->rings[2 * pair], segs, n->p.rx_segs, (void *)(uintptr_t)gpa);
 }
 
-/* one used buffer appended to the frame; the first one begins with the header */
+/* appends a used buffer to the frame; the first one starts with the header */
 static int take(struct net *n, uint16_t pair, struct frame_in *in)
 {
 	struct ring *r = &n->rings[2 * pair];
@@ -127,7 +127,7 @@ bool net_frame_is_echo(const uint8_t *frame, uint32_t n_bytes, uint32_t seq)
 		!memcmp(frame + 12, want + 12, n_bytes - 12);
 }
 
-/* frames that may be under way so that none can find the receive ring empty */
+/* how many frames can be in flight without the receive ring ever running empty */
 static uint32_t window(const struct net *n, uint16_t pair, uint32_t n_bytes)
 {
 	uint32_t each = (n_bytes + NET_HDR_BYTES + n->p.buf_bytes - 1) / n->p.buf_bytes;

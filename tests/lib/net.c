@@ -1,9 +1,9 @@
 /*
- * Opening follows the order of a usual front-end: hello, features, memory table, then for each
- * ring number, base, addresses, err, call, kick and at last enable.
+ * Opening follows the usual front-end's order: hello, features, memory table, then for each ring
+ * number, base, addresses, err, call, kick, and finally enable.
  *
- * Receive buffers are posted again as soon as a frame has been read out of them. A mergeable frame
- * must lie complete in the used ring when its first buffer appears there: drivers count on it.
+ * Receive buffers are posted again once a frame has been read from them. A mergeable frame must be
+ * complete in the used ring when its first buffer appears there, because drivers rely on it.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -259,7 +259,7 @@ int net_stop_ring(struct net *n, uint16_t index)
 
 	if (e)
 		return ring_says(n, index, e, "GET_VRING_BASE");
-	/* what was used before the answer counts too: the ring stands behind it */
+	/* buffers used before the reply count too: the ring's position is after them */
 	if (index & 1) {
 		while ((e = ring_reap(r, &used)) == 1)
 			n->free_tx[index / 2][n->n_free_tx[index / 2]++] =

@@ -3,10 +3,10 @@
 
 /*
  * A virtio-net driver with its VMM: one connection, one guest, receive and transmit rings. Frames
- * carry a sequence number and a pattern made from it, so that a lost, doubled, swapped or damaged
- * frame is seen at once.
+ * carry a sequence number and a pattern derived from it, so that a lost, duplicated, reordered or
+ * corrupted frame is detected at once.
  *
- * All functions return 0, a negative errno or VU_E_REFUSED; `why` then tells in words.
+ * All functions return 0, a negative errno or VU_E_REFUSED; `why` then describes the error.
  */
 
 #include <stdbool.h>
@@ -25,13 +25,13 @@ struct net_profile {
 	uint64_t protocol;  /* protocol features wanted besides REPLY_ACK and MQ */
 	uint16_t n_pairs;   /* 0: 1 */
 	uint16_t ring_size; /* 0: 256 */
-	uint16_t base;      /* where rings start; packed: slot | wrap << 15 */
-	bool base_set;      /* else 0, packed 0x8000 */
+	uint16_t base;      /* initial ring position; packed: slot | wrap << 15 */
+	bool base_set;      /* else the position is 0, packed 0x8000 */
 	bool indirect;
-	uint16_t tx_segs;   /* descriptors per frame sent; 0: 1 */
+	uint16_t tx_segs;   /* descriptors per transmitted frame; 0: 1 */
 	uint16_t rx_segs;   /* descriptors per receive buffer; 0: 1 */
-	uint32_t buf_bytes; /* each receive buffer, header included; 0: 2048 */
-	uint32_t tx_bytes;  /* each transmit buffer; 0: the larger of 2048 and buf_bytes */
+	uint32_t buf_bytes; /* of each receive buffer, including the header; 0: 2048 */
+	uint32_t tx_bytes;  /* of each transmit buffer; 0: the larger of 2048 and buf_bytes */
 	bool no_ack;        /* never set need_reply */
 	bool lax; /* for peers: no num_buffers unless mergeable, packed base of one half */
 };
@@ -40,7 +40,7 @@ struct net {
 	struct net_profile p;
 	struct vu_client c;
 	struct guest g;
-	struct ring rings[2 * NET_MAX_PAIRS]; /* 2k receives, 2k + 1 transmits */
+	struct ring rings[2 * NET_MAX_PAIRS]; /* 2k is receive, 2k + 1 transmit */
 	uint64_t *bufs[2 * NET_MAX_PAIRS];    /* guest addresses, one for each ring entry */
 	uint16_t n_bufs[2 * NET_MAX_PAIRS];
 	uint64_t *free_tx[NET_MAX_PAIRS];
@@ -50,39 +50,39 @@ struct net {
 	char why[240];
 };
 
-/* connection, negotiation, memory, rings started and enabled, receive rings filled */
+/* connect, negotiate, set memory, start and enable rings, fill receive rings */
 int net_open(struct net *n, const char *path, const struct net_profile *profile);
-/* the steps of net_open(), each usable alone */
+/* the steps of net_open(), each usable on its own */
 int net_init(struct net *n, const struct net_profile *profile);
 int net_negotiate(struct net *n);
 int net_make_rings(struct net *n);
-/* buffers for a ring that is there: as many as fit into guest memory */
+/* buffers for an existing ring: as many as fit into guest memory */
 int net_make_bufs(struct net *n, uint16_t index);
 int net_set_memory(struct net *n);
-/* ring `index` anew, empty and at the profile's base; the back-end must have stopped it */
+/* reinitialize ring `index`, empty and at its base; the back-end must have stopped it */
 int net_renew_ring(struct net *n, uint16_t index);
 int net_start_ring(struct net *n, uint16_t index);
 int net_enable(struct net *n, uint16_t index, bool on);
 int net_fill(struct net *n, uint16_t pair);
 void net_close(struct net *n);
 
-/* GET_VRING_BASE on ring `index`: the answer must be exactly where the driver stands */
+/* GET_VRING_BASE on ring `index`: the reply must match the driver's position exactly */
 int net_stop_ring(struct net *n, uint16_t index);
 
-/* one frame (without header) to the transmit ring of the pair, kicked if the device wants it */
+/* transmit a frame (without header), and kick if the device wants it */
 int net_send(struct net *n, uint16_t pair, const void *frame, uint32_t n_bytes);
-/* the next frame received: its buffers are posted again */
+/* receive the next frame, and post its buffers again */
 int net_recv(struct net *n, uint16_t pair, void *ret_frame, uint32_t *ret_bytes, int timeout_ms);
-/* waits until the device has returned every frame sent */
+/* wait until the device has returned every transmitted frame */
 int net_drain_tx(struct net *n, uint16_t pair, int timeout_ms);
 
 void net_frame_make(uint8_t *frame, uint32_t n_bytes, uint32_t seq);
-/* true if it is frame `seq` come back with source and destination swapped */
+/* true if it is frame `seq` returned with source and destination swapped */
 bool net_frame_is_echo(const uint8_t *frame, uint32_t n_bytes, uint32_t seq);
 
-/* n_frames of n_bytes there and back through an echo device, several in flight, in order */
+/* send n_frames of n_bytes to an echo device and back, several in flight, in order */
 int net_pump(struct net *n, uint16_t pair, uint32_t n_frames, uint32_t n_bytes);
-/* every ring: driver's areas untouched, red zones clean, no fault so far */
+/* for all rings: driver areas unmodified, red zones intact, no fault so far */
 int net_check(struct net *n);
 
 #endif

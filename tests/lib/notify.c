@@ -14,7 +14,7 @@ int notify_listen(void)
 	char name[sizeof(addr.sun_path) + 1];
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	/* an address of nothing but the family asks for an abstract name: see unix(7), autobind */
+	/* an address with only the family requests an abstract name: see unix(7), autobind */
 	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(sa_family_t)) < 0 ||
 		getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
 		if (fd >= 0)

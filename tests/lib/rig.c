@@ -1,7 +1,7 @@
 /*
- * The witness is a child of the test program and obeys one-byte commands: move 32 frames, answer
- * one byte and a line of text. libcheck forks for each test, so the witness's rings must live in
- * neither the parent nor the tests.
+ * The witness is a child of the test program. On a one-byte command it moves 32 frames, and replies
+ * with one byte and a line of text. libcheck forks for each test, so the witness's rings must live
+ * in neither the parent nor the tests.
  */
 #include <errno.h>
 #include <poll.h>
@@ -216,7 +216,7 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 	} else {
 		suite_remember(&rig);
 		n_failed = run_suite(name, add);
-		/* failed cases stand in the lines; an exit status would hide them */
+		/* the lines report failed cases; an exit status would hide them */
 		n_failed = tap ? 0 : n_failed;
 	}
 	e = n_failed ? 0 : suite_no_leak(&rig);

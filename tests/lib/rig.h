@@ -2,10 +2,10 @@
 #define TESTS_LIB_RIG_H
 
 /*
- * What most wire and device tests stand on: the product with the devices "net0" (under test) and
- * "witness" (echo), started once for the program. The witness has a session and rings of its own
- * in a process of its own; after every test it must still move frames, and every process that ran
- * at the start must still run: nothing that a test does to net0 may be felt elsewhere.
+ * The base of most wire and device tests: the product with the devices "net0" (under test) and
+ * "witness" (echo), started once per program. The witness has its own session and rings, in its own
+ * process. After every test it must still move frames, and all processes running at the start must
+ * still be running: a test of net0 must not affect anything else.
  */
 
 #include <check.h>
@@ -16,38 +16,37 @@
 extern struct suite rig;
 
 /*
- * main() of a test program. @net0 describes the device under test (its name is set here), @add
- * adds test cases. Returns the exit status; 77 (skipped) if there is no product.
+ * main() of a test program. @net0 describes the device under test (its name is set here), @add adds
+ * test cases. Returns the exit status; 77 (skipped) if there is no product.
  */
 int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite));
-/* a test case with the checks that follow every test */
+/* a test case with the checks that follow each test */
 TCase *rig_case(Suite *suite, const char *name);
 
 /* path of net0's socket */
 const char *rig_socket(void);
-/* the witness moves frames now, or the test fails */
+/* fails the test unless the witness moves frames */
 void rig_check_witness(void);
-/* an open session on net0; the test fails if it cannot be had */
+/* opens a session on net0, or fails the test */
 void rig_open(struct net *n, const struct net_profile *profile);
-/* the same, but that none of its rings has been started */
+/* as rig_open(), but without starting any ring */
 void rig_open_stopped(struct net *n, const struct net_profile *profile);
-/* all rings: start them, enable them, and give the receive rings their buffers */
+/* all rings: start and enable them, and fill the receive rings */
 void rig_start_rings(struct net *n);
-/* all rings: they stop where the driver stands, or the test fails */
+/* all rings: stop them; fails the test unless they stop at the driver's position */
 void rig_stop_rings(struct net *n);
-/* all rings stop so, and go on from there */
+/* all rings: stop them, and restart them at that position */
 void rig_restart_rings(struct net *n);
-/* the ends of most tests: the rings stop, nothing was written where nothing may be, and the session
- * is closed; before that, with rig_finish(), they have moved frames, were stopped, and moved frames
- * again */
+/* ends most tests: rig_end() stops the rings, checks memory for stray writes, and closes the
+ * session. rig_finish() first moves frames, restarts the rings, and moves frames again. */
 void rig_end(struct net *n);
 void rig_finish(struct net *n);
-/* a fresh session on net0 moves frames both ways, or the test fails */
+/* fails the test unless a new session on net0 moves frames both ways */
 void rig_check_net0(void);
-/* a client connected to net0 that has said hello (REPLY_ACK and all protocol features `want`) */
+/* a client connected to net0 after vu_hello() (REPLY_ACK and the protocol features in `want`) */
 void rig_hello(struct vu_client *c, uint64_t want);
 
-/* r is 0 or the test fails with `why` */
+/* fails the test with `why` unless r is 0 */
 #define rig_ok(r, why)                                                                             \
 	do {                                                                                       \
 		int _r = (r);                                                                      \

@@ -1,6 +1,6 @@
 /*
- * The packed layout. Buffer ids come from a shuffled stack and have nothing to do with the slot,
- * except in order, where the id is the first slot of the buffer.
+ * The packed layout. Buffer ids come from a shuffled stack and are unrelated to the slot, except in
+ * order, where the id is the buffer's first slot.
  */
 #include <errno.h>
 
@@ -99,7 +99,7 @@ int packed_next_used(struct ring *r, uint16_t *ret_id, uint32_t *ret_len)
 {
 	const struct ring_desc *d = &r->desc[r->next_used];
 
-	/* the length is reserved in a used descriptor that says nothing was written */
+	/* without the write flag, the used descriptor's length is reserved */
 	*ret_id = d->a;
 	*ret_len = d->b & RING_DESC_WRITE ? d->len : 0;
 	return 0;

@@ -1,7 +1,7 @@
 /*
- * The split layout. In order, descriptors are taken one after the other round the table, as the
- * specification asks; otherwise from a shuffled stack, so that a back-end which takes a ring
- * position for a descriptor number is found out.
+ * The split layout. In order, descriptors are used one after the other around the table, as the
+ * specification requires; otherwise they come from a shuffled stack, to catch a back-end that
+ * confuses ring positions with descriptor numbers.
  */
 #include <errno.h>
 

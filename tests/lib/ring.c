@@ -1,7 +1,7 @@
 /*
- * What is the same for both layouts: the table of buffers in flight by id, the order of posting
- * (for in-order devices, which may return a batch by naming its last buffer alone), the checks on
- * every returned buffer, and waiting. The layouts are in ring-split.c and ring-packed.c.
+ * The part common to both layouts: the table of buffers in flight by id, the posting order
+ * (in-order devices may return a batch by naming only its last buffer), the checks on every
+ * returned buffer, and waiting. The layouts are in ring-split.c and ring-packed.c.
  */
 #include <errno.h>
 #include <poll.h>
@@ -260,7 +260,7 @@ static int check_writable(struct ring *r, const struct ring_buf *b, uint32_t len
 	return 0;
 }
 
-/* how many buffers come back at once, the one named being the last */
+/* how many buffers are returned at once, of which this is the last */
 static int start_batch(struct ring *r, uint16_t id, uint32_t len)
 {
 	uint32_t n = ring_in_flight(r);
@@ -350,8 +350,7 @@ static int64_t now_us(void)
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
-/* the device publishes first and calls then: what was just published is given the time for its
- * call */
+/* the device publishes before it calls, so a buffer just published is given time for its call */
 static bool call_is_missing(struct ring *r)
 {
 	struct pollfd p = { .fd = r->call_fd, .events = POLLIN };

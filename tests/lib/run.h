@@ -2,11 +2,11 @@
 
 #include <check.h>
 
-/* What is around the tests of a program that uses libcheck. */
+/* Runs the tests of a program that uses libcheck. */
 
-/** run_suite() - one suite, to which add() adds its cases; returns how many tests failed */
+/** run_suite() - run one suite, to which add() adds its cases; returns the number of failures */
 int run_suite(const char *name, void (*add)(Suite *suite));
 
-/** run_main() - the same as a whole program: returns its exit status. Where the Test Anything
- * Protocol is spoken, the lines say what failed, and the status only whether they are all there. */
+/** run_main() - run_suite() as a whole program; returns the exit status. With TAP output,
+ * failures are reported in the lines only, and the status tells whether all lines were printed. */
 int run_main(const char *name, void (*add)(Suite *suite));

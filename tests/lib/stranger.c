@@ -1,4 +1,4 @@
-/* A FUSE server that speaks the protocol of /dev/fuse itself: as much of it as one file needs. */
+/* A FUSE server that implements as much of the /dev/fuse protocol as a single file needs. */
 #include "lib/stranger.h"
 
 #include <errno.h>

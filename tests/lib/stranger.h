@@ -4,25 +4,25 @@
 #include <stdbool.h>
 
 /*
- * Descriptors behind which somebody else decides how long a call takes: a file of a FUSE mount
- * whose server stops answering, and a TCP connection with SO_LINGER and unsent data.
+ * Descriptors for which another party controls how long a call takes: a file on a FUSE mount whose
+ * server stops answering, and a TCP connection with SO_LINGER and unsent data.
  */
 
 struct stranger;
 
 /*
- * stranger_fuse() - mount a FUSE file system and open its only file, of 4 MiB, for reading and
- * writing Returns NULL where this may not be mounted (no /dev/fuse, no right to); the test is then
- * not run.
+ * stranger_fuse() - mount a FUSE file system, and open its only file, of 4 MiB, for reading and
+ * writing. Returns NULL if mounting is not possible (no /dev/fuse, no permission); the test is then
+ * skipped.
  */
 struct stranger *stranger_fuse(void);
-/* the descriptor; the stranger's */
+/* the file's descriptor; borrowed */
 int stranger_fd(const struct stranger *stranger);
-/* from now on no question is answered, or all are again */
+/* stop answering requests, or resume */
 void stranger_hang(struct stranger *stranger, bool yes);
-/* how many questions about the file have come, whether they were answered or not */
+/* number of requests for the file, answered or not */
 unsigned int stranger_asked(const struct stranger *stranger);
-/* ends the server, which lets go whoever waits for it */
+/* ends the server, which unblocks all callers */
 void stranger_free(struct stranger *stranger);
 
 /*

@@ -1,6 +1,6 @@
 /*
- * Starting and ending the product. Who belongs to it is read from /proc: every descendant of the
- * launcher, named by its program without the "bulkhead-" before it.
+ * Starts and ends the product. Its processes are found in /proc: all descendants of the launcher,
+ * named by their program without the "bulkhead-" prefix.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -117,7 +117,7 @@ static void exec_dpdk(const struct suite *s)
 	execvp(argv[0], (char **)(uintptr_t)argv);
 }
 
-/* the processes lie scattered in a build tree: a folder of links, as after an installation */
+/* links all programs, which are spread over the build tree, into one folder */
 static void link_programs(const struct suite *s)
 {
 	const char *build = getenv("BULKHEAD_BUILD");
@@ -197,7 +197,7 @@ int suite_start(struct suite *s, const struct suite_device *devices, size_t n)
 	if (e)
 		return e;
 	strcpy(s->dir, "/tmp/bh-test-XXXXXX");
-	/* the processes become users of their own, who must find their sockets */
+	/* the processes run as other users, which must reach their sockets */
 	if (!mkdtemp(s->dir) || chmod(s->dir, 0711) < 0)
 		return say(s, -errno, s->dir, strerror(errno));
 	e = write_config(s);
@@ -234,8 +234,7 @@ static bool descends(pid_t pid, pid_t from)
 	return false;
 }
 
-/* "(late-unmap)", which shares a worker's program and memory, goes by the name that it gave
- * itself */
+/* "(late-unmap)", which shares a worker's program and memory, is known by its own name */
 static bool helper_of(pid_t pid, char *ret_role, size_t n)
 {
 	char path[64], name[32] = "";
@@ -303,7 +302,7 @@ size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t 
 			continue;
 		ret[n].pid = pid;
 		role_of(pid, ret[n].role, sizeof(ret[n].role));
-		/* the frontend's, and gone as soon as it has nothing to look at */
+		/* the frontend's helper, which ends as soon as it has nothing to look at */
 		if (!strcmp(ret[n].role, "(intake)"))
 			continue;
 		instance_of(pid, ret[n].instance, sizeof(ret[n].instance));
@@ -338,7 +337,8 @@ static int by_text(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* without the number that tells two of a kind apart, and without the test's own pid in a name */
+/* without the number that distinguishes descriptors of a kind, and without the test's pid in a
+ * name */
 static char *kind_of(const char *path)
 {
 	char target[300];
@@ -573,7 +573,7 @@ static bool is_gone(pid_t pid)
 	return gone;
 }
 
-/* the log is looked through, and made empty */
+/* checks the log and truncates it */
 static int wipe(struct suite *s)
 {
 	char command[160];

@@ -2,8 +2,8 @@
 #define TESTS_LIB_VU_H
 
 /*
- * The vhost-user wire as the tests see it. Written apart from the product's own definitions, so
- * that a mistake in one of the two shows as a failing test instead of agreeing with itself.
+ * The vhost-user protocol as the tests see it. It is deliberately independent of the product's own
+ * definitions, so that a mistake in either of them makes a test fail.
  */
 
 #include <stdint.h>
@@ -83,7 +83,7 @@ enum {
 	VU_PF_SHMEM = 22,
 };
 
-/* feature bits that the tests name */
+/* feature bits used by the tests */
 enum {
 	VU_NET_F_CSUM = 0,
 	VU_NET_F_GUEST_CSUM = 1,
