@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The launcher keeps what systemd keeps: stores, watchdog, restarts; and it can be replaced while it does so."""
 
+import contextlib
 import grp
 import os
 import re
@@ -296,11 +297,19 @@ def no_rights(current):
         wait_until(lambda: len([entry for entry in product.status()['guests'][0]['processes'] if entry['pid']]) == 5,
                    'all five processes are there')
         found = {}
-        for pid in descendants(product.pid):
-            found.update(rights(pid))
-        assert len(found) > 15, f'their threads as well: {found}'
-        keeping = {name: hex(caps) for name, caps in found.items() if caps}
-        assert not keeping, f'threads with capabilities: {keeping}'
+
+        def dropped():
+            """One that has just been started is there before its rights have fallen."""
+            found.clear()
+            for pid in descendants(product.pid):
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                    found.update(rights(pid))
+            return len(found) > 15 and not any(found.values())
+        try:
+            wait_until(dropped, 'no thread has capabilities')
+        except AssertionError:
+            raise AssertionError(f'threads with capabilities, of {len(found)}: '
+                                 f'{ {name: hex(caps) for name, caps in found.items() if caps} }') from None
     check_all()
     assert os.stat(devices[0].socket).st_gid == group.gr_gid
     for role in env.ROLES_OF_GUEST:
