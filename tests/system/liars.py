@@ -199,7 +199,11 @@ def worker_asks(current):
             report = field(1, device) + field(2, observed(U64))
             assert answer_to(puppet, REPORT_OBSERVED, report) == errno.ENOENT, f'a report for {device[:9]!r}'
             assert answer_to(puppet, WATCH_DESIRED, field(1, device)) == errno.ENOENT, f'a watch for {device[:9]!r}'
-        assert link_answer_to(puppet, DEPOSIT, field(1, 'net0') + field(2, 1), 1) == errno.EPERM
+        for device in ('witness', '', SOME_TEXT):
+            assert link_answer_to(puppet, DEPOSIT, field(1, device) + field(2, 1), 1) == errno.ENOENT, f'for {device[:9]!r}'
+        assert link_answer_to(puppet, DEPOSIT, field(1, 'net0') + field(2, 2), 1) == errno.EBADMSG, 'one of two came'
+        deposited = [link_answer_to(puppet, DEPOSIT, field(1, 'net0') + field(2, 1), 1) for _ in range(1100)]
+        assert set(deposited) == {'answered', errno.EDQUOT}, f'{set(deposited)} of 1100 descriptors to deposit'
         for token in (0, 1, 2, 1 << 32, U64):
             for device in NAMES:
                 assert link_answer_to(puppet, REDEEM, field(1, device) + field(2, token)) == errno.ENOENT, f'token {token}'
@@ -207,9 +211,9 @@ def worker_asks(current):
             assert link_answer_to(puppet, ATTACH, field(1, 'net0') + field(2, n_bytes)) == errno.EINVAL, f'{n_bytes} bytes'
         for name in ('', '../net0', 'a:b', SOME_TEXT):
             assert link_answer_to(puppet, KEEP, field(1, 'net0') + field(2, name), 1) == errno.EINVAL, f'{name[:9]!r}'
-        kept = [link_answer_to(puppet, KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1) for i in range(300)]
-        assert set(kept) == {'answered', errno.ENOSPC}, f'{set(kept)} of 300 descriptors to keep'
-        for i in range(300):
+        kept = [link_answer_to(puppet, KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1) for i in range(1100)]
+        assert set(kept) == {'answered', errno.ENOSPC}, f'{set(kept)} of 1100 descriptors to keep'
+        for i in range(1100):
             puppet.ask_link(UNKEEP, field(1, 'net0') + field(2, f'k.{i}'))
         talk_garbage(scene, puppet, lambda: applied_by(puppet))
         assert scene.vmms['witness'].ask(vmm.GET_FEATURES)

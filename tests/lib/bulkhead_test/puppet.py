@@ -64,8 +64,10 @@ def install(case, role):
         # a copy, since the program beside the launcher is looked for where the launcher really is
         shutil.copy2(env.product(name), programs / name)
     # it may run as a user that cannot read our tree, nor run our interpreter
-    package = programs / 'lib' / 'bulkhead_test'
+    package = programs / 'tree/tests/lib/bulkhead_test'
     package.mkdir(parents=True)
+    (programs / 'tree/common/config').mkdir(parents=True)
+    shutil.copy(env.SOURCE / 'common/config/roles.def', programs / 'tree/common/config')
     for name in ('__init__', 'env', 'protobuf', 'puppet'):
         shutil.copy(Path(__file__).parent / f'{name}.py', package)
     name = f'bulkhead-{role}'
