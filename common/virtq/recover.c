@@ -393,7 +393,7 @@ static void packed_finish_batch(struct virtq *vq, const struct inflight_packed *
 	step();
 	store_used(vq, vq->used, vq->used);
 	step();
-	for (uint16_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next) {
+	for (uint32_t e = vq->ring.free_head; e < vq->size; e = copy->desc[e].next) {
 		if (!copy->desc[e].inflight)
 			continue;
 		vq->ring.region->desc[e].inflight = 0;

@@ -185,7 +185,7 @@ static bool grew(const struct world *w, const struct look *before, const struct 
 
 static bool try_role(int number, struct world *w, const char *role, uint32_t times)
 {
-	struct look before, after;
+	struct look before = { 0 }, after = { 0 };
 	int e = world_connect(w, VMM_SPLIT);
 	bool good;
 

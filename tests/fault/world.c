@@ -34,7 +34,7 @@ const char *world_role(const struct world *w, size_t i)
 	size_t n = 0;
 
 	for (size_t k = 0; k < N_ROLES; k++) {
-		if (roles[k].per_device && strcmp(roles[k].name, suite_type(&w->device)))
+		if (roles[k].per_device && &roles[k] != role_find(suite_type(&w->device)))
 			continue;
 		if (n++ == i)
 			return roles[k].name;

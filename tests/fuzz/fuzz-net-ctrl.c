@@ -46,7 +46,7 @@ static void check_taken_over(const struct net_state *state)
 
 	saved = (struct net_saved){ .version = NET_STATE_VERSION };
 	saved.halves[0] = *state;
-	check(memcmp(state_open(&saved, own_mac), state, sizeof(*state)) == 0);
+	check(same_bytes(state_open(&saved, own_mac), state, sizeof(*state)));
 }
 
 static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
@@ -60,7 +60,7 @@ static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
 
 	cut(&chain, bytes, n, piece);
 	if (!ctrl_execute(features, n_pairs, &chain, state))
-		check(memcmp(state, &before, sizeof(before)) == 0);
+		check(same_bytes(state, &before, sizeof(before)));
 	check(state->pairs <= n_pairs);
 	check((state->offloads & ~features) == 0);
 	check_taken_over(state);

@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	copy = *state;
 	filter_set_vlan(&copy, input_u16(&in) % 4096, true);
 	state = state_commit(&saved, &copy);
-	check(state_open(&saved, own_mac) == state && memcmp(state, &copy, sizeof(copy)) == 0);
+	check(state_open(&saved, own_mac) == state && same_bytes(state, &copy, sizeof(copy)));
 	while (in.n)
 		receive(&in, state);
 	return 0;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -69,3 +70,9 @@ static inline uint64_t input_u64(struct input *in)
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/** same_bytes() - whether one is a copy of the other, padding included */
+static inline bool same_bytes(const void *a, const void *b, size_t n)
+{
+	return memcmp(a, b, n) == 0;
+}

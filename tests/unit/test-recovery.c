@@ -70,7 +70,7 @@ void virtq_step(void);
 
 static void migrate(struct map_log *log, struct gpa start, uint64_t n_bytes)
 {
-	struct world *w = (struct world *)log;
+	struct world *w = (struct world *)(void *)log;
 
 	must(n_bytes <= MEM_BYTES && start.val <= MEM_BYTES - n_bytes);
 	for (uint64_t i = start.val; i < start.val + n_bytes && i < RING_BYTES; i++)
