@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every process is killed, in turn, at random and all at once, while a guest's data runs both ways.
 
-40 kills under each keeper; with BULKHEAD_FULL=1 200.
+24 kills under each keeper; with BULKHEAD_FULL=1 200.
 """
 
 import os
@@ -22,7 +22,7 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
-KILLS = 200 if env.FULL else 40
+KILLS = 200 if env.FULL else 24
 ROLES = env.ROLES
 CHUNK = 128 * MIB
 STEP = 8 * MIB

@@ -184,7 +184,7 @@ def net(current):
     changed(current, ['net'])
 
 
-@case('versions-net-packed', 300)
+@case('versions-net-packed', 300, ordinary=False)
 def net_packed(current):
     changed(current, ['net'], packed='on')
 
@@ -266,7 +266,7 @@ def shared_users_systemd(current):
     vm.guest.ping()
 
 
-@case('versions-grown', 300)
+@case('versions-grown', 300, ordinary=False)
 def state_grows(current):
     grown(current, previous())
 

@@ -64,7 +64,7 @@ def packed(current):
     killed(current, packed='on')
 
 
-@case('standby-killed-split', 180)
+@case('standby-killed-split', 180, ordinary=False)
 def standby_split(current):
     handed_over(current, signal.SIGKILL)
 
