@@ -22,6 +22,7 @@
 #define START_MS test_ms(10000)
 #define STOP_MS test_ms(10000)
 #define SETTLE_MS test_ms(5000)
+#define REST_MS 100
 #define LOG_MAX (1 << 20)
 
 static int say(struct suite *s, int e, const char *what, const char *detail)
@@ -393,10 +394,25 @@ char *suite_held(const struct suite *s)
 	return text;
 }
 
+/* What was closed last may still be open in a process that has not been told. */
+static size_t fds_at_rest(const struct suite *s)
+{
+	size_t before = 0, n = open_fds(s);
+
+	for (int ms = 0; n != before && ms < SETTLE_MS; ms += REST_MS) {
+		struct timespec tick = { 0, REST_MS * 1000000 };
+
+		nanosleep(&tick, NULL);
+		before = n;
+		n = open_fds(s);
+	}
+	return n;
+}
+
 void suite_remember(struct suite *s)
 {
 	s->n_before = suite_processes(s, s->before, SUITE_MAX_PROCESSES);
-	s->fds_before = open_fds(s);
+	s->fds_before = fds_at_rest(s);
 }
 
 int suite_no_leak(struct suite *s)
