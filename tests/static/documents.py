@@ -9,6 +9,8 @@ import pathlib
 import re
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = re.findall(r"^(?:PROCESS|DEVICE)\((\w+)", (ROOT / "common/config/roles.def").read_text(), re.M)
 
@@ -184,12 +186,7 @@ CHECKS = (
 
 
 def main():
-    print(f"1..{len(CHECKS)}")
-    for number, (text, check) in enumerate(CHECKS, 1):
-        wrong = list(check())
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell((text, check()) for text, check in CHECKS)
     return 0
 
 
