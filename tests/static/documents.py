@@ -107,7 +107,7 @@ def described(page, start):
 def config_keys():
     keys = {name: None for name in re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', read("common/config/config.c"))}
     for path in sorted((ROOT / "procs").glob("*/keys.c")):
-        for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_(.*) \},$', path.read_text(), re.M):
+        for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_([^}]*) \},$', path.read_text(), re.M):
             keys[name] = rest
     return keys
 
