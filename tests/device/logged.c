@@ -109,7 +109,7 @@ void start_rings(void)
 
 void open_logged(const char *path, int kind)
 {
-	struct net_profile p = { .protocol = SHMFD, .ring_size = 128, .buf_bytes = 40000 };
+	struct net_profile p = { .protocol = SHMFD, .ring_size = 512, .buf_bytes = 20000 };
 
 	p.features |= kind & LOGGED_PACKED ? VU_BIT(VU_F_PACKED) : 0;
 	p.features |= kind & LOGGED_MERGEABLE ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0;
@@ -119,7 +119,7 @@ void open_logged(const char *path, int kind)
 	p.tx_segs = p.rx_segs = kind & LOGGED_INDIRECT ? 3 : 1;
 	if (kind & LOGGED_MERGEABLE) {
 		p.buf_bytes = 3000; /* frames fill several, which begin anywhere in a page */
-		p.tx_bytes = 40000;
+		p.tx_bytes = 20000;
 	}
 	make_log();
 	rig_ok(net_open(&n, path, &p), n.why);

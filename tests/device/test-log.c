@@ -20,7 +20,7 @@ START_TEST(test_every_page_that_changed_is_marked)
 	for (unsigned int round = 0; round < ROUNDS; round++) {
 		uint64_t changed;
 
-		send_frames(1 + round * 9 % 30, 60 + round * 3571 % 39000);
+		send_frames(1 + round * 9 % 30, 60 + round * 3571 % 19000);
 		note_memory();
 		start_rings();
 		rig_ok(net_drain_tx(&n, 0, 5000), n.why);
@@ -48,7 +48,7 @@ START_TEST(test_used_ring_is_marked_where_the_vmm_says)
 			set_ring_addr(i, on, BEHIND + i * 8 * PAGE + 17);
 			used_pages[i] = n.rings[i].cfg.used / PAGE;
 		}
-		send_frames(20, 30000);
+		send_frames(20, 15000);
 		note_memory();
 		start_rings();
 		rig_ok(net_drain_tx(&n, 0, 5000), n.why);
