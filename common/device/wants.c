@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "device/log.h"
 
 void wants_deinit(struct wants *wants)
 {
@@ -39,6 +40,23 @@ static int get_all(struct wants *wants, struct device *device)
 		for (size_t j = 0; j < n; j++)
 			wants->fds[i + j] = fdset_steal(&set, j);
 	}
+	return 0;
+}
+
+/* By itself: a guest without its log is served, and one without its memory is not. */
+static int get_log(struct wants *wants, struct device *device, const Bh__Desired *desired)
+{
+	_cleanup_fdset_ struct fdset set = FDSET_INIT;
+	uint64_t token = log_token(desired);
+	int r;
+
+	if (!token || log_is_in_force(device, desired))
+		return 0;
+	r = vault_redeem(device->core->vault, device->config->name, &token, 1, &set);
+	if (r < 0)
+		return r == -ETIMEDOUT ? r : 0;
+	add(wants, token);
+	wants->fds[wants->n - 1] = fdset_steal(&set, 0);
 	return 0;
 }
 
@@ -81,6 +99,8 @@ Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desire
 		if (device->core->serves)
 			collect_rings(device, desired, wants);
 		r = get_all(wants, device);
+		if (r == 0 && device->core->serves)
+			r = get_log(wants, device, desired);
 		if (r == 0) {
 			device->core->apply_error = NULL;
 			return desired;
