@@ -4,8 +4,6 @@
  */
 #include "device/image.h"
 
-#include "config.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "build-config.h"
 #include "virtq/in-flight.h"
 
 #define N_STAGES 4
@@ -82,11 +81,15 @@ static void fill_ring(const struct device *device, const Bh__Ring *ring, Bh__Rin
 	const struct device_queue *queue = &device->queues[ring->index];
 	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
 	bool served = ring->start_id && slot->start_id == ring->start_id;
+	uint32_t told = ring->position;
 
+	/* older front-ends give only the available half of a packed ring's position */
+	if (has_bit(device->features, VIRTIO_F_RING_PACKED) && told >> 16 == 0)
+		told |= told << 16;
 	bh__ring_stage__init(stage);
 	stage->index = ring->index;
 	stage->size = queue->vq ? slot->size : ring->size;
-	stage->position = served ? ledger_base(slot) : ring->position;
+	stage->position = served ? ledger_base(slot) : told;
 	stage->running = queue->vq != NULL;
 	if (queue->vq)
 		fill_in_flight(stage, queue->vq);

@@ -2,13 +2,13 @@
 
 #include "base/bytes.h"
 #include "device/core.h"
-#include "state.pb-c.h"
+#include "snapshot/snapshot.h"
 
 /* The device's state as one message, State (proto/state.proto): how it is made, judged, and put in
  * force. Loop thread only. */
 
-#define IMAGE_BYTES_MAX (512u * 1024)
-#define IMAGE_WHY_BYTES 224
+#define IMAGE_BYTES_MAX SNAPSHOT_BODY_MAX
+#define IMAGE_WHY_BYTES 320
 
 /** image_protocol_features() - what the device offers; a device whose state can be moved says so */
 static inline uint64_t image_protocol_features(const struct device *device)

@@ -1,6 +1,6 @@
 /*
- * The driver's settings by the control ring, as they leave one Bulkhead and enter another. A state
- * is judged by the rules that the control ring has: what a driver could not have set is refused.
+ * The driver's settings by the control ring, as they leave one Bulkhead and enter another. The form
+ * of a stage is judged by form.c, before it comes here.
  */
 #include "stage.h"
 
@@ -55,7 +55,7 @@ size_t stage_pack(const struct net_state *state, uint64_t features, uint8_t **re
 	msg.n_vlans = list_vlans(state, vlans);
 	msg.queue_pairs = state->pairs;
 	msg.offloads_set = state->offloads_set;
-	msg.offloads = state->offloads & features;
+	msg.offloads = state->offloads_set ? state->offloads & features : 0;
 	msg.announce = state->announce;
 	*ret_data = malloc(bh__net_stage__get_packed_size(&msg) + 1);
 	check(*ret_data);
@@ -83,107 +83,60 @@ static int refuse(const struct verdict *verdict, const char *fmt, ...)
 	return -EINVAL;
 }
 
-static int read_mac(const Bh__NetStage *msg, struct net_state *state,
-	const struct verdict *verdict)
-{
-	if (msg->mac.len != 6)
-		return refuse(verdict, "net: mac has %zu bytes; 6 are due", msg->mac.len);
-	if (msg->mac.data[0] & 1)
-		return refuse(verdict, "net: mac is a multicast address");
-	memcpy(state->mac, msg->mac.data, 6);
-	return 0;
-}
-
-static int read_table(const char *field, const ProtobufCBinaryData *macs, size_t n,
-	struct net_state *state, const struct verdict *verdict)
-{
-	size_t at = state->n_uni + (size_t)state->n_multi;
-
-	if (n > NET_MACS_MAX - at)
-		return refuse(verdict, "net: %s has %zu addresses; %d in both tables are possible",
-			field, n, NET_MACS_MAX);
-	for (size_t i = 0; i < n; i++) {
-		if (macs[i].len != 6)
-			return refuse(verdict, "net: %s has an address of %zu bytes; 6 are due",
-				field, macs[i].len);
-		memcpy(state->macs[at + i], macs[i].data, 6);
-	}
-	return 0;
-}
-
-static int read_filters(const Bh__NetStage *msg, struct net_state *state,
-	const struct verdict *verdict)
-{
-	if (msg->modes >= 1 << _NET_RX_MODE_N)
-		return refuse(verdict, "net: modes 0x%x; bits 0 to %d are known", msg->modes,
-			_NET_RX_MODE_N - 1);
-	state->modes = (uint8_t)msg->modes;
-	state->uni_overflow = msg->unicast_overflow;
-	state->multi_overflow = msg->multicast_overflow;
-	if (read_table("unicast", msg->unicast, msg->n_unicast, state, verdict) < 0)
-		return -EINVAL;
-	state->n_uni = (uint16_t)msg->n_unicast;
-	if (read_table("multicast", msg->multicast, msg->n_multicast, state, verdict) < 0)
-		return -EINVAL;
-	state->n_multi = (uint16_t)msg->n_multicast;
-	return 0;
-}
-
-static int read_vlans(const Bh__NetStage *msg, struct net_state *state,
-	const struct verdict *verdict)
-{
-	for (size_t i = 0; i < msg->n_vlans; i++) {
-		if (msg->vlans[i] >= VLANS_MAX)
-			return refuse(verdict, "net: vlans has %u; ids go up to %d", msg->vlans[i],
-				VLANS_MAX - 1);
-		filter_set_vlan(state, (uint16_t)msg->vlans[i], true);
-	}
-	return 0;
-}
-
-static int read_offloads(const Bh__NetStage *msg, uint64_t features, struct net_state *state,
+/* What the device does not have: all else about a stage is form. */
+static int judge(const Bh__NetStage *msg, uint64_t features, unsigned int n_pairs,
 	const struct verdict *verdict)
 {
 	uint64_t unknown = msg->offloads & ~(features & NET_GUEST_OFFLOADS);
 
+	if (msg->n_unicast + msg->n_multicast > NET_MACS_MAX)
+		return refuse(verdict,
+			"stage net: unicast and multicast have %zu addresses; the device has room for %d",
+			msg->n_unicast + msg->n_multicast, NET_MACS_MAX);
+	if (msg->queue_pairs > n_pairs)
+		return refuse(verdict, "stage net: queue_pairs is %u; this device has %u",
+			msg->queue_pairs, n_pairs);
 	if (unknown)
-		return refuse(verdict, "net: offloads has bit %d, which was not acked",
+		return refuse(verdict, "stage net: offloads has bit %d, which no driver can set",
 			__builtin_ctzll(unknown));
-	state->offloads_set = msg->offloads_set;
-	state->offloads = msg->offloads;
 	return 0;
 }
 
-static int read_rest(const Bh__NetStage *msg, const struct device_stage *stage,
-	unsigned int n_pairs, struct net_state *state, const struct verdict *verdict)
+static uint16_t copy_macs(uint8_t (*to)[6], const ProtobufCBinaryData *macs, size_t n)
 {
-	if (msg->queue_pairs < 1 || msg->queue_pairs > n_pairs)
-		return refuse(verdict, "net: queue_pairs %u; this device has queue-pairs = %u",
-			msg->queue_pairs, n_pairs);
-	state->pairs = (uint16_t)msg->queue_pairs;
-	state->announce = msg->announce;
-	return read_offloads(msg, stage->features, state, verdict);
+	for (size_t i = 0; i < n; i++)
+		memcpy(to[i], macs[i].data, 6);
+	return (uint16_t)n;
+}
+
+static void fill(struct net_state *state, const Bh__NetStage *msg)
+{
+	*state = (struct net_state){ .modes = (uint8_t)msg->modes,
+		.uni_overflow = msg->unicast_overflow,
+		.multi_overflow = msg->multicast_overflow,
+		.announce = msg->announce,
+		.offloads_set = msg->offloads_set,
+		.pairs = (uint16_t)msg->queue_pairs,
+		.offloads = msg->offloads };
+	memcpy(state->mac, msg->mac.data, 6);
+	state->n_uni = copy_macs(state->macs, msg->unicast, msg->n_unicast);
+	state->n_multi = copy_macs(&state->macs[state->n_uni], msg->multicast, msg->n_multicast);
+	for (size_t i = 0; i < msg->n_vlans; i++)
+		filter_set_vlan(state, (uint16_t)msg->vlans[i], true);
 }
 
 int stage_unpack(const struct device_stage *stage, unsigned int n_pairs,
 	struct net_state *ret_state, char *why, size_t n_why)
 {
 	const struct verdict verdict = { why, n_why };
-	struct net_state state = { .pairs = 0 };
 	Bh__NetStage *msg = bh__net_stage__unpack(NULL, stage->n_bytes, stage->data);
 	int r;
 
 	if (!msg)
-		return refuse(&verdict, "net: the stage is not in form");
-	r = read_mac(msg, &state, &verdict);
+		return refuse(&verdict, "stage net: there is no memory for it");
+	r = judge(msg, stage->features, n_pairs, &verdict);
 	if (r == 0)
-		r = read_filters(msg, &state, &verdict);
-	if (r == 0)
-		r = read_vlans(msg, &state, &verdict);
-	if (r == 0)
-		r = read_rest(msg, stage, n_pairs, &state, &verdict);
+		fill(ret_state, msg);
 	bh__net_stage__free_unpacked(msg, NULL);
-	if (r == 0)
-		*ret_state = state;
 	return r;
 }
