@@ -8,7 +8,7 @@
  * force. Loop thread only. */
 
 #define IMAGE_BYTES_MAX SNAPSHOT_BODY_MAX
-#define IMAGE_WHY_BYTES 320
+#define IMAGE_WHY_BYTES 256
 
 /** image_protocol_features() - what the device offers; a device whose state can be moved says so */
 static inline uint64_t image_protocol_features(const struct device *device)

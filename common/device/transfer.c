@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "device/image.h"
+#include "record/copy.h"
 
 /** struct transfer - of one device */
 struct transfer {
@@ -65,21 +66,8 @@ void transfer_free(struct transfer *transfer)
 
 void transfer_ask(const struct device *device, Bh__WatchDesired *request)
 {
-	request->transfers = device->core->serves && device->ops->save && device->ops->load;
+	request->transfers = device->ops->save && device->ops->load;
 	request->transfer_seq = device->core->transfer->seq;
-}
-
-static Bh__Transfer *copy(const Bh__Transfer *turn)
-{
-	size_t n = bh__transfer__get_packed_size(turn);
-	_cleanup_free_ uint8_t *buf = malloc(n + 1);
-	Bh__Transfer *copied;
-
-	check(buf);
-	bh__transfer__pack(turn, buf);
-	copied = bh__transfer__unpack(NULL, n, buf);
-	check(copied);
-	return copied;
 }
 
 bool transfer_hear(struct device *device, const Bh__WatchDesiredReply *reply)
@@ -91,8 +79,10 @@ bool transfer_hear(struct device *device, const Bh__WatchDesiredReply *reply)
 		return false;
 	transfer->seq = reply->transfer_seq;
 	drop_turn(transfer);
-	if (reply->transfer && reply->transfer->id != transfer->done_id)
-		transfer->turn = copy(reply->transfer);
+	if (reply->transfer && reply->transfer->id != transfer->done_id) {
+		transfer->turn = record_copy_transfer(reply->transfer);
+		check(transfer->turn);
+	}
 	return reply->generation == device->core->generation;
 }
 
@@ -146,13 +136,17 @@ static void load(struct device *device, struct transfer *transfer)
 	image_close(&image);
 }
 
-/* Only the operator may save the state of a device whose rings run. */
+/* Only the operator may save the state of a device whose rings run. A VMM that comes resets the
+ * device. */
 static bool is_refused(struct device *device, struct transfer *transfer)
 {
 	const struct device_queue *running = find_running(device);
 
 	if (*device->core->quarantine)
 		snprintf(transfer->why, sizeof(transfer->why), "the device is in quarantine");
+	else if (transfer->turn->load && !device->connected)
+		snprintf(transfer->why, sizeof(transfer->why),
+			"no VMM is connected, and when one comes it resets the device");
 	else if (running && (transfer->turn->load || !transfer->turn->by_operator))
 		snprintf(transfer->why, sizeof(transfer->why),
 			"ring %u runs: the device is not suspended", running->index);

@@ -8,6 +8,8 @@ enum step {
 	STEP_CHECK,   /* is it right in form: the columns of the request table */
 	STEP_JUDGE,   /* its meaning: the handler makes the next record, or refuses it */
 	STEP_DEPOSIT, /* its descriptors go into the vault; then it is judged again */
+	STEP_TRANSFER, /* a transfer of the device's state is begun; then it is judged again */
+	STEP_PENDING,  /* that transfer's end is waited for; likewise */
 	STEP_COMMIT,  /* the next record is put in force */
 	STEP_WAIT,    /* for the worker to apply it */
 	STEP_PROBE,   /* the worker is quiet; is it memory that is away? */
@@ -28,7 +30,8 @@ enum step {
 /** enum awaits - the answer without which a step cannot go on */
 enum awaits {
 	AWAITS_NOTHING, /* none: PEEK and SEND try again whenever something happens at the socket */
-	AWAITS_VAULT,   /* exchange_deposited() or exchange_redeemed() */
+	AWAITS_VAULT,   /* exchange_deposited(), exchange_redeemed(), exchange_begun() */
+	AWAITS_TRANSFER, /* exchange_transferred() */
 	AWAITS_MEMORY,  /* exchange_committed() */
 	AWAITS_WORKER,  /* exchange_observed(), and exchange_timeout() */
 	AWAITS_TIME,    /* exchange_timeout(): then the step begins anew */
