@@ -80,8 +80,8 @@ struct device_core {
 	/* the last one for which blank guest memory was reported */
 	_Atomic uint64_t blank_session;
 	struct transfer *transfer; /* of the device's state; see transfer.h */
-	bool waits;   /* the last record waits for rings to drain */
-	bool started; /* the first record is applied and reported */
+	bool waits;                /* the last record waits for rings to drain */
+	bool started;              /* the first record is applied and reported */
 
 	int wake_fd; /* eventfd: a thread has written to broken[], see device_queue_broken() */
 	pthread_mutex_t broken_lock;

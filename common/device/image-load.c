@@ -1,13 +1,13 @@
 /*
- * How a state is judged and put in force. It comes from a file or from another host, so anything may
- * be in it. common/snapshot judges its form; whether this device can take it over is judged here.
- * All of it is judged before anything is changed; the device's own stage, which the device judges
- * itself, comes last.
+ * How a state is judged and put in force. It comes from a file or from another host, so anything
+ * may be in it. common/snapshot judges its form; whether this device can take it over is judged
+ * here. All of it is judged before anything is changed; the device's own stage, which the device
+ * judges itself, comes last.
  *
- * A state with chains in flight is refused. What such a chain holds is in guest memory as it was when
- * the state was saved, and nothing here says that the memory is still the same. A suspended device
- * has none: it completes what it has taken before its last ring stops, or the ring's position
- * offers it again.
+ * A state with chains in flight is refused. What such a chain holds is in guest memory as it was
+ * when the state was saved, and nothing here says that the memory is still the same. A suspended
+ * device has none: it completes what it has taken before its last ring stops, or the ring's
+ * position offers it again.
  */
 #include "device/image.h"
 
@@ -133,7 +133,8 @@ static int judge_size(const Bh__RingStage *ring, const struct device *device, ch
 		return refuse(why, "stage rings: ring %u has size %u; at most %u is possible here",
 			ring->index, ring->size, device->offer.queue_size_max);
 	if (here && here->size && ring->size && here->size != ring->size)
-		return refuse(why, "stage rings: ring %u has size %u; the VMM has set it up with %u",
+		return refuse(why,
+			"stage rings: ring %u has size %u; the VMM has set it up with %u",
 			ring->index, ring->size, here->size);
 	return 0;
 }

@@ -14,9 +14,8 @@
 static inline uint64_t image_protocol_features(const struct device *device)
 {
 	return device->offer.protocol_features |
-		(device->ops->save && device->ops->load
-				? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)
-				: 0);
+		(device->ops->save && device->ops->load ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)
+							: 0);
 }
 
 /** image_save() - pack the state of the device, which is paused

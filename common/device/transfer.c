@@ -158,8 +158,7 @@ static void take_step(struct device *device, struct transfer *transfer)
 {
 	bool loads = transfer->turn->load;
 
-	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD,
-		transfer->turn->generation);
+	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, transfer->turn->generation);
 	fault_point(loads ? "load" : "save", 0);
 	transfer->done_id = transfer->turn->id;
 	if (is_refused(device, transfer))
@@ -217,8 +216,8 @@ static void report(struct device *device, struct transfer *transfer)
 	request.n_rings = transfer->n_rings;
 	msg.body_case = BH__ENVELOPE__BODY_REPORT_TRANSFER;
 	msg.report_transfer = &request;
-	transfer->open = bus_client_call(device->core->bus, &msg, BUS_TIMEOUT_MS, on_reported,
-				 device) == 0;
+	transfer->open =
+		bus_client_call(device->core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) == 0;
 }
 
 void transfer_go_on(struct device *device)

@@ -4,9 +4,9 @@
 
 /*
  * The worker's step of a transfer of the device's state (proto/record.proto). It is taken once for
- * each transfer, by the instance that serves the device (a standby only listens), when the record that
- * the transfer names is in force; what came of it is reported. A worker that was started anew takes it again, which
- * does no harm. Loop thread only.
+ * each transfer, by the instance that serves the device (a standby only listens), when the record
+ * that the transfer names is in force; what came of it is reported. A worker that was started anew
+ * takes it again, which does no harm. Loop thread only.
  */
 
 /** transfer_new() - for core->transfer; the caller's until transfer_free() */

@@ -32,7 +32,7 @@ struct session {
 	/* desired's generation when the watch that runs was begun; 0 while loading */
 	uint64_t asked;
 	uint64_t seen_transfer; /* the last one that was seen to have ended */
-	uint64_t waited; /* the one whose end the watch that runs waits for; 0 = none */
+	uint64_t waited;        /* the one whose end the watch that runs waits for; 0 = none */
 
 	struct door door; /* server mode */
 	int next_fd;      /* client mode: is already connected; -1 = none */
@@ -106,8 +106,8 @@ void session_redeemed(struct session *session, int fd);
  * @refused: empty = it has begun; borrowed */
 void session_begun(struct session *session, int error, uint64_t id, const char *refused);
 
-/** session_heard_transfer() - memory speaks of the device's last transfer (borrowed; NULL = it knows
- * of none), in answer to a watch that waits for session->waited */
+/** session_heard_transfer() - memory speaks of the device's last transfer (borrowed; NULL = it
+ * knows of none), in answer to a watch that waits for session->waited */
 void session_heard_transfer(struct session *session, const Bh__Transfer *transfer);
 
 /** session_attach() - a VMM is connected (fd consumed always) */
