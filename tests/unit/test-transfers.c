@@ -665,6 +665,14 @@ START_TEST(test_after_a_restart_of_memory_all_hear_that_it_is_gone)
 	ck_assert_ptr_null(told_frontend()->transfer);
 	report(RIG_NET0, id, "");
 	ck_assert_uint_eq(transfer->id, 0);
+	/* as many changes as before, and yet others */
+	tear_down();
+	set_up();
+	start(RIG_FRONTEND, false);
+	watch_desired(seq, true);
+	ck_assert_uint_eq(told_worker()->transfer->id, id);
+	watch_transfers(RIG_SNAPSHOT, all);
+	ck_assert_uint_eq(told(RIG_SNAPSHOT)->n_transfers, 1);
 }
 END_TEST
 
