@@ -23,19 +23,20 @@ import sys
 from tap import tell
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PARTS = {"keys": "common/config", "form": "common/snapshot"}
 KNOWN = pathlib.Path(__file__).parent / "circles.txt"
 
 
 def objects(build):
     """{module: its object files}, of common/ and procs/; a module is a path without its suffix. The keys of a type of device
-    lie in its folder, and are a part of common/config."""
+    and its stage in a snapshot lie in its folder, and are a part of libraries."""
     found = collections.defaultdict(set)
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = (build / entry["file"]).resolve()
         if source.is_relative_to(ROOT) and source.relative_to(ROOT).parts[0] in ("common", "procs"):
             module = source.relative_to(ROOT).with_suffix("")
-            if module.name == "keys":
-                module = pathlib.Path("common/config") / f"keys-{module.parent.name}"
+            if module.name in PARTS and module.parent.parent.name == "procs":
+                module = pathlib.Path(PARTS[module.name]) / f"{module.name}-{module.parent.name}"
             found[module].add(build / entry["output"])
     return found
 
