@@ -13,10 +13,8 @@ import zlib
 
 from . import env
 from .protobuf import field, fields
-from .puppet import SP_REQUEST
+from .puppet import SP_REQUEST, START_TRANSFER, WATCH_TRANSFERS
 
-START_TRANSFER, START_TRANSFER_REPLY = 14, 15
-WATCH_TRANSFERS, WATCH_TRANSFERS_REPLY = 16, 17
 ENDED = 2
 PATIENCE_S = 40
 MAGIC = b'BHSTATE\n'
@@ -59,7 +57,7 @@ class Operator:
         socket.send_fds(self.link, [field(START_TRANSFER, body)], [stream])
         os.close(stream)
         number, answer = fields(self.link.recv(1 << 16))[0]
-        assert number == START_TRANSFER_REPLY, f'link answer {number}'
+        assert number == START_TRANSFER + 1, f'link answer {number}'
         found = dict(fields(answer))
         return found.get(1, 0), found.get(2, b'').decode()
 
@@ -79,7 +77,7 @@ class Operator:
             answer = self._read(struct.unpack('>Q', self._read(9)[1:])[0])
             if answer[:4] == head:
                 break
-        body = dict(fields(answer[4:]))[WATCH_TRANSFERS_REPLY]
+        body = dict(fields(answer[4:]))[WATCH_TRANSFERS + 1]
         found = fields(body)
         transfers = [dict(fields(value)) for number, value in found if number == 2]
         return dict(found)[1], {transfer[1]: transfer for transfer in transfers}
