@@ -17,6 +17,7 @@
 #include "build-config.h"
 #include "bus/bus.h"
 #include "config/user.h"
+#include "inspect.h"
 #include "query.h"
 #include "show.h"
 #include "upgrade.h"
@@ -27,6 +28,7 @@ static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
+	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
@@ -145,6 +147,14 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	return r < 0 || !released ? -EIO : 0;
 }
 
+static int inspect(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 1)
+		return inspect_run(names[0], args->json);
+	fputs("inspect needs a file with a snapshot, or '-' for standard input\n", stderr);
+	return -EINVAL;
+}
+
 static void print_users(const char *guest)
 {
 	for (size_t i = 0; i < N_ROLES; i++)
@@ -207,7 +217,7 @@ int main(int argc, char *argv[])
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
 	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
-		{ "user", user } };
+		{ "inspect", inspect }, { "user", user } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;
