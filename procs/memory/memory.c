@@ -21,6 +21,7 @@
 #include "files.h"
 #include "links.h"
 #include "quarantine.h"
+#include "transfers.h"
 #include "watch.h"
 
 static int open_devices(struct memory *memory)
@@ -102,10 +103,11 @@ static int open_peers(struct memory *memory)
 }
 
 /* A peer that fills our descriptor table would keep us from accepting the others. Reserved for
- * them: a few descriptors for each peer's connections, and those that come with one request. */
+ * them: a few descriptors for each peer's connections, the streams of transfers, and those that
+ * come with one request. */
 static void set_budget(const struct memory *memory)
 {
-	size_t used = 8 * memory->n_peers + 2 * FDLINK_FDS_MAX;
+	size_t used = 8 * memory->n_peers + memory->n_devices + CTL_MAX + 2 * FDLINK_FDS_MAX;
 	int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 	struct rlimit limit;
 
@@ -129,7 +131,7 @@ static int open_ctl(struct memory *memory)
 	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0600, &id);
 	if (r < 0)
 		log_error("cannot listen on %s: %s", path, strerror(-r));
-	return r;
+	return r < 0 ? r : links_open_ctl(memory);
 }
 
 int memory_start(struct proc *proc)
@@ -142,7 +144,8 @@ int memory_start(struct proc *proc)
 	memory->proc = proc;
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
-		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0)
+		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0 ||
+		(r = transfers_open(memory)) < 0)
 		return r;
 	set_budget(memory);
 	fdstore_drop_rest();
@@ -150,12 +153,13 @@ int memory_start(struct proc *proc)
 	return 0;
 }
 
-/* Without the socket bulkheadctl fails at once, instead of waiting for an answer. */
+/* Without the sockets bulkheadctl fails at once, instead of waiting for an answer. */
 void memory_leave(struct proc *proc)
 {
-	_cleanup_free_ char *path = proc_ctl_path(proc);
+	_cleanup_free_ char *path = proc_ctl_path(proc), *link = proc_ctl_link_path(proc);
 
 	(void)unlink(path);
+	(void)unlink(link);
 }
 
 void memory_stop(struct proc *proc)
@@ -165,11 +169,13 @@ void memory_stop(struct proc *proc)
 	if (!memory)
 		return;
 	bus_server_free(memory->ctl);
+	links_close_ctl(memory);
 	for (size_t i = 0; i < memory->n_peers; i++) {
 		bus_server_free(memory->peers[i].bus);
 		links_close(&memory->peers[i]);
 		free(memory->peers[i].name);
 	}
+	transfers_close(memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		served_close(&memory->devices[i]);
 	free(memory->peers);
