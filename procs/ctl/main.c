@@ -20,6 +20,7 @@
 #include "inspect.h"
 #include "query.h"
 #include "show.h"
+#include "snapshot.h"
 #include "upgrade.h"
 
 #define GUESTS_MAX 1024
@@ -28,6 +29,8 @@ static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
+	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--runtime-dir=DIR]\n"
+	"       bulkheadctl restore GUEST[:DEVICE] FILE [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
@@ -147,6 +150,23 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	return r < 0 || !released ? -EIO : 0;
 }
 
+static int snapshot(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 2)
+		return snapshot_run(args->runtime_dir, names[0], names[1]);
+	fputs("snapshot needs a guest or GUEST:DEVICE, and the file to write\n", stderr);
+	return -EINVAL;
+}
+
+static int restore(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 2)
+		return restore_run(args->runtime_dir, names[0], names[1]);
+	fputs("restore needs a guest or GUEST:DEVICE, and a file that snapshot has written\n",
+		stderr);
+	return -EINVAL;
+}
+
 static int inspect(const struct arguments *args, char *names[], size_t n)
 {
 	if (n == 1)
@@ -217,7 +237,8 @@ int main(int argc, char *argv[])
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
 	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
-		{ "inspect", inspect }, { "user", user } };
+		{ "snapshot", snapshot }, { "restore", restore }, { "inspect", inspect },
+		{ "user", user } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;
