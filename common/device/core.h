@@ -77,11 +77,11 @@ struct device_core {
 	bool watch_open;
 	char quarantine[160];   /* why no record is applied; "" = not quarantined */
 	atomic_uint blank_ring; /* for blank_look(): 1 + the ring's number; 0 = none */
-	_Atomic uint64_t
-		/* the last one for which blank guest memory was reported */
-		blank_session;
-	bool waits;   /* the last record waits for rings to drain */
-	bool started; /* the first record is applied and reported */
+	/* the last one for which blank guest memory was reported */
+	_Atomic uint64_t blank_session;
+	struct transfer *transfer; /* of the device's state; see transfer.h */
+	bool waits;                /* the last record waits for rings to drain */
+	bool started;              /* the first record is applied and reported */
 
 	int wake_fd; /* eventfd: a thread has written to broken[], see device_queue_broken() */
 	pthread_mutex_t broken_lock;

@@ -2,7 +2,7 @@
  * The observed half of the record: what the device offers, and how much of the desired half is
  * applied.
  */
-#include "device/core.h"
+#include "device/image.h"
 
 #define DESCRIPTION_BYTES 128
 
@@ -86,7 +86,7 @@ void device_report(struct device *device)
 	observed.applied = core->applied->generation;
 	observed.apply_error = (char *)(core->apply_error ?: "");
 	observed.features = offer->features;
-	observed.protocol_features = offer->protocol_features;
+	observed.protocol_features = image_protocol_features(device);
 	observed.n_queues = offer->n_queues;
 	observed.queue_num = offer->queue_num;
 	observed.queue_size_max = offer->queue_size_max;

@@ -36,7 +36,7 @@ static const char help[] =
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
-	"frontend, or launcher. release takes a device out of quarantine. user prints the numbers of\n"
+	"frontend, snapshot, or launcher. release takes a device out of quarantine. user prints the numbers of\n"
 	"the users that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"

@@ -17,7 +17,7 @@
 		BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |                                       \
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
-		BIT(VHOST_USER_PROTOCOL_F_STATUS))
+		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE))
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
 {

@@ -36,6 +36,10 @@ reply_fn reply_inflight;
 handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
 token_fn token_inflight;
 
+/* handle-state.c */
+reply_fn reply_taken, reply_transferred;
+handle_fn handle_set_device_state_fd, handle_check_device_state;
+
 /* handle-device.c */
 reply_fn reply_config;
 handle_fn handle_send_rarp, handle_net_set_mtu, handle_set_backend_req_fd, handle_set_config;

@@ -18,6 +18,8 @@ enum outcome {
 	/* exchange_deposit() has not got them yet: the handler is called again when they are
 	 * kept */
 	OUTCOME_LATER,
+	OUTCOME_TRANSFER, /* exchange_transfer() has not begun it yet: likewise, when it has */
+	OUTCOME_PENDING,  /* likewise, when the transfer that the record names has ended */
 };
 
 #define NO_FEATURE 63u

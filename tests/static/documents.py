@@ -78,8 +78,8 @@ def table_rights():
 def check_requests():
     written = {}
     for cells in rows(read("deploy/rights.md")):
-        if len(cells) == 5 and cells[1] in ("message", "link"):
-            written[cells[0].strip("`")] = {role for role, may in zip(("frontend", "worker", "ctl"), cells[2:]) if may == "yes"}
+        if len(cells) == 6 and cells[1] in ("message", "link"):
+            written[cells[0].strip("`")] = {role for role, may in zip(("frontend", "worker", "snapshot", "ctl"), cells[2:]) if may == "yes"}
     yield from differences(written, "rights.md", table_rights(), "the tables of procs/memory")
 
 

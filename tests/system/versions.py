@@ -21,7 +21,8 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
 
-PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'net': 'bulkhead-net'}
+PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'snapshot': 'bulkhead-snapshot',
+            'net': 'bulkhead-net'}
 MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
 # bytes that a later release keeps more of: in the same page of the ledger, and beyond it
@@ -43,7 +44,7 @@ def build(directory, commit):
     if archive.returncode != 0:
         raise env.Skip(f'commit {commit[:12]} is not in this repository: {archive.stderr.decode().strip()}')
     subprocess.run(['tar', '-x', '-C', source], input=archive.stdout, check=True)
-    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items()] + MORE
+    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items() if (source / 'procs' / folder).is_dir()] + MORE
     for command in (['meson', 'setup', directory / 'build', source, '--buildtype=release'],
                     ['ninja', '-C', directory / 'build', *targets]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -83,11 +84,19 @@ def later_releases(directory, made):
 
 
 def put(programs, role, directory):
-    """As a package manager does it: beside, then renamed."""
+    """As a package manager does it: beside, then renamed. What a release does not have is left as it is."""
     name = PROGRAMS[role]
     source = directory / name if directory else env.product(name)
+    if not source.exists():
+        return
     shutil.copy2(source, programs / f'{name}.new')
     os.rename(programs / f'{name}.new', programs / name)
+
+
+def running(product):
+    """The roles of env.ROLES that this launcher starts: an earlier one has no process 'snapshot'."""
+    programs = product.processes()
+    return [role for role in env.ROLES if f'bulkhead-{role}'[:15] in programs]
 
 
 def changed(current, roles, new=(), back=False, **properties):
@@ -116,7 +125,7 @@ def changed(current, roles, new=(), back=False, **properties):
                 product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
             current.note(f'{role} {direction} {transfer.wait(180):.0f} Mbit/s')
         assert PROGRAMS[role] in os.readlink(f'/proc/{product.pid_of(role)}/exe')
-    for role in env.ROLES:
+    for role in running(product):
         product.kill(role)
         vm.guest.ping()
     vm.qemu_events = vm.qmp.event_names()
@@ -191,13 +200,13 @@ def net_packed(current):
 
 @case('versions-all', 300)
 def one_by_one(current):
-    changed(current, ['net', 'frontend', 'memory'], new=['launcher'])
+    changed(current, ['net', 'frontend', 'snapshot', 'memory'], new=['launcher', 'snapshot'])
 
 
 @case('versions-back', 300)
 def back(current):
     """An upgrade that is taken back while the VM runs."""
-    changed(current, ['memory', 'frontend', 'net'], back=True)
+    changed(current, ['memory', 'frontend', 'net'], new=['snapshot'], back=True)
 
 
 def check_upgraded(current, vm, netns, before, carrier, upgrade):

@@ -32,7 +32,7 @@ FAILURE, COMMIT_DESIRED, WATCH_DESIRED, REPORT_OBSERVED, WATCH_OBSERVED = 3, 4, 
 GET_STATUS, RELEASE_DEVICE = 12, 14
 
 PYTHON = '/usr/bin/python3'
-PROGRAMS = ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-net')
+PROGRAMS = ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-snapshot', 'bulkhead-net')
 PACKET_MAX = 1 << 20
 SP_REQUEST = b'\0SP\0\0\x30\0\0'
 WATCHDOG_S = 0.5
