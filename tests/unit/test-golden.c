@@ -208,9 +208,11 @@ static void check_null(const Bh__State *state)
 
 	check_head(state, "null", "null0", true);
 	ck_assert_str_eq(state->release, "0.2.0");
-	ck_assert_uint_eq(state->n_stages, 2);
+	ck_assert_uint_eq(state->n_stages, 3);
 	check_stage(state, 0, "features", 1);
 	check_stage(state, 1, "rings", 1);
+	check_stage(state, 2, "null", 1);
+	(void)stage(state, &snapshot_stage_null);
 	ck_assert_uint_eq(features->features, 0);
 	ck_assert_uint_eq(features->protocol_features, 0);
 	ck_assert_uint_eq(rings->n_rings, 0);

@@ -88,7 +88,8 @@ def net_packed(release):
 
 def null(release):
     """Before any driver: nothing acked, no ring set up, which leaves empty messages."""
-    return state("null", "null0", release, True, stage("features", 1, b""), stage("rings", 1, b""))
+    return state("null", "null0", release, True, stage("features", 1, b""), stage("rings", 1, b""),
+                 stage("null", 1, b""))
 
 
 def main():
