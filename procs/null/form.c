@@ -11,6 +11,6 @@ static int judge_null(const ProtobufCMessage *msg, const struct snapshot_context
 const struct snapshot_stage snapshot_stage_null = {
 	.name = "null",
 	.version = 1,
-	.type = &bh__null_stage__descriptor,
+	.type = &bh__empty_stage__descriptor,
 	.judge = judge_null,
 };
