@@ -119,8 +119,7 @@ static void replace_calls(void)
 	for (uint16_t i = 0; i < n->n_rings; i++) {
 		close(n->rings[i].call_fd);
 		n->rings[i].call_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		rig_ok(vu_set_vring_fd(&n->c, VU_SET_VRING_CALL, i, n->rings[i].call_fd),
-			n->c.why);
+		rig_ok(vu_set_vring_fd(&n->c, VU_SET_VRING_CALL, i, n->rings[i].call_fd), n->c.why);
 	}
 }
 

@@ -1,7 +1,7 @@
 /*
- * The state of a device is judged by the device that is to take it over: each rule that it breaks is
- * named with its field, and nothing is changed. The form is judged by common/snapshot, whose tests
- * are their own.
+ * The state of a device is judged by the device that is to take it over: each rule that it breaks
+ * is named with its field, and nothing is changed. The form is judged by common/snapshot, whose
+ * tests are their own.
  */
 #include <errno.h>
 #include <stdio.h>
