@@ -38,6 +38,8 @@ struct ring_state {
 	uint64_t kicked_at; /* the ring's chain count at the last kick */
 };
 
+struct dirty_log;
+
 struct device_core {
 	struct turn turn;
 	bool serves;  /* this instance has the turn, and applies records in full */
