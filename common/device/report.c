@@ -4,8 +4,6 @@
  */
 #include "device/image.h"
 
-#include "base/bytes.h"
-
 #define DESCRIPTION_BYTES 128
 
 /* The position of a ring that has run since its last start is in the ledger; otherwise the VMM's

@@ -86,9 +86,8 @@ static int judge_body(const struct header *header, const uint8_t *body, size_t n
 	uint32_t crc, wanted = le32toh(header->crc);
 
 	if (n < n_body)
-		return snapshot_refuse(fault,
-			"it is truncated: %zu bytes are missing of a body of %zu", n_body - n,
-			n_body);
+		return snapshot_refuse(fault, "it is truncated by %zu of its body's %zu bytes",
+			n_body - n, n_body);
 	crc = checksum(header, body, n_body);
 	if (crc != wanted)
 		return snapshot_refuse(fault,
@@ -106,8 +105,7 @@ static int judge_image(const uint8_t *buf, size_t n, struct snapshot_image *ret_
 	if (r)
 		return r;
 	if (n < sizeof(header))
-		return snapshot_refuse(fault,
-			"it is truncated: %zu bytes are missing of a header of %zu",
+		return snapshot_refuse(fault, "it is truncated by %zu of its header's %zu bytes",
 			sizeof(header) - n, sizeof(header));
 	memcpy(&header, buf, sizeof(header));
 	r = judge_header(&header, fault);
@@ -143,7 +141,7 @@ int snapshot_check(const uint8_t *buf, size_t n, struct snapshot_image *ret_imag
 	if (r)
 		return r;
 	if (at < n)
-		return snapshot_refuse(fault, "%zu bytes follow behind its end", n - at);
+		return snapshot_refuse(fault, "bytes behind its end: %zu", n - at);
 	r = snapshot_unpack(image.state, image.n_state, &state, fault);
 	if (r)
 		return r;

@@ -32,6 +32,10 @@ struct snapshot_stage {
 extern const struct snapshot_stage snapshot_stage_features, snapshot_stage_rings,
 	snapshot_stage_counters;
 
+#define TYPE(name) extern const struct snapshot_stage snapshot_stage_##name;
+#include "snapshot-types.def"
+#undef TYPE
+
 /** snapshot_stage_at() - the rows, in the order in which they are judged; NULL behind the last */
 const struct snapshot_stage *snapshot_stage_at(size_t i);
 

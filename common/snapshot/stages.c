@@ -9,10 +9,6 @@
 #include "virtio/vhost-user.h"
 #include "virtio/virtio.h"
 
-#define TYPE(name) extern const struct snapshot_stage snapshot_stage_##name;
-#include "snapshot-types.def"
-#undef TYPE
-
 static const struct snapshot_stage *const stages[] = {
 	&snapshot_stage_features,
 	&snapshot_stage_rings,

@@ -93,7 +93,7 @@ static enum step after_judging(struct exchange *x, enum outcome outcome)
 {
 	x->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(x));
 	x->patience_usec = WAIT_USEC;
-	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT)
+	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_NOTED || outcome == OUTCOME_WAIT)
 		return STEP_COMMIT;
 	x->next = desired_free(x->next);
 	if (outcome == OUTCOME_LATER)
