@@ -208,10 +208,9 @@ static void add(Suite *suite)
 
 int main(void)
 {
-	struct suite_device net0 = { .backend = "tap",
-		.tap = CONTROL_TAP,
-		.queue_pairs = 2,
-		.mac = "52:54:00:12:34:01" };
+	struct suite_device net0 = {
+		.backend = "tap", .tap = CONTROL_TAP, .queue_pairs = 2, .mac = "52:54:00:12:34:01"
+	};
 	int e = wire_make();
 
 	if (e == -EPERM || e == -ENOENT) {
