@@ -5,6 +5,7 @@
 
 #include "bus/bus.h"
 #include "device/device.h"
+#include "device/mapped.h"
 #include "device/turn.h"
 #include "device/vmm-inflight.h"
 #include "fd/fdlink.h"
@@ -17,6 +18,8 @@ struct ring_state {
 	uint64_t start_id; /* of the ring that is running or last ran */
 	uint32_t size;     /* at the last start, as are the next three */
 	uint64_t desc_uva, avail_uva, used_uva;
+	uint64_t log_gpa; /* of the running ring, as is the next */
+	bool log;
 	uint64_t kick_token;
 	uint64_t call_token;
 	uint64_t err_token;
@@ -34,21 +37,6 @@ struct ring_state {
 	bool kicks_told;    /* the useless kicks have been logged */
 	uint64_t kicked_at; /* the ring's chain count at the last kick */
 };
-
-/** struct mapped_region - a region that is currently mapped */
-struct mapped_region {
-	uint64_t token;
-	struct map_region region;
-};
-
-static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Region *region)
-{
-	const struct map_region *m = &mapped->region;
-
-	return mapped->token == region->token && m->gpa.val == region->gpa &&
-		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
-		m->offset_bytes == region->offset_bytes;
-}
 
 struct device_core {
 	struct turn turn;
@@ -68,6 +56,7 @@ struct device_core {
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
+	struct dirty_log *log; /* NULL = nothing is marked */
 	/* device->state is a separate mapping of this size; 0 = it is in the ledger */
 	size_t state_mapping_bytes;
 

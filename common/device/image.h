@@ -10,10 +10,11 @@
 #define IMAGE_BYTES_MAX SNAPSHOT_BODY_MAX
 #define IMAGE_WHY_BYTES 256
 
-/** image_protocol_features() - what the device offers; a device whose state can be moved says so */
+/** image_protocol_features() - what the device offers, with what this library serves for it: the
+ * dirty log, and transfers of a state that the device can save and load */
 static inline uint64_t image_protocol_features(const struct device *device)
 {
-	return device->offer.protocol_features |
+	return device->offer.protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
 		(device->ops->save && device->ops->load ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)
 							: 0);
 }

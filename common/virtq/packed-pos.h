@@ -43,17 +43,6 @@ static inline uint64_t *pos_words(const struct virtq *vq, uint16_t pos)
 	return &vq->ring.desc[2 * (size_t)(pos & ~POS_WRAP)];
 }
 
-/** mark_descs() - descriptors from pos on, over n slots of the ring, were written */
-static inline void mark_descs(const struct virtq *vq, uint16_t pos, uint32_t n)
-{
-	uint32_t at = pos & ~POS_WRAP, up_to_end = MIN(n, vq->size - at);
-	struct gpa ring = vq->ring.desc_gpa;
-
-	map_mark_dirty(vq->map, (struct gpa){ ring.val + DESC_BYTES * (uint64_t)at },
-		DESC_BYTES * (uint64_t)up_to_end);
-	map_mark_dirty(vq->map, ring, DESC_BYTES * (uint64_t)(n - up_to_end));
-}
-
 /** store_free() - the region's free list by one store: its head, and the committed one */
 static inline void store_free(struct virtq *vq, uint16_t head, uint16_t old_head)
 {

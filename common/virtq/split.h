@@ -19,9 +19,8 @@ int split_fill(struct virtq *vq, unsigned int n);
  * holds n */
 void split_take(struct virtq *vq, unsigned int n);
 
-/** split_mark_used() - the used index was moved over n entries from this one on: they and it are
- * dirty */
-void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n);
+/** split_mark_ring() - any part of the used ring may have been written */
+void split_mark_ring(const struct virtq *vq);
 
 /** split_publish() - all staged entries into the used ring; at least one is staged */
 void split_publish(struct virtq *vq);

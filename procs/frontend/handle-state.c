@@ -60,7 +60,7 @@ enum outcome handle_set_device_state_fd(struct exchange *exchange, const struct 
 		return outcome;
 	next->transfer = id;
 	next->transfer_stream = stream;
-	return OUTCOME_CHANGED;
+	return OUTCOME_NOTED;
 }
 
 size_t reply_taken(struct exchange *exchange, const struct message *msg, uint8_t *buf)
@@ -90,7 +90,7 @@ enum outcome handle_check_device_state(struct exchange *exchange, const struct m
 			transfer->load ? "loaded" : "saved", transfer->error);
 	else
 		desired_take_positions(next, transfer, exchange->view->observed->n_queues);
-	return OUTCOME_CHANGED;
+	return OUTCOME_NOTED;
 }
 
 size_t reply_transferred(struct exchange *exchange, const struct message *msg, uint8_t *buf)

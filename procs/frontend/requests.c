@@ -43,8 +43,10 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_reset_owner, NULL },
 	ROW(SET_MEM_TABLE), TABLE, FDS(0, FDS_MAX, FD_MEMORY), NO_FEATURE, INDEX_REGION, ALWAYS, NO_REPLY,
 		handle_set_mem_table, NULL },
-	ROW(SET_LOG_BASE), 8, 16, FDS(0, 1, FD_MEMORY), PF(LOG_SHMFD), INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
-	ROW(SET_LOG_FD), SIZE(0), FDS(0, 1, FD_NOTIFIER), NO_FEATURE, INDEX_NONE, NEVER, NO_REPLY, UNSERVED },
+	ROW(SET_LOG_BASE), SIZE(16), FDS(1, 1, FD_MEMORY), PF(LOG_SHMFD), INDEX_NONE, ALWAYS, REPLY_AGREED, 1,
+		handle_set_log_base, reply_log_base },
+	ROW(SET_LOG_FD), SIZE(0), FDS(1, 1, FD_NOTIFIER), NO_FEATURE, INDEX_NONE, ALWAYS, NO_REPLY,
+		handle_set_log_fd, NULL },
 	ROW(SET_VRING_NUM), SIZE(8), NO_FDS, NO_FEATURE, INDEX_VRING, STOPPED, NO_REPLY,
 		handle_set_vring_num, NULL },
 	ROW(SET_VRING_ADDR), SIZE(40), NO_FDS, NO_FEATURE, INDEX_VRING, ALWAYS, NO_REPLY,
@@ -276,7 +278,7 @@ size_t requests_reply(struct exchange *exchange, uint8_t *buf)
 
 	if (!*exchange->why)
 		return row->reply(exchange, &exchange->msg, buf);
-	if (row->owes == REPLY_U64) {
+	if (row->owes != REPLY_PAYLOAD) {
 		memcpy(buf, &value, sizeof(value));
 		return sizeof(value);
 	}

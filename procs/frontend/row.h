@@ -13,6 +13,7 @@ enum outcome {
 	OUTCOME_REFUSED = -1, /* exchange_refuse() has said why; `next` is dropped */
 	OUTCOME_DONE,         /* nothing to commit */
 	OUTCOME_CHANGED,      /* commit `next`; an acknowledgement waits until it is applied */
+	OUTCOME_NOTED,        /* commit `next`, in which nothing is the worker's */
 	OUTCOME_WAIT,         /* commit `next`, and go on when the worker has applied it */
 	OUTCOME_SETTLE, /* nothing to commit, but go on when all that was committed is applied */
 	/* exchange_deposit() has not got them yet: the handler is called again when they are
@@ -47,6 +48,7 @@ struct request_row {
 	enum reply_kind {
 		REPLY_NONE,    /* acknowledged if the VMM asks for it */
 		REPLY_U64,     /* always owed */
+		REPLY_AGREED,  /* the same, once the feature that it needs is acked */
 		REPLY_PAYLOAD, /* always owed */
 	} owes;
 	uint32_t refusal; /* owed but refused: the u64's value, or bytes of zeros in the payload */

@@ -93,7 +93,7 @@ static enum step after_judging(struct exchange *x, enum outcome outcome)
 {
 	x->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(x));
 	x->patience_usec = WAIT_USEC;
-	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT)
+	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_NOTED || outcome == OUTCOME_WAIT)
 		return STEP_COMMIT;
 	x->next = desired_free(x->next);
 	if (outcome == OUTCOME_LATER)
@@ -235,7 +235,7 @@ static enum step applied(struct exchange *x)
 {
 	const char *error = x->view->observed->apply_error;
 
-	if (x->row->owes != REPLY_NONE || !*error)
+	if (x->row->owes == REPLY_PAYLOAD || !*error)
 		return STEP_STAGE;
 	exchange_refuse(x, "the worker says: %s", error);
 	return x->before ? STEP_UNDO : STEP_STAGE;
@@ -244,7 +244,7 @@ static enum step applied(struct exchange *x)
 /* Without the worker: by the ledger, or with the word that it came to nothing. */
 static enum step conclude(struct exchange *x)
 {
-	if (x->row->owes == REPLY_NONE) {
+	if (x->row->owes != REPLY_PAYLOAD) {
 		exchange_refuse(x, "the worker has not put it in force within %llu s",
 			WAIT_USEC / 1000000);
 	} else {
@@ -334,13 +334,20 @@ static enum step undone(struct exchange *x)
 
 /* --- Stage, consume, send --- */
 
+static bool owes_reply(const struct exchange *x)
+{
+	if (x->row->owes == REPLY_AGREED)
+		return has_bit(x->view->desired->protocol_features, x->row->needs);
+	return x->row->owes != REPLY_NONE;
+}
+
 static int stage_reply(struct exchange *x)
 {
 	uint8_t buf[REPLY_BYTES_MAX];
 	uint64_t failed = *x->why != '\0';
 	uint32_t request = x->msg.header.request;
 
-	x->reply_row = x->row && x->row->owes != REPLY_NONE ? x->row : NULL;
+	x->reply_row = x->row && owes_reply(x) ? x->row : NULL;
 	if (x->reply_row)
 		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
 	if (!acks(x))

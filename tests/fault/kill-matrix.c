@@ -17,6 +17,7 @@
 
 #include "config/roles.h"
 #include "lib/patience.h"
+#include "moves.h"
 #include "stepper.h"
 #include "world.h"
 
@@ -36,6 +37,7 @@ struct phase {
 	enum vmm vmm; /* who must be connected when it begins */
 	int (*act)(struct world *w);
 	bool restart; /* a kill comes first, and its successor's steps are the points */
+	int (*prepare)(struct world *w); /* before anybody dies; NULL = nothing */
 };
 
 /** struct cell - the outcome of one process in one phase */
@@ -152,6 +154,8 @@ static const struct phase phases[] = {
 	{ "disconnect", VMM_LOGGED, act_disconnect, false },
 	{ "restart-split", VMM_SPLIT, act_restart, true },
 	{ "restart-packed", VMM_PACKED, act_restart, true },
+	{ "save", VMM_SPLIT, moves_save, false },
+	{ "load", VMM_SPLIT, moves_load, false, moves_prepare },
 };
 
 #define N_PHASES (sizeof(phases) / sizeof(phases[0]))
@@ -190,6 +194,8 @@ static int try_point(struct world *w, const struct phase *phase, const char *rol
 	struct stepper stepper;
 	int e = world_connect(w, phase->vmm);
 
+	if (!e && phase->prepare)
+		e = phase->prepare(w);
 	if (e)
 		return e;
 	if (phase->restart)
