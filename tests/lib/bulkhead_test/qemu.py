@@ -35,11 +35,6 @@ class NetDevice:
         self.properties = properties
 
     def args(self, idx, version):
-        chardev = f'socket,id=vu{idx},path={self.sock}'
-        if self.server:
-            chardev += ',server=on'
-        if self.reconnect:
-            chardev += f',reconnect={self.reconnect}'
         device = f'virtio-net-pci,netdev=net{idx},id=dev{idx},romfile=,addr={4 + idx}'
         if version == '7.2' and 'vectors' not in self.properties:
             # This one, under TCG, ends with SIGSEGV when a driver enables MSI-X on any vhost-user net device.
@@ -50,9 +45,15 @@ class NetDevice:
             device += ',mq=on'
         for key, value in self.properties.items():
             device += f',{key}={value}'
-        return ['-chardev', chardev,
-                '-netdev', f'vhost-user,id=net{idx},chardev=vu{idx},queues={self.queue_pairs}',
-                '-device', device]
+        return self.backend_args(idx) + ['-device', device]
+
+    def backend_args(self, idx):
+        chardev = f'socket,id=vu{idx},path={self.sock}'
+        if self.server:
+            chardev += ',server=on'
+        if self.reconnect:
+            chardev += f',reconnect={self.reconnect}'
+        return ['-chardev', chardev, '-netdev', f'vhost-user,id=net{idx},chardev=vu{idx},queues={self.queue_pairs}']
 
 
 class Qmp:
