@@ -1,4 +1,4 @@
-"""QEMU as the VMM: Debian's own, or the one of backports, always without hardware virtualization."""
+"""QEMU as the VMM: Debian's own, the one of backports, or the newest; always without hardware virtualization."""
 
 import json
 import os
@@ -20,6 +20,10 @@ def binary(version):
     if version == 'backports':
         root = env.prepare('qemu10')
         return [root / 'usr/bin/qemu-system-x86_64', '-L', root / 'usr/share/qemu', '-L', root / 'usr/share/seabios']
+    if version == 'newest':
+        root = env.prepare('qemu-newest')
+        loader = [root / 'usr/lib64/ld-linux-x86-64.so.2', '--library-path', root / 'usr/lib/x86_64-linux-gnu']
+        return loader + [root / 'usr/bin/qemu-system-x86_64', '-L', root / 'usr/share/qemu', '-L', root / 'usr/share/seabios']
     return [env.need_tool('qemu-system-x86_64', 'qemu-system-x86')]
 
 
