@@ -5,11 +5,11 @@
     host 1: tap0 - bridge - cable1 '              TCP ends here
 """
 
-import signal
 import subprocess
 
 from .bulkhead import Bulkhead, Device
 from .netns import Netns
+from .proxy import Proxy
 from .qemu import NetDevice, Qemu
 from .report import wait_until
 from .tcp import MIB, Transfer
@@ -17,7 +17,6 @@ from .tcp import MIB, Transfer
 MAC = '52:54:00:77:00:02'
 PEER = '10.77.0.1'
 GUEST = '10.77.0.2'
-MIB_A_SECOND = MIB
 
 
 class Corner:
@@ -78,6 +77,7 @@ class Host:
         peer.ip('link', 'set', f'cable{number}', 'master', 'lan')
         peer.ip('link', 'set', f'cable{number}', 'up')
         self.socket = str(self.corner.dir / 'net0.sock')
+        self.vmm_socket = self.socket
         self.product = None
 
     def serve(self, programs=None, **options):
@@ -85,10 +85,15 @@ class Host:
         device = Device(socket=self.socket, queue_pairs=self.queue_pairs, **options)
         self.product = Bulkhead(self.corner, [device], self.netns, programs=programs)
 
+    def stand_between(self, alter):
+        """What VMMs say here goes through a Proxy from now on."""
+        self.vmm_socket = str(self.corner.dir / 'proxy.sock')
+        Proxy(self.corner, self.vmm_socket, self.socket, alter)
+
     def device(self, **properties):
         """What a guest on this host has: ours if Bulkhead runs here, else QEMU's own."""
         kind = NetDevice if self.product else TapDevice
-        return kind(self.socket, self.queue_pairs, mac=MAC, **properties)
+        return kind(self.vmm_socket, self.queue_pairs, mac=MAC, **properties)
 
 
 class Migration:
@@ -140,19 +145,20 @@ class Migration:
 class Voyage:
     """A guest that runs on host 0, and what it takes to move it on."""
 
-    def __init__(self, current, version='7.2', bulkhead=True, queue_pairs=1, programs=(None, None), memory_mb=256,
+    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), alter=None,
                  **properties):
         self.case = current
         self.version = version
         self.properties = properties
-        self.memory_mb = memory_mb
         self.peer = Netns(current)
         self.peer.ip('link', 'add', 'lan', 'type', 'bridge', 'mcast_snooping', '0')
         self.peer.set_up('lan')
         self.hosts = [Host(current, number, self.peer, queue_pairs) for number in range(2)]
         if bulkhead:
-            for host, release in zip(self.hosts, programs):
-                host.serve(release)
+            for host, release, options in zip(self.hosts, programs, serve):
+                host.serve(release, **options)
+        if alter:
+            self.hosts[0].stand_between(alter)
         self.here, self.there = self.hosts
         self.vm = self.start(self.here)
         self.vm.wait_boot()
@@ -164,7 +170,7 @@ class Voyage:
         return self.vm.guest
 
     def start(self, host, **options):
-        return Vm(host, [host.device(**self.properties)], self.version, cpus=1, memory_mb=self.memory_mb, **options)
+        return Vm(host, [host.device(**self.properties)], self.version, **options)
 
     def prepare(self, extra=(), bandwidth=1 << 30, capabilities=(), **parameters):
         """A destination that waits, and the migration to it."""
