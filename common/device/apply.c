@@ -9,6 +9,7 @@
  * kick descriptors of rings that keep running are applied. The event loop is not blocked, and a
  * later record may cancel the drain.
  */
+#include "device/log.h"
 #include "device/plan.h"
 #include "device/rings.h"
 #include "device/serve.h"
@@ -50,9 +51,9 @@ static void apply_session(struct device *device, const Bh__Desired *desired)
 
 static void apply_features(struct device *device, const Bh__Desired *desired)
 {
-	if (device->features == desired->features && device->core->applied)
+	if (device->features == plan_features(desired) && device->core->applied)
 		return;
-	device->features = desired->features;
+	device->features = plan_features(desired);
 	if (device->ops->negotiated)
 		device->ops->negotiated(device);
 }
@@ -223,6 +224,7 @@ static void apply_plan(struct device *device, const struct plan *plan, const Bh_
 	map_wanted(device, desired, wants);
 	if (plan->memory_leaves)
 		remap_rings(device);
+	log_apply(device, desired, wants_find(wants, log_token(desired)));
 	inflight_apply(device, desired->inflight, wants_find(wants, inflight_token(desired)));
 	apply_rings(device, plan, desired, wants);
 	apply_config_writes(device, desired);

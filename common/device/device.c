@@ -9,6 +9,7 @@
  * and ledger, which other processes wrote, are read after that.
  */
 #include "device/core.h"
+#include "device/log.h"
 #include "device/serve.h"
 
 #include <errno.h>
@@ -483,6 +484,7 @@ void device_proc_stop(struct proc *proc)
 	if (!device)
 		return;
 	core = device->core;
+	log_close(device);
 	map_free(device->map);
 	bus_client_free(core->bus);
 	record_close(core->record);

@@ -1,6 +1,7 @@
 #include "device/plan.h"
 
 #include "base/bytes.h"
+#include "device/log.h"
 #include "device/rings.h"
 
 #define RING_FEATURES                                                                              \
@@ -16,6 +17,11 @@ const Bh__Ring *plan_find_ring(const Bh__Desired *desired, uint32_t index)
 }
 
 /* --- The whole device --- */
+
+uint64_t plan_features(const Bh__Desired *desired)
+{
+	return desired->features & ~BIT(VHOST_F_LOG_ALL);
+}
 
 bool plan_resets(const struct device *device, const Bh__Desired *desired)
 {
@@ -82,7 +88,8 @@ static bool changes(const struct device_queue *queue, const Bh__Ring *ring)
 
 	return state->kick_token != ring->kick_token || state->err_token != ring->err_token ||
 		queue->enabled != ring->enabled || queue->poll != ring->poll ||
-		(queue->vq ? atomic_load(&queue->drain) != DRAIN_NONE
+		(queue->vq ? atomic_load(&queue->drain) != DRAIN_NONE || state->log != ring->log ||
+					state->log_gpa != ring->log_gpa
 			   : ring_wants_start(queue->device, ring));
 }
 
@@ -107,7 +114,8 @@ void plan_make(struct plan *plan, const struct device *device, const Bh__Desired
 {
 	plan->memory_leaves = memory_leaves(device, desired);
 	plan->whole = !device->core->applied || device->connected != desired->connected ||
-		plan_resets(device, desired) || device->features != desired->features ||
+		plan_resets(device, desired) || device->features != plan_features(desired) ||
+		!log_is_in_force(device, desired) ||
 		inflight_token(desired) != device->core->inflight.token ||
 		has_config_writes(device, desired) || plan->memory_leaves ||
 		memory_comes(device, desired);

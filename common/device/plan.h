@@ -25,6 +25,9 @@ struct plan {
  * own, not the last record: a step that failed is thus retried with the next record. */
 void plan_make(struct plan *plan, const struct device *device, const Bh__Desired *desired);
 
+/** plan_features() - the features that a device sees: the dirty log is not its matter */
+uint64_t plan_features(const Bh__Desired *desired);
+
 /** plan_resets() - whether the driver or VMM has reset the device, or a new VMM has connected,
  * since the last reset that was handled */
 bool plan_resets(const struct device *device, const Bh__Desired *desired);

@@ -4,6 +4,8 @@
  */
 #include "device/core.h"
 
+#include "base/bytes.h"
+
 #define DESCRIPTION_BYTES 128
 
 /* The position of a ring that has run since its last start is in the ledger; otherwise the VMM's
@@ -86,7 +88,9 @@ void device_report(struct device *device)
 	observed.applied = core->applied->generation;
 	observed.apply_error = (char *)(core->apply_error ?: "");
 	observed.features = offer->features;
-	observed.protocol_features = offer->protocol_features;
+	/* marking what is written is this library's, whatever the device */
+	observed.protocol_features =
+		offer->protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
 	observed.n_queues = offer->n_queues;
 	observed.queue_num = offer->queue_num;
 	observed.queue_size_max = offer->queue_size_max;

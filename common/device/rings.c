@@ -222,6 +222,8 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.indirect = has_bit(device->features, VIRTIO_RING_F_INDIRECT_DESC),
 		.in_order = has_bit(device->features, VIRTIO_F_IN_ORDER),
 		.reads_only = device->ops->reads_only && device->ops->reads_only(queue->index),
+		.log = ring->log,
+		.log_gpa = { ring->log_gpa },
 		.desc = { ring->desc_uva },
 		.avail = { ring->avail_uva },
 		.used = { ring->used_uva },
@@ -256,6 +258,16 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 	return true;
 }
 
+static void apply_log(struct device_queue *queue, const Bh__Ring *ring)
+{
+	struct ring_state *state = &queue->device->core->rings[queue->index];
+
+	state->log = ring->log;
+	state->log_gpa = ring->log_gpa;
+	if (queue->vq)
+		virtq_set_log(queue->vq, ring->log, (struct gpa){ ring->log_gpa });
+}
+
 static bool may_start(const struct device *device, const Bh__Ring *ring)
 {
 	return ring_wants_start(device, ring) && ring->has_addresses && ring->size &&
@@ -269,6 +281,7 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 	any |= queue->enabled != ring->enabled || queue->poll != ring->poll;
 	queue->enabled = ring->enabled;
 	queue->poll = ring->poll;
+	apply_log(queue, ring);
 	if (!queue->vq && may_start(queue->device, ring))
 		any |= start_ring(queue, ring);
 	if (!queue->vq && !ring->started)

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "device/log.h"
 
 void wants_deinit(struct wants *wants)
 {
@@ -53,6 +54,8 @@ static void collect_rings(struct device *device, const Bh__Desired *desired, str
 {
 	if (inflight_token(desired) != device->core->inflight.token)
 		add(wants, inflight_token(desired));
+	if (!log_is_in_force(device, desired))
+		add(wants, log_token(desired));
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 		const struct ring_state *state;

@@ -2,11 +2,14 @@
 
 #include "device/core.h"
 
+/* regions, the descriptors of rings, the in-flight region, the dirty log */
+#define WANTS_MAX (MAP_REGIONS_MAX + 3 * VHOST_USER_MAX_QUEUES + 2)
+
 /** struct wants - tokens of a record to redeem, and their descriptors (-1 = not redeemed yet);
  * zeroed = empty */
 struct wants {
-	uint64_t tokens[MAP_REGIONS_MAX + 3 * VHOST_USER_MAX_QUEUES + 1];
-	int fds[MAP_REGIONS_MAX + 3 * VHOST_USER_MAX_QUEUES + 1];
+	uint64_t tokens[WANTS_MAX];
+	int fds[WANTS_MAX];
 	size_t n;
 };
 

@@ -35,6 +35,8 @@ static int visit_desired(const struct walk *walk, const Bh__Desired *desired)
 		r = visit(walk, RECORD_REGION, desired->regions[i]->token, (uint32_t)i);
 	if (r == 0 && desired->inflight)
 		r = visit(walk, RECORD_INFLIGHT, desired->inflight->token, 0);
+	if (r == 0 && desired->log)
+		r = visit(walk, RECORD_LOG, desired->log->token, 0);
 	for (size_t i = 0; r == 0 && i < desired->n_rings; i++)
 		r = visit_ring(walk, desired->rings[i]);
 	return r;

@@ -11,6 +11,7 @@
 enum record_place {
 	RECORD_REGION,
 	RECORD_INFLIGHT,
+	RECORD_LOG,
 	RECORD_RING_KICK,
 	RECORD_RING_CALL,
 	RECORD_RING_ERR,
@@ -33,7 +34,8 @@ typedef int record_token_fn(void *data, const struct record_token *token);
  * record_each_token() - visit every token that is set
  * @desired, @observed: [in] borrowed for the call; a half that is NULL is left out
  *
- * Order:   regions, the in-flight region, rings as they stand, then the worker's own.
+ * Order:   regions, the in-flight region, the dirty log, rings as they stand, then the worker's
+ *          own.
  * Returns: 0, or what the visitor returned last.
  */
 int record_each_token(const Bh__Desired *desired, const Bh__Observed *observed,

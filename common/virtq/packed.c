@@ -293,6 +293,12 @@ static inline void clear_marks(struct virtq *vq)
 	}
 }
 
+void packed_mark_ring(const struct virtq *vq)
+{
+	mark_descs(vq, 0, vq->size);
+	map_mark_dirty(vq->map, vq->ring.device_gpa, sizeof(*vq->ring.device));
+}
+
 void packed_publish(struct virtq *vq)
 {
 	uint32_t n_slots = 0;

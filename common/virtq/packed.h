@@ -27,6 +27,9 @@ int packed_fill(struct virtq *vq, unsigned int n);
  * holds n */
 void packed_take(struct virtq *vq, unsigned int n);
 
+/** packed_mark_ring() - any part of the ring may have been written */
+void packed_mark_ring(const struct virtq *vq);
+
 /** packed_publish() - all staged entries into the ring; at least one is staged */
 void packed_publish(struct virtq *vq);
 

@@ -23,7 +23,6 @@ struct split_ring {
 	const uint64_t *desc;  /* two words each */
 	const uint16_t *avail; /* flags, idx, ring[size], used_event */
 	uint16_t *used;        /* flags, idx, size x { u32 id, u32 len }, avail_event */
-	struct gpa used_gpa;
 	struct inflight_split *region;
 	uint16_t avail_seen; /* the driver's index when last looked at */
 	uint16_t last_batch_head;

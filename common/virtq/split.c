@@ -20,6 +20,7 @@
 #include "virtq/chain.h"
 
 #define FILL_BATCH 32
+#define USED_BYTES(size, event_idx) (4 + 8 * (uint64_t)(size) + ((event_idx) ? 2 : 0))
 #define CHAIN_DESCS_MAX (2 * VIRTQ_CHAIN_SPANS_MAX) /* some may be empty */
 
 int split_map(struct virtq *vq)
@@ -28,7 +29,8 @@ int split_map(struct virtq *vq)
 	const struct ring_part parts[3] = {
 		{ vq->setup.desc, DESC_BYTES * n, VRING_DESC_ALIGN_SIZE, MAP_READ },
 		{ vq->setup.avail, 4 + 2 * n + event, VRING_AVAIL_ALIGN_SIZE, MAP_READ },
-		{ vq->setup.used, 4 + 8 * n + event, VRING_USED_ALIGN_SIZE, MAP_READ_WRITE },
+		{ vq->setup.used, USED_BYTES(n, vq->event_idx), VRING_USED_ALIGN_SIZE,
+			MAP_READ_WRITE },
 	};
 	struct map_span spans[3];
 
@@ -41,7 +43,6 @@ int split_map(struct virtq *vq)
 	vq->split.desc = (const void *)spans[0].mem;
 	vq->split.avail = (const void *)spans[1].mem;
 	vq->split.used = (void *)spans[2].mem;
-	vq->split.used_gpa = spans[2].gpa;
 	vq->split.avail_seen = vq->taken;
 	return 0;
 }
@@ -209,10 +210,12 @@ static void link_batch(struct virtq *vq)
 	vq->split.last_batch_head = last;
 }
 
-/* Bytes of the used ring were written. */
+/* Bytes of the used ring were written. The VMM says where they count for the log, which may be no
+ * guest memory at all. */
 static inline void mark_used(const struct virtq *vq, uint64_t offset, uint64_t n_bytes)
 {
-	map_mark_dirty(vq->map, (struct gpa){ vq->split.used_gpa.val + offset }, n_bytes);
+	if (unlikely(vq->map->log) && vq->setup.log)
+		map_mark_dirty(vq->map, (struct gpa){ vq->setup.log_gpa.val + offset }, n_bytes);
 }
 
 static void write_used(struct virtq *vq, uint16_t used)
@@ -227,9 +230,16 @@ void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n)
 {
 	uint32_t at = from & (vq->size - 1), up_to_end = MIN(n, vq->size - at);
 
+	if (likely(!vq->map->log))
+		return;
 	mark_used(vq, 4 + 8 * (uint64_t)at, 8 * (uint64_t)up_to_end);
 	mark_used(vq, 4, 8 * (uint64_t)(n - up_to_end));
 	mark_used(vq, 2, 2);
+}
+
+void split_mark_ring(const struct virtq *vq)
+{
+	mark_used(vq, 0, USED_BYTES(vq->size, vq->event_idx));
 }
 
 void split_publish(struct virtq *vq)

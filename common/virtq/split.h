@@ -23,6 +23,9 @@ void split_take(struct virtq *vq, unsigned int n);
  * dirty */
 void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n);
 
+/** split_mark_ring() - any part of the used ring may have been written */
+void split_mark_ring(const struct virtq *vq);
+
 /** split_publish() - all staged entries into the used ring; at least one is staged */
 void split_publish(struct virtq *vq);
 

@@ -45,10 +45,12 @@ struct virtq_setup {
 	bool in_order;  /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
 	/* the device writes no buffer of this ring, whatever a packed table says */
 	bool reads_only;
-	struct uva desc;  /* packed: descriptor ring */
-	struct uva avail; /* packed: driver event suppression */
-	struct uva used;  /* packed: device event suppression */
-	uint32_t base;    /* as in SET_VRING_BASE; used when start_id is new to the ledger */
+	bool log;           /* see virtq_set_log() */
+	struct gpa log_gpa; /* split: what stands for the used ring's first byte in the log */
+	struct uva desc;    /* packed: descriptor ring */
+	struct uva avail;   /* packed: driver event suppression */
+	struct uva used;    /* packed: device event suppression */
+	uint32_t base;      /* as in SET_VRING_BASE; used when start_id is new to the ledger */
 	uint64_t start_id;
 	struct blame_mark *blame; /* names the chain that killed a worker; borrowed; NULL = none */
 	uint64_t inflight_id;     /* names a region that the VMM shares; 0 = the ledger's own */

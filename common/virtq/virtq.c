@@ -44,6 +44,13 @@ static int map_ring(struct virtq *vq)
 	return vq->packed ? packed_map(vq) : split_map(vq);
 }
 
+/* Whether somebody may have written to the ring since it was started. */
+static bool had_former(const struct virtq *vq)
+{
+	return vq->ledger->start_id == vq->setup.start_id ||
+		(vq->setup.inflight_id && vq->ledger->inflight_id != vq->setup.inflight_id);
+}
+
 static int begin_or_go_on(struct virtq *vq)
 {
 	struct ledger_queue *ledger = vq->ledger;
@@ -84,10 +91,58 @@ static struct virtq *allocate(const struct virtq_setup *setup)
 	return r == 0 ? vq : virtq_stop(vq);
 }
 
+static void forget_window(struct virtq *vq)
+{
+	for (uint32_t i = 0; i < vq->window_len; i++) {
+		struct slot *slot = window_slot(vq, i);
+
+		vq->busy[slot->chain.id] = 0;
+		if (slot->again)
+			vq->again_parsed--;
+		else if (vq->packed)
+			vq->ring.live_slots -= slot->chain.n_slots;
+		slot_put(vq, slot);
+	}
+	vq->window_len = 0;
+	vq->window_slots = 0;
+	vq->parsed = vq->taken;
+}
+
+static int fill(struct virtq *vq, unsigned int n)
+{
+	return vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
+}
+
+static void mark_chains(struct virtq *vq)
+{
+	for (uint32_t i = 0; i < vq->window_len; i++) {
+		struct slot *slot = window_slot(vq, i);
+
+		chain_mark_dirty(vq, slot, slot->chain.in_bytes);
+	}
+}
+
+/* What a dead predecessor has written, and died before it marked it: chains that it had taken, or
+ * only looked at, as far as it had storage for them; and anything in the ring. */
+static void mark_former(struct virtq *vq)
+{
+	BLAME_SCOPE(vq->setup.blame, vq->setup.index, LEDGER_BLAME_NO_HEAD);
+
+	if (vq->packed)
+		packed_mark_ring(vq);
+	else
+		split_mark_ring(vq);
+	(void)fill(vq, vq->size); /* a broken ring is found broken again */
+	mark_chains(vq);
+	forget_window(vq);
+	vq->waits = false;
+}
+
 int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct map *map,
 	struct ledger_queue *ledger, void *inflight)
 {
 	struct virtq *vq;
+	bool former;
 	int r;
 
 	if (!size_is_right(setup))
@@ -101,6 +156,7 @@ int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct m
 		vq->ring.region = inflight;
 	else
 		vq->split.region = inflight;
+	former = had_former(vq);
 	r = map_ring(vq);
 	if (r == 0)
 		r = begin_or_go_on(vq);
@@ -110,6 +166,8 @@ int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct m
 	}
 	if (!vq->packed)
 		vq->split.avail_seen = vq->taken;
+	if (former && map->log)
+		mark_former(vq);
 	if (setup->blame && setup->blame->deaths && setup->blame->what == setup->index)
 		vq->suspects = vq->size;
 	*ret_vq = vq;
@@ -127,6 +185,12 @@ struct virtq *virtq_stop(struct virtq *vq)
 	return NULL;
 }
 
+void virtq_set_log(struct virtq *vq, bool log, struct gpa log_gpa)
+{
+	vq->setup.log = log;
+	vq->setup.log_gpa = log_gpa;
+}
+
 uint32_t virtq_base(const struct virtq *vq)
 {
 	return ledger_base(vq->ledger);
@@ -135,23 +199,6 @@ uint32_t virtq_base(const struct virtq *vq)
 enum virtq_place virtq_place(const struct virtq *vq)
 {
 	return vq->place;
-}
-
-static void forget_window(struct virtq *vq)
-{
-	for (uint32_t i = 0; i < vq->window_len; i++) {
-		struct slot *slot = window_slot(vq, i);
-
-		vq->busy[slot->chain.id] = 0;
-		if (slot->again)
-			vq->again_parsed--;
-		else if (vq->packed)
-			vq->ring.live_slots -= slot->chain.n_slots;
-		slot_put(vq, slot);
-	}
-	vq->window_len = 0;
-	vq->window_slots = 0;
-	vq->parsed = vq->taken;
 }
 
 int virtq_remap(struct virtq *vq)
@@ -180,7 +227,7 @@ int virtq_fill(struct virtq *vq, unsigned int n)
 	blame_head(vq, LEDGER_BLAME_NO_HEAD);
 	if (vq->window_len < n && !vq->starved) {
 		vq->waits = false;
-		r = vq->packed ? packed_fill(vq, n) : split_fill(vq, n);
+		r = fill(vq, n);
 		if (unlikely(r != 0)) {
 			forget_window(vq);
 			blame_unset();
@@ -220,6 +267,19 @@ unsigned int virtq_again_len(struct virtq *vq)
 bool virtq_all_posted(const struct virtq *vq)
 {
 	return vq->window_slots >= vq->size || vq->starved;
+}
+
+void virtq_mark_window(struct virtq *vq, uint64_t n_bytes)
+{
+	if (likely(!vq->map->log))
+		return;
+	for (uint32_t i = 0; i < vq->window_len && n_bytes; i++) {
+		struct slot *slot = window_slot(vq, i);
+		uint64_t n = MIN(n_bytes, slot->chain.in_bytes);
+
+		chain_mark_dirty(vq, slot, n);
+		n_bytes -= n;
+	}
 }
 
 /* --- Take, complete, publish --- */

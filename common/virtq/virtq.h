@@ -42,6 +42,7 @@ struct virtq;
  *          the ledger does not know inflight_id and the region is not new, because the region's
  *          last user served this ring before. Otherwise the ring begins at base. If the ring
  *          contradicts that base and shows a better one, it begins there, and virtq_place() tells.
+ *          A ring that goes on is marked dirty as far as its former server may have written.
  * Errors:  0 | VIRTQ_E_ADDRESS, _SIZE, _BASE, _BROKEN: the peer's | VIRTQ_E_LATER | -ENOMEM.
  * Cost:    O(size), with allocations.
  * Spec:    virtio 1.2, 2.7 and 2.8; vhost-user, "Inflight I/O tracking".
@@ -59,6 +60,16 @@ uint32_t virtq_base(const struct virtq *vq);
 
 /** virtq_place() - how virtq_start() found out where it begins */
 enum virtq_place virtq_place(const struct virtq *vq);
+
+/** virtq_set_log() - how writes to the ring itself are marked from now on, while the map has a log:
+ * those to a split ring's used ring as if it lay at log_gpa, and only if `log` is set. All writes
+ * to a packed ring are marked where they are. The device is paused. */
+void virtq_set_log(struct virtq *vq, bool log, struct gpa log_gpa);
+
+/** virtq_mark_window() - the first n_bytes of the window's writable memory were written, by a
+ * device that will not complete them: it writes before it takes. Cost: a predicted branch without a
+ * log */
+void virtq_mark_window(struct virtq *vq, uint64_t n_bytes);
 
 /** virtq_remap() - guest memory changed: look the ring's addresses up again, and forget the window.
  * The device is paused. Errors as virtq_start(); after one, only virtq_stop() may follow */

@@ -128,6 +128,16 @@ Bh__Inflight *desired_new_inflight(Bh__Desired *desired)
 	return desired->inflight;
 }
 
+Bh__Log *desired_new_log(Bh__Desired *desired)
+{
+	if (desired->log)
+		bh__log__free_unpacked(desired->log, NULL);
+	desired->log = malloc(sizeof(*desired->log));
+	check(desired->log);
+	bh__log__init(desired->log);
+	return desired->log;
+}
+
 static void drop_oldest_write(Bh__Desired *desired)
 {
 	bh__config_write__free_unpacked(desired->config_writes[0], NULL);

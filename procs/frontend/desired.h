@@ -39,6 +39,9 @@ void desired_clear_regions(Bh__Desired *desired);
 /** desired_new_inflight() - an empty one, in place of what was there */
 Bh__Inflight *desired_new_inflight(Bh__Desired *desired);
 
+/** desired_new_log() - an empty one, in place of what was there */
+Bh__Log *desired_new_log(Bh__Desired *desired);
+
 /** desired_add_config_write() - data is copied; of many writes the oldest goes */
 Bh__ConfigWrite *desired_add_config_write(Bh__Desired *desired, const uint8_t *data, size_t n);
 

@@ -11,10 +11,10 @@
 
 /* What this process can serve, whatever the device. */
 #define SERVED                                                                                     \
-	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_RARP) |                         \
-		BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_MTU) |            \
-		BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) |       \
-		BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |                                       \
+	(BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |                    \
+		BIT(VHOST_USER_PROTOCOL_F_RARP) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) |           \
+		BIT(VHOST_USER_PROTOCOL_F_MTU) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |          \
+		BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |   \
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
 		BIT(VHOST_USER_PROTOCOL_F_STATUS))
@@ -25,9 +25,15 @@ static size_t put_u64(uint8_t *buf, uint64_t value)
 	return sizeof(value);
 }
 
+/* A worker that can share a log can mark all that it writes. */
 static uint64_t offered_features(const struct exchange *exchange)
 {
-	return exchange->view->observed->features | BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+	const Bh__Observed *observed = exchange->view->observed;
+	uint64_t offered = observed->features | BIT(VHOST_USER_F_PROTOCOL_FEATURES);
+
+	if (has_bit(observed->protocol_features, VHOST_USER_PROTOCOL_F_LOG_SHMFD))
+		offered |= BIT(VHOST_F_LOG_ALL);
+	return offered;
 }
 
 static uint64_t offered_protocol_features(const struct exchange *exchange)
@@ -50,6 +56,7 @@ enum outcome handle_set_features(struct exchange *exchange, const struct message
 {
 	uint64_t features = msg->payload.u64;
 	uint64_t unknown = features & ~offered_features(exchange);
+	bool switches = (next->features ^ features) & BIT(VHOST_F_LOG_ALL);
 	int held = 0;
 
 	if (unknown)
@@ -61,10 +68,14 @@ enum outcome handle_set_features(struct exchange *exchange, const struct message
 		return exchange_refuse(exchange, "the layout of rings that run cannot change");
 	next->features = features;
 	next->features_set = true;
+	if (log_refuses(exchange, next))
+		return OUTCOME_REFUSED;
 	for (size_t i = 0; i < next->n_rings && !has_bit(features, VHOST_USER_F_PROTOCOL_FEATURES);
 		i++)
 		ring_enable(next, next->rings[i], true);
-	return held ? OUTCOME_WAIT : OUTCOME_CHANGED;
+	if (held)
+		return OUTCOME_WAIT;
+	return switches ? log_outcome(exchange) : OUTCOME_CHANGED;
 }
 
 enum outcome handle_set_owner(struct exchange *exchange, const struct message *msg,

@@ -29,7 +29,7 @@ enum outcome handle_set_mem_table(struct exchange *exchange, const struct messag
 	desired_clear_regions(next);
 	for (uint32_t i = 0; i < table->n; i++)
 		add(next, &table->regions[i], tokens[i]);
-	return OUTCOME_CHANGED;
+	return log_refuses(exchange, next) ? OUTCOME_REFUSED : OUTCOME_CHANGED;
 }
 
 /* The offset in the file is no part of what a region is. */
@@ -68,7 +68,7 @@ enum outcome handle_add_mem_reg(struct exchange *exchange, const struct message 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	add(next, region, token);
-	return OUTCOME_CHANGED;
+	return log_refuses(exchange, next) ? OUTCOME_REFUSED : OUTCOME_CHANGED;
 }
 
 static bool ranges_meet(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)

@@ -109,12 +109,25 @@ static bool moves(const Bh__Ring *ring, const struct vring_addr *addr)
 		ring->used_uva != addr->used;
 }
 
+static enum outcome set_log(struct exchange *exchange, Bh__Desired *next, Bh__Ring *ring,
+	const struct vring_addr *addr)
+{
+	bool log = addr->flags & VRING_ADDR_LOG;
+	bool changes = ring->log != log || ring->log_gpa != addr->log;
+
+	ring->log = log;
+	ring->log_gpa = addr->log;
+	if (log_refuses_ring(exchange, next, ring))
+		return OUTCOME_REFUSED;
+	return changes ? log_outcome(exchange) : OUTCOME_CHANGED;
+}
+
 enum outcome handle_set_vring_addr(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
 	const struct vring_addr *addr = &msg->payload.addr;
 	Bh__Ring *ring = desired_ring(next, addr->index);
-	enum outcome outcome = OUTCOME_CHANGED;
+	enum outcome outcome;
 
 	if (addr->flags & ~VRING_ADDR_LOG)
 		return exchange_refuse(exchange, "reserved flags are set");
@@ -124,14 +137,15 @@ enum outcome handle_set_vring_addr(struct exchange *exchange, const struct messa
 		return exchange_refuse(exchange,
 			"ring %u runs; it must be stopped or disabled before it moves",
 			ring->index);
-	if (moves(ring, addr))
-		outcome = hold(exchange, ring);
+	outcome = set_log(exchange, next, ring, addr);
+	if (outcome == OUTCOME_REFUSED)
+		return outcome;
+	if (moves(ring, addr) && hold(exchange, ring) == OUTCOME_WAIT)
+		outcome = OUTCOME_WAIT;
 	ring->has_addresses = true;
 	ring->desc_uva = addr->desc;
 	ring->avail_uva = addr->avail;
 	ring->used_uva = addr->used;
-	ring->log = addr->flags & VRING_ADDR_LOG;
-	ring->log_gpa = addr->log;
 	return outcome;
 }
 

@@ -89,10 +89,16 @@ struct inflight_area {
 	uint32_t padding;
 };
 
+struct log_area {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+};
+
 #define CONFIG_MIGRATION 1u
 
 _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");
 _Static_assert(sizeof(struct memory_table) == 8 + FDS_MAX * 32, "as on the wire");
 _Static_assert(sizeof(struct memory_single) == 40, "as on the wire");
+_Static_assert(sizeof(struct log_area) == 16, "as on the wire");
 _Static_assert(sizeof(struct inflight_area) == 24, "as on the wire");

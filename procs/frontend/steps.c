@@ -199,7 +199,7 @@ static enum step applied(struct exchange *x)
 {
 	const char *error = x->view->observed->apply_error;
 
-	if (x->row->owes != REPLY_NONE || !*error)
+	if (x->row->owes == REPLY_PAYLOAD || !*error)
 		return STEP_STAGE;
 	exchange_refuse(x, "the worker says: %s", error);
 	return x->before ? STEP_UNDO : STEP_STAGE;
@@ -208,7 +208,7 @@ static enum step applied(struct exchange *x)
 /* Without the worker: by the ledger, or with the word that it came to nothing. */
 static enum step conclude(struct exchange *x)
 {
-	if (x->row->owes == REPLY_NONE) {
+	if (x->row->owes != REPLY_PAYLOAD) {
 		exchange_refuse(x, "the worker has not put it in force within %llu s",
 			WAIT_USEC / 1000000);
 	} else {

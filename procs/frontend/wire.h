@@ -28,6 +28,7 @@ struct message {
 		struct memory_single single;
 		struct config_header config;
 		struct inflight_area inflight;
+		struct log_area log;
 	} payload;
 	int fds[FDS_MAX]; /* owned; -1 = taken by a handler */
 	size_t n_fds;

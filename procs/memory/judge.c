@@ -152,6 +152,19 @@ static int check_inflight(const Bh__Inflight *inflight, const struct verdict *ve
 	return 0;
 }
 
+static int check_log(const Bh__Log *log, const struct verdict *verdict)
+{
+	uint64_t end;
+
+	if (!log)
+		return 0;
+	if (!log->token || !log->mmap_size ||
+		add_overflows(log->mmap_offset, log->mmap_size, &end) || end > INT64_MAX)
+		return refuse(verdict, "a dirty log of %llu bytes at offset %llu",
+			NUM(log->mmap_size), NUM(log->mmap_offset));
+	return 0;
+}
+
 static int check_config_writes(const Bh__Desired *desired, const struct verdict *verdict)
 {
 	if (desired->n_config_writes > CONFIG_WRITES_MAX)
@@ -207,7 +220,7 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
 	return check_generation(desired->generation, now, &verdict) ||
 		check_rings(desired, &verdict) ||
 		regions_check_table(desired->regions, desired->n_regions, text, n_text) ||
-		check_inflight(desired->inflight, &verdict) ||
+		check_inflight(desired->inflight, &verdict) || check_log(desired->log, &verdict) ||
 		check_config_writes(desired, &verdict) || check_rest(desired, &verdict);
 }
 

@@ -48,6 +48,18 @@ static int check_inflight(struct served *device, const Bh__Inflight *inflight, c
 			n_text);
 }
 
+/* As with regions, a log that is in force already was judged then. */
+static int check_log(struct served *device, const Bh__Log *log, char *text, size_t n_text)
+{
+	const Bh__Log *old = device->desired->log;
+
+	if (!log ||
+		(old && old->token == log->token && old->mmap_size == log->mmap_size &&
+			old->mmap_offset == log->mmap_offset))
+		return 0;
+	return regions_check_log(vault_get(device->vault, log->token), log, text, n_text);
+}
+
 /** struct deposit_check - looks for the first token of a record that is not in the vault */
 struct deposit_check {
 	const struct vault *vault;
@@ -66,6 +78,8 @@ static int check_deposit(void *data, const struct record_token *token)
 		snprintf(place, sizeof(place), "a memory region");
 	else if (token->place == RECORD_INFLIGHT)
 		snprintf(place, sizeof(place), "the in-flight region");
+	else if (token->place == RECORD_LOG)
+		snprintf(place, sizeof(place), "the dirty log");
 	else if (token->place == RECORD_KEPT_BY_WORKER)
 		snprintf(place, sizeof(place), "the worker");
 	else
@@ -118,7 +132,8 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 	if (judge_desired(desired, device->desired->generation, text, sizeof(text)) ||
 		check_tokens(device, desired, NULL, text, sizeof(text)) ||
 		check_regions(device, desired, text, sizeof(text)) ||
-		check_inflight(device, desired->inflight, text, sizeof(text))) {
+		check_inflight(device, desired->inflight, text, sizeof(text)) ||
+		check_log(device, desired->log, text, sizeof(text))) {
 		bh__desired__free_unpacked(desired, NULL);
 		vault_committed(device->vault, device->desired);
 		answer_commit(request, device, text, false);

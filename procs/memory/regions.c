@@ -2,8 +2,8 @@
  * A worker maps the regions that pass here and looks guest addresses up in them, so no number may
  * wrap and no two regions may contain the same address. A file that shrinks later would kill a
  * process that touches it. Files are sealed against that where they can be (memfds that allow
- * sealing); elsewhere the worker's SIGBUS guard catches it. The guard covers guest memory only, so
- * the file of an in-flight region must be sealed.
+ * sealing); elsewhere the worker's SIGBUS guard catches it. The guard covers guest memory and the
+ * dirty log, so the file of an in-flight region must be sealed.
  */
 #include "regions.h"
 
@@ -116,6 +116,36 @@ int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text)
 	return 0;
 }
 
+static bool is_sealed_against_writing(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE));
+}
+
+int regions_check_log(int fd, const Bh__Log *log, char *text, size_t n_text)
+{
+	char kind[FD_KIND_TEXT_BYTES];
+	int flags = fcntl(fd, F_GETFL);
+	uint64_t end;
+	struct stat st;
+
+	if (flags < 0 || fd_kind_of(fd, kind) != FD_MEMORY || (flags & O_ACCMODE) != O_RDWR ||
+		is_sealed_against_writing(fd)) {
+		snprintf(text, n_text, "the file of the dirty log is no writable file of memory");
+		return 1;
+	}
+	(void)seal_against_shrinking(fd);
+	if (add_overflows(log->mmap_offset, log->mmap_size, &end) || fstat(fd, &st) < 0 ||
+		(uint64_t)st.st_size < end) {
+		snprintf(text, n_text,
+			"the file of the dirty log is too short for " HEX " bytes at offset " HEX,
+			NUM(log->mmap_size), NUM(log->mmap_offset));
+		return 1;
+	}
+	return 0;
+}
+
 /* Huge pages are refused: a page can be missing at the first access, whatever the size of the file
  * is. */
 static bool is_plain_memfd(int fd)
@@ -133,8 +163,7 @@ int regions_check_inflight(int fd, const Bh__Inflight *inflight, char *text, siz
 	uint64_t end;
 	struct stat st;
 
-	if (!is_plain_memfd(fd) || !seal_against_shrinking(fd) ||
-		(fcntl(fd, F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE))) {
+	if (!is_plain_memfd(fd) || !seal_against_shrinking(fd) || is_sealed_against_writing(fd)) {
 		snprintf(text, n_text,
 			"the file of the in-flight region is no writable memfd that can be sealed against shrinking "
 			"(hand back the one that GET_INFLIGHT_FD gave)");

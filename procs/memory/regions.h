@@ -31,6 +31,15 @@ int regions_check_table(Bh__Region *const *regions, size_t n, char *text, size_t
 int regions_check_file(int fd, Bh__Region *region, char *text, size_t n_text);
 
 /**
+ * regions_check_log() - judge the file of a dirty log, and seal it against shrinking if that can be
+ * @fd: borrowed
+ *
+ * Rules:   as above; a file that may not be written through mappings is none.
+ * Returns: 0 | 1 refused, and text says why.
+ */
+int regions_check_log(int fd, const Bh__Log *log, char *text, size_t n_text);
+
+/**
  * regions_check_inflight() - judge the file of an in-flight region, and seal it against shrinking
  * @fd: borrowed
  *

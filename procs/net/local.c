@@ -104,6 +104,7 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 	swap_addresses(&rx->iov[rx->first]);
 	if (header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first], rx->end - rx->first,
 		    frame_bytes)) {
+		rx_discard(pair, frame_bytes);
 		rx_drop(pair);
 		return -EPROTO;
 	}

@@ -95,6 +95,9 @@ void rx_reset(struct net_rx *rx, struct device_queue *queue);
 enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_room);
 /** rx_deliver() - stage a frame of frame_bytes, which is in iov with its header in rx->hdr */
 void rx_deliver(struct net_pair *pair, size_t frame_bytes);
+/** rx_discard() - a frame of frame_bytes, which is in iov, is not delivered: its memory was written
+ * all the same */
+void rx_discard(struct net_pair *pair, size_t frame_bytes);
 /** rx_drop() - count a frame that could not be delivered */
 void rx_drop(struct net_pair *pair);
 /** rx_give_back() - return the unusable loaded chains unused; they count in n_frames */

@@ -203,6 +203,13 @@ void rx_deliver(struct net_pair *pair, size_t frame_bytes)
 	rx->n_frames++;
 }
 
+void rx_discard(struct net_pair *pair, size_t frame_bytes)
+{
+	struct net_rx *rx = &pair->rx;
+
+	virtq_mark_window(rx->queue->vq, MIN(pair->net->hdr_bytes + frame_bytes, rx->bytes));
+}
+
 void rx_drop(struct net_pair *pair)
 {
 	virtq_counters(pair->rx.queue->vq)->dropped++;

@@ -137,6 +137,23 @@ static bool wanted(const struct net *net, const struct net_rx *rx, size_t frame_
 	return filter_wants(net->state, head, n, net->filter_macs, net->filter_vlans);
 }
 
+/* A frame of n bytes is in the chains, or as much of it as there is room for. */
+static void take_frame(struct net_pair *pair, size_t n, size_t room)
+{
+	struct net_rx *rx = &pair->rx;
+	bool fits = n >= NET_FRAME_MIN && n <= room &&
+		!header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first],
+			rx->end - rx->first, n);
+
+	if (fits && wanted(pair->net, rx, n)) {
+		rx_deliver(pair, n);
+		return;
+	}
+	rx_discard(pair, n);
+	if (!fits)
+		rx_drop(pair);
+}
+
 static enum rx_status receive_one(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
@@ -159,6 +176,7 @@ static enum rx_status receive_one(struct net_pair *pair)
 		errno ==
 			/* guest memory has changed: drop this frame, and keep the queue */
 			EFAULT) {
+		rx_discard(pair, room);
 		rx_drop(pair);
 		return RX_MORE;
 	}
@@ -167,12 +185,7 @@ static enum rx_status receive_one(struct net_pair *pair)
 		return RX_OFF;
 	}
 	n = (size_t)r - MIN((size_t)r, sizeof(rx->hdr));
-	if (n < NET_FRAME_MIN || n > room ||
-		header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first],
-			rx->end - rx->first, n))
-		rx_drop(pair);
-	else if (wanted(pair->net, rx, n))
-		rx_deliver(pair, n);
+	take_frame(pair, n, room);
 	return RX_MORE;
 }
 
