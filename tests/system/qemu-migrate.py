@@ -8,6 +8,7 @@ on the QEMU of backports, half on the newest; with BULKHEAD_FULL=1, what belongs
 import itertools
 import signal
 import statistics
+import struct
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
 from bulkhead_test import env
 from bulkhead_test.memory import differing_pages
-from bulkhead_test.migration import MAC, MIB, Corner, Voyage, end_all
+from bulkhead_test.migration import ETH_P_ARP, ETH_P_RARP, GUEST, MAC, MIB, Corner, Voyage, end_all
 from bulkhead_test.proxy import without_log_flag
 from bulkhead_test.report import case, main, wait_until
 
@@ -36,8 +37,8 @@ def there_and_back(current, times=1, ways=('unix',), directions=BOTH, **options)
     for number in range(2 * times):
         way = ways[number % len(ways)]
         info = voyage.move(way)
-        assert voyage.cable_of_guest() == f'cable{voyage.here.number}', 'the bridge follows the guest'
-        voyage.peer.run('ping', '-c', '1', '-W', '5', '10.77.0.2')
+        voyage.check_cable()
+        voyage.ping_guest()
         if number % 2:
             told(current, way, info, end_all(streams))
             streams = voyage.transfers(directions)
@@ -130,7 +131,7 @@ def goes_on_at_source(voyage, streams):
     for stream in streams:
         stream.wait_progress(stream.progress() + 16 * MIB)
     assert voyage.vm.qmp.command('query-status')['status'] == 'running'
-    assert voyage.cable_of_guest() == f'cable{voyage.here.number}'
+    voyage.check_cable()
 
 
 def fails_and_repeats(current, disturb, status, **options):
@@ -206,20 +207,27 @@ def processes_killed(current):
 def announced(current, by_guest, **options):
     """Nothing but the announcement tells the bridge; the peer knows the address, and asks nobody."""
     voyage = Voyage(current, guest_announce='on' if by_guest else 'off', **options)
-    voyage.peer.ip('neigh', 'replace', '10.77.0.2', 'lladdr', MAC, 'dev', 'lan', 'nud', 'permanent')
+    voyage.peer.ip('neigh', 'replace', GUEST, 'lladdr', MAC, 'dev', 'lan', 'nud', 'permanent')
     voyage.guest.run('ip -6 addr flush dev eth0')
-    heard = voyage.peer.spawn('announcements', ['tcpdump', '-l', '-n', '-e', '-i', 'cable1', 'rarp or arp'])
-    heard.wait_output('listening')
+    line, heard = voyage.frames('cable1'), []
+
+    def announcements():
+        try:
+            while True:
+                frame = line.recv(2048)
+                if frame[6:12] == bytes.fromhex(MAC.replace(':', '')):
+                    heard.append(struct.unpack_from('!H', frame, 12)[0])
+        except BlockingIOError:
+            return heard.count(ETH_P_ARP if by_guest else ETH_P_RARP)
     voyage.move()
     start = time.monotonic()
-    wait_until(lambda: voyage.cable_of_guest() == 'cable1', 'the bridge knows where the guest is', 10, 0.005)
+    voyage.check_cable()
     current.note(f'known after {(time.monotonic() - start) * 1000:.0f} ms')
-    voyage.peer.run('ping', '-c', '1', '-W', '2', '10.77.0.2')
-    kind = 'ARP' if by_guest else 'RARP'
-    wait_until(lambda: f'ethertype {"ARP" if by_guest else "Reverse ARP"}' in heard.output(), f'{kind} on the cable')
-    n_before = heard.output().count(MAC)
-    voyage.vm.qmp.command('announce-self', initial=50, max=50, rounds=3, step=10)
-    wait_until(lambda: heard.output().count(MAC) > n_before, 'QEMU announces the guest when it is told to')
+    assert announcements(), f'it was told by an announcement: {heard}'
+    voyage.ping_guest()
+    n_before = announcements()
+    voyage.vm.qmp.command('announce-self', initial=50, max=50, rounds=1, step=10)
+    wait_until(lambda: announcements() > n_before, 'QEMU announces the guest when it is told to')
 
 
 @case('migrate-announced-by-rarp', 60)

@@ -5,6 +5,7 @@
     host 1: tap0 - bridge - cable1 '              TCP ends here
 """
 
+import socket
 import subprocess
 
 from .bulkhead import Bulkhead, Device
@@ -17,6 +18,7 @@ from .tcp import MIB, Transfer
 MAC = '52:54:00:77:00:02'
 PEER = '10.77.0.1'
 GUEST = '10.77.0.2'
+ETH_P_ALL, ETH_P_ARP, ETH_P_RARP = 0x0003, 0x0806, 0x8035
 
 
 class Corner:
@@ -213,6 +215,25 @@ class Voyage:
         for transfer in found:
             transfer.wait_progress(8 * MIB)
         return found
+
+    def ping_guest(self):
+        """From outside; the first one must be answered."""
+        self.peer.run('busybox', 'ping', '-c', '1', '-W', '5', GUEST)
+
+    def frames(self, cable):
+        """Hears what comes out of a cable."""
+        def listen():
+            line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            line.bind((cable, ETH_P_ALL))
+            line.settimeout(0)
+            return line
+        line = self.peer.inside(listen)
+        self.case.defer(line.close)
+        return line
+
+    def check_cable(self):
+        """The bridge sends what is for the guest to where it is now."""
+        wait_until(lambda: self.cable_of_guest() == f'cable{self.here.number}', 'the bridge follows the guest', 10, 0.005)
 
     def cable_of_guest(self):
         """The port at which the peer's bridge believes the guest to be."""
