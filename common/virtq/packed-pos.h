@@ -43,27 +43,6 @@ static inline uint64_t *pos_words(const struct virtq *vq, uint16_t pos)
 	return &vq->ring.desc[2 * (size_t)(pos & ~POS_WRAP)];
 }
 
-/**
- * mark_descs() - descriptors from pos on, over n slots of the ring, were written
- *
- * vhost-user has one address for the log of a ring, and says what it means for a used ring alone.
- * In a packed ring the device writes in two places: descriptors, and its event area. QEMU gives the
- * address of the latter, other back-ends take it for the former. So that address is left aside:
- * both are marked where they lie in guest memory, whether the ring's flag is set or not. A mark too
- * many costs one page more to copy; one too few costs the guest its ring.
- */
-static inline void mark_descs(const struct virtq *vq, uint16_t pos, uint32_t n)
-{
-	uint32_t at = pos & ~POS_WRAP, up_to_end = MIN(n, vq->size - at);
-	struct gpa ring = vq->ring.desc_gpa;
-
-	if (likely(!vq->map->log))
-		return;
-	map_mark_dirty(vq->map, (struct gpa){ ring.val + DESC_BYTES * (uint64_t)at },
-		DESC_BYTES * (uint64_t)up_to_end);
-	map_mark_dirty(vq->map, ring, DESC_BYTES * (uint64_t)(n - up_to_end));
-}
-
 /** store_free() - the region's free list by one store: its head, and the committed one */
 static inline void store_free(struct virtq *vq, uint16_t head, uint16_t old_head)
 {

@@ -293,6 +293,27 @@ static inline void clear_marks(struct virtq *vq)
 	}
 }
 
+/*
+ * Descriptors from pos on, over n slots of the ring, were written.
+ *
+ * vhost-user has one address for the log of a ring, and says what it means for a used ring alone.
+ * In a packed ring the device writes in two places: descriptors, and its event area. QEMU gives the
+ * address of the latter, other back-ends take it for the former. So that address is left aside:
+ * both are marked where they lie in guest memory, whether the ring's flag is set or not. A mark too
+ * many costs one page more to copy; one too few costs the guest its ring.
+ */
+static inline void mark_descs(const struct virtq *vq, uint16_t pos, uint32_t n)
+{
+	uint32_t at = pos & ~POS_WRAP, up_to_end = MIN(n, vq->size - at);
+	struct gpa ring = vq->ring.desc_gpa;
+
+	if (likely(!vq->map->log))
+		return;
+	map_mark_dirty(vq->map, (struct gpa){ ring.val + DESC_BYTES * (uint64_t)at },
+		DESC_BYTES * (uint64_t)up_to_end);
+	map_mark_dirty(vq->map, ring, DESC_BYTES * (uint64_t)(n - up_to_end));
+}
+
 void packed_mark_ring(const struct virtq *vq)
 {
 	mark_descs(vq, 0, vq->size);

@@ -10,6 +10,9 @@
  * checks the whole copy, and only then corrects the region in place. A successor would make each
  * correction again, so a death here costs nothing. No VMM ever sees the ledger itself.
  *
+ * While there is a dirty log, all that is written here counts as written by the former worker, and
+ * is marked when the ring has started (virtq.c). A successor does so again.
+ *
  * An adopted region is right where the VMM's base may be wrong: a VMM that lost its back-end can
  * only guess where the ring stood. The region knows nothing of a driver that has begun the ring
  * anew since. Such a ring has nothing in flight and does not fit the region; it begins at the base.
@@ -33,7 +36,6 @@
 #include "base/cleanup.h"
 #include "virtq/packed-pos.h"
 #include "virtq/place.h"
-#include "virtq/split.h"
 
 static void ledger_begin(struct virtq *vq)
 {
@@ -140,7 +142,6 @@ static int split_finish_batch(struct virtq *vq, struct inflight_split *copy)
 	for (uint16_t i = 0; i < n; i++, head = copy->desc[head].next)
 		if (head >= vq->size)
 			return VIRTQ_E_BROKEN;
-	split_mark_used(vq, copy->used_idx, n);
 	for (head = copy->last_batch_head; n; n--, head = copy->desc[head].next) {
 		copy->desc[head].inflight = 0;
 		region->desc[head].inflight = 0;
@@ -281,7 +282,6 @@ static int packed_choose_state(struct virtq *vq, const struct inflight_packed *c
 	published = now != old &&
 		!pos_available((uint16_t)(guest_load_acquire(pos_words(vq, old) + 1) >> 48), old);
 	vq->used = published ? now : old;
-	mark_descs(vq, old, published ? MIN(packed_distance(vq, old, now), vq->size) : 0);
 	vq->ring.free_head = published ? copy->free.head : copy->free.old_head;
 	return 0;
 }
@@ -356,7 +356,6 @@ static void packed_hide_unpublished(struct virtq *vq)
 		if ((word1 >> 48 & (DESC_F_AVAIL | DESC_F_USED)) != wrap)
 			continue;
 		guest_store(words + 1, word1 ^ used);
-		mark_descs(vq, pos, 1);
 		step();
 	}
 }

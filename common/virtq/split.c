@@ -226,7 +226,8 @@ static void write_used(struct virtq *vq, uint16_t used)
 		memcpy(&ring[4 * (size_t)((used + i) & mask)], &vq->staged[i], 8); /* id, len */
 }
 
-void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n)
+/* The used index was moved over n entries from this one on. */
+static inline void mark_entries(const struct virtq *vq, uint16_t from, uint32_t n)
 {
 	uint32_t at = from & (vq->size - 1), up_to_end = MIN(n, vq->size - at);
 
@@ -252,7 +253,7 @@ void split_publish(struct virtq *vq)
 	step();
 	guest_store_release(&vq->split.used[1], used);
 	step();
-	split_mark_used(vq, vq->used, vq->n_staged);
+	mark_entries(vq, vq->used, vq->n_staged);
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
 		vq->busy[vq->staged[i].id] = 0;
 		region->desc[vq->staged[i].id].inflight = 0;

@@ -19,10 +19,6 @@ int split_fill(struct virtq *vq, unsigned int n);
  * holds n */
 void split_take(struct virtq *vq, unsigned int n);
 
-/** split_mark_used() - the used index was moved over n entries from this one on: they and it are
- * dirty */
-void split_mark_used(const struct virtq *vq, uint16_t from, uint32_t n);
-
 /** split_mark_ring() - any part of the used ring may have been written */
 void split_mark_ring(const struct virtq *vq);
 

@@ -345,6 +345,8 @@ struct virtq_setup driver_setup(const struct driver *d, uint64_t start_id)
 		.desc = UVA_OF(d->desc),
 		.avail = UVA_OF(d->avail),
 		.used = UVA_OF(d->used),
+		.log = true,
+		.log_gpa = { d->used },
 		.base = d->packed ? 0x80008000 : 0,
 		.start_id = start_id };
 }
