@@ -165,7 +165,8 @@ def destination_killed(current):
 @case('migrate-destination-refuses', 90)
 def destination_refuses(current):
     """The other Bulkhead does not offer what the guest uses. That shows at the very end, when the guest stands."""
-    voyage = Voyage(current, version='backports', serve=({'mtu': 1400}, {}), host_mtu=1400)
+    voyage = Voyage(current, version='backports', serve=({'mtu': 1400}, {}), host_mtu=1400,
+                    **{'x-mtu-bypass-backend': 'off'})
     streams = voyage.transfers(BOTH)
     for _ in range(2):
         migration = voyage.prepare(capabilities=['return-path'])
