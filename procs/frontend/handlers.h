@@ -38,12 +38,11 @@ token_fn token_inflight;
 
 /* handle-log.c */
 reply_fn reply_log_base;
-handle_fn handle_set_log_base;
+handle_fn handle_set_log_base, handle_set_log_fd;
 /** log_refuses() - whether the next record wants memory or a ring logged that its log does not
  * cover; then the message in work is refused. Rings that stand still need no log. */
 bool log_refuses(struct exchange *exchange, const Bh__Desired *next);
-/** log_refuses_ring() - the same of the place in the log that stands for a ring's used part, of
- * n_bytes */
+/** log_refuses_ring() - the same of the place in the log that stands for a ring's used part */
 bool log_refuses_ring(struct exchange *exchange, const Bh__Desired *next, const Bh__Ring *ring);
 /** log_outcome() - of a change that switches logging: a VMM that hears no answer to it, but to the
  * next message, relies on it as well, so the worker is waited for while a ring runs */

@@ -43,12 +43,10 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_reset_owner, NULL },
 	ROW(SET_MEM_TABLE), TABLE, FDS(0, FDS_MAX, FD_MEMORY), NO_FEATURE, INDEX_REGION, ALWAYS, NO_REPLY,
 		handle_set_mem_table, NULL },
-	ROW(SET_LOG_BASE), SIZE(16), FDS(1, 1, FD_MEMORY), PF(LOG_SHMFD), INDEX_NONE, ALWAYS, U64(1),
+	ROW(SET_LOG_BASE), SIZE(16), FDS(1, 1, FD_MEMORY), PF(LOG_SHMFD), INDEX_NONE, ALWAYS, REPLY_AGREED, 1,
 		handle_set_log_base, reply_log_base },
-	/* nobody is told of marks: the VMM looks at the log when it wants to. Its descriptor is
-	 * closed */
 	ROW(SET_LOG_FD), SIZE(0), FDS(1, 1, FD_NOTIFIER), NO_FEATURE, INDEX_NONE, ALWAYS, NO_REPLY,
-		NULL, NULL },
+		handle_set_log_fd, NULL },
 	ROW(SET_VRING_NUM), SIZE(8), NO_FDS, NO_FEATURE, INDEX_VRING, STOPPED, NO_REPLY,
 		handle_set_vring_num, NULL },
 	ROW(SET_VRING_ADDR), SIZE(40), NO_FDS, NO_FEATURE, INDEX_VRING, ALWAYS, NO_REPLY,
@@ -278,7 +276,7 @@ size_t requests_reply(struct exchange *exchange, uint8_t *buf)
 
 	if (!*exchange->why)
 		return row->reply(exchange, &exchange->msg, buf);
-	if (row->owes == REPLY_U64) {
+	if (row->owes != REPLY_PAYLOAD) {
 		memcpy(buf, &value, sizeof(value));
 		return sizeof(value);
 	}

@@ -45,6 +45,7 @@ struct request_row {
 	enum reply_kind {
 		REPLY_NONE,    /* acknowledged if the VMM asks for it */
 		REPLY_U64,     /* always owed */
+		REPLY_AGREED,  /* the same, once the feature that it needs is acked */
 		REPLY_PAYLOAD, /* always owed */
 	} owes;
 	uint32_t refusal; /* owed but refused: the u64's value, or bytes of zeros in the payload */

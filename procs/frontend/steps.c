@@ -298,13 +298,20 @@ static enum step undone(struct exchange *x)
 
 /* --- Stage, consume, send --- */
 
+static bool owes_reply(const struct exchange *x)
+{
+	if (x->row->owes == REPLY_AGREED)
+		return has_bit(x->view->desired->protocol_features, x->row->needs);
+	return x->row->owes != REPLY_NONE;
+}
+
 static int stage_reply(struct exchange *x)
 {
 	uint8_t buf[REPLY_BYTES_MAX];
 	uint64_t failed = *x->why != '\0';
 	uint32_t request = x->msg.header.request;
 
-	x->reply_row = x->row && x->row->owes != REPLY_NONE ? x->row : NULL;
+	x->reply_row = x->row && owes_reply(x) ? x->row : NULL;
 	if (x->reply_row)
 		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
 	if (!acks(x))

@@ -106,6 +106,9 @@ int vu_set_vring_fd(struct vu_client *c, uint32_t request, uint32_t index, int f
 int vu_get_inflight(struct vu_client *c, struct vu_inflight *area, int *ret_fd);
 int vu_set_inflight(struct vu_client *c, const struct vu_inflight *area, int fd);
 
+/* dirty log: waits for the reply that is owed with LOG_SHMFD, whatever c->ack is */
+int vu_set_log_base(struct vu_client *c, const struct vu_log *log, const int *fds, size_t n_fds);
+
 /* back-end request channel: one request, acknowledged with `result` if it wants a reply */
 int vu_backend_request(struct vu_client *c, uint64_t result, struct vu_msg *ret_msg);
 

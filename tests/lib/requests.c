@@ -243,3 +243,20 @@ int vu_set_inflight(struct vu_client *c, const struct vu_inflight *area, int fd)
 {
 	return vu_set(c, VU_SET_INFLIGHT_FD, area, sizeof(*area), fd);
 }
+
+int vu_set_log_base(struct vu_client *c, const struct vu_log *log, const int *fds, size_t n_fds)
+{
+	struct vu_header head = { VU_SET_LOG_BASE, VU_VERSION, sizeof(*log) };
+	struct vu_msg msg;
+	int r;
+
+	if (c->ack)
+		head.flags |= VU_NEED_REPLY;
+	r = vu_send(c, &head, log, fds, n_fds);
+	if (!r)
+		r = vu_recv_reply(c, VU_SET_LOG_BASE, sizeof(uint64_t), &msg);
+	if (r)
+		return r;
+	vu_msg_deinit(&msg);
+	return msg.body.u64 ? VU_E_REFUSED : 0;
+}

@@ -127,6 +127,13 @@ struct vu_addr {
 	uint64_t log;
 };
 
+#define VU_ADDR_LOG 1u
+
+struct vu_log {
+	uint64_t mmap_size;
+	uint64_t mmap_offset;
+};
+
 struct vu_region {
 	uint64_t gpa;
 	uint64_t size;

@@ -279,9 +279,9 @@ START_TEST(test_wrong_form_is_refused_and_answered_in_form)
 	}
 	n = row->owes != REPLY_NONE ? requests_reply(&s, buf) : 0;
 	ck_assert_uint_eq(n,
-		row->owes == REPLY_U64               ? 8
+		row->owes == REPLY_NONE              ? 0
 			: row->owes == REPLY_PAYLOAD ? row->refusal
-						     : 0);
+						     : 8);
 }
 END_TEST
 
