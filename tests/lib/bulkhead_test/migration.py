@@ -18,6 +18,8 @@ from .tcp import MIB, Transfer
 MAC = '52:54:00:77:00:02'
 PEER = '10.77.0.1'
 GUEST = '10.77.0.2'
+# little, so that how the last round happens to fall does not decide
+DOWNTIME_LIMIT_MS = 20
 ETH_P_ALL, ETH_P_ARP, ETH_P_RARP = 0x0003, 0x0806, 0x8035
 
 
@@ -241,6 +243,25 @@ class Voyage:
                               check=True)
         lines = [line.split() for line in done.stdout.splitlines() if line.startswith(MAC)]
         return lines[0][2] if lines else None
+
+
+class Journey:
+    """What one migration under one stream cost, in ms: QEMU's own figures, and what the stream's end on the peer saw."""
+
+    def __init__(self, voyage, direction):
+        stream = voyage.transfers([direction])
+        info = voyage.move(**{'downtime-limit': DOWNTIME_LIMIT_MS})
+        self.downtime, self.total = info['downtime'], info['total-time']
+        self.direction, self.rate, self.gap = end_all(stream)[0]
+
+
+def journeys(current, version, times, direction, **properties):
+    """([Journey with QEMU's own TAP back-end], [Journey with Bulkhead]), in turns, so that both have the same machine."""
+    both = [Voyage(Corner(current, name), version, bulkhead=name == 'bulkhead', **properties) for name in ('tap', 'bulkhead')]
+    found = [[Journey(voyage, direction) for voyage in both] for _ in range(times)]
+    for voyage in both:
+        voyage.vm.quit()
+    return tuple(zip(*found))
 
 
 def end_all(transfers):
