@@ -89,10 +89,10 @@ class Host:
         device = Device(socket=self.socket, queue_pairs=self.queue_pairs, **options)
         self.product = Bulkhead(self.corner, [device], self.netns, programs=programs)
 
-    def stand_between(self, alter):
-        """What VMMs say here goes through a Proxy from now on."""
+    def stand_between(self, change):
+        """What VMMs and Bulkhead say to each other here goes through a Proxy from now on."""
         self.vmm_socket = str(self.corner.dir / 'proxy.sock')
-        Proxy(self.corner, self.vmm_socket, self.socket, alter)
+        Proxy(self.corner, self.vmm_socket, self.socket, change)
 
     def device(self, **properties):
         """What a guest on this host has: ours if Bulkhead runs here, else QEMU's own."""
@@ -149,7 +149,7 @@ class Migration:
 class Voyage:
     """A guest that runs on host 0, and what it takes to move it on."""
 
-    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), alter=None,
+    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), between=None,
                  **properties):
         self.case = current
         self.version = version
@@ -161,8 +161,8 @@ class Voyage:
         if bulkhead:
             for host, release, options in zip(self.hosts, programs, serve):
                 host.serve(release, **options)
-        if alter:
-            self.hosts[0].stand_between(alter)
+        if between:
+            self.hosts[0].stand_between(between)
         self.here, self.there = self.hosts
         self.vm = self.start(self.here)
         self.vm.wait_boot()
@@ -222,11 +222,11 @@ class Voyage:
         """From outside; the first one must be answered."""
         self.peer.run('busybox', 'ping', '-c', '1', '-W', '5', GUEST)
 
-    def frames(self, cable):
-        """Hears what comes out of a cable."""
+    def frames(self, port):
+        """A socket that hears what comes out of a port of the peer's, and speaks there."""
         def listen():
             line = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-            line.bind((cable, ETH_P_ALL))
+            line.bind((port, ETH_P_ALL))
             line.settimeout(0)
             return line
         line = self.peer.inside(listen)

@@ -1,19 +1,23 @@
-"""Stands between a VMM and a back-end, and changes what the VMM says."""
+"""Stands between a VMM and a back-end, and changes what passes."""
 
-import array
+import mmap
 import os
 import socket
 import struct
 import threading
 
 HEADER_BYTES = 12
+PAGE_BYTES = 4096
+DESC_BYTES = 16
+SET_MEM_TABLE, SET_LOG_BASE, SET_VRING_NUM, SET_VRING_ADDR, ADD_MEM_REG = 5, 6, 8, 9, 37
 
 
 class Proxy:
-    """Passes each message on, with its descriptors; alter(request, payload) returns what is sent in its place."""
+    """Passes each message on, with its descriptors. change has two methods: to_back_end(request, payload, fds) returns
+    the descriptors that are sent in the place of fds; to_vmm() is called before each reply."""
 
-    def __init__(self, case, path, target, alter):
-        self.target, self.alter = target, alter
+    def __init__(self, case, path, target, change):
+        self.target, self.change = target, change
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(4)
@@ -28,12 +32,18 @@ class Proxy:
                 return
             back_end = socket.socket(socket.AF_UNIX)
             back_end.connect(self.target)
-            for source, sink, alter in ((vmm, back_end, self.alter), (back_end, vmm, lambda request, payload: payload)):
-                threading.Thread(target=self._pass_on, args=(source, sink, alter), daemon=True).start()
+            for source, sink, change in ((vmm, back_end, self.change.to_back_end), (back_end, vmm, self._to_vmm)):
+                threading.Thread(target=self._pass_on, args=(source, sink, change), daemon=True).start()
 
-    def _pass_on(self, source, sink, alter):
+    def _to_vmm(self, request, payload, fds):
+        del request, payload
+        self.change.to_vmm()
+        return fds
+
+    @staticmethod
+    def _pass_on(source, sink, change):
         try:
-            while self._message(source, sink, alter):
+            while _message(source, sink, change):
                 pass
         except OSError:
             pass
@@ -43,31 +53,67 @@ class Proxy:
             except OSError:
                 pass
 
-    @staticmethod
-    def _message(source, sink, alter):
-        fds = array.array('i')
-        data = b''
-        while len(data) < HEADER_BYTES or len(data) < HEADER_BYTES + struct.unpack_from('I', data, 8)[0]:
-            want = HEADER_BYTES if len(data) < HEADER_BYTES else HEADER_BYTES + struct.unpack_from('I', data, 8)[0]
-            part, came, _, _ = socket.recv_fds(source, want - len(data), 32)
-            fds.extend(came)
-            if not part:
-                return False
-            data += part
-        payload = alter(struct.unpack_from('I', data)[0], data[HEADER_BYTES:])
-        socket.send_fds(sink, [data[:HEADER_BYTES] + payload], fds)
-        for fd in fds:
-            os.close(fd)
-        return True
+
+def _message(source, sink, change):
+    """False at the end of the stream."""
+    data, fds, want = b'', [], HEADER_BYTES
+    while len(data) < want:
+        part, came, _, _ = socket.recv_fds(source, want - len(data), 32)
+        fds += came
+        if not part:
+            return False
+        data += part
+        if len(data) == HEADER_BYTES:
+            want += struct.unpack_from('I', data, 8)[0]
+    socket.send_fds(sink, [data], change(struct.unpack_from('I', data)[0], data[HEADER_BYTES:], fds))
+    for fd in fds:
+        os.close(fd)
+    return True
 
 
-SET_VRING_ADDR = 9
+class Unmarked:
+    """For Proxy: the back-end is given a dirty log of ours, and the VMM hears of all its marks but those of one packed
+    ring. A mark is never taken back in ours, so that some pages go over more than once."""
 
+    def __init__(self, ring):
+        self.ring = ring
+        self.regions, self.sizes, self.pages = [], {}, set()
+        self.theirs = self.ours = None
+        self.lock = threading.Lock()
 
-def without_log_flag(ring):
-    """For Proxy: the VMM does not ask for the writes to this ring's used ring to be marked."""
-    def alter(request, payload):
-        if request != SET_VRING_ADDR or struct.unpack_from('I', payload)[0] != ring:
-            return payload
-        return payload[:4] + struct.pack('I', struct.unpack_from('I', payload, 4)[0] & ~1) + payload[8:]
-    return alter
+    def to_back_end(self, request, payload, fds):
+        if request == SET_MEM_TABLE:
+            self.regions = [struct.unpack_from('4Q', payload, 8 + 32 * i) for i in range(struct.unpack_from('I', payload)[0])]
+        elif request == ADD_MEM_REG:
+            self.regions.append(struct.unpack_from('4Q', payload, 8))
+        elif request == SET_VRING_NUM:
+            self.sizes.update([struct.unpack('II', payload)])
+        elif request == SET_VRING_ADDR and struct.unpack_from('I', payload)[0] == self.ring:
+            self._note_ring(struct.unpack_from('Q', payload, 8)[0])
+        elif request == SET_LOG_BASE:
+            return [self._log(*struct.unpack('QQ', payload), fds[0])]
+        return fds
+
+    def _note_ring(self, uva):
+        start = next(gpa + uva - base for gpa, size, base, _ in self.regions if base <= uva < base + size)
+        last = start + DESC_BYTES * self.sizes[self.ring] - 1
+        self.pages = set(range(start // PAGE_BYTES, last // PAGE_BYTES + 1))
+
+    def _log(self, n_bytes, offset, theirs):
+        ours = os.memfd_create('log')
+        os.ftruncate(ours, offset + n_bytes)
+        with self.lock:
+            self.theirs, self.ours = (mmap.mmap(fd, n_bytes, offset=offset) for fd in (theirs, ours))
+        self.log_fd = ours
+        return ours
+
+    def to_vmm(self):
+        """What is marked so far becomes known: before the VMM hears anything, hence before the last time that it looks."""
+        with self.lock:
+            if not self.ours:
+                return
+            marks = bytearray(self.ours[:])
+            for page in self.pages:
+                marks[page // 8] &= ~(1 << page % 8)
+            for at in (at for at, mark in enumerate(marks) if mark):
+                self.theirs[at] |= marks[at]
