@@ -284,7 +284,8 @@ int world_connect(struct world *w, enum vmm kind)
 
 int world_move(struct world *w, uint32_t n_frames)
 {
-	return world_fail(w, traffic_run(&w->traffic, &w->vm.n, n_frames, WORLD_FRAME_BYTES), "frames");
+	return world_fail(w, traffic_run(&w->traffic, &w->vm.n, n_frames, WORLD_FRAME_BYTES),
+		"frames");
 }
 
 /* --- the question --- */

@@ -37,7 +37,7 @@ struct stream {
 	uint64_t done_bytes;
 	uint64_t digest;
 	uint64_t next_progress_bytes;
-	double moved_s;               /* when the socket last gave or took something; 0: never */
+	double moved_s; /* when the socket last gave or took something; 0: never */
 	double gap_s;
 	int idle_s;
 	bool progress;
@@ -312,8 +312,8 @@ int main(int argc, char **argv)
 		run_recv(&s, fd);
 	seconds = now_s() - start;
 	close(fd);
-	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f gap=%.3f ok=%d",
-		argv[1], (unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
+	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f gap=%.3f ok=%d", argv[1],
+		(unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
 		(double)s.done_bytes * 8e-6 / (seconds > 0 ? seconds : 1e-9), s.gap_s, !s.fault);
 	if (s.fault)
 		printf(" fault=%s at=%llu", s.fault, (unsigned long long)s.fault_at);
