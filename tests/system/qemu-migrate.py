@@ -23,6 +23,7 @@ from bulkhead_test.report import case, main, wait_until
 
 BOTH = ('to-guest', 'from-guest')
 SLOW = 24 * MIB
+TIMES = 2 if env.FULL else 1
 
 
 def told(current, what, info, done):
@@ -30,21 +31,17 @@ def told(current, what, info, done):
     current.note(f'{what}: downtime {info.get("downtime", 0)} of {info["total-time"]} ms; {gaps}.')
 
 
-def there_and_back(current, times=1, ways=('unix',), directions=BOTH, **options):
-    """Streams go through each journey; at the end, what the guest is asked is answered from where it is."""
+def there_and_back(current, times=1, ways=('unix', 'unix'), directions=BOTH, **options):
+    """Streams go through each pair of journeys; in between, the guest answers from where it is."""
     voyage = Voyage(current, **options)
-    streams = voyage.transfers(directions)
-    for number in range(2 * times):
-        way = ways[number % len(ways)]
-        info = voyage.move(way)
-        voyage.check_cable()
-        voyage.ping_guest()
-        if number % 2:
-            told(current, way, info, end_all(streams))
-            streams = voyage.transfers(directions)
-    end_all(streams)
+    for _ in range(times):
+        streams = voyage.transfers(directions)
+        for way in ways:
+            info = voyage.move(way)
+            voyage.check_cable()
+            voyage.ping_guest()
+        told(current, way, info, end_all(streams))
     check_quiet(voyage)
-    return voyage
 
 
 def check_quiet(voyage):
@@ -56,7 +53,7 @@ def check_quiet(voyage):
 
 @case('migrate-split', 90)
 def split(current):
-    there_and_back(current, version='backports')
+    there_and_back(current, ways=('unix', 'tcp'), version='backports')
 
 
 @case('migrate-packed-through-a-file', 90)
@@ -66,7 +63,7 @@ def packed_file(current):
 
 @case('migrate-twenty-times', 600, ordinary=False)
 def twenty(current):
-    there_and_back(current, 20, version='newest', ways=('unix', 'unix', 'file'))
+    there_and_back(current, 20, version='newest', ways=('tcp', 'file'))
 
 
 @case('migrate-twenty-times-packed', 600, ordinary=False)
@@ -86,7 +83,7 @@ def matrix():
         name = '-'.join([version, 'packed' if layout == 'on' else 'split', way, *(directions if directions != BOTH else ['both'])])
         case(f'migrate-matrix-{name}', 90, ordinary=False)(
             lambda current, options=(version, layout, way, directions): there_and_back(
-                current, ways=(options[2],), directions=options[3], version=options[0], packed=options[1]))
+                current, ways=(options[2],) * 2, directions=options[3], version=options[0], packed=options[1]))
 
 
 matrix()
@@ -95,7 +92,7 @@ matrix()
 # --- The pause, beside that of QEMU's own back-end ---
 
 def paused(current, version, direction, **properties):
-    times = 20 if env.FULL else 3
+    times = 20 if env.FULL else 2
     theirs, ours = journeys(current, version, times, direction, **properties)
     for name, found in (('QEMU\'s TAP', theirs), ('Bulkhead', ours)):
         current.note(f'{name}: gaps {", ".join(f"{each.gap:.0f}" for each in found)} ms, '
@@ -119,7 +116,7 @@ def pause_from_guest(current):
 def under_way(voyage, **options):
     """A migration that is in the midst of guest memory, and slow."""
     migration = voyage.prepare(bandwidth=SLOW, capabilities=['return-path'], **options)
-    migration.begin(voyage.uri('unix')[0])
+    voyage.set_out(migration)
     wait_until(lambda: migration.info().get('ram', {}).get('transferred', 0) > 16 * MIB, 'some memory is over there')
     return migration
 
@@ -132,19 +129,18 @@ def goes_on_at_source(voyage, streams):
 
 
 def fails_and_repeats(current, disturb, status, **options):
-    """disturb(migration) ends it in the midst, twice; the guest stays, and the third time it goes."""
+    """disturb(migration) ends it in the midst; the guest stays, and goes when it is asked again."""
     voyage = Voyage(current, **options)
     before = voyage.vm.sockets()
     streams = voyage.transfers(BOTH)
-    for _ in range(2):
+    for _ in range(TIMES):
         migration = under_way(voyage)
         disturb(migration)
         migration.wait_status(status)
         goes_on_at_source(voyage, streams)
         migration.destination.process.stop(signal.SIGKILL)
-    migration_sockets = {number: target for number, target in voyage.vm.sockets().items() if number in before}
-    assert migration_sockets == before, 'QEMU kept its connections'
-    told(current, 'third', voyage.move(), end_all(streams))
+    assert before.items() <= voyage.vm.sockets().items(), 'QEMU kept its connections'
+    told(current, 'repeated', voyage.move(), end_all(streams))
     check_quiet(voyage)
 
 
@@ -165,9 +161,9 @@ def destination_refuses(current):
     voyage = Voyage(current, version='backports', serve=({'mtu': 1400}, {}), host_mtu=1400,
                     **{'x-mtu-bypass-backend': 'off'})
     streams = voyage.transfers(BOTH)
-    for _ in range(2):
+    for _ in range(TIMES):
         migration = voyage.prepare(capabilities=['return-path'])
-        migration.begin(voyage.uri('unix')[0])
+        voyage.set_out(migration)
         migration.wait_status('failed')
         goes_on_at_source(voyage, streams)
         migration.destination.process.wait()
@@ -187,8 +183,8 @@ def processes_killed(current):
     for host in voyage.hosts:
         for role in env.ROLES:
             host.product.kill(role)
-    kept = voyage.vm.sockets()
-    assert before.items() <= kept.items() and arriving.items() <= migration.destination.sockets().items()
+    for vm, sockets in ((migration.source, before), (migration.destination, arriving)):
+        assert sockets.items() <= vm.sockets().items(), 'QEMU kept its connections'
     migration.source.qmp.command('migrate-set-parameters', **{'max-bandwidth': 1 << 30})
     migration.finish()
     told(current, 'with kills', migration.info(), end_all(streams))
@@ -252,7 +248,7 @@ def compared(current, version, **properties):
     voyage = Voyage(current, version, **properties)
     streams = voyage.transfers(BOTH)
     migration = voyage.prepare(extra=['-S'], **{'downtime-limit': 20})
-    migration.begin(voyage.uri('unix')[0])
+    voyage.set_out(migration)
     pages = differing(migration)
     assert not pages, f'pages differ: {pages[:20]}'
     migration.take_over()
@@ -264,7 +260,7 @@ def compared(current, version, **properties):
 BIG = {'rx_queue_size': 1024, 'tx_queue_size': 1024}
 
 
-@case('migrate-memory-is-the-same', 60)
+@case('migrate-memory-is-the-same-split', 60, ordinary=False)
 def memory_same(current):
     compared(current, 'backports', **BIG)
 
@@ -283,7 +279,7 @@ def memory_differs(current):
     line = voyage.frames('lan')
     voyage.guest.run('ip link set eth0 down')
     migration = voyage.prepare(bandwidth=SLOW, extra=['-S'])
-    migration.begin(voyage.uri('unix')[0])
+    voyage.set_out(migration)
     frame = bytes.fromhex(MAC.replace(':', '')) + bytes(6) + b'\x88\xb5' + bytes(100)
     for _ in range(100):
         line.send(frame)

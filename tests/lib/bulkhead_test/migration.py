@@ -5,6 +5,7 @@
     host 1: tap0 - bridge - cable1 '              TCP ends here
 """
 
+import itertools
 import socket
 import subprocess
 
@@ -15,6 +16,10 @@ from .qemu import NetDevice, Qemu
 from .report import wait_until
 from .tcp import MIB, Transfer
 
+_numbers = itertools.count()
+
+PORT = 4444
+SOCKETS = ('unix', 'tcp')
 MAC = '52:54:00:77:00:02'
 PEER = '10.77.0.1'
 GUEST = '10.77.0.2'
@@ -49,8 +54,7 @@ class Vm(Qemu):
 
     def __init__(self, host, devices, version, incoming=False, extra=(), **options):
         self.netns = host.netns
-        Vm.number = getattr(Vm, 'number', 0) + 1
-        super().__init__(host.corner, devices, version, name=f'qemu{Vm.number}',
+        super().__init__(host.corner, devices, version, name=f'qemu{next(_numbers)}',
                          extra=['-incoming', 'defer', *extra] if incoming else extra, **options)
 
     def _argv(self, guest_dir):
@@ -77,7 +81,8 @@ class Host:
         for port in ('tap0', 'cable'):
             self.netns.ip('link', 'set', port, 'master', 'bridge')
             self.netns.ip('link', 'set', port, 'up')
-        self.netns.ip('link', 'set', 'bridge', 'up')
+        self.address = f'10.78.0.{number + 1}'
+        self.netns.set_up('bridge', [f'{self.address}/24'])
         peer.ip('link', 'set', f'cable{number}', 'master', 'lan')
         peer.ip('link', 'set', f'cable{number}', 'up')
         self.socket = str(self.corner.dir / 'net0.sock')
@@ -101,7 +106,7 @@ class Host:
 
 
 class Migration:
-    """One way of a guest from here to there; begin() and finish(), or what makes it fail between them."""
+    """One way of a guest from here to there: receive(), send() and finish(), or what makes it fail between them."""
 
     def __init__(self, source, destination):
         self.source, self.destination = source, destination
@@ -113,27 +118,23 @@ class Migration:
                            capabilities=[{'capability': name, 'state': True} for name in capabilities])
             vm.qmp.command('migrate-set-parameters', **parameters)
 
-    def begin(self, uri, incoming=None):
-        if incoming != '':
-            self.destination.qmp.command('migrate-incoming', uri=incoming or uri)
+    def receive(self, uri):
+        self.destination.qmp.command('migrate-incoming', uri=uri)
+
+    def send(self, uri):
         self.source.qmp.command('migrate', uri=uri)
 
     def info(self):
         return self.source.qmp.command('query-migrate')
 
-    def status(self):
-        return self.info().get('status')
-
-    def wait_status(self, *wanted, limit=60):
-        """Until the source's migration has one of these states."""
-        ends = ('completed', 'failed', 'cancelled')
-
+    def wait_status(self, wanted, limit=60):
+        """Until the source says so of it; another end is not what was wanted."""
         def reached():
-            status = self.status()
-            if status in ends and status not in wanted:
-                raise AssertionError(f'the migration is {status}, not {wanted[0]}: {self.info().get("error-desc", "")}')
-            return status if status in wanted else None
-        return wait_until(reached, f'the migration is {wanted[0]}', limit)
+            status = self.info().get('status')
+            if status in ('completed', 'failed', 'cancelled') and status != wanted:
+                raise AssertionError(f'the migration is {status}, not {wanted}: {self.info().get("error-desc", "")}')
+            return status == wanted
+        wait_until(reached, f'the migration is {wanted}', limit)
 
     def finish(self):
         """Both sides agree that the guest is there now."""
@@ -183,7 +184,9 @@ class Voyage:
         return migration
 
     def uri(self, way):
-        """Where the guest goes through on its way."""
+        """Where the guest goes on its way: how the source calls it, and how the destination does."""
+        if way == 'tcp':
+            return (f'tcp:{self.there.address}:{PORT}',) * 2
         path = f'{self.case.dir}/guest.{"sock" if way == "unix" else "file"}'
         if way == 'exec':
             return f'exec:cat > {path}', f'exec:cat {path}'
@@ -195,17 +198,19 @@ class Voyage:
         migration.source.quit()
         self.here, self.there = self.there, self.here
 
+    def set_out(self, migration, way='unix'):
+        out, into = self.uri(way)
+        if way in SOCKETS:
+            migration.receive(into)
+        migration.send(out)
+
     def move(self, way='unix', **options):
         """The whole of it. Returns what QEMU says of it; the guest runs on the other host then."""
         migration = self.prepare(**options)
-        out, into = self.uri(way)
-        if way == 'unix':
-            migration.begin(out)
-            migration.wait_status('completed')
-        else:
-            migration.begin(out, incoming='')
-            migration.wait_status('completed')
-            migration.destination.qmp.command('migrate-incoming', uri=into)
+        self.set_out(migration, way)
+        migration.wait_status('completed')
+        if way not in SOCKETS:
+            migration.receive(self.uri(way)[1])
         info = migration.info()
         migration.take_over()
         self.arrive(migration)
