@@ -86,11 +86,12 @@ static bool changes(const struct device_queue *queue, const Bh__Ring *ring)
 {
 	const struct ring_state *state = &queue->device->core->rings[queue->index];
 
-	return state->kick_token != ring->kick_token || state->err_token != ring->err_token ||
-		queue->enabled != ring->enabled || queue->poll != ring->poll ||
-		(queue->vq ? atomic_load(&queue->drain) != DRAIN_NONE || state->log != ring->log ||
-					state->log_gpa != ring->log_gpa
-			   : ring_wants_start(queue->device, ring));
+	if (state->kick_token != ring->kick_token || state->err_token != ring->err_token ||
+		queue->enabled != ring->enabled || queue->poll != ring->poll)
+		return true;
+	if (!queue->vq)
+		return ring_wants_start(queue->device, ring) || ring_was_left(queue->device, ring);
+	return atomic_load(&queue->drain) != DRAIN_NONE || state->log_gpa != ring_log_gpa(ring);
 }
 
 static enum ring_plan plan_ring(const struct device_queue *queue, const Bh__Desired *desired)

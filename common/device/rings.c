@@ -210,18 +210,16 @@ static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
 			queue->index, ring->position);
 }
 
-static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
+static struct virtq_setup setup_of(const struct device *device, const Bh__Ring *ring)
 {
-	struct device *device = queue->device;
-	struct ledger_queue *slot = &device->ledger.queues[queue->index];
-	struct virtq_setup setup = {
+	return (struct virtq_setup){
 		.index = (uint16_t)ring->index,
 		.size = ring->size,
 		.packed = has_bit(device->features, VIRTIO_F_RING_PACKED),
 		.event_idx = has_bit(device->features, VIRTIO_RING_F_EVENT_IDX),
 		.indirect = has_bit(device->features, VIRTIO_RING_F_INDIRECT_DESC),
 		.in_order = has_bit(device->features, VIRTIO_F_IN_ORDER),
-		.reads_only = device->ops->reads_only && device->ops->reads_only(queue->index),
+		.reads_only = device->ops->reads_only && device->ops->reads_only(ring->index),
 		.log = ring->log,
 		.log_gpa = { ring->log_gpa },
 		.desc = { ring->desc_uva },
@@ -231,9 +229,23 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		.start_id = ring->start_id,
 		.blame = &device->ledger.header->blame,
 	};
+}
+
+static int start_virtq(struct virtq **ret_vq, struct device *device, const Bh__Ring *ring)
+{
+	struct virtq_setup setup = setup_of(device, ring);
+	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
+
+	return virtq_start(ret_vq, &setup, device->map, &device->ledger.queues[ring->index],
+		inflight);
+}
+
+static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
+{
+	struct device *device = queue->device;
+	struct ledger_queue *slot = &device->ledger.queues[queue->index];
 	bool known = slot->start_id == ring->start_id;
 	const char *refused = ring_refused(device, ring);
-	void *inflight = inflight_of(device, &setup, &setup.inflight_id);
 	int r;
 
 	note_start(queue, ring);
@@ -241,7 +253,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 		ring_fail(queue, ring->start_id, refused, false);
 		return false;
 	}
-	r = virtq_start(&queue->vq, &setup, device->map, slot, inflight);
+	r = start_virtq(&queue->vq, device, ring);
 	if (r != 0) {
 		queue->vq = NULL;
 		ring_fail(queue, ring->start_id, start_error(r), false);
@@ -262,10 +274,27 @@ static void apply_log(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct ring_state *state = &queue->device->core->rings[queue->index];
 
-	state->log = ring->log;
-	state->log_gpa = ring->log_gpa;
+	state->log_gpa = ring_log_gpa(ring);
 	if (queue->vq)
 		virtq_set_log(queue->vq, ring->log, (struct gpa){ ring->log_gpa });
+}
+
+static bool can_start(const struct device *device, const Bh__Ring *ring)
+{
+	return ring->has_addresses && ring->size && device->core->n_mapped &&
+		!ring_refused(device, ring);
+}
+
+/* The ring has stopped while nobody served it. Going on with it marks what its former server wrote;
+ * it takes nothing, and stops at once. */
+static void mark_left(struct device *device, const Bh__Ring *ring)
+{
+	struct virtq *vq = NULL;
+
+	if (!device->map->log || !ring_was_left(device, ring) || !can_start(device, ring))
+		return;
+	if (start_virtq(&vq, device, ring) == 0)
+		virtq_stop(vq);
 }
 
 static bool may_start(const struct device *device, const Bh__Ring *ring)
@@ -284,8 +313,10 @@ void ring_apply(struct device_queue *queue, const Bh__Ring *ring, struct wants *
 	apply_log(queue, ring);
 	if (!queue->vq && may_start(queue->device, ring))
 		any |= start_ring(queue, ring);
-	if (!queue->vq && !ring->started)
+	if (!queue->vq && !ring->started) {
+		mark_left(queue->device, ring);
 		queue->device->ledger.queues[queue->index].running = 0;
+	}
 	if (any)
 		changed(queue);
 }

@@ -29,15 +29,21 @@ void ring_remap(struct device_queue *queue);
  * drained, and the loop is woken when that is done: the caller retries then. Not paused. */
 bool ring_rests(struct device_queue *queue);
 
-/** ring_is_left() - whether a previous instance died with the ring running, and the VMM has
- * stopped it since: chains the device had taken must be completed before the ring is reported as
- * stopped */
-static inline bool ring_is_left(const struct device *device, const Bh__Ring *ring)
+/** ring_was_left() - whether a previous instance died with the ring running, and the VMM has
+ * stopped it since: what that one wrote is not marked as dirty yet */
+static inline bool ring_was_left(const struct device *device, const Bh__Ring *ring)
 {
 	const struct ledger_queue *slot = &device->ledger.queues[ring->index];
 
-	return device->ops->drain && !ring->started && slot->running && !slot->broken &&
-		ring->start_id && slot->start_id == ring->start_id;
+	return !ring->started && slot->running && !slot->broken && ring->start_id &&
+		slot->start_id == ring->start_id;
+}
+
+/** ring_is_left() - the same of a device that can drain: chains the device had taken must be
+ * completed before the ring is reported as stopped */
+static inline bool ring_is_left(const struct device *device, const Bh__Ring *ring)
+{
+	return device->ops->drain && ring_was_left(device, ring);
 }
 
 /** ring_wants_start() - whether the ring must run, and has no error from this very start */
@@ -47,6 +53,13 @@ static inline bool ring_wants_start(const struct device *device, const Bh__Ring 
 
 	return (ring->started || ring_is_left(device, ring)) &&
 		!(state->broken && state->error_start_id == ring->start_id);
+}
+
+#define RING_UNLOGGED UINT64_MAX
+/** ring_log_gpa() - where the record wants a ring's used part logged, or RING_UNLOGGED */
+static inline uint64_t ring_log_gpa(const Bh__Ring *ring)
+{
+	return ring->log ? ring->log_gpa : RING_UNLOGGED;
 }
 
 /** ring_is_known() - whether there is anything for ring_forget() to discard */

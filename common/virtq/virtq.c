@@ -44,10 +44,11 @@ static int map_ring(struct virtq *vq)
 	return vq->packed ? packed_map(vq) : split_map(vq);
 }
 
-/* Whether somebody may have written to the ring since it was started. */
+/* Whether somebody may have written to the ring, and not marked it: since it was started, or since
+ * a former start that nobody has stopped. */
 static bool had_former(const struct virtq *vq)
 {
-	return vq->ledger->start_id == vq->setup.start_id ||
+	return vq->ledger->running || vq->ledger->start_id == vq->setup.start_id ||
 		(vq->setup.inflight_id && vq->ledger->inflight_id != vq->setup.inflight_id);
 }
 

@@ -1,0 +1,228 @@
+/*
+ * The dirty log is complete, and says no more than what was written; it is switched on and off
+ * under traffic; its file is cut short.
+ */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "logged.h"
+
+#define ROUNDS 12
+#define SWITCHES 100
+
+/* --- Complete --- */
+
+START_TEST(test_every_page_that_changed_is_marked)
+{
+	open_logged(rig_socket(), _i);
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		uint64_t changed;
+
+		send_frames(1 + round * 9 % 30, 60 + round * 3571 % 19000);
+		note_memory();
+		start_rings();
+		rig_ok(net_drain_tx(&n, 0, 5000), n.why);
+		stop_rings();
+		changed = all_is_marked();
+		ck_assert_uint_ge(changed, 2); /* a buffer, and a ring */
+		nothing_else_is_marked();
+		receive_frames();
+	}
+	close_logged();
+}
+END_TEST
+
+/* --- What the ring's flag and the log's switches do --- */
+
+/* Split: the used ring counts where the VMM says, here behind guest memory; without the flag,
+ * nowhere. What descriptors point to counts all the same. */
+START_TEST(test_used_ring_is_marked_where_the_vmm_says)
+{
+	uint64_t used_pages[2];
+
+	open_logged(rig_socket(), 0);
+	for (int on = 1; on >= 0; on--) {
+		for (uint16_t i = 0; i < 2; i++) {
+			set_ring_addr(i, on, BEHIND + i * 8 * PAGE + 17);
+			used_pages[i] = n.rings[i].cfg.used / PAGE;
+		}
+		send_frames(20, 15000);
+		note_memory();
+		start_rings();
+		rig_ok(net_drain_tx(&n, 0, 5000), n.why);
+		stop_rings();
+		for (uint16_t i = 0; i < 2; i++)
+			ck_assert_int_eq(is_marked(BEHIND / PAGE + i * 8), on);
+		for (uint64_t page = 0; page < N_PAGES; page++)
+			if (has_changed(page) && page != used_pages[0] && page != used_pages[1])
+				ck_assert(is_marked(page));
+		/* the transmit ring's page holds no buffer: nothing else marks it */
+		ck_assert(has_changed(used_pages[1]));
+		receive_frames();
+	}
+	close_logged();
+}
+END_TEST
+
+/* _i: bit 0 packed; bit 1: LOG_ALL without a log, else a log without LOG_ALL */
+START_TEST(test_half_of_it_marks_nothing)
+{
+	struct net_profile p = { .protocol = SHMFD, .features = _i & 1 ? VU_BIT(VU_F_PACKED) : 0 };
+
+	make_log();
+	rig_open(&n, &p);
+	if (_i & 2)
+		set_log_all(true);
+	else
+		set_log();
+	set_ring_logs(true);
+	rig_ok(net_pump(&n, 0, 500, 1000), n.why);
+	ck_assert_uint_eq(n_marked(), 0);
+	/* and the other half makes it whole */
+	set_log();
+	set_log_all(true);
+	rig_ok(net_pump(&n, 0, 500, 1000), n.why);
+	ck_assert_uint_gt(n_marked(), 2);
+	rig_end(&n);
+	drop_log();
+}
+END_TEST
+
+static atomic_bool done;
+
+static void *pump(void *data)
+{
+	int *r = data;
+
+	while (!atomic_load(&done) && !*r)
+		*r = net_pump(&n, 0, 50, 1500);
+	return NULL;
+}
+
+static uint64_t frames(void)
+{
+	return __atomic_load_n(&n.n_received[0], __ATOMIC_RELAXED);
+}
+
+static void wait_for_frames(uint64_t count, const int *r)
+{
+	uint64_t from = frames();
+
+	while (frames() - from < count) {
+		ck_assert_int_eq(__atomic_load_n(r, __ATOMIC_RELAXED), 0);
+		usleep(100);
+	}
+}
+
+/* No frame is lost, no ring stops, and no mark comes after the answer. _i: bit 0 packed */
+/* covers: M19 */
+START_TEST(test_switched_on_and_off_under_traffic)
+{
+	struct net_profile p = { .protocol = SHMFD, .features = _i & 1 ? VU_BIT(VU_F_PACKED) : 0 };
+	pthread_t thread;
+	int r = 0;
+
+	make_log();
+	rig_open(&n, &p);
+	set_log();
+	set_ring_logs(true);
+	atomic_store(&done, false);
+	ck_assert_int_eq(pthread_create(&thread, NULL, pump, &r), 0);
+	for (int i = 0; i < SWITCHES; i++) {
+		if (i % 10 == 5) /* another one, as QEMU for a guest that grew */
+			set_log();
+		set_log_all(true);
+		wait_for_frames(120, &r);
+		ck_assert_uint_gt(n_marked(), 2);
+		set_log_all(false);
+		clear_log();
+		wait_for_frames(120, &r);
+		ck_assert_uint_eq(n_marked(), 0);
+	}
+	atomic_store(&done, true);
+	pthread_join(thread, NULL);
+	ck_assert_msg(r == 0, "%s", n.why);
+	rig_end(&n);
+	drop_log();
+}
+END_TEST
+
+/* --- The log's file --- */
+
+/* The guest is served all the same, and the operator is told once. */
+/* covers: M17 M19 */
+START_TEST(test_log_that_is_cut_short_harms_nobody)
+{
+	open_logged(rig_socket(), _i);
+	start_rings();
+	rig_ok(net_pump(&n, 0, 300, 1500), n.why);
+	ck_assert_int_eq(ftruncate(log_fd, 0), 0);
+	rig_ok(net_pump(&n, 0, 2000, 1500), n.why);
+	rig_ok(suite_same(&rig), rig.why);
+	ck_assert(suite_logged(&rig, "the VMM has cut the file of its dirty log short"));
+	/* another log, and all is well */
+	drop_log();
+	make_log();
+	set_log();
+	rig_ok(net_pump(&n, 0, 300, 1500), n.why);
+	ck_assert_uint_gt(n_marked(), 2);
+	rig_end(&n);
+	drop_log();
+}
+END_TEST
+
+/* Memory came while the rings stood still, with a log left behind that does not cover it. */
+/* covers: M19 */
+START_TEST(test_memory_behind_the_log_is_served_and_not_marked)
+{
+	struct vu_log log = { (UINT64_C(1) << 30) / PAGE / 8, 0 };
+	struct vu_region second = { BEHIND, 1 << 20, UINT64_C(0x7e0000000000), 0 };
+	struct ring_seg seg = { BEHIND + 2 * PAGE, 2048, true };
+	uint8_t beyond[64];
+
+	open_logged(rig_socket(), 0);
+	rig_ok(vu_set_log_base(&n.c, &log, &log_fd, 1), n.c.why);
+	ck_assert_int_eq(guest_add_region(&n.g, &second), 0);
+	rig_ok(net_set_memory(&n), n.why);
+	rig_ok(net_renew_ring(&n, 0), n.why);
+	bases[0] = 0;
+	for (int i = 0; i < 100; i++) {
+		seg.gpa = BEHIND + 2 * PAGE + (uint64_t)i * 2048;
+		rig_ok(ring_post(&n.rings[0], &seg, 1, (void *)(uintptr_t)seg.gpa), "");
+	}
+	set_ring_logs(true);
+	clear_log();
+	memset(beyond, 0, sizeof(beyond));
+	send_frames(50, 1000);
+	start_rings();
+	rig_ok(net_drain_tx(&n, 0, 5000), n.why);
+	stop_rings();
+	ck_assert(ring_has_used(&n.rings[0]));
+	ck_assert(memcmp(bits + log.mmap_size, beyond, sizeof(beyond)) == 0);
+	ck_assert_uint_ge(n_marked(), 1); /* of the used rings */
+	ck_assert(suite_logged(&rig, "that the VMM's dirty log does not cover"));
+	net_close(&n);
+	drop_log();
+}
+END_TEST
+
+static void add(Suite *suite)
+{
+	TCase *tc = rig_case(suite, "log");
+
+	tcase_add_loop_test(tc, test_every_page_that_changed_is_marked, 0, 16);
+	tcase_add_test(tc, test_used_ring_is_marked_where_the_vmm_says);
+	tcase_add_loop_test(tc, test_half_of_it_marks_nothing, 0, 4);
+	tcase_add_loop_test(tc, test_switched_on_and_off_under_traffic, 0, 2);
+	tcase_add_loop_test(tc, test_log_that_is_cut_short_harms_nobody, 0, 2);
+	tcase_add_test(tc, test_memory_behind_the_log_is_served_and_not_marked);
+}
+
+int main(void)
+{
+	struct suite_device net0 = { .backend = "echo" };
+
+	return rig_main("log", &net0, add);
+}
