@@ -115,6 +115,8 @@ void open_logged(const char *path, int kind)
 	p.features |= kind & LOGGED_MERGEABLE ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0;
 	p.features |= kind & LOGGED_EVENT_IDX ? VU_BIT(VU_F_EVENT_IDX) : 0;
 	p.features |= kind & LOGGED_INDIRECT ? VU_BIT(VU_F_INDIRECT) : 0;
+	p.features |=
+		kind & LOGGED_SEGMENTS ? VU_BIT(VU_NET_F_CSUM) | VU_BIT(VU_NET_F_HOST_TSO4) : 0;
 	p.indirect = kind & LOGGED_INDIRECT;
 	p.tx_segs = p.rx_segs = kind & LOGGED_INDIRECT ? 3 : 1;
 	if (kind & LOGGED_MERGEABLE) {

@@ -23,7 +23,13 @@ extern int log_fd; /* cannot be sealed */
 extern uint8_t *bits;
 extern uint32_t bases[2]; /* where the rings stand */
 
-enum { LOGGED_PACKED = 1, LOGGED_MERGEABLE = 2, LOGGED_EVENT_IDX = 4, LOGGED_INDIRECT = 8 };
+enum {
+	LOGGED_PACKED = 1,
+	LOGGED_MERGEABLE = 2,
+	LOGGED_EVENT_IDX = 4,
+	LOGGED_INDIRECT = 8,
+	LOGGED_SEGMENTS = 16 /* the driver may send them, and takes none */
+};
 
 /* a log without marks; drop_log() once for each */
 void make_log(void);
