@@ -155,8 +155,27 @@ def restore(current):
     assert stages(again[0])['counters'] == stages(saved[0])['counters'], again
     assert stages(again[0])['net'] == stages(saved[0])['net'], again
     assert lines[0].get_features() == lines[0].features, 'the VMM is still served'
+    # counters, if they are wanted
+    second.good('snapshot', 'vm:net0', current.dir / 'none.state', '--no-counters')
+    without, = second.shown(current.dir / 'none.state')
+    assert stages(without) == {name: data for name, data in stages(again[0]).items() if name != 'counters'}, without
+    count_again(second, current.dir / 'made.state')
     # the first device goes on
     talk_again(current, first, line)
+
+
+def count_again(scene, path):
+    """A device keeps its counters where the file has none, or they are not wanted."""
+    body = make.state('net', 'net0', '', True, *plain(make.stage('counters', 1, make.data(1, make.numbers(0, 77)))))
+    path.write_bytes(make.image(body))
+    scene.good('restore', 'vm:net0', path, '--no-counters')
+    scene.good('snapshot', 'vm:net0', path.with_name('kept.state'))
+    kept, = scene.shown(path.with_name('kept.state'))
+    assert [ring['chains'] for ring in stages(kept)['counters']['rings']] == [2 * FRAMES] * 2, kept
+    scene.good('restore', 'vm:net0', path)
+    scene.good('snapshot', 'vm:net0', path.with_name('taken.state'))
+    taken, = scene.shown(path.with_name('taken.state'))
+    assert [ring['chains'] for ring in stages(taken)['counters']['rings']] == [77, 2 * FRAMES], taken
 
 
 def check_saved(saved, positions):
@@ -246,6 +265,28 @@ def refused(current):
     path.write_bytes(made(*plain()))
     scene.good('restore', 'vm:net0', path)
     assert only_device(scene_state(scene, current)) != before, 'a good one changes something'
+
+
+@case('snapshot-restore-half', 20)
+def half(current):
+    """One of several devices refuses: what was restored before is told."""
+    scene = Scene(current)
+    scene.connect('net0')
+    scene.connect('null0')
+    empty = make.stage('features', 1, b'')
+    file = current.dir / 'vm.state'
+    file.write_bytes(made(*plain()) + made(empty, make.stage('rings', 1, make.ring(99, 256, 0)), make.stage('null', 1, b''),
+                                           type_='null', device='null0'))
+    status, output, errors = scene.ctl('restore', 'vm', file)
+    assert (status, output) == (1, 'vm:net0 restored\n'), output
+    assert errors.startswith('vm:null0: not restored: stage rings: ring 99; the device has '), errors
+    file.write_bytes(made(*plain(features=1 << 63)) + made(empty, make.stage('rings', 1, b''), make.stage('null', 1, b''),
+                                                           type_='null', device='null0'))
+    status, output, errors = scene.ctl('restore', 'vm', file)
+    assert (status, output) == (1, ''), output
+    assert errors.splitlines()[1] == 'vm:null0: not restored: an earlier device has failed', errors
+    file.write_bytes(made(*plain()))
+    assert scene.good('restore', 'vm', file) == 'vm:net0 restored\nvm:null0 is not in the file, and stays as it is\n'
 
 
 def scene_state(scene, current):
