@@ -21,5 +21,3 @@ static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Regio
 		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
 		m->offset_bytes == region->offset_bytes;
 }
-
-struct dirty_log;

@@ -26,6 +26,7 @@
 #define GIVE_UP_MS 5000
 #define RETRY_MS 2
 #define AGAIN_MS 5
+#define AGAIN_RARELY_MS 500 /* from GIVE_UP_MS on: a memory of a former release may not know us */
 
 struct vault_link {
 	char *path;
@@ -34,6 +35,7 @@ struct vault_link {
 	sd_event *event; /* NULL: nobody waits for memory to be back */
 	sd_event_source *hangup;
 	sd_event_source *again;
+	unsigned int n_failed; /* connections from the loop, since one succeeded */
 	void (*on_back)(void *data);
 	void *data;
 	STAILQ_HEAD(questions,
@@ -91,7 +93,9 @@ static void drop_connection(struct vault_link *vault)
 		first->sent = false;
 	if (!vault->event)
 		return;
-	timer_after(vault->again, AGAIN_MS * UINT64_C(1000));
+	timer_after(vault->again,
+		UINT64_C(1000) *
+			(vault->n_failed < GIVE_UP_MS / AGAIN_MS ? AGAIN_MS : AGAIN_RARELY_MS));
 }
 
 static int call_once(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
@@ -342,9 +346,11 @@ static int on_again(sd_event_source *source, uint64_t usec, void *data)
 	if (vault->fd < 0)
 		vault->fd = fdlink_connect(vault->path);
 	if (vault->fd < 0 || watch_link(vault) < 0) {
+		vault->n_failed++;
 		drop_connection(vault);
 		return 0;
 	}
+	vault->n_failed = 0;
 	send_first(vault);
 	if (vault->on_back)
 		vault->on_back(vault->data);

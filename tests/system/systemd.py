@@ -14,6 +14,7 @@ from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
+from bulkhead_test.transfers import Operator
 
 GET_FEATURES = 1
 STORM = 12
@@ -62,6 +63,8 @@ def units(current):
         current.note('; '.join(said.splitlines()))
         assert [text.split(' ')[0] for text in said.splitlines()] == ['vm1:memory', 'vm1:frontend', 'vm1:snapshot', 'vm1:net0'], said
         assert ask_features(line) == features, 'after an upgrade'
+    data, error = Operator(current, Path(system.path('/run/bulkhead/vm1'))).save('net0')
+    assert error == '' and b'net0' in data, f'the unit lets it move a state: {error}, {data}'
     status = system.run('bulkheadctl', 'status')
     assert 'device net0: net, echo' in status, status
 

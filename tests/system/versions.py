@@ -20,6 +20,7 @@ from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
+from bulkhead_test.vmm import VERSION_1, Vmm
 
 PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'snapshot': 'bulkhead-snapshot',
             'net': 'bulkhead-net'}
@@ -206,7 +207,7 @@ def one_by_one(current):
 @case('versions-back', 300)
 def back(current):
     """An upgrade that is taken back while the VM runs."""
-    changed(current, ['memory', 'frontend', 'net'], new=['snapshot'], back=True)
+    changed(current, ['memory', 'frontend', 'net'], back=True)
 
 
 def check_upgraded(current, vm, netns, before, carrier, upgrade):
@@ -222,6 +223,28 @@ def check_upgraded(current, vm, netns, before, carrier, upgrade):
     vm.qemu_events = vm.qmp.event_names()
     vm.check_connection(before)
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
+@case('versions-old-units', 300)
+def old_units(current):
+    """The programs are of this build, the units those of the last release, which know no process 'snapshot'."""
+    system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n',
+                     install=previous() / 'install')
+    system.all_there(but=['snapshot'])
+    front_end = Vmm(current, system.path('/run/vm1/net0.sock'))
+    front_end.start()
+    system.install()
+    for role in ('memory', 'frontend', 'net'):
+        pid = system.pid(role)
+        system.run('kill', '-9', str(pid))
+        wait_until(lambda role=role, pid=pid: system.pid(role) not in (0, pid), f'{role} is started again', 20)
+        assert front_end.get_features() & VERSION_1, f'served after the death of {role}'
+    wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == 3, 'the three have found each other', 20)
+    assert front_end.stop() == [0, 0]
+    system.run('systemctl', 'daemon-reload')
+    current.note(system.run('bulkheadctl', 'upgrade').replace('\n', '; '))
+    system.all_there()
+    assert front_end.get_features() & VERSION_1
 
 
 @case('versions-shared-users', 600)
@@ -253,7 +276,7 @@ def shared_users_systemd(current):
     """The same under systemd, with the steps that the operations page names."""
     system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = tap\ntap = vm1\n',
                      taps=['vm1'], install=previous(commits()[1]) / 'install', tap_user='bulkhead-net')
-    system.all_there()
+    system.all_there(but=['snapshot'])
     netns = system.netns()
     vm = Qemu(current, [NetDevice(system.path('/run/vm1/net0.sock'))])
     vm.wait_boot()

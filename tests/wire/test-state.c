@@ -155,8 +155,7 @@ START_TEST(test_not_negotiated_is_refused)
 }
 END_TEST
 
-/* The first one goes on, and is concluded; the second one has had no effect.
- * covers: M24 */
+/* The first one goes on, and is concluded; the second one has had no effect. covers: M24 */
 START_TEST(test_second_transfer_before_the_first_is_concluded_is_refused)
 {
 	int pair[2], second[2];
@@ -213,8 +212,7 @@ START_TEST(test_garbage_is_refused)
 }
 END_TEST
 
-/* Who reads knows when to stop.
- * covers: M24 */
+/* Who reads knows when to stop. covers: M24 */
 START_TEST(test_endless_stream_is_refused)
 {
 	struct pollfd p;
@@ -244,9 +242,7 @@ static void ask_features(void)
 	rig_ok(vu_get_features(&n.c), n.c.why);
 }
 
-/* Its pipe is full, and nobody reads: all other messages are answered, and so is CHECK when the VMM
- * closes its end.
- * covers: M24 */
+/* All other messages are answered, and CHECK when the VMM closes its end. covers: M24 */
 START_TEST(test_peer_that_never_reads_holds_up_nobody)
 {
 	int pair[2];
