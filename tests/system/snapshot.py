@@ -274,6 +274,8 @@ def refused(current):
             (spoiled(good, lambda body: body.__delitem__(slice(-5, None))), "it is truncated by 5 of its body's"),
             (made(*plain(), type_='null'), 'device net0 is of type null there, and vm:net0 is of type net'),
             (made(*plain(make.stage('later', 3, b'xyz'))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(500000)))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(530000)))), 'its body has 530'),
             (made(*plain()[:2], make.stage('net', 2, b'')), 'stage net has version 2; this release knows up to 1'),
             (made(*plain()[:2]), 'stage net is missing'),
             (made(*plain(features=VERSION_1 | 1 << 63)), 'features has bit 63, which is not offered here'),
@@ -367,6 +369,11 @@ def mistakes(current):
         scene.bad('restore', 'vm', path, says=says)
         if path != folder / 'twice':
             scene.bad('inspect', path, says=says)
+    scene.bad('restore', 'vm:net0', single(scene, folder), says='no VMM is connected')
+    with open('/dev/full', 'w', encoding='ascii') as full:
+        done = subprocess.run(scene.argv('inspect', file), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=30 * env.TIME_FACTOR)
+    assert done.returncode == 1 and 'standard output: No space left on device' in done.stderr, done.stderr
     for which, says in (('vm:net9', 'guest vm has no device net9'), ('nosuch', 'guest nosuch: '), ('../vm', 'names have 1 to 32'),
                         ('vm:', 'names have 1 to 32'), ('vm:' + 'x' * 33, 'names have 1 to 32')):
         scene.bad('snapshot', which, folder / 'new', says=says)
