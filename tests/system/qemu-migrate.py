@@ -92,13 +92,14 @@ matrix()
 # --- The pause, beside that of QEMU's own back-end ---
 
 def paused(current, version, direction, **properties):
-    times = 20 if env.FULL else 2
+    times = 20 if env.FULL else 3
     theirs, ours = journeys(current, version, times, direction, **properties)
     for name, found in (('QEMU\'s TAP', theirs), ('Bulkhead', ours)):
         current.note(f'{name}: gaps {", ".join(f"{each.gap:.0f}" for each in found)} ms, '
                      f'downtimes {", ".join(str(each.downtime) for each in found)} ms.')
-    # one alone is at the mercy of where its last round falls, and of TCP's timers
-    assert statistics.median(each.gap for each in ours) <= max(each.gap for each in theirs), 'longer than with QEMU\'s own'
+    # few of them are at the mercy of where their last rounds fall
+    longest = sorted(each.gap for each in theirs)[times * 9 // 10] * (1 if env.FULL else 2)
+    assert statistics.median(each.gap for each in ours) <= longest, 'longer than with QEMU\'s own back-end'
 
 
 @case('migrate-pause-to-guest', 180)
