@@ -114,9 +114,9 @@ def pause_from_guest(current):
 
 # --- What may go wrong ---
 
-def under_way(voyage, **options):
+def under_way(voyage):
     """A migration that is in the midst of guest memory, and slow."""
-    migration = voyage.prepare(bandwidth=SLOW, capabilities=['return-path'], **options)
+    migration = voyage.prepare(bandwidth=SLOW)
     voyage.set_out(migration)
     wait_until(lambda: migration.info().get('ram', {}).get('transferred', 0) > 16 * MIB, 'some memory is over there')
     return migration
@@ -163,6 +163,7 @@ def destination_refuses(current):
                     **{'x-mtu-bypass-backend': 'off'})
     streams = voyage.transfers(BOTH)
     for _ in range(TIMES):
+        # without it, the source never hears how it ends
         migration = voyage.prepare(capabilities=['return-path'])
         voyage.set_out(migration)
         migration.wait_status('failed')
