@@ -21,6 +21,7 @@ enum asker {
 	ROLE_FRONTEND = 1 << 0,
 	ROLE_WORKER = 1 << 1,
 	ROLE_CTL = 1 << 2, /* bulkheadctl, which does not belong to a guest */
+	ROLE_SNAPSHOT = 1 << 3,
 };
 
 /** enum role_groups - the supplementary groups of a process, see config/groups.h */

@@ -1,6 +1,6 @@
 /*
- * FNV-1a of the two names, mixed and reduced to the range. With 1,000 guests of three processes
- * each, the probability of any collision is below 2 %. The generator reads all files, detects a
+ * FNV-1a of the two names, mixed and reduced to the range. With 1,000 guests of four processes
+ * each, the probability of any collision is 3 %. The generator reads all files, detects a
  * collision, and does not serve the second of the two guests.
  */
 #include "config/user.h"

@@ -5,6 +5,7 @@
 
 #include "bus/bus.h"
 #include "device/device.h"
+#include "device/mapped.h"
 #include "device/turn.h"
 #include "device/vmm-inflight.h"
 #include "fd/fdlink.h"
@@ -36,20 +37,7 @@ struct ring_state {
 	uint64_t kicked_at; /* the ring's chain count at the last kick */
 };
 
-/** struct mapped_region - a region that is currently mapped */
-struct mapped_region {
-	uint64_t token;
-	struct map_region region;
-};
-
-static inline bool mapped_is(const struct mapped_region *mapped, const Bh__Region *region)
-{
-	const struct map_region *m = &mapped->region;
-
-	return mapped->token == region->token && m->gpa.val == region->gpa &&
-		m->uva.val == region->uva && m->size_bytes == region->size_bytes &&
-		m->offset_bytes == region->offset_bytes;
-}
+struct dirty_log;
 
 struct device_core {
 	struct turn turn;
@@ -78,11 +66,11 @@ struct device_core {
 	bool watch_open;
 	char quarantine[160];   /* why no record is applied; "" = not quarantined */
 	atomic_uint blank_ring; /* for blank_look(): 1 + the ring's number; 0 = none */
-	_Atomic uint64_t
-		/* the last one for which blank guest memory was reported */
-		blank_session;
-	bool waits;   /* the last record waits for rings to drain */
-	bool started; /* the first record is applied and reported */
+	/* the last one for which blank guest memory was reported */
+	_Atomic uint64_t blank_session;
+	struct transfer *transfer; /* of the device's state; see transfer.h */
+	bool waits;                /* the last record waits for rings to drain */
+	bool started;              /* the first record is applied and reported */
 
 	int wake_fd; /* eventfd: a thread has written to broken[], see device_queue_broken() */
 	pthread_mutex_t broken_lock;

@@ -11,6 +11,7 @@
 #include "device/core.h"
 #include "device/log.h"
 #include "device/serve.h"
+#include "device/transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -124,6 +125,7 @@ static bool has_moved_on(struct device *device)
 static void on_desired(void *data, int error, const Bh__Envelope *reply)
 {
 	struct device *device = data;
+	bool news_of_record;
 	int r = 0;
 
 	device->core->watch_open = false;
@@ -132,13 +134,17 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 		reply->watch_desired_reply->generation >
 			record_generation(device->core->record, RECORD_DESIRED))
 		on_memory_back(device);
-	if (error == -ETIMEDOUT ? has_moved_on(device)
-				: error == 0 && !reply->watch_desired_reply->unchanged)
+	if (error)
+		transfer_unheard(device);
+	news_of_record = error == 0 && !reply->watch_desired_reply->unchanged &&
+		!transfer_hear(device, reply->watch_desired_reply);
+	if (error == -ETIMEDOUT ? has_moved_on(device) : news_of_record)
 		r = read_and_apply(device);
 	if (r < 0)
 		start_anew(device, r);
 	if (error == -ECONNRESET)
 		device_report(device);
+	transfer_go_on(device);
 	watch(device);
 }
 
@@ -154,6 +160,7 @@ static void watch(struct device *device)
 	request.device = device->config->name;
 	request.generation = core->generation;
 	request.patient = true;
+	transfer_ask(device, &request);
 	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
 	msg.watch_desired = &request;
 	r = bus_client_call(core->bus, &msg, BUS_WATCH_MS, on_desired, device);
@@ -180,6 +187,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 	if (r < 0)
 		start_anew(device, r);
 	device_report(device);
+	transfer_go_on(device);
 	return 0;
 }
 
@@ -276,6 +284,7 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 	check(device->core && device->data);
 	device->core->attachment = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
 	device->core->wake_fd = device->core->turn.wake_fd = -1;
+	device->core->transfer = transfer_new();
 	pthread_mutex_init(&device->core->broken_lock, NULL);
 	device->ops = ops;
 	device->proc = proc;
@@ -496,6 +505,7 @@ void device_proc_stop(struct proc *proc)
 	free(core->rings);
 	free(core->loop_rings);
 	free(core->broken);
+	transfer_free(core->transfer);
 	pthread_mutex_destroy(&core->broken_lock);
 	free(core);
 	free(device->data);

@@ -8,6 +8,7 @@
 #include "record.pb-c.h"
 #include "guest/map.h"
 #include "device/offer.h"
+#include "device/ops.h"
 #include "device/queue.h"
 #include "virtq/ledger.h"
 
@@ -16,91 +17,6 @@
  * one table, struct device_ops. First start, restart after a crash and normal operation share one
  * path: the difference between the record and the current state is applied in idempotent steps.
  */
-
-struct device;
-
-/** struct device_ops - the table of a device. type and serve() are mandatory; other entries may
- * be absent, which means no action unless stated otherwise. All but serve() run in the loop
- * thread. */
-struct device_ops {
-	const char *type;  /* as in the configuration */
-	size_t data_bytes; /* size of device->data, which is zeroed */
-	/* Size of device->state, which survives the process and upgrades. Its layout only grows at
-	 * the end: fields keep their place and meaning, and zeros are a field not yet written by
-	 * any release. A release preserves fields it does not know. */
-	uint32_t state_bytes;
-	/* state_bytes in the device's first release, for which ledgers were laid out; constant */
-	uint32_t state_first_bytes;
-
-	/* Start-up has five steps. A standby runs prepare() and start() immediately, the others
-	 * when it gets the turn and the guest is waiting. Errors: negative errno, already
-	 * logged. */
-	/** prepare() - fill device->offer, and allocate what needs neither the host resource nor
-	 * threads */
-	int (*prepare)(struct device *device);
-	/** open() - open the host resource, or get it back by device_take_kept(). Must not create
-	 * threads: rights are dropped after it. A standby has no rights, and relies on what was
-	 * kept. */
-	int (*open)(struct device *device);
-	/** start() - create the device's own threads. The serving threads exist; they stay idle
-	 * until the first resume(). */
-	int (*start)(struct device *device);
-	/** settle() - whether I/O of previous instances is over: none of it, in the kernel or on
-	 * another host, can still write to guest memory or the host resource. Their threads have
-	 * ended; device->state holds their notes. Must not block. 0 | -EAGAIN: not yet, retried
-	 * shortly, no ring starts before | other: the start fails. Absent: for devices that wait
-	 * for all their I/O in serve(). */
-	int (*settle)(struct device *device);
-	/** begin() - ledger and state are mapped (zeroed if new); the last step before the first
-	 * record */
-	void (*begin)(struct device *device);
-	/** close() - undo prepare() and whichever later steps have run; no ring is being served */
-	void (*close)(struct device *device);
-
-	/** serve() - one turn of a running ring. Must be bounded, because other rings wait. Runs
-	 * in the thread of the ring's group, highest index first, or in the loop thread. */
-	enum device_wait (*serve)(struct device_queue *queue);
-	/** group() - which group serves the ring: its number, DEVICE_GROUP_LOOP or _NONE. May
-	 * change with features only. Absent: round-robin. */
-	uint32_t (*group)(const struct device *device, uint32_t index);
-	bool serves_disabled; /* call serve() for disabled rings as well */
-	/** drain() - the ring must stop, or memory be unmapped: finish all its chains. From now
-	 * on serve() takes at most device_queue_may_take() chains, and completes and publishes
-	 * those taken. When nothing is in flight and nothing may be taken, call device_drained(),
-	 * immediately or later, from any thread. Chains stay valid until then, as in any pause.
-	 * The drain may be cancelled. Called paused; serve() is called after it. Absent: no chain
-	 * is held between calls of serve(). Not used for rings of the loop thread. */
-	void (*drain)(struct device_queue *queue);
-	/** resume() - the group continues with its current rings: cached window state is invalid,
-	 * and host_fd must be set if there is one. Called paused. */
-	void (*resume)(struct device_group *group);
-
-	/* The following are called with the affected ring paused, or without a ring argument, with
-	 * the whole device paused. */
-	/** negotiated() - device->features changed */
-	void (*negotiated)(struct device *device);
-	/** reset() - the driver or VMM reset the device, or a new VMM connected: discard the
-	 * guest's settings */
-	void (*reset)(struct device *device);
-	/** queue_started() - the ring was started; resumed: from the position where a previous
-	 * instance, or this one, left it */
-	void (*queue_started)(struct device *device, struct device_queue *queue, bool resumed);
-	/** queue_changed() - the ring was started, stopped (vq NULL), enabled, disabled, or got
-	 * new descriptors */
-	void (*queue_changed)(struct device *device, struct device_queue *queue);
-	/** config_write() - the VMM wrote to configuration space (range already checked) */
-	void (*config_write)(struct device *device, uint32_t offset, const uint8_t *data,
-		uint32_t n);
-	/** reads_only() - whether the device never writes to buffers of this ring; called when it
-	 * starts */
-	bool (*reads_only)(unsigned int index);
-	/** desired() - the generic part of this record is applied: apply the part specific to this
-	 * device type, if it changed. ledger.header->own_seq is the device's, for actions that must
-	 * be done once. Called unpaused. */
-	void (*desired)(struct device *device, const Bh__Desired *desired);
-	/** describe() - describe the back-end for the operator: "tap vm1 (up)" */
-	void (*describe)(struct device *device, char *buf, size_t n);
-};
 
 /** struct device - the worker's state */
 struct device {
@@ -120,6 +36,18 @@ struct device {
 	void *data;               /* ops->data_bytes */
 	struct device_core *core; /* private to common/device */
 };
+
+/** device_is_suspended() - whether no ring runs, as at birth and since the last ring stopped.
+ * Nothing is then written to guest memory, and neither driver nor VMM is notified; the frontend
+ * holds back what it has to tell the VMM. The VMM moves a device's state only in this state.
+ * Loop thread. */
+static inline bool device_is_suspended(const struct device *device)
+{
+	for (uint32_t i = 0; i < device->offer.n_queues; i++)
+		if (device->queues[i].vq)
+			return false;
+	return true;
+}
 
 /** device_proc_open() - implements struct proc_role's open() for a worker of this device */
 int device_proc_open(struct proc *proc, const struct device_ops *ops);

@@ -2,9 +2,7 @@
  * The observed half of the record: what the device offers, and how much of the desired half is
  * applied.
  */
-#include "device/core.h"
-
-#include "base/bytes.h"
+#include "device/image.h"
 
 #define DESCRIPTION_BYTES 128
 
@@ -90,7 +88,7 @@ void device_report(struct device *device)
 	observed.features = offer->features;
 	/* marking what is written is this library's, whatever the device */
 	observed.protocol_features =
-		offer->protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+		image_protocol_features(device) | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
 	observed.n_queues = offer->n_queues;
 	observed.queue_num = offer->queue_num;
 	observed.queue_size_max = offer->queue_size_max;

@@ -21,28 +21,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/timer.h"
+#include "fd/question.h"
 
 #define GIVE_UP_MS 5000
 #define RETRY_MS 2
 #define AGAIN_MS 5
-
-/** struct question - one that waits for its answer */
-struct question {
-	STAILQ_ENTRY(question) link;
-	Bh__Link msg;
-	union {
-		Bh__Deposit deposit;
-		Bh__Redeem redeem;
-		Bh__Greet greet;
-	} body;
-	uint64_t token;          /* the one that is redeemed */
-	int fds[FDLINK_FDS_MAX]; /* deposited; borrowed from whoever asks */
-	size_t n_fds;
-	Bh__Link__BodyCase expected;
-	vault_answer_fn *on_answer; /* NULL: nobody waits for it any more */
-	void *data;
-	bool sent; /* on the connection that is open now */
-};
+#define AGAIN_RARELY_MS 500 /* from GIVE_UP_MS on: a memory of a former release may not know us */
 
 struct vault_link {
 	char *path;
@@ -51,6 +35,7 @@ struct vault_link {
 	sd_event *event; /* NULL: nobody waits for memory to be back */
 	sd_event_source *hangup;
 	sd_event_source *again;
+	unsigned int n_failed; /* connections from the loop, since one succeeded */
 	void (*on_back)(void *data);
 	void *data;
 	STAILQ_HEAD(questions,
@@ -108,7 +93,9 @@ static void drop_connection(struct vault_link *vault)
 		first->sent = false;
 	if (!vault->event)
 		return;
-	timer_after(vault->again, AGAIN_MS * UINT64_C(1000));
+	timer_after(vault->again,
+		UINT64_C(1000) *
+			(vault->n_failed < GIVE_UP_MS / AGAIN_MS ? AGAIN_MS : AGAIN_RARELY_MS));
 }
 
 static int call_once(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
@@ -145,8 +132,7 @@ static int failure_of(Bh__Link *reply, Bh__Link__BodyCase expected)
 	return -EBADMSG;
 }
 
-/** call() - ask until there is an answer; the reply is the caller's when 0 is returned */
-static int call(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
+int vault_call(struct vault_link *vault, const Bh__Link *msg, const struct fdloan *fds,
 	Bh__Link__BodyCase expected, Bh__Link **ret_reply, struct fdset *ret_fds)
 {
 	uint64_t end = clock_ms() + GIVE_UP_MS;
@@ -179,7 +165,7 @@ static void send_first(struct vault_link *vault)
 {
 	struct question *first;
 
-	while ((first = STAILQ_FIRST(&vault->questions)) && !first->on_answer)
+	while ((first = STAILQ_FIRST(&vault->questions)) && !first->tell)
 		drop_question(vault, first);
 	if (!first || first->sent || !vault->hangup)
 		return;
@@ -198,25 +184,29 @@ static int judge_answer(const struct question *question, Bh__Link *reply, const 
 		return r;
 	if (question->expected == BH__LINK__BODY_DEPOSIT_REPLY)
 		return reply->deposit_reply->n_tokens == question->n_fds ? 0 : -EBADMSG;
-	if (question->expected == BH__LINK__BODY_REDEEM_REPLY)
+	if (question->expected == BH__LINK__BODY_REDEEM_REPLY ||
+		question->expected == BH__LINK__BODY_TAKE_STREAM_REPLY)
 		return fds->n_fds == 1 ? 0 : -EBADMSG;
 	return 0;
+}
+
+static void tell_plain(const struct question *question, int error, const Bh__Link *reply,
+	struct fdset *fds)
+{
+	question->on_answer(question->data, error,
+		reply->body_case == BH__LINK__BODY_DEPOSIT_REPLY ? reply->deposit_reply->tokens
+								 : NULL,
+		fds);
 }
 
 /* The question is off the list before its answer is told: whoever hears it may ask the next one. */
 static void tell_answer(struct vault_link *vault, struct question *question, Bh__Link *reply,
 	struct fdset *fds)
 {
-	vault_answer_fn *on_answer = question->on_answer;
-	int r = judge_answer(question, reply, fds);
-	void *data = question->data;
-	uint64_t *tokens = reply->body_case == BH__LINK__BODY_DEPOSIT_REPLY
-		? reply->deposit_reply->tokens
-		: NULL;
-
-	drop_question(vault, question);
-	if (on_answer)
-		on_answer(data, r, tokens, fds);
+	STAILQ_REMOVE(&vault->questions, question, question, link);
+	if (question->tell)
+		question->tell(question, judge_answer(question, reply, fds), reply, fds);
+	free(question);
 }
 
 /* An answer that nobody has asked for ends the connection, as everything does that is no answer. */
@@ -235,22 +225,34 @@ static int hear_answer(struct vault_link *vault)
 	return 0;
 }
 
-static struct question *new_question(vault_answer_fn *on_answer, void *data)
+struct question *question_new(Bh__Link__BodyCase body, void *data)
 {
 	struct question *question = calloc(1, sizeof(*question));
 
 	if (!question)
 		return NULL;
 	bh__link__init(&question->msg);
-	question->on_answer = on_answer;
+	question->msg.body_case = body;
+	question->expected = body + 1;
 	question->data = data;
 	return question;
 }
 
-static void ask(struct vault_link *vault, struct question *question)
+void question_ask(struct vault_link *vault, struct question *question)
 {
 	STAILQ_INSERT_TAIL(&vault->questions, question, link);
 	send_first(vault);
+}
+
+static struct question *new_plain(Bh__Link__BodyCase body, vault_answer_fn *on_answer, void *data)
+{
+	struct question *question = question_new(body, data);
+
+	if (!question)
+		return NULL;
+	question->tell = tell_plain;
+	question->on_answer = on_answer;
+	return question;
 }
 
 int vault_ask_deposit(struct vault_link *vault, const char *device, const int *fds, size_t n,
@@ -260,25 +262,23 @@ int vault_ask_deposit(struct vault_link *vault, const char *device, const int *f
 
 	if (n > FDLINK_FDS_MAX)
 		return -EMSGSIZE;
-	question = new_question(on_answer, data);
+	question = new_plain(BH__LINK__BODY_DEPOSIT, on_answer, data);
 	if (!question)
 		return -ENOMEM;
 	bh__deposit__init(&question->body.deposit);
 	question->body.deposit.device = (char *)device;
 	question->body.deposit.n_fds = (uint32_t)n;
-	question->msg.body_case = BH__LINK__BODY_DEPOSIT;
 	question->msg.deposit = &question->body.deposit;
-	question->expected = BH__LINK__BODY_DEPOSIT_REPLY;
 	memcpy(question->fds, fds, n * sizeof(*fds));
 	question->n_fds = n;
-	ask(vault, question);
+	question_ask(vault, question);
 	return 0;
 }
 
 int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t token,
 	vault_answer_fn *on_answer, void *data)
 {
-	struct question *question = new_question(on_answer, data);
+	struct question *question = new_plain(BH__LINK__BODY_REDEEM, on_answer, data);
 
 	if (!question)
 		return -ENOMEM;
@@ -287,24 +287,20 @@ int vault_ask_redeem(struct vault_link *vault, const char *device, uint64_t toke
 	question->body.redeem.device = (char *)device;
 	question->body.redeem.tokens = &question->token;
 	question->body.redeem.n_tokens = 1;
-	question->msg.body_case = BH__LINK__BODY_REDEEM;
 	question->msg.redeem = &question->body.redeem;
-	question->expected = BH__LINK__BODY_REDEEM_REPLY;
-	ask(vault, question);
+	question_ask(vault, question);
 	return 0;
 }
 
 int vault_ask_greet(struct vault_link *vault, vault_answer_fn *on_answer, void *data)
 {
-	struct question *question = new_question(on_answer, data);
+	struct question *question = new_plain(BH__LINK__BODY_GREET, on_answer, data);
 
 	if (!question)
 		return -ENOMEM;
 	bh__greet__init(&question->body.greet);
-	question->msg.body_case = BH__LINK__BODY_GREET;
 	question->msg.greet = &question->body.greet;
-	question->expected = BH__LINK__BODY_GREET_REPLY;
-	ask(vault, question);
+	question_ask(vault, question);
 	return 0;
 }
 
@@ -318,7 +314,7 @@ void vault_forget(struct vault_link *vault, const void *data)
 		next = STAILQ_NEXT(question, link);
 		if (question->data != data)
 			continue;
-		question->on_answer = NULL;
+		question->tell = NULL;
 		question->n_fds = 0;
 		if (!question->sent)
 			drop_question(vault, question);
@@ -350,9 +346,11 @@ static int on_again(sd_event_source *source, uint64_t usec, void *data)
 	if (vault->fd < 0)
 		vault->fd = fdlink_connect(vault->path);
 	if (vault->fd < 0 || watch_link(vault) < 0) {
+		vault->n_failed++;
 		drop_connection(vault);
 		return 0;
 	}
+	vault->n_failed = 0;
 	send_first(vault);
 	if (vault->on_back)
 		vault->on_back(vault->data);
@@ -392,7 +390,7 @@ int vault_deposit(struct vault_link *vault, const char *device, const int *fds, 
 	deposit.n_fds = (uint32_t)n;
 	msg.body_case = BH__LINK__BODY_DEPOSIT;
 	msg.deposit = &deposit;
-	r = call(vault, &msg, &out, BH__LINK__BODY_DEPOSIT_REPLY, &reply, &in);
+	r = vault_call(vault, &msg, &out, BH__LINK__BODY_DEPOSIT_REPLY, &reply, &in);
 	if (r < 0)
 		return r;
 	if (reply->deposit_reply->n_tokens == n)
@@ -415,7 +413,7 @@ int vault_redeem(struct vault_link *vault, const char *device, const uint64_t *t
 	redeem.n_tokens = n;
 	msg.body_case = BH__LINK__BODY_REDEEM;
 	msg.redeem = &redeem;
-	r = call(vault, &msg, NULL, BH__LINK__BODY_REDEEM_REPLY, &reply, ret_fds);
+	r = vault_call(vault, &msg, NULL, BH__LINK__BODY_REDEEM_REPLY, &reply, ret_fds);
 	if (r < 0)
 		return r;
 	bh__link__free_unpacked(reply, NULL);
@@ -476,7 +474,7 @@ static int attach_page(struct vault_link *vault, Bh__Attach *attach, struct vaul
 
 	msg.body_case = BH__LINK__BODY_ATTACH;
 	msg.attach = attach;
-	r = call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);
+	r = vault_call(vault, &msg, NULL, BH__LINK__BODY_ATTACH_REPLY, &reply, &fds);
 	if (r < 0)
 		return r;
 	r = take_page(reply->attach_reply, &fds, first ? 2 : 0, ret);
@@ -530,7 +528,7 @@ static int call_plain(struct vault_link *vault, const Bh__Link *msg, const struc
 {
 	_cleanup_fdset_ struct fdset in = FDSET_INIT;
 	Bh__Link *reply;
-	int r = call(vault, msg, fds, expected, &reply, &in);
+	int r = vault_call(vault, msg, fds, expected, &reply, &in);
 
 	if (r == 0)
 		bh__link__free_unpacked(reply, NULL);

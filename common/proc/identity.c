@@ -199,3 +199,8 @@ char *proc_ctl_path(const struct proc *proc)
 {
 	return path_of(proc, "link", "ctl");
 }
+
+char *proc_ctl_link_path(const struct proc *proc)
+{
+	return path_of(proc, "link", "ctl+link");
+}

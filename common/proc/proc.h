@@ -74,14 +74,16 @@ void proc_status(struct proc *proc, const char *fmt, ...) __attribute__((format(
  *
  *   GUEST/link/PEER.sock   memory listens; descriptors; of PEER's group
  *   GUEST/link/ctl.sock    memory listens; bulkheadctl, which root runs
+ *   GUEST/link/ctl+link.sock  likewise, for descriptors; no device has such a name
  *   GUEST/PEER/bus.sock    PEER listens; memory, a member of PEER's group, dials
  */
 
 /** proc_user() - the user as which that process of this guest runs; peer as for user_of() */
 uid_t proc_user(const struct proc *proc, const char *peer);
 
-/** proc_link_path(), proc_bus_path(), proc_ctl_path() - the paths above, to be freed; never NULL
- * (aborts without memory) */
+/** proc_link_path(), proc_bus_path(), proc_ctl_path(), proc_ctl_link_path() - the paths above, to
+ * be freed; never NULL (aborts without memory) */
 char *proc_link_path(const struct proc *proc, const char *peer);
 char *proc_bus_path(const struct proc *proc, const char *peer);
 char *proc_ctl_path(const struct proc *proc);
+char *proc_ctl_link_path(const struct proc *proc);

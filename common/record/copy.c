@@ -24,3 +24,8 @@ Bh__Observed *record_copy_observed(const Bh__Observed *observed)
 {
 	return (Bh__Observed *)copy_message(&observed->base);
 }
+
+Bh__Transfer *record_copy_transfer(const Bh__Transfer *transfer)
+{
+	return (Bh__Transfer *)copy_message(&transfer->base);
+}

@@ -1,92 +1,45 @@
-/* The output for programs. Numbers above 2^53 are written in full; a reader that needs them must
- * parse them as integers. */
+/* The output for programs. */
 #include "show.h"
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 
-static bool first;
+#include "writer.h"
 
-static void comma(void)
-{
-	if (!first)
-		putchar(',');
-	first = false;
-}
-
-static void open_(const char *key, char bracket)
-{
-	comma();
-	if (key)
-		printf("\"%s\":", key);
-	putchar(bracket);
-	first = true;
-}
-
-static void close_(char bracket)
-{
-	putchar(bracket);
-	first = false;
-}
-
-static void text(const char *key, const char *value)
-{
-	comma();
-	printf("\"%s\":\"", key);
-	for (const unsigned char *p = (const unsigned char *)value; *p; p++) {
-		if (*p == '"' || *p == '\\')
-			printf("\\%c", *p);
-		else if (*p < ' ')
-			printf("\\u%04x", *p);
-		else
-			putchar(*p);
-	}
-	putchar('"');
-}
-
-static void number(const char *key, uint64_t value)
-{
-	comma();
-	printf("\"%s\":%" PRIu64, key, value);
-}
-
-static void boolean(const char *key, bool value)
-{
-	comma();
-	printf("\"%s\":%s", key, value ? "true" : "false");
-}
+static struct writer out;
 
 static void begin(void)
 {
-	putchar('{');
-	first = true;
-	open_("guests", '[');
+	out.to = stdout;
+	writer_open(&out, NULL, '{');
+	writer_open(&out, "guests", '[');
 }
 
 static void end(void)
 {
-	printf("]}\n");
+	writer_close(&out, ']');
+	writer_close(&out, '}');
+	putchar('\n');
 }
 
 static void failed(const char *guest, const char *why)
 {
-	open_(NULL, '{');
-	text("name", guest);
-	text("error", why);
-	close_('}');
+	writer_open(&out, NULL, '{');
+	writer_text(&out, "name", guest);
+	writer_text(&out, "error", why);
+	writer_close(&out, '}');
 }
 
 static void put_peer(const Bh__PeerStatus *peer)
 {
-	open_(NULL, '{');
-	text("name", peer->name);
-	text("role", peer->role);
-	number("pid", peer->pid);
-	number("connected_ms", peer->connected_ms);
-	number("restarts", peer->connects ? peer->connects - 1 : 0);
-	boolean("standby", peer->standby);
-	close_('}');
+	writer_open(&out, NULL, '{');
+	writer_text(&out, "name", peer->name);
+	writer_text(&out, "role", peer->role);
+	writer_number(&out, "pid", peer->pid);
+	writer_number(&out, "connected_ms", peer->connected_ms);
+	writer_number(&out, "restarts", peer->connects ? peer->connects - 1 : 0);
+	writer_boolean(&out, "standby", peer->standby);
+	writer_close(&out, '}');
 }
 
 static void put_counters(const Bh__DeviceStatus *device, uint32_t index)
@@ -96,78 +49,78 @@ static void put_counters(const Bh__DeviceStatus *device, uint32_t index)
 
 		if (c->index != index)
 			continue;
-		open_("counters", '{');
-		number("chains", c->chains);
-		number("bytes", c->bytes);
-		number("dropped", c->dropped);
-		number("errors", c->errors);
-		number("kicks", c->kicks);
-		number("calls", c->calls);
-		close_('}');
+		writer_open(&out, "counters", '{');
+		writer_number(&out, "chains", c->chains);
+		writer_number(&out, "bytes", c->bytes);
+		writer_number(&out, "dropped", c->dropped);
+		writer_number(&out, "errors", c->errors);
+		writer_number(&out, "kicks", c->kicks);
+		writer_number(&out, "calls", c->calls);
+		writer_close(&out, '}');
 	}
 }
 
 static void put_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 {
-	open_(NULL, '{');
-	number("index", ring->index);
-	number("size", ring->size);
-	boolean("started", ring->started);
-	boolean("enabled", ring->enabled);
+	writer_open(&out, NULL, '{');
+	writer_number(&out, "index", ring->index);
+	writer_number(&out, "size", ring->size);
+	writer_boolean(&out, "started", ring->started);
+	writer_boolean(&out, "enabled", ring->enabled);
 	for (size_t i = 0; i < device->observed->n_rings; i++) {
 		const Bh__RingState *state = device->observed->rings[i];
 
 		if (state->index != ring->index)
 			continue;
-		boolean("running", state->running);
-		number("position", state->position);
-		text("error", state->error);
+		writer_boolean(&out, "running", state->running);
+		writer_number(&out, "position", state->position);
+		writer_text(&out, "error", state->error);
 		break; /* a worker may report a ring twice, but JSON keys must be unique */
 	}
 	put_counters(device, ring->index);
-	close_('}');
+	writer_close(&out, '}');
 }
 
 static void put_device(const Bh__DeviceStatus *device)
 {
-	open_(NULL, '{');
-	text("name", device->name);
-	text("type", device->type);
-	text("socket", device->socket);
-	boolean("vmm_connected", device->vmm_connected);
-	number("features", device->desired->features);
-	number("protocol_features", device->desired->protocol_features);
-	number("offered_features", device->observed->features);
-	number("regions", device->desired->n_regions);
-	number("generation", device->desired->generation);
-	number("applied", device->observed->applied);
-	number("vault_fds", device->vault_fds);
-	text("backend", device->observed->backend);
-	text("error", device->observed->apply_error);
-	text("quarantine", device->quarantine);
-	open_("rings", '[');
+	writer_open(&out, NULL, '{');
+	writer_text(&out, "name", device->name);
+	writer_text(&out, "type", device->type);
+	writer_text(&out, "socket", device->socket);
+	writer_boolean(&out, "vmm_connected", device->vmm_connected);
+	writer_number(&out, "features", device->desired->features);
+	writer_number(&out, "protocol_features", device->desired->protocol_features);
+	writer_number(&out, "offered_features", device->observed->features);
+	writer_number(&out, "regions", device->desired->n_regions);
+	writer_number(&out, "generation", device->desired->generation);
+	writer_number(&out, "applied", device->observed->applied);
+	writer_number(&out, "vault_fds", device->vault_fds);
+	writer_text(&out, "backend", device->observed->backend);
+	writer_text(&out, "error", device->observed->apply_error);
+	writer_text(&out, "quarantine", device->quarantine);
+	writer_open(&out, "rings", '[');
 	for (size_t i = 0; i < device->desired->n_rings; i++)
 		put_ring(device, device->desired->rings[i]);
-	close_(']');
-	close_('}');
+	writer_close(&out, ']');
+	writer_close(&out, '}');
 }
 
 static void guest(const Bh__GetStatusReply *status)
 {
-	open_(NULL, '{');
-	text("name", status->guest);
-	number("uptime_ms", status->uptime_ms);
-	text("version", status->version);
-	open_("processes", '[');
+	writer_open(&out, NULL, '{');
+	writer_text(&out, "name", status->guest);
+	writer_number(&out, "uptime_ms", status->uptime_ms);
+	writer_text(&out, "version", status->version);
+	writer_open(&out, "processes", '[');
 	for (size_t i = 0; i < status->n_peers; i++)
 		put_peer(status->peers[i]);
-	close_(']');
-	open_("devices", '[');
+	writer_close(&out, ']');
+	writer_open(&out, "devices", '[');
 	for (size_t i = 0; i < status->n_devices; i++)
 		if (status->devices[i]->desired && status->devices[i]->observed)
 			put_device(status->devices[i]);
-	close_(']');
-	close_('}');
+	writer_close(&out, ']');
+	writer_close(&out, '}');
 }
 
 const struct show show_json = { begin, guest, failed, end };

@@ -17,8 +17,10 @@
 #include "build-config.h"
 #include "bus/bus.h"
 #include "config/user.h"
+#include "inspect.h"
 #include "query.h"
 #include "show.h"
+#include "snapshot.h"
 #include "upgrade.h"
 
 #define GUESTS_MAX 1024
@@ -27,20 +29,26 @@ static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
+	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
+	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
+	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
-	"frontend, or launcher. release takes a device out of quarantine. user prints the numbers of\n"
-	"the users that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
+	"frontend, snapshot, or launcher. release takes a device out of quarantine. snapshot saves the state\n"
+	"of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the users\n"
+	"that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
+	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
 
 struct arguments {
 	const char *runtime_dir;
 	bool json;
+	bool no_counters;
 	bool done;
 };
 
@@ -145,6 +153,31 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	return r < 0 || !released ? -EIO : 0;
 }
 
+static int snapshot(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 2)
+		return snapshot_run(args->runtime_dir, names[0], names[1], !args->no_counters);
+	fputs("snapshot needs a guest or GUEST:DEVICE, and the file to write\n", stderr);
+	return -EINVAL;
+}
+
+static int restore(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 2)
+		return restore_run(args->runtime_dir, names[0], names[1], !args->no_counters);
+	fputs("restore needs a guest or GUEST:DEVICE, and a file that snapshot has written\n",
+		stderr);
+	return -EINVAL;
+}
+
+static int inspect(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 1)
+		return inspect_run(names[0], args->json);
+	fputs("inspect needs a file with a snapshot, or '-' for standard input\n", stderr);
+	return -EINVAL;
+}
+
 static void print_users(const char *guest)
 {
 	for (size_t i = 0; i < N_ROLES; i++)
@@ -179,6 +212,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+		{ "no-counters", no_argument, NULL, 'n' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c;
@@ -187,6 +221,8 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (c == 'j')
 			args->json = true;
+		else if (c == 'n')
+			args->no_counters = true;
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')
@@ -207,6 +243,7 @@ int main(int argc, char *argv[])
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
 	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
+		{ "snapshot", snapshot }, { "restore", restore }, { "inspect", inspect },
 		{ "user", user } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;

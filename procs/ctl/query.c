@@ -14,8 +14,12 @@
 #include "bus/bus.h"
 #include "bus/texts.h"
 
+/* Each step of a transfer ends after 30 s at the latest, and is then another number. */
+#define TRANSFER_WAIT_MS 40000
+
 struct query {
-	query_fn fn; /* for a status query */
+	query_fn fn;                  /* for a status query */
+	query_transfers_fn transfers; /* for one for transfers */
 	void *data;
 	bool released; /* for a release */
 	int error;
@@ -31,6 +35,8 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 		texts_clean((ProtobufCMessage *)&reply->base); /* shown on a terminal */
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY)
 		query->fn(reply->get_status_reply, query->data);
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_WATCH_TRANSFERS_REPLY)
+		query->transfers(reply->watch_transfers_reply, query->data);
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY)
 		query->released = reply->release_device_reply->released;
 	query->answered = true;
@@ -43,12 +49,21 @@ static struct {
 	struct bus_client *client;
 } line;
 
+sd_event *query_event(void)
+{
+	if (!line.event && sd_event_new(&line.event) < 0)
+		line.event = NULL;
+	return line.event;
+}
+
 static int open_line(const char *path)
 {
-	int r = line.event ? 0 : sd_event_new(&line.event);
+	int r;
 
-	if (r < 0 || (line.path && strcmp(line.path, path) == 0))
-		return r;
+	if (!query_event())
+		return -ENOMEM;
+	if (line.path && strcmp(line.path, path) == 0)
+		return 0;
 	free(line.path);
 	line.path = NULL;
 	r = bus_client_dial(&line.client, line.event, path);
@@ -84,6 +99,11 @@ static bool is_socket(const char *path)
 	struct stat st;
 
 	return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+char *query_link_path(const char *runtime_dir, const char *guest)
+{
+	return path_in(runtime_dir, guest, "link/ctl+link.sock");
 }
 
 enum answers query_answers(const char *runtime_dir, const char *guest)
@@ -141,4 +161,18 @@ int query_release(const char *runtime_dir, const char *guest, char *device, bool
 	if (r == 0)
 		*ret_released = query.released;
 	return r;
+}
+
+int query_transfers(const char *runtime_dir, const char *guest, uint64_t seq, query_transfers_fn fn,
+	void *data)
+{
+	struct query query = { .transfers = fn, .data = data };
+	Bh__WatchTransfers request = BH__WATCH_TRANSFERS__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	request.transfer_seq = seq;
+	request.patient = true;
+	body.body_case = BH__ENVELOPE__BODY_WATCH_TRANSFERS;
+	body.watch_transfers = &request;
+	return ask(&query, runtime_dir, guest, TRANSFER_WAIT_MS, &body);
 }

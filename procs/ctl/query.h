@@ -1,6 +1,8 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
 
 #include "bus.pb-c.h"
 
@@ -29,3 +31,18 @@ int query_status(const char *runtime_dir, const char *guest, unsigned int timeou
  *
  * Errors: 0 | -ENODEV: no such device | as query_status(). */
 int query_release(const char *runtime_dir, const char *guest, char *device, bool *ret_released);
+
+/** query_transfers_fn - receives all transfers of a guest, as query_fn */
+typedef void (*query_transfers_fn)(const Bh__WatchTransfersReply *reply, void *data);
+
+/** query_transfers() - wait until the transfers of a guest are others than at that number, 0 = do
+ * not wait, and call fn with the reply
+ * Errors: as query_status(). */
+int query_transfers(const char *runtime_dir, const char *guest, uint64_t seq, query_transfers_fn fn,
+	void *data);
+
+/** query_event() - the loop that runs while a query waits; borrowed; NULL = no memory */
+sd_event *query_event(void);
+
+/** query_link_path() - the socket that takes descriptors of ours; malloc'ed */
+char *query_link_path(const char *runtime_dir, const char *guest);

@@ -206,6 +206,11 @@ void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need
 	tell(channel);
 }
 
+void channel_hold(struct channel *channel)
+{
+	channel->telling = false;
+}
+
 static int on_channel(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct channel *channel = data;

@@ -49,6 +49,9 @@ void channel_take(struct channel *channel, int fd);
  * the VMM reads. */
 void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need_reply);
 
+/** channel_hold() - the device is suspended: nothing is sent, not even what found no room before */
+void channel_hold(struct channel *channel);
+
 /** struct channel_counts - what became of the requests of this VMM that want an answer */
 struct channel_counts {
 	uint64_t asked;    /* sent */

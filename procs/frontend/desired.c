@@ -82,6 +82,23 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 	return ring;
 }
 
+/* A ring that was never started has a position only if the VMM has set it. */
+void desired_take_positions(Bh__Desired *desired, const Bh__Transfer *transfer, uint32_t n_queues)
+{
+	for (size_t i = 0; i < transfer->n_rings; i++) {
+		const Bh__RingState *state = transfer->rings[i];
+		Bh__Ring *ring;
+
+		if (state->index >= n_queues)
+			continue;
+		ring = desired_ring(desired, state->index);
+		if (ring->started || ring->held || (!ring->start_id && ring->position))
+			continue;
+		ring->position = state->position;
+		ring->start_id = 0;
+	}
+}
+
 /* --- Regions --- */
 
 bool desired_any_started(const Bh__Desired *desired)

@@ -29,6 +29,11 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index);
 /** desired_any_started() - whether the VMM has started any ring */
 bool desired_any_started(const Bh__Desired *desired);
 
+/** desired_take_positions() - the device's state was loaded: rings that are not started go on where
+ * it says, but for those whose position the VMM has set
+ * @n_queues: of the device; rings beyond it are ignored */
+void desired_take_positions(Bh__Desired *desired, const Bh__Transfer *transfer, uint32_t n_queues);
+
 /** desired_add_region() - an empty region at the end */
 Bh__Region *desired_add_region(Bh__Desired *desired);
 /** desired_remove_region() - the i-th, which must be there; the order of the others may change */

@@ -67,6 +67,16 @@ enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens)
 	return OUTCOME_DONE;
 }
 
+enum outcome exchange_transfer(struct exchange *exchange, uint64_t *ret_id)
+{
+	if (!exchange->transfer_asked)
+		return OUTCOME_TRANSFER;
+	if (!exchange->transfer_id)
+		return exchange_refuse(exchange, "%s", exchange->said);
+	*ret_id = exchange->transfer_id;
+	return OUTCOME_DONE;
+}
+
 /* --- Where it stands --- */
 
 bool exchange_in_work(const struct exchange *exchange)
@@ -99,6 +109,8 @@ void exchange_drop(struct exchange *exchange)
 	exchange->n_tokens = 0;
 	exchange->n_deposits = 0;
 	exchange->deposit_error = 0;
+	exchange->transfer_asked = false;
+	exchange->transfer_id = 0;
 	exchange->wait = exchange->probed = false;
 	*exchange->why = '\0';
 	exchange->before = desired_free(exchange->before);
@@ -143,6 +155,22 @@ void exchange_redeemed(struct exchange *exchange, int fd)
 	exchange->error = fd < 0 ? fd : 0;
 	exchange->reply_fd = fd < 0 ? -1 : fd;
 	exchange->answered = true;
+}
+
+void exchange_begun(struct exchange *exchange, int error, uint64_t id, const char *refused)
+{
+	check(exchange->awaits == AWAITS_VAULT && exchange->step == STEP_TRANSFER);
+	snprintf(exchange->said, sizeof(exchange->said), "%s", error ? strerror(-error) : refused);
+	exchange->transfer_id = error ? 0 : id;
+	exchange->transfer_asked = true;
+	exchange->answered = true;
+}
+
+void exchange_transferred(struct exchange *exchange)
+{
+	if (exchange->awaits == AWAITS_TRANSFER &&
+		view_transfer(exchange->view) != VIEW_TRANSFER_PENDING)
+		exchange->answered = true;
 }
 
 void exchange_observed(struct exchange *exchange)

@@ -58,6 +58,8 @@ struct exchange {
 	uint64_t tokens[FDS_MAX];      /* under which msg's descriptors lie in the vault ... */
 	size_t n_tokens;               /* ... if they do */
 	int deposit_error;             /* why they do not; 0 = it is not known that they cannot */
+	uint64_t transfer_id;          /* that memory has begun for it ... */
+	bool transfer_asked;           /* ... or has refused to, as said says */
 	unsigned int n_deposits;       /* how often: memory may die after it took them */
 	char why[256];                 /* why it is refused; empty = it is not */
 	bool wait;                     /* it is answered when the worker has applied the record */
@@ -85,6 +87,14 @@ int exchange_refuse(struct exchange *exchange, const char *fmt, ...)
  *         the caller.
  */
 enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
+
+/**
+ * exchange_transfer() - have a transfer of the device's state begun over the message's descriptor
+ * @ret_id: [out] set only on OUTCOME_DONE
+ *
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_TRANSFER: as exchange_deposit().
+ */
+enum outcome exchange_transfer(struct exchange *exchange, uint64_t *ret_id);
 
 /** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in
  * work */
@@ -124,6 +134,11 @@ void exchange_committed(struct exchange *exchange, int error, const char *refuse
 void exchange_deposited(struct exchange *exchange, int error, const uint64_t *tokens);
 /** exchange_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
 void exchange_redeemed(struct exchange *exchange, int fd);
+/** exchange_begun() - the answer to transfer(): 0 | negative errno: memory cannot be asked
+ * @refused: the rule that was broken; empty = it has begun; borrowed */
+void exchange_begun(struct exchange *exchange, int error, uint64_t id, const char *refused);
+/** exchange_transferred() - the view has heard of a transfer */
+void exchange_transferred(struct exchange *exchange);
 /** exchange_observed() - the view has another report of the worker; exchange_timeout() -
  * until_usec has come */
 void exchange_observed(struct exchange *exchange);

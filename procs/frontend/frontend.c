@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "fd/fdstore.h"
+#include "fd/transfer.h"
 #include "intake.h"
 #include "listener.h"
 #include "record/copy.h"
@@ -77,6 +78,22 @@ static int redeem(struct session *session, uint64_t token)
 		session);
 }
 
+static void on_begun(void *data, int error, uint64_t id, const char *refused)
+{
+	session_begun(data, error, id, refused);
+}
+
+static int transfer(struct session *session, int stream, bool load)
+{
+	struct frontend *frontend = session->context;
+	const struct vault_transfer asked = { .device = session->config->name,
+		.load = load,
+		.session = session->view.desired->session,
+		.stream = stream };
+
+	return vault_ask_start_transfer(frontend->vault, &asked, on_begun, session);
+}
+
 static void forget(struct session *session)
 {
 	struct frontend *frontend = session->context;
@@ -100,7 +117,11 @@ static bool start_anew(struct session *session)
 }
 
 static const struct memory_ops ops = {
-	.commit = commit, .deposit = deposit, .redeem = redeem, .forget = forget
+	.commit = commit,
+	.deposit = deposit,
+	.redeem = redeem,
+	.transfer = transfer,
+	.forget = forget,
 };
 
 /* --- What the workers report --- */
@@ -113,13 +134,10 @@ static struct session *find(struct frontend *frontend, const char *device)
 	return NULL;
 }
 
-static void take_record(struct frontend *frontend, const Bh__Record *record)
+static void take_halves(struct session *session, const Bh__Record *record)
 {
-	struct session *session = find(frontend, record->device);
 	Bh__Observed *observed;
 
-	if (!session || !record->observed || (!session_is_loaded(session) && !record->desired))
-		return;
 	session->seen = record->observed->generation;
 	observed = record_copy_observed(record->observed);
 	check(observed);
@@ -134,6 +152,19 @@ static void take_record(struct frontend *frontend, const Bh__Record *record)
 		session_memory_back(session, record->desired->generation, session->asked);
 	session_observed(session, observed);
 	session_released(session, record->released);
+}
+
+static void take_record(struct frontend *frontend, const Bh__Record *record)
+{
+	struct session *session = find(frontend, record->device);
+	const Bh__Transfer *transfer = record->transfer;
+
+	if (!session || !record->observed || (!session_is_loaded(session) && !record->desired))
+		return;
+	take_halves(session, record);
+	session->seen_transfer =
+		transfer && transfer->step == BH__TRANSFER__STEP__ENDED ? transfer->id : 0;
+	session_heard_transfer(session, transfer);
 }
 
 static void on_observed(void *data, int error, const Bh__Envelope *reply)
@@ -151,6 +182,22 @@ static void on_observed(void *data, int error, const Bh__Envelope *reply)
 	watch(frontend);
 }
 
+static void fill_seen(struct session *session, Bh__Seen *seen)
+{
+	const struct view *view = &session->view;
+	bool loaded = session_is_loaded(session);
+
+	session->asked = loaded ? view->desired->generation : 0;
+	session->waited = loaded && view_transfer(view) == VIEW_TRANSFER_PENDING
+		? view->desired->transfer
+		: 0;
+	bh__seen__init(seen);
+	seen->device = session->config->name;
+	seen->generation = session->seen;
+	seen->transfer = session->seen_transfer;
+	seen->waiting = session->waited;
+}
+
 static void watch(struct frontend *frontend)
 {
 	Bh__WatchObserved request = BH__WATCH_OBSERVED__INIT;
@@ -158,14 +205,10 @@ static void watch(struct frontend *frontend)
 	Bh__Seen seen[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
 
 	for (size_t i = 0; i < frontend->n_sessions; i++) {
-		bh__seen__init(&seen[i]);
-		seen[i].device = frontend->sessions[i].config->name;
-		seen[i].generation = frontend->sessions[i].seen;
-		frontend->sessions[i].asked = session_is_loaded(&frontend->sessions[i])
-			? frontend->sessions[i].view.desired->generation
-			: 0;
+		fill_seen(&frontend->sessions[i], &seen[i]);
 		list[i] = &seen[i];
 	}
+	request.transfers = true;
 	request.n_seen = frontend->n_sessions;
 	request.seen = list;
 	request.patient = true;

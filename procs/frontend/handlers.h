@@ -48,6 +48,10 @@ bool log_refuses_ring(struct exchange *exchange, const Bh__Desired *next, const 
  * next message, relies on it as well, so the worker is waited for while a ring runs */
 enum outcome log_outcome(const struct exchange *exchange);
 
+/* handle-state.c */
+reply_fn reply_taken, reply_transferred;
+handle_fn handle_set_device_state_fd, handle_check_device_state;
+
 /* handle-device.c */
 reply_fn reply_config;
 handle_fn handle_send_rarp, handle_net_set_mtu, handle_set_backend_req_fd, handle_set_config;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,9 @@ struct memory_ops {
 	int (*deposit)(struct session *session, const int *fds, size_t n);
 	/** redeem() - ask for a copy of what lies under a token; as deposit() */
 	int (*redeem)(struct session *session, uint64_t token);
-	/** forget() - neither deposit() nor redeem() is answered any more */
+	/** transfer() - ask for a transfer of the device's state to be begun over a stream; as
+	 * deposit() */
+	int (*transfer)(struct session *session, int stream, bool load);
+	/** forget() - none of the three is answered any more */
 	void (*forget)(struct session *session);
 };

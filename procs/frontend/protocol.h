@@ -94,7 +94,15 @@ struct log_area {
 	uint64_t mmap_offset;
 };
 
+struct device_state {
+	uint32_t direction;
+	uint32_t phase;
+};
+
 #define CONFIG_MIGRATION 1u
+#define DEVICE_STATE_SAVE 0u
+#define DEVICE_STATE_LOAD 1u
+#define DEVICE_STATE_STOPPED 0u /* the phase */
 
 _Static_assert(sizeof(struct header) == 12, "as on the wire");
 _Static_assert(sizeof(struct vring_addr) == 40, "as on the wire");

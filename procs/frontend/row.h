@@ -13,11 +13,14 @@ enum outcome {
 	OUTCOME_REFUSED = -1, /* exchange_refuse() has said why; `next` is dropped */
 	OUTCOME_DONE,         /* nothing to commit */
 	OUTCOME_CHANGED,      /* commit `next`; an acknowledgement waits until it is applied */
+	OUTCOME_NOTED,        /* commit `next`, in which nothing is the worker's */
 	OUTCOME_WAIT,         /* commit `next`, and go on when the worker has applied it */
 	OUTCOME_SETTLE, /* nothing to commit, but go on when all that was committed is applied */
 	/* exchange_deposit() has not got them yet: the handler is called again when they are
 	 * kept */
 	OUTCOME_LATER,
+	OUTCOME_TRANSFER, /* exchange_transfer() has not begun it yet: likewise, when it has */
+	OUTCOME_PENDING,  /* likewise, when the transfer that the record names has ended */
 };
 
 #define NO_FEATURE 63u

@@ -132,6 +132,20 @@ static void expect_vmm(struct session *session)
 
 /* --- The exchange goes on --- */
 
+/* A device is suspended while no ring is started: the VMM hears nothing from it then, and is told
+ * of a change when it goes on. */
+static void tell_config(struct session *session)
+{
+	uint64_t acked = session->view.desired->protocol_features;
+
+	if (!desired_any_started(session->view.desired))
+		channel_hold(&session->exchange.channel);
+	else if (has_bit(acked, VHOST_USER_PROTOCOL_F_CONFIG) &&
+		has_bit(acked, VHOST_USER_PROTOCOL_F_BACKEND_REQ))
+		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
+			has_bit(acked, VHOST_USER_PROTOCOL_F_REPLY_ACK));
+}
+
 /* A message that has just been answered may have been the last that counts. */
 static bool may_go_on(const struct session *session)
 {
@@ -177,8 +191,7 @@ static void run_turn(struct session *session)
 		}
 }
 
-/* A crash in here is blamed on the message in work or, without one, on the next. */
-static void run(struct session *session)
+void session_run(struct session *session)
 {
 	struct exchange *exchange = &session->exchange;
 	const struct header *header = &exchange->msg.header;
@@ -186,6 +199,8 @@ static void run(struct session *session)
 	BLAME_SCOPE(session->mark, in_work ? header->request : 0, in_work ? header->size : 0);
 
 	run_turn(session);
+	if (session_is_loaded(session))
+		tell_config(session);
 	if (exchange->peer_changed)
 		watch_peer(session);
 	exchange->peer_changed = false;
@@ -199,13 +214,13 @@ static int on_limit(sd_event_source *source, uint64_t usec, void *data)
 	struct session *session = data;
 
 	exchange_timeout(&session->exchange);
-	run(session);
+	session_run(session);
 	return 0;
 }
 
 static int on_defer(sd_event_source *source, void *data)
 {
-	run(data);
+	session_run(data);
 	return 0;
 }
 
@@ -217,7 +232,7 @@ static int on_conn(sd_event_source *source, int fd, uint32_t revents, void *data
 	if ((revents & (EPOLLHUP | EPOLLERR)) &&
 		(session->exchange.step != STEP_PEEK || !session_is_loaded(session)))
 		leave(session, NULL);
-	run(session);
+	session_run(session);
 	return 0;
 }
 
@@ -252,7 +267,7 @@ static void attach(struct session *session)
 	log_limited(LOG_INFO, session->config->name, 0, "a VMM has connected (pid %d)",
 		(int)session->exchange.peer.pid);
 	begin(session);
-	run(session);
+	session_run(session);
 }
 
 void session_attach(struct session *session, int fd)
@@ -296,7 +311,7 @@ static void make_room(struct session *session, const char *why)
 {
 	door_let_in(&session->door, false);
 	leave(session, why);
-	run(session);
+	session_run(session);
 }
 
 /* In client mode nobody comes by himself. Whoever listens in a dead VMM's place is looked for as
@@ -400,7 +415,7 @@ void session_released(struct session *session, uint64_t generation)
 	session->quarantined = false;
 	*session->mark = (struct blame_mark){ 0 };
 	exchange_change(&session->exchange, desired_empty(session->view.desired, false));
-	run(session);
+	session_run(session);
 }
 
 void session_refused(struct session *session, uint64_t generation)
@@ -415,73 +430,21 @@ void session_refused(struct session *session, uint64_t generation)
 	desired_free(session->view.desired);
 	session->view.desired = empty;
 	session->quarantined = true;
-	run(session);
+	session_run(session);
 }
 
-/* --- What memory and the worker say --- */
-
-/* A device whose rings all stand still says nothing: the VMM is told when it goes on. */
-static void tell_config_change(struct session *session)
-{
-	uint64_t acked = session->view.desired->protocol_features;
-
-	if (has_bit(acked, VHOST_USER_PROTOCOL_F_CONFIG) &&
-		has_bit(acked, VHOST_USER_PROTOCOL_F_BACKEND_REQ) &&
-		desired_any_started(session->view.desired))
-		channel_tell_config(&session->exchange.channel, session->view.observed->config_seq,
-			has_bit(acked, VHOST_USER_PROTOCOL_F_REPLY_ACK));
-}
+/* --- What memory says --- */
 
 static void resume(struct session *session)
 {
 	steps_resume(&session->exchange);
-	tell_config_change(session);
+	tell_config(session);
 	door_let_in(&session->door, true);
 }
 
 bool session_is_loaded(const struct session *session)
 {
 	return session->view.desired != NULL;
-}
-
-void session_observed(struct session *session, Bh__Observed *observed)
-{
-	view_observe(&session->view, observed);
-	tell_config_change(session);
-	exchange_observed(&session->exchange);
-	run(session);
-}
-
-void session_heard_positions(struct session *session, bool worker_gone, Bh__RingState *const *rings,
-	size_t n)
-{
-	view_hear(&session->view, worker_gone, rings, n);
-}
-
-void session_committed(struct session *session, int error, const char *refused)
-{
-	exchange_committed(&session->exchange, error, refused);
-	run(session);
-}
-
-void session_deposited(struct session *session, int error, const uint64_t *tokens)
-{
-	exchange_deposited(&session->exchange, error, tokens);
-	run(session);
-}
-
-void session_redeemed(struct session *session, int fd)
-{
-	exchange_redeemed(&session->exchange, fd);
-	run(session);
-}
-
-void session_memory_back(struct session *session, uint64_t generation, uint64_t asked)
-{
-	if (!session_is_loaded(session) || generation >= asked || !session->view.desired->connected)
-		return;
-	session->lost = true;
-	run(session);
 }
 
 void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed *observed)
@@ -499,7 +462,7 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 		begin(session);
 	else
 		expect_vmm(session);
-	run(session);
+	session_run(session);
 }
 
 /* --- Life --- */

@@ -31,6 +31,8 @@ struct session {
 	uint64_t seen; /* observed's generation, as the memory manager that is there counts it */
 	/* desired's generation when the watch that runs was begun; 0 while loading */
 	uint64_t asked;
+	uint64_t seen_transfer; /* the last one that was seen to have ended */
+	uint64_t waited;        /* the one whose end the watch that runs waits for; 0 = none */
 
 	struct door door; /* server mode */
 	int next_fd;      /* client mode: is already connected; -1 = none */
@@ -99,5 +101,18 @@ void session_deposited(struct session *session, int error, const uint64_t *token
 /** session_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
 void session_redeemed(struct session *session, int fd);
 
+/** session_begun() - the answer to transfer(): 0 and the id, or why it is refused | negative errno:
+ * memory cannot be asked
+ * @refused: empty = it has begun; borrowed */
+void session_begun(struct session *session, int error, uint64_t id, const char *refused);
+
+/** session_heard_transfer() - memory speaks of the device's last transfer (borrowed; NULL = it
+ * knows of none), in answer to a watch that waits for session->waited */
+void session_heard_transfer(struct session *session, const Bh__Transfer *transfer);
+
 /** session_attach() - a VMM is connected (fd consumed always) */
 void session_attach(struct session *session, int fd);
+
+/** session_run() - go on with what is in work, as far as it gets; for answers.c. A crash in here is
+ * blamed on the message in work or, without one, on the next. */
+void session_run(struct session *session);

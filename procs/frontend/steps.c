@@ -5,7 +5,8 @@
  *   PEEK -> CHECK -> JUDGE -> COMMIT -> WAIT <-> PROBE            SEND -> PEEK
  *                     ^  |                |  |                      ^
  *                     |  v                v  v                      |
- *                    DEPOSIT             UNDO -> STAGE -> CONSUME --'
+ *                DEPOSIT, TRANSFER,      UNDO -> STAGE -> CONSUME --'
+ *                    PENDING
  *
  * Each step may go to STAGE at once: what is refused fails alone, since the change was made in a
  * copy of the record. Steps that ask for something have a second half, which is run when the answer
@@ -92,11 +93,15 @@ static enum step after_judging(struct exchange *x, enum outcome outcome)
 {
 	x->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(x));
 	x->patience_usec = WAIT_USEC;
-	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_WAIT)
+	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_NOTED || outcome == OUTCOME_WAIT)
 		return STEP_COMMIT;
 	x->next = desired_free(x->next);
 	if (outcome == OUTCOME_LATER)
 		return STEP_DEPOSIT;
+	if (outcome == OUTCOME_TRANSFER)
+		return STEP_TRANSFER;
+	if (outcome == OUTCOME_PENDING)
+		return STEP_PENDING;
 	if (outcome == OUTCOME_SETTLE && (x->row->owes != REPLY_NONE || acks(x)))
 		return STEP_WAIT;
 	return STEP_STAGE;
@@ -130,6 +135,37 @@ static enum step deposit(struct exchange *x)
 static enum step deposited(struct exchange *x)
 {
 	return STEP_JUDGE;
+}
+
+/* --- Transfer of the device's state --- */
+
+static enum step begin_transfer(struct exchange *x)
+{
+	bool load = x->msg.payload.device_state.direction == DEVICE_STATE_LOAD;
+	int r;
+
+	exchange_await(x, AWAITS_VAULT, 0);
+	r = x->ops->transfer(x->session, x->msg.fds[0], load);
+	if (r == 0)
+		return STEP_AWAIT;
+	exchange_begun(x, r, 0, "");
+	exchange_await(x, AWAITS_NOTHING, 0);
+	return STEP_JUDGE;
+}
+
+static enum step begun(struct exchange *x)
+{
+	fault_point("frontend-transfer", 0);
+	return STEP_JUDGE;
+}
+
+/* Memory ends each transfer in time, or is started anew and knows nothing of it. */
+static enum step await_transfer(struct exchange *x)
+{
+	if (view_transfer(x->view) != VIEW_TRANSFER_PENDING)
+		return STEP_JUDGE;
+	exchange_await(x, AWAITS_TRANSFER, 0);
+	return STEP_AWAIT;
 }
 
 /* --- Commit --- */
@@ -420,6 +456,8 @@ static const struct step_row {
 	[STEP_CHECK] = { check_form },
 	[STEP_JUDGE] = { judge },
 	[STEP_DEPOSIT] = { deposit, deposited },
+	[STEP_TRANSFER] = { begin_transfer, begun },
+	[STEP_PENDING] = { await_transfer, await_transfer },
 	[STEP_COMMIT] = { ask_memory, committed },
 	[STEP_WAIT] = { wait_for_worker, waited },
 	[STEP_PROBE] = { probe, probed },

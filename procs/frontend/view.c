@@ -1,9 +1,20 @@
 #include "view.h"
 
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "record/copy.h"
+
 static void free_observed(Bh__Observed *observed)
 {
 	if (observed)
 		bh__observed__free_unpacked(observed, NULL);
+}
+
+static void free_transfer(Bh__Transfer *transfer)
+{
+	if (transfer)
+		bh__transfer__free_unpacked(transfer, NULL);
 }
 
 void view_load(struct view *view, Bh__Desired *desired, Bh__Observed *observed)
@@ -18,6 +29,8 @@ void view_deinit(struct view *view)
 	view->desired = desired_free(view->desired);
 	free_observed(view->observed);
 	view->observed = NULL;
+	free_transfer(view->transfer);
+	view->transfer = NULL;
 }
 
 Bh__Desired *view_next(const struct view *view, const Bh__Desired *from)
@@ -57,4 +70,49 @@ void view_hear(struct view *view, bool worker_gone, Bh__RingState *const *states
 		view->waited_in_vain = false;
 	if (!view_applied(view))
 		rings_hear(&view->heard, view->desired, states, n);
+}
+
+/* --- Transfers --- */
+
+static bool is_own(const struct view *view)
+{
+	return view->transfer && view->transfer->id == view->desired->transfer;
+}
+
+static bool has_ended(const struct view *view)
+{
+	return is_own(view) && view->transfer->step == BH__TRANSFER__STEP__ENDED;
+}
+
+enum view_transfer view_transfer(const struct view *view)
+{
+	if (!view->desired->transfer)
+		return VIEW_TRANSFER_NONE;
+	if (has_ended(view))
+		return VIEW_TRANSFER_ENDED;
+	return view->lost_transfer == view->desired->transfer ? VIEW_TRANSFER_LOST
+							      : VIEW_TRANSFER_PENDING;
+}
+
+static Bh__Transfer *copy_transfer(const Bh__Transfer *transfer)
+{
+	Bh__Transfer *copy = record_copy_transfer(transfer);
+
+	check(copy);
+	return copy;
+}
+
+/* What has ended stays known until the VMM has asked, whatever the operator begins meanwhile. */
+void view_hear_transfer(struct view *view, const Bh__Transfer *transfer, uint64_t waited)
+{
+	uint64_t own = view->desired->transfer;
+
+	if (own && has_ended(view))
+		return;
+	if (transfer && (!own || transfer->id == own)) {
+		free_transfer(view->transfer);
+		view->transfer = copy_transfer(transfer);
+	} else if (own && waited == own) {
+		view->lost_transfer = own;
+	}
 }

@@ -16,6 +16,8 @@ struct view {
 	Bh__Desired *desired;   /* as committed; NULL = not known yet */
 	Bh__Observed *observed; /* as last heard; NULL = not known yet */
 	struct heard heard;     /* where rings have stopped, beside observed */
+	Bh__Transfer *transfer; /* of the device's state, as memory last said; NULL = none */
+	uint64_t lost_transfer; /* one that memory does not know any more; 0 = none */
 	bool worker_gone;       /* no worker was attached at the last commit */
 	bool waited_in_vain;    /* for a worker that was gone, and has not come back since */
 };
@@ -46,3 +48,19 @@ void view_observe(struct view *view, Bh__Observed *observed);
 /** view_hear() - what memory says when it answers a commit, before that is put in force
  * @states: where rings have stopped by the ledger; borrowed */
 void view_hear(struct view *view, bool worker_gone, Bh__RingState *const *states, size_t n);
+
+/** enum view_transfer - how the transfer goes that desired names */
+enum view_transfer {
+	VIEW_TRANSFER_NONE, /* it names none */
+	VIEW_TRANSFER_PENDING,
+	VIEW_TRANSFER_ENDED, /* view->transfer is it, and says how */
+	VIEW_TRANSFER_LOST,  /* it has failed: memory knows nothing of it */
+};
+
+/** view_transfer() - computed anew each time */
+enum view_transfer view_transfer(const struct view *view);
+
+/** view_hear_transfer() - memory speaks of the device's last transfer
+ * @transfer: borrowed; NULL = it knows of none
+ * @waited:   the one that it was asked about; 0 = none: it may have spoken before that began */
+void view_hear_transfer(struct view *view, const Bh__Transfer *transfer, uint64_t waited);

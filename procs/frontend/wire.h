@@ -29,6 +29,7 @@ struct message {
 		struct config_header config;
 		struct inflight_area inflight;
 		struct log_area log;
+		struct device_state device_state;
 	} payload;
 	int fds[FDS_MAX]; /* owned; -1 = taken by a handler */
 	size_t n_fds;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "record/record.h"
 #include "regions.h"
 #include "vault.h"
 
@@ -290,4 +291,33 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 		check_text("what is said of the rest", observed->backend, &verdict) ||
 		check_text("the error", observed->apply_error, &verdict) ||
 		check_text("the reason of the quarantine", observed->quarantine, &verdict);
+}
+
+/* --- Transfers --- */
+
+static int check_positions(const Bh__ReportTransfer *report, const struct verdict *verdict)
+{
+	bool seen[VHOST_USER_MAX_QUEUES] = { false };
+
+	if (report->n_rings > VHOST_USER_MAX_QUEUES)
+		return refuse(verdict, "%zu rings; at most %d are possible", report->n_rings,
+			VHOST_USER_MAX_QUEUES);
+	for (size_t i = 0; i < report->n_rings; i++) {
+		uint32_t index = report->rings[i]->index;
+
+		if (index >= VHOST_USER_MAX_QUEUES || seen[index])
+			return refuse(verdict, "ring %u is there twice, or cannot be", index);
+		seen[index] = true;
+	}
+	return 0;
+}
+
+int judge_transfer(const Bh__ReportTransfer *report, bool with_state, char *text, size_t n_text)
+{
+	const struct verdict verdict = { text, n_text };
+
+	if (with_state && (report->state.len == 0 || report->state.len > RECORD_STATE_BYTES_MAX))
+		return refuse(&verdict, "a state of %zu bytes; 1 to %u are possible",
+			report->state.len, RECORD_STATE_BYTES_MAX);
+	return check_positions(report, &verdict);
 }

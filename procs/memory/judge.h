@@ -1,9 +1,10 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "record.pb-c.h"
+#include "bus.pb-c.h"
 #include "virtio/vhost-user.h"
 #include "virtio/virtio.h"
 
@@ -30,3 +31,12 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
  * Returns: 0 | 1 refused.
  */
 int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, size_t n_text);
+
+/**
+ * judge_transfer() - whether this can be the end of a step of a transfer
+ * @with_state: the step hands over a state
+ * @text:       [out] as above
+ *
+ * Returns: 0 | 1 refused.
+ */
+int judge_transfer(const Bh__ReportTransfer *report, bool with_state, char *text, size_t n_text);

@@ -17,6 +17,7 @@
 #include "fd/fdstore.h"
 #include "fd/kind.h"
 #include "ledgers.h"
+#include "transfers.h"
 
 #define BURIED_MAX 16
 
@@ -36,6 +37,13 @@ struct link_row {
 
 /* --- Handlers, in the order of the table --- */
 
+/* The link and the bus keep no order between them: what a VMM handed over just before it left may
+ * come after the record that says so, and would stay until the next VMM. */
+static bool is_late(const struct served *device, enum record_half half)
+{
+	return half == RECORD_DESIRED && !device->desired->connected;
+}
+
 static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 	struct fdloan *out)
 {
@@ -50,6 +58,8 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 		return -EBADMSG;
 	if (served_is_deadly(device))
 		return -EPERM;
+	if (is_late(device, half))
+		return -ENOTCONN;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
 		int r = vault_put(device->vault, half, fdset_steal(in, i), &tokens[i]);
@@ -170,13 +180,50 @@ static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in
 	return 0;
 }
 
+static int handle_start_transfer(struct peer *peer, const Bh__Link *msg, struct fdset *in,
+	Bh__Link *reply, struct fdloan *out)
+{
+	static Bh__StartTransferReply body;
+	static char refused[TRANSFER_ERROR_BYTES];
+	const struct served *device = peer_any_device(peer->memory, msg->start_transfer->device);
+
+	if (!device)
+		return -ENOENT;
+	bh__start_transfer_reply__init(&body);
+	*refused = '\0';
+	blame_set(device->mark, BLAME_LINK + msg->body_case, 1);
+	body.id = transfers_start(peer, msg->start_transfer, fdset_steal(in, 0), refused,
+		sizeof(refused));
+	body.refused = refused;
+	reply->body_case = BH__LINK__BODY_START_TRANSFER_REPLY;
+	reply->start_transfer_reply = &body;
+	return 0;
+}
+
+/* The stream is closed when the answer was sent. */
+static int handle_take_stream(struct peer *peer, const Bh__Link *msg, struct fdset *in,
+	Bh__Link *reply, struct fdloan *out)
+{
+	static Bh__TakeStreamReply body = BH__TAKE_STREAM_REPLY__INIT;
+	int fd = transfers_take(peer->memory, msg->take_stream);
+
+	if (fd < 0)
+		return fd;
+	in->fds[in->n_fds++] = out->fds[out->n_fds++] = fd;
+	reply->body_case = BH__LINK__BODY_TAKE_STREAM_REPLY;
+	reply->take_stream_reply = &body;
+	return 0;
+}
+
 static const struct link_row table[] = {
 	{ BH__LINK__BODY_DEPOSIT, ROLE_FRONTEND | ROLE_WORKER, 1, FDLINK_FDS_MAX, handle_deposit },
 	{ BH__LINK__BODY_REDEEM, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_redeem },
 	{ BH__LINK__BODY_ATTACH, ROLE_WORKER, 0, 0, handle_attach },
 	{ BH__LINK__BODY_KEEP, ROLE_WORKER, 1, 1, handle_keep },
 	{ BH__LINK__BODY_UNKEEP, ROLE_WORKER, 0, 0, handle_unkeep },
-	{ BH__LINK__BODY_GREET, ROLE_FRONTEND | ROLE_WORKER, 0, 0, handle_greet },
+	{ BH__LINK__BODY_GREET, ROLE_FRONTEND | ROLE_WORKER | ROLE_SNAPSHOT, 0, 0, handle_greet },
+	{ BH__LINK__BODY_START_TRANSFER, ROLE_FRONTEND | ROLE_CTL, 1, 1, handle_start_transfer },
+	{ BH__LINK__BODY_TAKE_STREAM, ROLE_SNAPSHOT, 0, 0, handle_take_stream },
 };
 
 static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
@@ -210,9 +257,13 @@ static void disconnect(struct peer *peer)
 /* The link of a process that ends is closed at once; its bus connection is then hung up as well. */
 static void on_left(struct peer *peer)
 {
-	if (peer->link_fd >= 0)
+	bool was_there = peer->link_fd >= 0;
+
+	if (was_there)
 		bus_server_left(peer->bus);
 	disconnect(peer);
+	if (was_there)
+		transfers_link_ended(peer);
 }
 
 static void fill_failure(Bh__Link *reply, Bh__LinkFailure *failure, struct fdloan *out, int r)
@@ -245,7 +296,8 @@ static bool bury_foreign(struct peer *peer, struct fdset *in)
 	if (peer->n_buried >= BURIED_MAX && n < BURIED_MAX) {
 		log_error("%s has done so %zu times: it is not listened to until this process is restarted",
 			peer->name, peer->n_buried);
-		sd_event_source_set_enabled(peer->listen_source, SD_EVENT_OFF);
+		if (peer->listen_source)
+			sd_event_source_set_enabled(peer->listen_source, SD_EVENT_OFF);
 	}
 	return peer->n_buried > n;
 }
@@ -284,11 +336,24 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 	return 0;
 }
 
+static int begin(struct peer *peer, int fd)
+{
+	int r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN,
+		on_request, peer);
+
+	if (r < 0) {
+		fd_close(fd);
+		return r;
+	}
+	peer->link_fd = fd;
+	return 0;
+}
+
 static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
 {
 	struct peer *peer = data;
 	pid_t pid = 0;
-	int fd = fdlink_accept(listen_fd, peer->user, &pid), r;
+	int fd = fdlink_accept(listen_fd, peer->user, &pid);
 
 	if (fd < 0) {
 		if (fd == -EPERM)
@@ -297,13 +362,8 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		return 0;
 	}
 	on_left(peer);
-	r = sd_event_add_io(peer->memory->proc->event, &peer->link_source, fd, EPOLLIN, on_request,
-		peer);
-	if (r < 0) {
-		fd_close(fd);
+	if (begin(peer, fd) < 0)
 		return 0;
-	}
-	peer->link_fd = fd;
 	if (peer->device)
 		peer->device->n_attached++;
 	peer->pid = pid;
@@ -357,4 +417,58 @@ void links_close(struct peer *peer)
 	disconnect(peer);
 	peer->listen_source = sd_event_source_disable_unref(peer->listen_source);
 	peer->listen_fd = fd_close(peer->listen_fd);
+}
+
+/* --- bulkheadctl --- */
+
+/* One too many is closed at once. */
+static int on_ctl(sd_event_source *source, int listen_fd, uint32_t revents, void *data)
+{
+	static const struct role role = { .name = "ctl", .asks = ROLE_CTL };
+	struct memory *memory = data;
+	pid_t pid;
+	int fd = fdlink_accept(listen_fd, geteuid(), &pid);
+
+	for (size_t i = 0; fd >= 0 && i < CTL_MAX; i++) {
+		struct peer *peer = &memory->ctl_links[i];
+
+		if (peer->name && peer->link_fd >= 0)
+			continue;
+		*peer = (struct peer){ .memory = memory,
+			.name = (char *)role.name,
+			.role = &role,
+			.listen_fd = -1,
+			.link_fd = -1,
+			.pid = pid };
+		(void)begin(peer, fd);
+		return 0;
+	}
+	fd_close(fd);
+	return 0;
+}
+
+int links_open_ctl(struct memory *memory)
+{
+	_cleanup_free_ char *path = proc_ctl_link_path(memory->proc);
+	int r;
+
+	memory->ctl_listen_fd = fdlink_listen(path, 0600, getegid());
+	if (memory->ctl_listen_fd < 0) {
+		log_error("cannot listen on %s: %s", path, strerror(-memory->ctl_listen_fd));
+		return memory->ctl_listen_fd;
+	}
+	r = sd_event_add_io(memory->proc->event, &memory->ctl_listen_source, memory->ctl_listen_fd,
+		EPOLLIN, on_ctl, memory);
+	return r < 0 ? r : 0;
+}
+
+void links_close_ctl(struct memory *memory)
+{
+	for (size_t i = 0; i < CTL_MAX; i++)
+		if (memory->ctl_links[i].name)
+			disconnect(&memory->ctl_links[i]);
+	if (!memory->ctl_listen_source)
+		return;
+	memory->ctl_listen_source = sd_event_source_disable_unref(memory->ctl_listen_source);
+	memory->ctl_listen_fd = fd_close(memory->ctl_listen_fd);
 }

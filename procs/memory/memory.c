@@ -21,6 +21,7 @@
 #include "files.h"
 #include "links.h"
 #include "quarantine.h"
+#include "transfers.h"
 #include "watch.h"
 
 static int open_devices(struct memory *memory)
@@ -60,6 +61,18 @@ static struct served *device_of(struct memory *memory, const struct process *pro
 			       : NULL;
 }
 
+/* The drop-ins of a former release do not let us into that process's group, and do not start it
+ * either. Everything else works as it did. */
+static int without(struct peer *peer)
+{
+	log_warning(
+		"no state is saved or loaded before 'systemctl daemon-reload': the units are of a former release");
+	links_close(peer);
+	free(peer->name);
+	peer->memory->n_peers--;
+	return 0;
+}
+
 static int open_peer(struct memory *memory, const struct process *process)
 {
 	_cleanup_free_ char *path = NULL;
@@ -80,6 +93,8 @@ static int open_peer(struct memory *memory, const struct process *process)
 	id.user = peer->user = proc_user(memory->proc, peer->name);
 	path = proc_bus_path(memory->proc, peer->name);
 	r = links_open(peer);
+	if (r == -EPERM && process->role->asks == ROLE_SNAPSHOT)
+		return without(peer);
 	if (r < 0)
 		return r;
 	r = bus_server_dial(&peer->bus, memory->proc->event, path, &id);
@@ -102,10 +117,11 @@ static int open_peers(struct memory *memory)
 }
 
 /* A peer that fills our descriptor table would keep us from accepting the others. Reserved for
- * them: a few descriptors for each peer's connections, and those that come with one request. */
+ * them: a few descriptors for each peer's connections, the streams of transfers, and those that
+ * come with one request. */
 static void set_budget(const struct memory *memory)
 {
-	size_t used = 8 * memory->n_peers + 2 * FDLINK_FDS_MAX;
+	size_t used = 8 * memory->n_peers + memory->n_devices + CTL_MAX + 2 * FDLINK_FDS_MAX;
 	int lowest = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 	struct rlimit limit;
 
@@ -129,7 +145,7 @@ static int open_ctl(struct memory *memory)
 	r = bus_server_listen(&memory->ctl, memory->proc->event, path, 0600, &id);
 	if (r < 0)
 		log_error("cannot listen on %s: %s", path, strerror(-r));
-	return r;
+	return r < 0 ? r : links_open_ctl(memory);
 }
 
 int memory_start(struct proc *proc)
@@ -142,7 +158,8 @@ int memory_start(struct proc *proc)
 	memory->proc = proc;
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
-		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0)
+		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0 ||
+		(r = transfers_open(memory)) < 0)
 		return r;
 	set_budget(memory);
 	fdstore_drop_rest();
@@ -150,12 +167,13 @@ int memory_start(struct proc *proc)
 	return 0;
 }
 
-/* Without the socket bulkheadctl fails at once, instead of waiting for an answer. */
+/* Without the sockets bulkheadctl fails at once, instead of waiting for an answer. */
 void memory_leave(struct proc *proc)
 {
-	_cleanup_free_ char *path = proc_ctl_path(proc);
+	_cleanup_free_ char *path = proc_ctl_path(proc), *link = proc_ctl_link_path(proc);
 
 	(void)unlink(path);
+	(void)unlink(link);
 }
 
 void memory_stop(struct proc *proc)
@@ -165,11 +183,13 @@ void memory_stop(struct proc *proc)
 	if (!memory)
 		return;
 	bus_server_free(memory->ctl);
+	links_close_ctl(memory);
 	for (size_t i = 0; i < memory->n_peers; i++) {
 		bus_server_free(memory->peers[i].bus);
 		links_close(&memory->peers[i]);
 		free(memory->peers[i].name);
 	}
+	transfers_close(memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		served_close(&memory->devices[i]);
 	free(memory->peers);

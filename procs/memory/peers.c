@@ -18,17 +18,20 @@ struct peer *peer_frontend(struct memory *memory)
 	return NULL;
 }
 
+struct served *peer_any_device(struct memory *memory, const char *name)
+{
+	for (size_t i = 0; i < memory->n_devices; i++)
+		if (strcmp(memory->devices[i].config->name, name) == 0)
+			return &memory->devices[i];
+	return NULL;
+}
+
 struct served *peer_device(struct memory *memory, const char *peer, const char *name)
 {
 	const struct peer *asking = peer_find(memory, peer);
+	struct served *device = asking ? peer_any_device(memory, name) : NULL;
 
-	for (size_t i = 0; asking && i < memory->n_devices; i++) {
-		struct served *device = &memory->devices[i];
-
-		if (strcmp(device->config->name, name) == 0)
-			return asking->role->asks == ROLE_FRONTEND || asking->device == device
-				? device
-				: NULL;
-	}
-	return NULL;
+	if (!device || (asking->role->asks & (ROLE_FRONTEND | ROLE_SNAPSHOT)))
+		return device;
+	return asking->device == device ? device : NULL;
 }

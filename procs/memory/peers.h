@@ -17,10 +17,12 @@ struct peer {
 	char *name; /* "frontend", "net0", "net0+standby" */
 	const struct role *role;
 	uid_t user;                /* who alone may be it, and root; see proc_user() */
-	struct served *device;     /* workers: theirs; frontend: NULL */
-	struct bus_request *watch; /* a worker's, waiting for a newer generation; or NULL */
+	struct served *device;     /* workers: theirs; others: NULL */
+	struct bus_request *watch; /* a worker's or the snapshot process's question; or NULL */
 	bool patient;              /* it need not be renewed */
 	bool unheard;              /* there is something to say, and nobody asks */
+	bool transfers;            /* a worker's question: it takes part in transfers */
+	uint64_t transfer_seq;     /* of its question, which knows so many changes of transfers */
 	struct bus_server *bus;
 	int listen_fd;
 	int link_fd; /* the connection; -1 = not there now */
@@ -32,6 +34,14 @@ struct peer {
 	size_t n_buried; /* descriptors of it that nobody may close */
 };
 
+#define CTL_MAX 4 /* instances of bulkheadctl that have a link, or wait for a transfer */
+
+/** struct ctl_watch - a question of bulkheadctl that is held */
+struct ctl_watch {
+	struct bus_request *request; /* NULL: none */
+	uint64_t transfer_seq;
+};
+
 /** struct memory - the memory manager of one guest */
 struct memory {
 	struct proc *proc;
@@ -41,24 +51,34 @@ struct memory {
 	size_t n_peers;
 	struct marks *marks;
 	struct bus_server *ctl;
+	int ctl_listen_fd;
+	sd_event_source *ctl_listen_source;
+	struct peer ctl_links[CTL_MAX];
+	struct ctl_watch ctl_watches[CTL_MAX];
 	struct bus_request *watch; /* the frontend's; or NULL */
 	bool patient;              /* it need not be renewed */
+	bool transfers;            /* it takes part in transfers */
 	sd_event_source *renewal;  /* off while all are patient */
 	sd_event_source *hearing;  /* off while all have asked who are to be told */
 	uint64_t hearing_usec;
-	Bh__Seen *seen; /* what it has seen, n_devices entries; generation only */
+	Bh__Seen *seen;        /* what the frontend has seen, n_devices entries; without names */
+	uint64_t transfer_seq; /* counts the changes of all transfers */
+	sd_event_source *deadlines; /* of transfers; off while there is none */
 	uint64_t started_usec;
 };
 
 /** peer_find() - look a peer up by the name of its endpoint; NULL: there is none */
 struct peer *peer_find(struct memory *memory, const char *name);
 
+/** peer_any_device() - the device of that name (hostile), or NULL */
+struct served *peer_any_device(struct memory *memory, const char *name);
+
 /** peer_frontend() - the peer that speaks for the VMMs; NULL: this guest has none */
 struct peer *peer_frontend(struct memory *memory);
 
 /**
- * peer_device() - look a device up on behalf of a peer, which may ask about it: the frontend about
- *                 all devices, a worker about its own
+ * peer_device() - look a device up on behalf of a peer, which may ask about it: the frontend and
+ *                 the snapshot process about all devices, a worker about its own
  * @peer: [in] the name of the endpoint that the request came in on
  * @name: [in] of the device; hostile
  *

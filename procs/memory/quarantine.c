@@ -28,6 +28,8 @@ static void name_input(const struct blame_mark *mark, char *buf, size_t n)
 		what = "a record of the frontend";
 	if (mark->what == BH__ENVELOPE__BODY_REPORT_OBSERVED)
 		what = "a report of the worker";
+	if (mark->what == BH__ENVELOPE__BODY_REPORT_TRANSFER)
+		what = "what was reported of a transfer of its state";
 	snprintf(buf, n, "%s (message %llu)", what, (unsigned long long)mark->what);
 }
 
@@ -99,11 +101,8 @@ int handle_release_device(void *context, struct bus_request *request, const Bh__
 	Bh__ReleaseDeviceReply reply = BH__RELEASE_DEVICE_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
 	struct memory *memory = context;
-	struct served *device = NULL;
+	struct served *device = peer_any_device(memory, msg->release_device->device);
 
-	for (size_t i = 0; i < memory->n_devices; i++)
-		if (strcmp(memory->devices[i].config->name, msg->release_device->device) == 0)
-			device = &memory->devices[i];
 	if (!device)
 		return -ENODEV;
 	reply.released = served_quarantine(device)[0] != '\0';

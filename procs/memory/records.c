@@ -11,6 +11,7 @@
 #include "positions.h"
 #include "record/copy.h"
 #include "regions.h"
+#include "transfers.h"
 #include "watch.h"
 
 /* --- What the frontend commits --- */
@@ -144,6 +145,7 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 		bh__desired__free_unpacked(desired, NULL);
 		return r;
 	}
+	transfers_committed(memory, device);
 	watch_tell_workers(memory, device);
 	answer_commit(request, device, text, false);
 	return 0;

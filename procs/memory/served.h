@@ -8,6 +8,7 @@
 #include "config/config.h"
 
 #include "copies.h"
+#include "transfer.h"
 #include "vault.h"
 
 /* What is remembered of one device: its record, ledger and vault, and the mark that counts our own
@@ -39,6 +40,8 @@ struct served {
 	bool wake;               /* the worker's next question is answered at once */
 	/* of two instances the one that reported last; NULL = none yet */
 	const struct peer *serving;
+	struct transfer transfer; /* of its state */
+	uint64_t transfer_seq;    /* counts its changes; never 0 */
 };
 
 #define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)

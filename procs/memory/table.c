@@ -4,6 +4,7 @@
 #include "quarantine.h"
 #include "records.h"
 #include "status.h"
+#include "transfers.h"
 #include "watch.h"
 
 #define REQ(x) BH__ENVELOPE__BODY_##x
@@ -15,5 +16,9 @@ const struct bus_row memory_table[] = {
 	{ REQ(REPORT_OBSERVED), REQ(REPORT_OBSERVED_REPLY), ROLE_WORKER, handle_report_observed },
 	{ REQ(GET_STATUS), REQ(GET_STATUS_REPLY), ROLE_CTL, handle_get_status },
 	{ REQ(RELEASE_DEVICE), REQ(RELEASE_DEVICE_REPLY), ROLE_CTL, handle_release_device },
+	{ REQ(WATCH_TRANSFERS), REQ(WATCH_TRANSFERS_REPLY), ROLE_SNAPSHOT | ROLE_CTL,
+		handle_watch_transfers },
+	{ REQ(REPORT_TRANSFER), REQ(REPORT_TRANSFER_REPLY), ROLE_SNAPSHOT | ROLE_WORKER,
+		handle_report_transfer },
 	{ 0 },
 };

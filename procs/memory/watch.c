@@ -16,17 +16,33 @@
 #define HEARING_USEC 4000000 /* a busy machine must not pass for a lost question */
 #define HEARING_MAX_USEC 60000000U
 
+/* What one answer to the snapshot process has of states at the most; the rest of a message is for
+ * the transfers themselves. */
+#define STATES_BYTES_MAX (3 * BUS_MESSAGE_MAX / 4)
+
 /* --- Answers to workers --- */
+
+static void show_state(const struct transfer *transfer, Bh__Transfer *msg)
+{
+	msg->state.data = transfer->state;
+	msg->state.len = transfer->n_state;
+}
 
 static void reply_to_worker(struct peer *peer, bool unchanged)
 {
 	Bh__WatchDesiredReply reply = BH__WATCH_DESIRED_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
+	const struct served *device = peer->device;
+	Bh__Transfer transfer;
 
-	if (!peer->watch)
-		return;
-	reply.generation = peer->device->desired->generation;
+	reply.generation = device->desired->generation;
 	reply.unchanged = unchanged;
+	reply.transfer_seq = device->transfer_seq;
+	if (peer->transfers && transfer_turn(&device->transfer) == SIDE_WORKER) {
+		transfer_show(&device->transfer, device->config->name, &transfer);
+		show_state(&device->transfer, &transfer);
+		reply.transfer = &transfer;
+	}
 	body.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED_REPLY;
 	body.watch_desired_reply = &reply;
 	bus_request_reply(ptr_steal(&peer->watch), &body);
@@ -63,9 +79,20 @@ void watch_tell_workers(struct memory *memory, const struct served *device)
 			answer_worker(&memory->peers[i]);
 }
 
+/* One that has never heard of a transfer need not hear that there is none. */
+static bool has_transfer_news(const struct peer *peer)
+{
+	const struct served *device = peer->device;
+
+	if (!peer->transfers || peer->transfer_seq == device->transfer_seq)
+		return false;
+	return peer->transfer_seq != 0 || transfer_turn(&device->transfer) == SIDE_WORKER;
+}
+
 /* --- Answers to the frontend --- */
 
-static void fill_record(const struct memory *memory, size_t i, Bh__Record *record)
+static void fill_record(const struct memory *memory, size_t i, Bh__Record *record,
+	Bh__Transfer *transfer)
 {
 	const struct served *device = &memory->devices[i];
 
@@ -75,6 +102,10 @@ static void fill_record(const struct memory *memory, size_t i, Bh__Record *recor
 	record->released = device->released;
 	if (memory->seen[i].generation == 0)
 		record->desired = device->desired;
+	if (!memory->transfers || !device->transfer.id)
+		return;
+	transfer_show(&device->transfer, device->config->name, transfer);
+	record->transfer = transfer;
 }
 
 static void answer_frontend(struct memory *memory, Bh__Record **records, size_t n)
@@ -91,9 +122,21 @@ static void answer_frontend(struct memory *memory, Bh__Record **records, size_t 
 	bus_request_reply(ptr_steal(&memory->watch), &body);
 }
 
+static bool has_transfer_to_see(const struct memory *memory, size_t i)
+{
+	const struct transfer *transfer = &memory->devices[i].transfer;
+	const Bh__Seen *seen = &memory->seen[i];
+	bool ended = transfer->id && transfer_turn(transfer) == SIDE_NOBODY;
+
+	return memory->transfers &&
+		((ended && transfer->id != seen->transfer) ||
+			(seen->waiting && seen->waiting != transfer->id));
+}
+
 void watch_tell_frontend(struct memory *memory)
 {
 	Bh__Record records[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
+	Bh__Transfer transfers[CONFIG_DEVICES_MAX];
 	struct peer *frontend = peer_frontend(memory);
 	size_t n = 0;
 
@@ -103,14 +146,108 @@ void watch_tell_frontend(struct memory *memory)
 		return;
 	}
 	for (size_t i = 0; i < memory->n_devices; i++) {
-		if (memory->devices[i].observed->generation <= memory->seen[i].generation)
+		if (memory->devices[i].observed->generation <= memory->seen[i].generation &&
+			!has_transfer_to_see(memory, i))
 			continue;
-		fill_record(memory, i, &records[n]);
+		fill_record(memory, i, &records[n], &transfers[n]);
 		list[n] = &records[n];
 		n++;
 	}
 	if (n)
 		answer_frontend(memory, list, n);
+}
+
+/* --- Answers to the snapshot process, and to bulkheadctl --- */
+
+/** struct shown - all transfers, as the answer has them */
+struct shown {
+	Bh__Transfer transfers[CONFIG_DEVICES_MAX], *list[CONFIG_DEVICES_MAX];
+	Bh__WatchTransfersReply reply;
+	Bh__Envelope body;
+};
+
+/* Rings are for the frontend only. */
+static void fill_shown(const struct memory *memory, struct shown *ret)
+{
+	bh__watch_transfers_reply__init(&ret->reply);
+	bh__envelope__init(&ret->body);
+	for (size_t i = 0; i < memory->n_devices; i++) {
+		const struct served *device = &memory->devices[i];
+		Bh__Transfer *msg = &ret->transfers[ret->reply.n_transfers];
+
+		if (!device->transfer.id)
+			continue;
+		transfer_show(&device->transfer, device->config->name, msg);
+		msg->n_rings = 0;
+		ret->list[ret->reply.n_transfers++] = msg;
+	}
+	ret->reply.transfers = ret->list;
+	ret->reply.transfer_seq = memory->transfer_seq;
+	ret->body.body_case = BH__ENVELOPE__BODY_WATCH_TRANSFERS_REPLY;
+	ret->body.watch_transfers_reply = &ret->reply;
+}
+
+/* A process that has taken the stream has the state already. */
+static void add_states(const struct memory *memory, struct shown *shown)
+{
+	size_t left = STATES_BYTES_MAX;
+
+	for (size_t i = 0, n = 0; i < memory->n_devices; i++) {
+		const struct transfer *transfer = &memory->devices[i].transfer;
+
+		if (!transfer->id)
+			continue;
+		if (transfer_turn(transfer) == SIDE_SNAPSHOT && !transfer->taken &&
+			transfer->n_state <= left) {
+			show_state(transfer, shown->list[n]);
+			left -= transfer->n_state;
+		}
+		n++;
+	}
+}
+
+static void reply_to_snapshot(struct peer *peer)
+{
+	struct shown shown;
+
+	fill_shown(peer->memory, &shown);
+	add_states(peer->memory, &shown);
+	bus_request_reply(ptr_steal(&peer->watch), &shown.body);
+}
+
+static void tell_snapshot(struct peer *peer)
+{
+	if (!peer->watch)
+		wait_for_question(peer);
+	else if (peer->transfer_seq != peer->memory->transfer_seq)
+		reply_to_snapshot(peer);
+}
+
+static void tell_ctl(struct memory *memory)
+{
+	struct shown shown;
+
+	fill_shown(memory, &shown);
+	for (size_t i = 0; i < CTL_MAX; i++) {
+		struct ctl_watch *watch = &memory->ctl_watches[i];
+
+		if (watch->request && watch->transfer_seq != memory->transfer_seq)
+			bus_request_reply(ptr_steal(&watch->request), &shown.body);
+	}
+}
+
+void watch_tell_transfer(struct memory *memory, const struct served *device)
+{
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		struct peer *peer = &memory->peers[i];
+
+		if (peer->role->asks == ROLE_SNAPSHOT)
+			tell_snapshot(peer);
+		else if (peer->device == device && peer->transfers && has_transfer_news(peer))
+			answer_worker(peer);
+	}
+	tell_ctl(memory);
+	watch_tell_frontend(memory);
 }
 
 /* --- Renewal --- */
@@ -126,7 +263,7 @@ static void renew_later(struct memory *memory, bool patient)
 
 /* --- Questions --- */
 
-static void on_worker_gone(void *data, struct bus_request *request)
+static void on_watch_gone(void *data, struct bus_request *request)
 {
 	struct peer *peer = data;
 
@@ -149,9 +286,12 @@ int handle_watch_desired(void *context, struct bus_request *request, const Bh__E
 	peer->unheard = false;
 	peer->watch = request;
 	peer->patient = msg->watch_desired->patient;
+	peer->transfers = msg->watch_desired->transfers;
+	peer->transfer_seq = msg->watch_desired->transfer_seq;
 	renew_later(context, peer->patient);
-	bus_request_on_gone(request, on_worker_gone, peer);
-	if (device->desired->generation > msg->watch_desired->generation || device->wake)
+	bus_request_on_gone(request, on_watch_gone, peer);
+	if (device->desired->generation > msg->watch_desired->generation || device->wake ||
+		has_transfer_news(peer))
 		answer_worker(peer);
 	return 0;
 }
@@ -164,12 +304,19 @@ static void on_frontend_gone(void *data, struct bus_request *request)
 		memory->watch = NULL;
 }
 
-static uint64_t seen_of(const Bh__WatchObserved *watch, const char *device)
+static Bh__Seen seen_of(const Bh__WatchObserved *watch, const char *device)
 {
-	for (size_t i = 0; i < watch->n_seen; i++)
-		if (strcmp(watch->seen[i]->device, device) == 0)
-			return watch->seen[i]->generation;
-	return 0;
+	Bh__Seen seen = BH__SEEN__INIT;
+
+	for (size_t i = 0; i < watch->n_seen; i++) {
+		if (strcmp(watch->seen[i]->device, device) != 0)
+			continue;
+		seen.generation = watch->seen[i]->generation;
+		seen.transfer = watch->seen[i]->transfer;
+		seen.waiting = watch->seen[i]->waiting;
+		break;
+	}
+	return seen;
 }
 
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
@@ -180,12 +327,60 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 	memory->watch = request;
 	peer_find(memory, bus_request_peer(request))->unheard = false;
 	memory->patient = msg->watch_observed->patient;
+	memory->transfers = msg->watch_observed->transfers;
 	renew_later(memory, memory->patient);
 	bus_request_on_gone(request, on_frontend_gone, memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
-		memory->seen[i].generation =
-			seen_of(msg->watch_observed, memory->devices[i].config->name);
+		memory->seen[i] = seen_of(msg->watch_observed, memory->devices[i].config->name);
 	watch_tell_frontend(memory);
+	return 0;
+}
+
+static void watch_of_snapshot(struct peer *peer, struct bus_request *request,
+	const Bh__WatchTransfers *watch)
+{
+	if (peer->watch)
+		reply_to_snapshot(peer); /* for the reason given above */
+	peer->unheard = false;
+	peer->watch = request;
+	peer->patient = watch->patient;
+	peer->transfer_seq = watch->transfer_seq;
+	renew_later(peer->memory, peer->patient);
+	bus_request_on_gone(request, on_watch_gone, peer);
+	tell_snapshot(peer);
+}
+
+static void on_ctl_gone(void *data, struct bus_request *request)
+{
+	struct ctl_watch *watch = data;
+
+	if (watch->request == request)
+		watch->request = NULL;
+}
+
+/* One instance cannot have more than one, and the next one would keep other commands from being
+ * heard. */
+static int watch_of_ctl(struct memory *memory, struct bus_request *request, uint64_t seq)
+{
+	struct ctl_watch *watch = memory->ctl_watches;
+
+	while (watch < memory->ctl_watches + CTL_MAX && watch->request)
+		watch++;
+	if (watch == memory->ctl_watches + CTL_MAX)
+		return -EBUSY;
+	*watch = (struct ctl_watch){ .request = request, .transfer_seq = seq };
+	bus_request_on_gone(request, on_ctl_gone, watch);
+	tell_ctl(memory);
+	return 0;
+}
+
+int handle_watch_transfers(void *context, struct bus_request *request, const Bh__Envelope *msg)
+{
+	struct peer *peer = peer_find(context, bus_request_peer(request));
+
+	if (!peer)
+		return watch_of_ctl(context, request, msg->watch_transfers->transfer_seq);
+	watch_of_snapshot(peer, request, msg->watch_transfers);
 	return 0;
 }
 
@@ -195,9 +390,16 @@ static int on_renew(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct memory *memory = data;
 
-	for (size_t i = 0; i < memory->n_peers; i++)
-		if (!memory->peers[i].patient)
-			reply_to_worker(&memory->peers[i], true);
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		struct peer *peer = &memory->peers[i];
+
+		if (!peer->watch || peer->patient)
+			continue;
+		if (peer->device)
+			reply_to_worker(peer, true);
+		else
+			reply_to_snapshot(peer);
+	}
 	if (!memory->patient)
 		answer_frontend(memory, NULL, 0);
 	return 0;

@@ -4,7 +4,8 @@
 
 /*
  * Questions that are held until there is an answer: a worker asks for a newer record, the frontend
- * for newer reports.
+ * for newer reports, the snapshot process and bulkheadctl for changes of transfers. A worker and
+ * the frontend hear of the transfers that concern them in the same answers.
  */
 
 /**
@@ -24,6 +25,10 @@ void watch_tell_workers(struct memory *memory, const struct served *device);
  * not seen */
 void watch_tell_frontend(struct memory *memory);
 
+/** watch_tell_transfer() - answer the questions of all who are concerned: the transfer of this
+ * device is another one, or another step's */
+void watch_tell_transfer(struct memory *memory, const struct served *device);
+
 /*
  * Handlers of memory_table. They return 0 when the request was answered or is held; a negative
  * errno is answered as a Failure.
@@ -34,3 +39,6 @@ void watch_tell_frontend(struct memory *memory);
 int handle_watch_desired(void *context, struct bus_request *request, const Bh__Envelope *msg);
 /** handle_watch_observed() - hold the frontend's question, likewise */
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg);
+/** handle_watch_transfers() - hold a question of the snapshot process, likewise, or one of several
+ * of bulkheadctl; -EBUSY: there are too many */
+int handle_watch_transfers(void *context, struct bus_request *request, const Bh__Envelope *msg);

@@ -132,12 +132,6 @@ static bool do_mq(const struct command *command, struct net_state *state)
 	return true;
 }
 
-#define GUEST_OFFLOADS                                                                             \
-	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |                             \
-		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |                       \
-		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
-		BIT(VIRTIO_NET_F_GUEST_USO6))
-
 static bool do_offloads(const struct command *command, struct net_state *state)
 {
 	uint64_t offloads;
@@ -146,7 +140,7 @@ static bool do_offloads(const struct command *command, struct net_state *state)
 		!read_at(command, 0, &offloads, sizeof(offloads)))
 		return false;
 	offloads = le64toh(offloads);
-	if (offloads & ~(command->features & GUEST_OFFLOADS))
+	if (offloads & ~(command->features & NET_GUEST_OFFLOADS))
 		return false;
 	state->offloads = offloads;
 	state->offloads_set = 1;

@@ -13,7 +13,6 @@
 	(BIT(VIRTIO_NET_F_GUEST_TSO4) | BIT(VIRTIO_NET_F_GUEST_TSO6) |                             \
 		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
 		BIT(VIRTIO_NET_F_GUEST_USO6))
-#define GUEST_OFFLOADS (GSO_OFFLOADS | BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_ECN))
 
 #define VLAN_FRAME_BYTES(mtu) ((mtu) + 18)
 
@@ -89,7 +88,7 @@ void net_apply(struct net *net)
 	net->hdr_bytes = net->mergeable || has_bit(features, VIRTIO_F_VERSION_1)
 		? NET_HDR_BYTES
 		: NET_HDR_LEGACY_BYTES;
-	net->offloads = features & GUEST_OFFLOADS;
+	net->offloads = features & NET_GUEST_OFFLOADS;
 	if (state->offloads_set)
 		net->offloads &= state->offloads;
 	net->frame_max = net->offloads & GSO_OFFLOADS ? NET_GSO_FRAME_MAX : VLAN_FRAME_BYTES(mtu);

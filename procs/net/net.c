@@ -3,7 +3,7 @@
  *
  * Data path: net_serve() (one turn of a ring), tx.c, rx.c, then the back-end (tap*.c, local.c).
  * Control path: ctrl.c serves the control ring and changes the settings (state.c), force.c applies
- * them, filter.c uses them.
+ * them, filter.c uses them, stage.c carries them elsewhere.
  */
 #include "net.h"
 
@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "stage.h"
 
 #define RING_FEATURES                                                                              \
 	(BIT(VIRTIO_F_ANY_LAYOUT) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |                             \
@@ -182,6 +183,32 @@ static void net_desired(struct device *device, const Bh__Desired *desired)
 		announce(device, mac.data);
 }
 
+/* --- State --- */
+
+static size_t net_save(const struct device *device, uint8_t **ret_data)
+{
+	const struct net *net = device->data;
+
+	return stage_pack(net->state, device->features, ret_data);
+}
+
+/* The driver knows its settings. It is only told that it was asked to announce itself. */
+static int net_load(struct device *device, const struct device_stage *stage, char *why,
+	size_t n_why)
+{
+	struct net *net = device->data;
+	struct net_state state;
+	int r = stage_unpack(stage, net->n_pairs, &state, why, n_why);
+
+	if (r < 0)
+		return r;
+	net->state = state_commit(net->saved, &state);
+	net_apply(net);
+	if (force_config(net) && state.announce)
+		device->offer.config_seq++;
+	return 0;
+}
+
 /* --- Life cycle --- */
 
 static const struct net_backend *find_backend(const char *name)
@@ -235,7 +262,7 @@ static int net_prepare(struct device *device)
 
 	net->device = device;
 	net->n_pairs = (unsigned int)config_value(device->config, "queue-pairs")->number;
-	memcpy(net->mac, config_value(device->config, "mac")->mac, 6);
+	memcpy(net->mac, &config_value(device->config, "mac")->number, sizeof(net->mac));
 	net->backend = find_backend(config_value(device->config, "backend")->text);
 	check(net->backend);
 	fill_offer(net);
@@ -315,4 +342,7 @@ const struct device_ops net_ops = {
 	.reads_only = net_reads_only,
 	.desired = net_desired,
 	.describe = net_describe,
+	.state_version = STAGE_VERSION,
+	.save = net_save,
+	.load = net_load,
 };

@@ -2,8 +2,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stddef.h>
 #include <stdint.h>
+
+#include "base/bytes.h"
+#include "virtio/net.h"
 
 /*
  * The guest's settings from the control ring. They are in the ledger, to survive the process. Of
@@ -18,6 +20,13 @@
 #define NET_MACS_MAX 128 /* in both tables together; a table that does not fit lets everything in */
 #define NET_STATE_VERSION 1 /* of the whole layout; never changes */
 #define NET_SAVED_FIRST_BYTES 2640
+
+/* what the driver may switch by the control ring */
+#define NET_GUEST_OFFLOADS                                                                         \
+	(BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4) |                             \
+		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |                       \
+		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
+		BIT(VIRTIO_NET_F_GUEST_USO6))
 
 enum {
 	NET_RX_PROMISC,

@@ -2,8 +2,12 @@
  * The smallest device: it discards what it is given, and completes it with nothing written. It is a
  * template, with exactly what every device needs.
  *
- * The file is in the order of execution: 1 the offer, 2 one turn of a ring, 3 the table.
+ * The file is in the order of execution: 1 the offer, 2 one turn of a ring, 3 its state, 4 the
+ * table.
  */
+#include <errno.h>
+#include <stdio.h>
+
 #include "base/bytes.h"
 #include "device/device.h"
 
@@ -63,12 +67,33 @@ static enum device_wait null_serve(struct device_queue *queue)
 	return n == BATCH ? DEVICE_MORE : DEVICE_KICK;
 }
 
-/* --- 3 The table --- */
+/* --- 3 Its state --- */
+
+/* Besides its rings, which every device has, there is nothing to save. */
+static size_t null_save(const struct device *device, uint8_t **ret_data)
+{
+	*ret_data = NULL;
+	return 0;
+}
+
+static int null_load(struct device *device, const struct device_stage *stage, char *why,
+	size_t n_why)
+{
+	if (stage->n_bytes == 0)
+		return 0;
+	snprintf(why, n_why, "null: the stage has %zu bytes; 0 are due", stage->n_bytes);
+	return -EINVAL;
+}
+
+/* --- 4 The table --- */
 
 static const struct device_ops null_ops = {
 	.type = "null",
 	.prepare = null_prepare,
 	.serve = null_serve,
+	.state_version = 1,
+	.save = null_save,
+	.load = null_load,
 };
 
 static int null_open(struct proc *proc)

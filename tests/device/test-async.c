@@ -366,6 +366,7 @@ static void make_libexec(char *dir, const char *build)
 	} programs[] = {
 		{ "frontend", "procs/frontend/bulkhead-frontend" },
 		{ "memory", "procs/memory/bulkhead-memory" },
+		{ "snapshot", "procs/snapshot/bulkhead-snapshot" },
 		{ "net", "tests/device/bulkhead-async" },
 	};
 	char from[512], to[256];
@@ -381,7 +382,7 @@ static void make_libexec(char *dir, const char *build)
 
 static void remove_libexec(const char *dir)
 {
-	static const char *const names[] = { "frontend", "memory", "net" };
+	static const char *const names[] = { "frontend", "memory", "snapshot", "net" };
 	char path[256];
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

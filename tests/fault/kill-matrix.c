@@ -18,6 +18,7 @@
 #include "config/roles.h"
 #include "lib/patience.h"
 #include "dirty.h"
+#include "moves.h"
 #include "stepper.h"
 #include "world.h"
 
@@ -37,6 +38,7 @@ struct phase {
 	enum vmm vmm; /* who must be connected when it begins */
 	int (*act)(struct world *w);
 	bool restart; /* a kill comes first, and its successor's steps are the points */
+	int (*prepare)(struct world *w); /* before anybody dies; NULL = nothing */
 };
 
 /** struct cell - the outcome of one process in one phase */
@@ -192,6 +194,8 @@ static const struct phase phases[] = {
 	{ "migrate-packed", VMM_PACKED, act_migrate, false },
 	{ "restart-split", VMM_SPLIT, act_restart, true },
 	{ "restart-packed", VMM_PACKED, act_restart, true },
+	{ "save", VMM_SPLIT, moves_save, false },
+	{ "load", VMM_SPLIT, moves_load, false, moves_prepare },
 };
 
 #define N_PHASES (sizeof(phases) / sizeof(phases[0]))
@@ -230,6 +234,8 @@ static int try_point(struct world *w, const struct phase *phase, const char *rol
 	struct stepper stepper;
 	int e = world_connect(w, phase->vmm);
 
+	if (!e && phase->prepare)
+		e = phase->prepare(w);
 	if (e)
 		return e;
 	if (phase->restart)

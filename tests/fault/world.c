@@ -191,7 +191,8 @@ static int open_driver(struct world *w, bool packed)
 {
 	struct net_profile p = { .features = VU_BIT(VU_F_EVENT_IDX) |
 			(packed ? VU_BIT(VU_F_PACKED) : 0),
-		.protocol = VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_LOG_SHMFD) };
+		.protocol = VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_LOG_SHMFD) |
+			VU_BIT(VU_PF_DEVICE_STATE) };
 	struct net *n = &w->vm.n;
 	int e;
 

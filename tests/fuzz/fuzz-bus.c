@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/cleanup.h"
 #include "input.h"
 #include "memory-rig.h"
 
@@ -40,9 +41,25 @@ static void write_ledger(const uint8_t *bytes, size_t n)
 		(void)!pwrite(fd, bytes + 1, n - 1, bytes[0] * 256);
 }
 
+/* The side link is fuzz-link's: here a transfer just begins, or its stream is taken. */
+static void move(uint8_t how)
+{
+	size_t device = how % RIG_DEVICES;
+	Bh__TakeStream take = BH__TAKE_STREAM__INIT;
+
+	rig_memory.peers[RIG_SNAPSHOT].connects = 1;
+	if (how & 8) {
+		take.device = rig_memory.devices[device].config->name;
+		take.id = rig_memory.devices[device].transfer.id;
+		fd_close(transfers_take(&rig_memory, &take));
+	} else {
+		(void)rig_start(how & 4 ? RIG_CTL : RIG_FRONTEND, device, how & 2);
+	}
+}
+
 static void step(struct input *in)
 {
-	uint8_t what = input_u8(in) % (_RIG_ASKERS + 4);
+	uint8_t what = input_u8(in) % (_RIG_ASKERS + 5);
 	size_t n = input_u16(in);
 	const uint8_t *bytes = input_view(in, n, &n);
 
@@ -58,6 +75,9 @@ static void step(struct input *in)
 		return;
 	case _RIG_ASKERS + 3:
 		rig_leave(n % _RIG_PEERS);
+		return;
+	case _RIG_ASKERS + 4:
+		move(n ? bytes[0] : 0);
 		return;
 	default:
 		rig_ask(what, bytes, n);

@@ -25,7 +25,7 @@
 static char dir[] = "/tmp/fuzz-link-XXXXXX";
 static bool made;
 static int links[_RIG_PEERS]; /* our ends; -1 = there is none */
-static const char *const names[] = { "frontend", "net0", "net0+standby", "witness" };
+static const char *const names[] = { "frontend", "net0", "net0+standby", "witness", "snapshot" };
 
 /* --- Connections --- */
 
@@ -128,17 +128,22 @@ static void send_with_fds(int fd, const uint8_t *bytes, size_t n, uint8_t n_fds,
 		close(fds[i]);
 }
 
-/* An input cannot know a token. */
+/* An input cannot know a token, or an id. */
 static uint8_t *name_tokens(const uint8_t *bytes, size_t *n, Bh__Link **ret_msg)
 {
 	Bh__Link *msg = bh__link__unpack(NULL, *n, bytes);
 	uint8_t *buf;
 
 	*ret_msg = msg;
-	if (!msg || msg->body_case != BH__LINK__BODY_REDEEM)
+	if (!msg ||
+		(msg->body_case != BH__LINK__BODY_REDEEM &&
+			msg->body_case != BH__LINK__BODY_TAKE_STREAM))
 		return NULL;
-	for (size_t i = 0; i < msg->redeem->n_tokens; i++)
-		msg->redeem->tokens[i] = rig_token(msg->redeem->tokens[i]);
+	if (msg->body_case == BH__LINK__BODY_TAKE_STREAM)
+		msg->take_stream->id = rig_transfer(msg->take_stream->id);
+	else
+		for (size_t i = 0; i < msg->redeem->n_tokens; i++)
+			msg->redeem->tokens[i] = rig_token(msg->redeem->tokens[i]);
 	*n = bh__link__get_packed_size(msg);
 	buf = malloc(*n + 1);
 	check(buf);
@@ -169,6 +174,8 @@ static void hear(enum rig_peer peer, const Bh__Link *question)
 			answer->body_case == question->body_case + 1);
 		if (answer->body_case == BH__LINK__BODY_REDEEM_REPLY)
 			check_redeemed(&rig_memory.peers[peer], question->redeem, fds.n_fds);
+		if (answer->body_case == BH__LINK__BODY_TAKE_STREAM_REPLY)
+			check(peer == RIG_SNAPSHOT && fds.n_fds == 1);
 		bh__link__free_unpacked(answer, NULL);
 	} else {
 		check(r == -ECONNRESET || r == -EAGAIN);
@@ -239,6 +246,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		before[fd] = is_open(fd);
 	rig_open(dir);
 	rig_deposit();
+	for (size_t i = 0; i < RIG_DEVICES; i++) /* the frontend may begin transfers */
+		rig_memory.devices[i].desired->connected = true;
 	for (size_t i = 0; i < _RIG_PEERS; i++)
 		links[i] = -1;
 	while (in.n) {

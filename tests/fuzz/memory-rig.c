@@ -2,6 +2,7 @@
 #include "memory-rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/cleanup.h"
 #include "bus/message.h"
 
 /** struct bus_request - a question; it ends when it is answered */
@@ -34,7 +36,10 @@ static struct served devices[RIG_DEVICES];
 static struct blame_mark marks[RIG_DEVICES];
 static struct peer peers[_RIG_PEERS];
 static const struct role ctl_role = { .name = "ctl", .asks = ROLE_CTL };
-static const struct peer ctl = { .name = (char *)"ctl", .role = &ctl_role };
+static struct peer ctl = {
+	.memory = &rig_memory, .name = (char *)"ctl", .role = &ctl_role, .link_fd = -1
+};
+static Bh__Envelope *answers[_RIG_ASKERS];
 static Bh__Seen seen[RIG_DEVICES];
 static const struct proc_role memory_role = { .name = "memory" };
 static struct proc proc;
@@ -52,7 +57,9 @@ static void open_device(size_t i)
 
 void rig_open(const char *runtime_dir)
 {
-	static const char *const names[] = { "frontend", "net0", "net0+standby", "witness" };
+	static const char *const names[] = { "frontend", "net0", "net0+standby", "witness",
+		"snapshot" };
+	static const char *const roles_of[] = { "frontend", "net", "net", "net", "snapshot" };
 
 	unsetenv("NOTIFY_SOCKET");
 	proc = (struct proc){ .role = &memory_role,
@@ -75,11 +82,12 @@ void rig_open(const char *runtime_dir)
 		peers[i] = (struct peer){ .memory = &rig_memory,
 			.name = (char *)names[i],
 			.user = geteuid(),
-			.role = role_find(i == RIG_FRONTEND ? "frontend" : "net"),
+			.role = role_find(roles_of[i]),
 			.listen_fd = -1,
 			.link_fd = -1,
-			.device = i == RIG_FRONTEND ? NULL : &devices[i == RIG_WITNESS] };
-	check(watch_open(&rig_memory) >= 0);
+			.device = role_find(roles_of[i])->per_device ? &devices[i == RIG_WITNESS]
+								     : NULL };
+	check(watch_open(&rig_memory) >= 0 && transfers_open(&rig_memory) >= 0);
 }
 
 /* What a record names stays in the store for a successor; here there is none. */
@@ -110,6 +118,12 @@ void rig_close(void)
 	free_requests(true);
 	sd_event_source_disable_unref(rig_memory.renewal);
 	sd_event_source_disable_unref(rig_memory.hearing);
+	transfers_close(&rig_memory);
+	for (size_t i = 0; i < _RIG_ASKERS; i++) {
+		if (answers[i])
+			bh__envelope__free_unpacked(answers[i], NULL);
+		answers[i] = NULL;
+	}
 	for (size_t i = 0; i < RIG_DEVICES; i++)
 		close_device(&devices[i]);
 	proc.event = sd_event_unref(proc.event);
@@ -144,7 +158,44 @@ uint64_t rig_token(uint64_t token)
 	return token >= 1 && token <= ARRAY_SIZE(tokens) ? tokens[token - 1] : token;
 }
 
+uint64_t rig_transfer(uint64_t id)
+{
+	return id >= 1 && id <= RIG_DEVICES ? devices[id - 1].transfer.id : id;
+}
+
+uint64_t rig_start(enum rig_peer peer, size_t device, bool load)
+{
+	Bh__StartTransfer start = BH__START_TRANSFER__INIT;
+	char text[256] = "";
+	uint64_t id;
+	int ends[2];
+
+	check(pipe2(ends, O_CLOEXEC) == 0);
+	start.device = devices[device].config->name;
+	start.load = load;
+	start.session = peer == RIG_CTL ? 0 : devices[device].desired->session;
+	close(ends[load]);
+	id = transfers_start(peer == RIG_CTL ? &ctl : &peers[peer], &start, ends[!load], text,
+		sizeof(text));
+	check(!id == !!*text);
+	return id;
+}
+
 /* --- The bus --- */
+
+static void keep_answer(const struct peer *peer, Bh__Envelope *answer)
+{
+	size_t i = peer == &ctl ? RIG_CTL : (size_t)(peer - peers);
+
+	if (answers[i])
+		bh__envelope__free_unpacked(answers[i], NULL);
+	answers[i] = answer;
+}
+
+const Bh__Envelope *rig_answer(enum rig_peer peer)
+{
+	return answers[peer];
+}
 
 static void end(struct bus_request *request)
 {
@@ -154,16 +205,21 @@ static void end(struct bus_request *request)
 
 void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 {
+	size_t n = bh__envelope__get_packed_size(body);
+	_cleanup_free_ uint8_t *buf = malloc(n + 1);
+	Bh__Envelope *copy;
 	nng_msg *msg;
 
 	check(body->body_case == BH__ENVELOPE__BODY_FAILURE ||
 		body->body_case == request->row->reply);
 	if (bus_pack(body, &msg) == 0) {
-		Bh__Envelope *copy = bus_unpack(msg);
-
-		check(copy && copy->body_case == body->body_case);
-		bh__envelope__free_unpacked(copy, NULL);
 		nng_msg_free(msg);
+		check(buf && bh__envelope__pack(body, buf) == n);
+		copy = bh__envelope__unpack(NULL, n, buf);
+		check(copy && copy->body_case == body->body_case);
+		keep_answer(request->peer, copy);
+	} else {
+		keep_answer(request->peer, NULL);
 	}
 	end(request);
 }
@@ -171,6 +227,7 @@ void bus_request_reply(struct bus_request *request, const Bh__Envelope *body)
 void bus_request_fail(struct bus_request *request, int error, const char *text)
 {
 	check(error > 0 && text);
+	keep_answer(request->peer, NULL);
 	end(request);
 }
 
@@ -236,6 +293,9 @@ static bool is_held(const struct bus_request *request)
 	for (size_t i = 0; i < _RIG_PEERS; i++)
 		if (peers[i].watch == request)
 			return true;
+	for (size_t i = 0; i < CTL_MAX; i++)
+		if (rig_memory.ctl_watches[i].request == request)
+			return true;
 	return rig_memory.watch == request;
 }
 
@@ -271,7 +331,8 @@ void rig_leave(enum rig_peer peer)
 
 	LIST_FOREACH(request, &requests, link)
 	{
-		if (request->peer != &peers[peer] || !request->on_gone)
+		if (request->peer != (peer == RIG_CTL ? &ctl : &peers[peer]) || request->answered ||
+			!request->on_gone)
 			continue;
 		request->on_gone(request->on_gone_data, request);
 		check(!is_held(request));
@@ -318,6 +379,8 @@ void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n)
 			devices[i].observed->generation };
 	if (envelope->body_case == BH__ENVELOPE__BODY_COMMIT_DESIRED)
 		name_tokens(envelope->commit_desired->desired);
+	if (envelope->body_case == BH__ENVELOPE__BODY_REPORT_TRANSFER)
+		envelope->report_transfer->id = rig_transfer(envelope->report_transfer->id);
 	dispatch(asker, envelope);
 	bh__envelope__free_unpacked(envelope, NULL);
 	for (size_t i = 0; i < RIG_DEVICES; i++)

@@ -4,6 +4,7 @@
 #include "memory/ledgers.h"
 #include "memory/links.h"
 #include "memory/memory.h"
+#include "memory/transfers.h"
 #include "memory/watch.h"
 #include "fd/fdlink.h"
 
@@ -18,6 +19,7 @@ enum rig_peer {
 	RIG_NET0,
 	RIG_STANDBY,
 	RIG_WITNESS,
+	RIG_SNAPSHOT,
 	_RIG_PEERS,
 	RIG_CTL = _RIG_PEERS,
 	_RIG_ASKERS
@@ -42,10 +44,21 @@ void rig_deposit(void);
  * others stay */
 uint64_t rig_token(uint64_t token);
 
+/** rig_transfer() - likewise, the number of a device from 1 for the id of its transfer */
+uint64_t rig_transfer(uint64_t id);
+
+/** rig_start() - the frontend (or bulkheadctl) begins a transfer of the device over a pipe, whose
+ * other end is closed; it is of the session that is in force. The id, or 0 */
+uint64_t rig_start(enum rig_peer peer, size_t device, bool load);
+
 /** rig_ask() - bytes from that peer, as the bus would have them; what is answered has the type
  * that the table says, every question is answered once or held as a watch, and nobody moves what
  * is not his */
 void rig_ask(enum rig_peer peer, const uint8_t *bytes, size_t n);
+
+/** rig_answer() - what was last answered to that peer; NULL: nothing, or a failure. Borrowed until
+ * the next answer */
+const Bh__Envelope *rig_answer(enum rig_peer peer);
 
 /** rig_leave() - that peer's connection has ended, and with it the questions that are held */
 void rig_leave(enum rig_peer peer);

@@ -20,20 +20,23 @@ import pathlib
 import subprocess
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PARTS = {"keys": "common/config", "form": "common/snapshot"}
 KNOWN = pathlib.Path(__file__).parent / "circles.txt"
 
 
 def objects(build):
     """{module: its object files}, of common/ and procs/; a module is a path without its suffix. The keys of a type of device
-    lie in its folder, and are a part of common/config."""
+    and its stage in a snapshot lie in its folder, and are a part of libraries."""
     found = collections.defaultdict(set)
     for entry in json.loads((build / "compile_commands.json").read_text()):
         source = (build / entry["file"]).resolve()
         if source.is_relative_to(ROOT) and source.relative_to(ROOT).parts[0] in ("common", "procs"):
             module = source.relative_to(ROOT).with_suffix("")
-            if module.name == "keys":
-                module = pathlib.Path("common/config") / f"keys-{module.parent.name}"
+            if module.name in PARTS and module.parent.parent.name == "procs":
+                module = pathlib.Path(PARTS[module.name]) / f"{module.name}-{module.parent.name}"
             found[module].add(build / entry["output"])
     return found
 
@@ -138,11 +141,7 @@ def main(options):
                for folder in folders]
     results.append(("there is no circle of folders", list(judge("the tree", between(refs), []))))
     results.append(("circles.txt names folders that are there", [f"{folder} is not there" for folder in allowed]))
-    print(f"1..{len(results)}")
-    for number, (text, wrong) in enumerate(results, 1):
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell(results)
     return 0
 
 

@@ -30,6 +30,7 @@ def show_rights(product):
     """Who runs, and what each may do: from the kernel, not from us."""
     may = {'memory': 'keeps descriptors and records; maps no guest memory',
            'frontend': 'parses vhost-user; maps no guest memory',
+           'snapshot': 'moves saved state; opens no file, maps no guest memory',
            'net': 'maps guest memory, moves frames; speaks to no VMM'}
     print(f'{"process":20} {"pid":>7} {"capabilities":18} {"new privileges":15} what it does')
     for process in product.status()['guests'][0]['processes']:

@@ -93,7 +93,7 @@ def socket_path(current):
     exchange(front_end)
     assert f'guest device-{program.process.pid}\n' in program.ctl('status')
     said = program.ctl('upgrade')
-    assert [line.split(' ')[0].split(':')[1] for line in said.splitlines()] == ['launcher', 'memory', 'frontend', 'dev'], said
+    assert [line.split(' ')[0].split(':')[1] for line in said.splitlines()] == ['launcher', 'memory', 'frontend', 'snapshot', 'dev'], said
     exchange(front_end)
     front_end.quit()
     virtio_user(current, f'{current.dir}/net.sock', 'again', packed=True).quit()
@@ -153,7 +153,7 @@ def fd_that_is_connected(current):
         program = Program(current, f'--fd={conn.fileno()}', '--backend=echo', pass_fds=(conn.fileno(),))
     start.join()
     exchange(found[0])
-    for role in ('frontend', 'net', 'memory'):
+    for role in ('frontend', 'snapshot', 'net', 'memory'):
         kill_and_wait(child(program, role))
         wait_until(lambda role=role: children(program, role), f'{role} is there again')
     exchange(found[0], found[0].stats()['RX-packets'] + FRAMES)

@@ -70,12 +70,14 @@ print(json.dumps(done))
 MAY = {
     'memory': ['connects to {guest}/frontend/bus.sock', 'connects to {guest}/net0/bus.sock', 'connects to {guest}/net1/bus.sock',
                'connects to {guest}/link/frontend.sock', 'connects to {guest}/link/net0.sock', 'connects to {guest}/link/net1.sock',
-               'connects to {guest}/link/ctl.sock'],
+               'connects to {guest}/link/ctl.sock', 'connects to {guest}/link/ctl+link.sock',
+               'connects to {guest}/snapshot/bus.sock', 'connects to {guest}/link/snapshot.sock'],
     'frontend': ['connects to {guest}/link/frontend.sock', 'connects to {guest}/frontend/bus.sock'],
+    'snapshot': ['connects to {guest}/link/snapshot.sock', 'connects to {guest}/snapshot/bus.sock'],
     'net0': ['connects to {guest}/link/net0.sock', 'connects to {guest}/net0/bus.sock'],
     'net1': ['connects to {guest}/link/net1.sock', 'connects to {guest}/net1/bus.sock'],
 }
-OWN = {'memory': 'link', 'frontend': 'frontend', 'net0': 'net0', 'net1': 'net1'}
+OWN = {'memory': 'link', 'frontend': 'frontend', 'snapshot': 'snapshot', 'net0': 'net0', 'net1': 'net1'}
 
 
 def devices(current, guest):
@@ -150,7 +152,7 @@ def launcher(current):
         assert len(set(uids)) == len(set(gids)) == 1 and uids[0] != '0' and not groups, f'keeper: {uids} {gids} {groups}'
     assert ids(keepers[0])[0] != ids(keepers[1])[0], 'each guest\'s keeper is a user of its own'
     pids.pop(None, None)
-    assert len(pids) == 8, pids
+    assert len(pids) == 10, pids
     check(current, str(product.runtime), pids, lambda argv, text: subprocess.run(
         argv, input=text, capture_output=True, text=True, check=True, timeout=60).stdout)
 
@@ -165,8 +167,8 @@ def systemd(current):
     system = Systemd(current, texts['vm1'])
 
     units = {f'{guest}:{peer or role}': f'bulkhead-{role}@{guest}{":" if peer else ""}{peer}' for guest in texts
-             for role, peer in (('memory', ''), ('frontend', ''), ('net', 'net0'), ('net', 'net1'))}
-    wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == 8, 'every process serves', 30)
+             for role, peer in (('memory', ''), ('frontend', ''), ('snapshot', ''), ('net', 'net0'), ('net', 'net1'))}
+    wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == 10, 'every process serves', 30)
     outside = {name: system.host_pid_of(unit) for name, unit in units.items()}
     inside = {name: int(system.run('systemctl', 'show', '-p', 'MainPID', '--value', unit)) for name, unit in units.items()}
     check(current, '/run/bulkhead', outside, lambda argv, text: system.run(*argv, text=text),
@@ -182,8 +184,8 @@ def closed(current):
     product.process.wait_output('is served')
     for role in env.ROLES_OF_GUEST:
         product.kill(role)
-    wait_until(lambda: len([process for process in product.status()['guests'][0]['processes'] if process['pid']]) == 4,
-               'all four processes are there')
+    wait_until(lambda: len([process for process in product.status()['guests'][0]['processes'] if process['pid']]) == 5,
+               'all five processes are there')
     pid = product.pid_of('frontend')
     os.unlink(devices(current, 'a')[0].socket)
     wait_until(lambda: os.path.exists(devices(current, 'a')[0].socket), 'the socket file is made again')

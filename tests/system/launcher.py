@@ -71,7 +71,7 @@ def install(current):
     """The programs in a directory of their own, where they can be replaced."""
     programs = current.dir / 'programs'
     programs.mkdir()
-    for name in ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-net'):
+    for name in ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-snapshot', 'bulkhead-net'):
         shutil.copy2(env.product(name), programs / name)
     return programs
 
@@ -259,7 +259,7 @@ def upgrade(current):
     said = product.ctl('upgrade')
     assert set(product.pids()) & before == {product.pid, product.keeper()}, f'{before} {product.pids()}'
     line.check()
-    words = ['vm:launcher pid', 'vm:memory pid', 'vm:frontend pid', 'vm:net0 pid', 'vm:net1 pid', 'vm:net1+standby pid']
+    words = ['vm:launcher pid', 'vm:memory pid', 'vm:frontend pid', 'vm:snapshot pid', 'vm:net0 pid', 'vm:net1 pid', 'vm:net1+standby pid']
     assert len(said.splitlines()) == len(words) and all(word in said for word in words), said
     assert said.count('rings not served for') == 2 and said.count('stood by') == 1, said
     served = {match[0]: float(match[1]) for match in re.findall(r'^vm:(\S+) .*rings not served for ([0-9.]+) ms$', said, re.M)}
@@ -294,8 +294,8 @@ def no_rights(current):
 
     def check_all():
         product.process.wait_output('is served')
-        wait_until(lambda: len([entry for entry in product.status()['guests'][0]['processes'] if entry['pid']]) == 5,
-                   'all five processes are there')
+        wait_until(lambda: len([entry for entry in product.status()['guests'][0]['processes'] if entry['pid']]) == 6,
+                   'all six processes are there')
         found = {}
 
         def dropped():
@@ -423,7 +423,7 @@ def store_limit(current):
     product.process.wait_output('is served', 60)
     output = product.process.output()
     assert output.count('the fd store is full') == 1, output
-    worker = [pid for pid in product.pids() if pid not in (product.pid, product.keeper(), product.pid_of('memory'), product.pid_of('frontend'))]
+    worker = [pid for pid in product.pids() if pid not in (product.pid, product.keeper(), *map(product.pid_of, env.ROLES_OF_GUEST))]
     os.kill(worker[0], signal.SIGKILL)
     product.process.wait_output(f'HAS {STORE_MAX} n0 n{STORE_MAX - 1}')
 
@@ -436,9 +436,9 @@ def many(current):
     wait_until(lambda: product.process.output().count('is served') == GUESTS, 'every guest is served', 60)
     lines = [Line(current, devices[0].socket) for devices in guests.values()]
     processes = {process['pid'] for guest in product.status()['guests'] for process in guest['processes']}
-    assert len(processes) == 3 * GUESTS and 0 not in processes, f'{len(processes)} processes'
+    assert len(processes) == 4 * GUESTS and 0 not in processes, f'{len(processes)} processes'
     users = {os.stat(f'/proc/{pid}').st_uid for pid in descendants(product.pid) if alive(pid)}
-    assert os.geteuid() or len(users) == 4 * GUESTS, f'{len(users)} users'
+    assert os.geteuid() or len(users) == 5 * GUESTS, f'{len(users)} users'
     first = {process['pid'] for process in product.status()['guests'][0]['processes']}
     for pid in first:
         os.kill(pid, signal.SIGKILL)

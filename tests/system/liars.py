@@ -15,8 +15,10 @@ from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.process import kill_and_wait
 from bulkhead_test.protobuf import field, fields
 from bulkhead_test.puppet import (ATTACH, COMMIT_DESIRED, DEPOSIT, GET_STATUS, GREET, KEEP, REDEEM, RELEASE_DEVICE,
-                                  REPORT_OBSERVED, UNKEEP, WATCH_DESIRED, WATCH_OBSERVED, Ended, Puppet, Refused, install)
+                                  REPORT_OBSERVED, REPORT_TRANSFER, START_TRANSFER, TAKE_STREAM, UNKEEP, WATCH_DESIRED, WATCH_OBSERVED,
+                                  WATCH_TRANSFERS, Ended, Puppet, Refused, install)
 from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.transfers import STATE_MAX, Operator, pipe
 from bulkhead_test.vmm import Vmm
 
 NAMES = ('net0', 'witness')
@@ -319,6 +321,99 @@ def frontend(current):
     scene.vmms['net0'] = Vmm(current, scene.socket('net0'))
     scene.vmms['net0'].start()
     assert scene.vmms['net0'].stop() == [0, 0]
+
+
+# --- The snapshot process ---
+
+def packed_state(**stages):
+    """A State whose form is right, with these stages (name: data) in version 1."""
+    head = field(1, 'net') + field(2, 'net0') + field(3, 'vm')
+    return head + b''.join(field(7, field(1, name) + field(2, 1) + field(3, data)) for name, data in stages.items())
+
+
+STATES = (
+    ('no message', b'\xff' * 100),
+    ('no stages', packed_state()),
+    ('stages of nothing', packed_state(features=b'', rings=b'')),
+    ('all features', packed_state(features=field(1, U64) + field(2, U64), rings=b'')),
+    ('rings that do not exist', packed_state(features=b'', rings=field(1, field(1, U32) + field(2, U32) + field(3, U32)))),
+    ('another device', packed_state(features=b'', rings=b'', null=b'')),
+    ('much of it', packed_state(features=b'', rings=b'', counters=bytes(500000))),
+    ('too much of it', bytes(STATE_MAX + 1)),
+)
+
+
+def report(puppet, device, number, state=b'', error=''):
+    return answer_to(puppet, REPORT_TRANSFER, field(1, device) + field(2, number) + field(3, error) + field(4, state))
+
+
+# covers: P1 P5 M24
+@case('liars-snapshot', 120)
+def snapshot(current):
+    """It has no business but with transfers whose turn is its own; what it says that a stream said is judged."""
+    scene = Scene(current, 'snapshot')
+    scene.vmms['net0'].stop()
+    for puppet in scene.play(current, 'snapshot', 'vm'):
+        operator = Operator(current, scene.product.runtime / 'vm')
+        for request in (COMMIT_DESIRED, WATCH_DESIRED, REPORT_OBSERVED, WATCH_OBSERVED, GET_STATUS, RELEASE_DEVICE):
+            assert answer_to(puppet, request, b'') == errno.EPERM, f'request {request}'
+        for request in (DEPOSIT, REDEEM, ATTACH, KEEP, UNKEEP, START_TRANSFER):
+            assert link_answer_to(puppet, request, field(1, 'net0'), int(request == KEEP)) == errno.EPERM, f'request {request}'
+        assert link_answer_to(puppet, TAKE_STREAM, field(1, 'net0') + field(2, 77)) == errno.ENOENT
+        assert report(puppet, 'net7', 77) == errno.ENOENT
+        assert report(puppet, 'net0', 77) == 'answered', 'and has no effect'
+        for what, state in STATES:
+            stream, theirs = pipe(load=True)
+            number = operator.begin('net0', True, theirs)
+            assert link_answer_to(puppet, TAKE_STREAM, field(1, 'net0') + field(2, number)) == 'answered'
+            assert report(puppet, 'net0', number, state) == 'answered'
+            assert operator.wait_end(number), f'{what} was taken over'
+            stream.close()
+            scene.check(what)
+        stream, theirs = pipe(load=True)
+        number = operator.begin('net0', True, theirs)
+        report(puppet, 'net0', number, b'what nobody has read')
+        assert 'has not' in operator.wait_end(number), 'it has not even taken the stream'
+        stream, theirs = pipe(load=True)
+        number = operator.begin('net0', True, theirs)
+        report(puppet, 'net0', number, error=SOME_TEXT)
+        error = operator.wait_end(number)
+        assert len(error) <= 256 and error.isprintable(), error
+        talk_garbage(scene, puppet, lambda: report(puppet, 'net0', 77))
+    wait_until(lambda: scene.pids().get('snapshot'), 'an honest snapshot process is there')
+    data, error = operator.save('net0')
+    assert error == '' and operator.load('net0', data) == '', error
+    assert scene.vmms['witness'].stop() == [0, 0]
+
+
+# covers: P1
+@case('liars-worker-of-a-transfer', 60)
+def worker_of_a_transfer(current):
+    """It reports on its own device's transfer, in its turn, what a state can be; else it has no effect."""
+    scene = Scene(current, 'net')
+    scene.vmms['witness'].stop()
+    operator = Operator(current, scene.product.runtime / 'vm')
+    for puppet in scene.play(current, 'net0', 'vm:net0'):
+        stream, theirs = pipe(load=True)
+        number = operator.begin('witness', True, theirs)
+        assert report(puppet, 'witness', number, b'a state') == errno.ENOENT
+        assert answer_to(puppet, WATCH_TRANSFERS, b'') == errno.EPERM
+        stream.close()
+        assert operator.wait_end(number) == 'it is empty', 'this is what came of it'
+        stream, theirs = pipe(load=True)
+        number = operator.begin('net0', True, theirs)
+        assert report(puppet, 'net0', number, b'a state') == 'answered', 'out of its turn'
+        stream.close()
+        assert operator.wait_end(number) == 'it is empty', 'it had no effect'
+        for state in (b'', bytes(STATE_MAX + 1), b'a state that has no form'):
+            stream, theirs = pipe(load=False)
+            number = operator.begin('net0', False, theirs)
+            assert report(puppet, 'net0', number, state) == 'answered'
+            assert operator.wait_end(number), f'{len(state)} bytes were taken'
+            assert stream.read() == b'', 'nothing was written'
+        scene.check('states')
+    data, error = operator.save('witness')
+    assert error == '' and operator.load('witness', data) == '', error
 
 
 if __name__ == '__main__':

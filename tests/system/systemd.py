@@ -14,6 +14,7 @@ from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
+from bulkhead_test.transfers import Operator
 
 GET_FEATURES = 1
 STORM = 12
@@ -60,8 +61,10 @@ def units(current):
                     assert (system.pid(other) == before[other]) == (other != role), f'{verb} of {role}: {other}'
         said = system.run('bulkheadctl', 'upgrade')
         current.note('; '.join(said.splitlines()))
-        assert [text.split(' ')[0] for text in said.splitlines()] == ['vm1:memory', 'vm1:frontend', 'vm1:net0'], said
+        assert [text.split(' ')[0] for text in said.splitlines()] == ['vm1:memory', 'vm1:frontend', 'vm1:snapshot', 'vm1:net0'], said
         assert ask_features(line) == features, 'after an upgrade'
+    data, error = Operator(current, Path(system.path('/run/bulkhead/vm1'))).save('net0')
+    assert error == '' and b'net0' in data, f'the unit lets it move a state: {error}, {data}'
     status = system.run('bulkheadctl', 'status')
     assert 'device net0: net, echo' in status, status
 
@@ -118,12 +121,12 @@ def devices(current):
         features = ask_features(line)
         stored = {role: system.stored(role) for role in UNITS}
         config.write_text(ECHO + ECHO.replace('net0', 'net1'))
-        put_in_force(4)
+        put_in_force(5)
         other.connect(system.path('/run/vm1/net1.sock'))
         ask_features(other)
         system.run('systemctl', 'stop', 'bulkhead-net@vm1:net1.service', 'bulkhead-frontend@vm1:net1.socket')
         config.write_text(ECHO)
-        put_in_force(3)
+        put_in_force(4)
         assert ask_features(line) == features
         assert other.recv(1) == b'', 'its VMM is told'
         assert not os.path.exists(system.path('/run/vm1/net1.sock'))

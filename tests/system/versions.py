@@ -20,8 +20,10 @@ from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import UNITS, Systemd
 from bulkhead_test.tcp import MIB, Transfer
+from bulkhead_test.vmm import VERSION_1, Vmm
 
-PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'net': 'bulkhead-net'}
+PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'snapshot': 'bulkhead-snapshot',
+            'net': 'bulkhead-net'}
 MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
 # bytes that a later release keeps more of: in the same page of the ledger, and beyond it
@@ -43,7 +45,7 @@ def build(directory, commit):
     if archive.returncode != 0:
         raise env.Skip(f'commit {commit[:12]} is not in this repository: {archive.stderr.decode().strip()}')
     subprocess.run(['tar', '-x', '-C', source], input=archive.stdout, check=True)
-    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items()] + MORE
+    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items() if (source / 'procs' / folder).is_dir()] + MORE
     for command in (['meson', 'setup', directory / 'build', source, '--buildtype=release'],
                     ['ninja', '-C', directory / 'build', *targets]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -83,11 +85,19 @@ def later_releases(directory, made):
 
 
 def put(programs, role, directory):
-    """As a package manager does it: beside, then renamed."""
+    """As a package manager does it: beside, then renamed. What a release does not have is left as it is."""
     name = PROGRAMS[role]
     source = directory / name if directory else env.product(name)
+    if not source.exists():
+        return
     shutil.copy2(source, programs / f'{name}.new')
     os.rename(programs / f'{name}.new', programs / name)
+
+
+def running(product):
+    """The roles of env.ROLES that this launcher starts: an earlier one has no process 'snapshot'."""
+    programs = product.processes()
+    return [role for role in env.ROLES if f'bulkhead-{role}'[:15] in programs]
 
 
 def changed(current, roles, new=(), back=False, **properties):
@@ -116,7 +126,7 @@ def changed(current, roles, new=(), back=False, **properties):
                 product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
             current.note(f'{role} {direction} {transfer.wait(180):.0f} Mbit/s')
         assert PROGRAMS[role] in os.readlink(f'/proc/{product.pid_of(role)}/exe')
-    for role in env.ROLES:
+    for role in running(product):
         product.kill(role)
         vm.guest.ping()
     vm.qemu_events = vm.qmp.event_names()
@@ -191,7 +201,7 @@ def net_packed(current):
 
 @case('versions-all', 300)
 def one_by_one(current):
-    changed(current, ['net', 'frontend', 'memory'], new=['launcher'])
+    changed(current, ['net', 'frontend', 'snapshot', 'memory'], new=['launcher', 'snapshot'])
 
 
 @case('versions-back', 300)
@@ -213,6 +223,28 @@ def check_upgraded(current, vm, netns, before, carrier, upgrade):
     vm.qemu_events = vm.qmp.event_names()
     vm.check_connection(before)
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
+
+
+@case('versions-old-units', 300)
+def old_units(current):
+    """The programs are of this build, the units those of the last release, which know no process 'snapshot'."""
+    system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n',
+                     install=previous() / 'install')
+    system.all_there(but=['snapshot'])
+    front_end = Vmm(current, system.path('/run/vm1/net0.sock'))
+    front_end.start()
+    system.install()
+    for role in ('memory', 'frontend', 'net'):
+        pid = system.pid(role)
+        system.run('kill', '-9', str(pid))
+        wait_until(lambda role=role, pid=pid: system.pid(role) not in (0, pid), f'{role} is started again', 20)
+        assert front_end.get_features() & VERSION_1, f'served after the death of {role}'
+    wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == 3, 'the three have found each other', 20)
+    assert front_end.stop() == [0, 0]
+    system.run('systemctl', 'daemon-reload')
+    current.note(system.run('bulkheadctl', 'upgrade').replace('\n', '; '))
+    system.all_there()
+    assert front_end.get_features() & VERSION_1
 
 
 @case('versions-shared-users', 600)
@@ -244,7 +276,7 @@ def shared_users_systemd(current):
     """The same under systemd, with the steps that the operations page names."""
     system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = tap\ntap = vm1\n',
                      taps=['vm1'], install=previous(commits()[1]) / 'install', tap_user='bulkhead-net')
-    system.all_there()
+    system.all_there(but=['snapshot'])
     netns = system.netns()
     vm = Qemu(current, [NetDevice(system.path('/run/vm1/net0.sock'))])
     vm.wait_boot()

@@ -28,12 +28,14 @@ from .protobuf import field, fields
 
 # The side link (Link in proto/bus.proto) and the bus (Envelope), by the numbers of their fields.
 DEPOSIT, REDEEM, ATTACH, KEEP, UNKEEP, GREET = 2, 4, 6, 8, 10, 12
+START_TRANSFER, TAKE_STREAM = 14, 16
 FAILURE, COMMIT_DESIRED, WATCH_DESIRED, REPORT_OBSERVED, WATCH_OBSERVED = 3, 4, 6, 8, 10
-GET_STATUS, RELEASE_DEVICE = 12, 14
+GET_STATUS, RELEASE_DEVICE, WATCH_TRANSFERS, REPORT_TRANSFER = 12, 14, 16, 18
 
 PYTHON = '/usr/bin/python3'
-PROGRAMS = ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-net')
-PACKET_MAX = 1 << 20
+PROGRAMS = ('bulkhead', 'bulkhead-memory', 'bulkhead-frontend', 'bulkhead-snapshot', 'bulkhead-net')
+PACKET_MAX = 2 << 20
+SO_SNDBUFFORCE = 32  # which Python does not name
 SP_REQUEST = b'\0SP\0\0\x30\0\0'
 WATCHDOG_S = 0.5
 PATIENCE_S = 10
@@ -110,6 +112,7 @@ class Puppet:
         """Until it has been started, and listens on the bus."""
         self.line, _ = self.listener.accept()
         self.line.settimeout(4 * PATIENCE_S)
+        self.line.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 2 * PACKET_MAX)
         self._tell('listen')
 
     def _tell(self, verb, **args):

@@ -1,0 +1,94 @@
+/* The stage that network devices have in a snapshot. It is a part of common/snapshot. */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "snapshot/snapshot.h"
+#include "snapshot/stage.h"
+#include "virtio/vhost-user.h"
+
+#define MODES_MAX 0x3f
+#define MACS_MAX 1024 /* of each table; a device may hold fewer */
+#define MAC_BYTES 6
+#define VLANS 4096
+
+static int judge_mac(const Bh__NetStage *net, struct snapshot_fault *fault)
+{
+	if (net->mac.len != MAC_BYTES)
+		return snapshot_refuse(fault, "mac has %zu bytes; it has %d", net->mac.len,
+			MAC_BYTES);
+	if (net->mac.data[0] & 1)
+		return snapshot_refuse(fault, "mac is a group's; it is that of one station");
+	return 0;
+}
+
+static int judge_table(const char *what, const ProtobufCBinaryData *macs, size_t n,
+	struct snapshot_fault *fault)
+{
+	if (n > MACS_MAX)
+		return snapshot_refuse(fault, "%s has %zu addresses; at most %d are possible", what,
+			n, MACS_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (macs[i].len != MAC_BYTES)
+			return snapshot_refuse(fault, "%s has an address of %zu bytes; it has %d",
+				what, macs[i].len, MAC_BYTES);
+	return 0;
+}
+
+static int judge_vlans(const Bh__NetStage *net, struct snapshot_fault *fault)
+{
+	bool seen[VLANS] = { false };
+
+	for (size_t i = 0; i < net->n_vlans; i++) {
+		uint32_t vlan = net->vlans[i];
+
+		if (vlan >= VLANS)
+			return snapshot_refuse(fault, "vlans has %u; the last is %d", vlan,
+				VLANS - 1);
+		if (seen[vlan])
+			return snapshot_refuse(fault, "vlans has %u twice", vlan);
+		seen[vlan] = true;
+	}
+	return 0;
+}
+
+static int judge_numbers(const Bh__NetStage *net, const struct snapshot_context *context,
+	struct snapshot_fault *fault)
+{
+	if (net->modes > MODES_MAX)
+		return snapshot_refuse(fault, "modes is 0x%x; there are 6 bits", net->modes);
+	if (net->queue_pairs < 1 || net->queue_pairs > VHOST_USER_MAX_QUEUES / 2)
+		return snapshot_refuse(fault, "queue_pairs is %u; possible are 1 to %d",
+			net->queue_pairs, VHOST_USER_MAX_QUEUES / 2);
+	if (net->offloads && !net->offloads_set)
+		return snapshot_refuse(fault, "offloads is 0x%llx, and offloads_set is not",
+			(unsigned long long)net->offloads);
+	if (context->features_known && net->offloads & ~context->features)
+		return snapshot_refuse(fault,
+			"offloads has 0x%llx, which are no features that were acked",
+			(unsigned long long)(net->offloads & ~context->features));
+	return 0;
+}
+
+static int judge_net(const ProtobufCMessage *msg, const struct snapshot_context *context,
+	struct snapshot_fault *fault)
+{
+	const Bh__NetStage *net = (const void *)msg;
+	int r = judge_mac(net, fault);
+
+	if (r == 0)
+		r = judge_numbers(net, context, fault);
+	if (r == 0)
+		r = judge_table("unicast", net->unicast, net->n_unicast, fault);
+	if (r == 0)
+		r = judge_table("multicast", net->multicast, net->n_multicast, fault);
+	if (r == 0)
+		r = judge_vlans(net, fault);
+	return r;
+}
+
+const struct snapshot_stage snapshot_stage_net = {
+	.name = "net",
+	.version = 1,
+	.type = &bh__net_stage__descriptor,
+	.judge = judge_net,
+};

@@ -1,0 +1,226 @@
+/*
+ * What a driver has set by the control ring leaves one session with the device's state, and enters
+ * the next one: a VMM that connects resets the device, so nothing of it is there but for the state.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "control.h"
+#include "transfer.h"
+
+#define FILTERS                                                                                    \
+	(VU_BIT(NET_F_CTRL_RX) | VU_BIT(NET_F_CTRL_RX_EXTRA) | VU_BIT(NET_F_CTRL_VLAN) |           \
+		VU_BIT(NET_F_CTRL_MAC_ADDR))
+#define OFFLOADS (VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4))
+
+static struct net *const n = &control_net;
+static uint8_t state[VU_STATE_MAX];
+static size_t n_state;
+
+static struct net_profile profile(int i)
+{
+	struct net_profile p = control_layout(i,
+		FILTERS | OFFLOADS | VU_BIT(NET_F_CTRL_GUEST_OFFLOADS) |
+			VU_BIT(VU_NET_F_MRG_RXBUF));
+
+	p.protocol = VU_BIT(VU_PF_DEVICE_STATE) | VU_BIT(VU_PF_CONFIG);
+	return p;
+}
+
+/* One address besides the driver's new one, one group, one VLAN, no offloads. */
+static void set_everything(void)
+{
+	struct control_table t = { .n_bytes = 0 };
+	uint16_t vlan = 7;
+	uint64_t none = 0;
+
+	control_set_promisc(0);
+	control_add_macs(&t, mac_other, 1);
+	control_add_macs(&t, mac_group, 1);
+	control_expect(CTRL_OK, CTRL_MAC, 0, t.bytes, t.n_bytes);
+	control_expect(CTRL_OK, CTRL_VLAN, 0, &vlan, 2);
+	control_expect(CTRL_OK, CTRL_MAC, 1, mac_third, 6);
+	control_expect(CTRL_OK, CTRL_OFFLOADS, 0, &none, 8);
+}
+
+static bool everything_is_set(void)
+{
+	return control_passes(mac_other, VLAN_NONE, mac_broadcast) &&
+		control_passes(mac_group, 7, mac_broadcast) &&
+		control_passes(mac_third, VLAN_NONE, mac_broadcast) &&
+		!control_passes(mac_own, VLAN_NONE, mac_broadcast) &&
+		!control_passes(mac_other, 8, mac_broadcast) &&
+		!control_passes(mac_group2, VLAN_NONE, mac_broadcast);
+}
+
+/* The VMM's connection is another one; guest memory and the rings are as they were. */
+static void connect_anew(void)
+{
+	vu_close(&n->c);
+	n->c = (struct vu_client)VU_CLIENT_NULL;
+	rig_ok(vu_connect(&n->c, rig_socket()), n->c.why);
+}
+
+static void negotiate_anew(void)
+{
+	connect_anew();
+	rig_ok(net_negotiate(n), n->why);
+}
+
+static void wake(void)
+{
+	rig_ok(net_set_memory(n), n->why);
+	for (uint16_t i = 0; i < n->n_rings; i++) {
+		rig_ok(net_start_ring(n, i), n->why);
+		rig_ok(net_enable(n, i, true), n->why);
+	}
+}
+
+static void save(int i)
+{
+	struct net_profile p = profile(i);
+
+	control_open(&p);
+	set_everything();
+	ck_assert(everything_is_set());
+	control_stop();
+	rig_ok(vu_save_state(&n->c, state, &n_state), n->c.why);
+}
+
+START_TEST(test_settings_are_in_force_after_a_load)
+{
+	save(_i);
+	negotiate_anew();
+	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
+	wake();
+	ck_assert(everything_is_set());
+	control_await_config(0, mac_third, 6);
+	control_set_promisc(1);
+	ck_assert(control_passes(mac_own, VLAN_NONE, mac_broadcast));
+	control_stop();
+	control_close();
+}
+END_TEST
+
+START_TEST(test_without_a_load_they_are_not)
+{
+	save(_i);
+	negotiate_anew();
+	wake();
+	ck_assert(control_passes(mac_own, VLAN_NONE, mac_broadcast));
+	control_stop();
+	control_close();
+}
+END_TEST
+
+START_TEST(test_worker_killed_after_the_load_has_them)
+{
+	save(_i);
+	negotiate_anew();
+	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
+	rig_ok(suite_kill_worker(&rig, "net0"), rig.why);
+	wake();
+	ck_assert(everything_is_set());
+	control_stop();
+	control_close();
+}
+END_TEST
+
+/* crosvm sets features before it loads, QEMU loads before it sets any. */
+START_TEST(test_load_before_features_are_set)
+{
+	save(_i);
+	connect_anew();
+	rig_ok(vu_hello(&n->c, VU_BIT(VU_PF_DEVICE_STATE) | VU_BIT(VU_PF_CONFIG)), n->c.why);
+	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
+	rig_ok(vu_set_features(&n->c, n->p.features), n->c.why);
+	wake();
+	ck_assert(everything_is_set());
+	control_stop();
+	control_close();
+}
+END_TEST
+
+/* A save changes nothing: the device goes on. */
+START_TEST(test_device_goes_on_after_a_save)
+{
+	save(_i);
+	for (uint16_t i = 0; i < n->n_rings; i++)
+		rig_ok(net_start_ring(n, i), n->why);
+	ck_assert(everything_is_set());
+	control_stop();
+	control_close();
+}
+END_TEST
+
+static double ms_since(const struct timespec *from)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - from->tv_sec) * 1e3 +
+		(double)(now.tv_nsec - from->tv_nsec) / 1e6;
+}
+
+START_TEST(test_time_of_save_and_load_is_printed)
+{
+	double saved = 1e9, loaded = 1e9;
+
+	save(_i);
+	for (int i = 0; i < 10; i++) {
+		struct timespec from;
+		double ms;
+
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		rig_ok(vu_save_state(&n->c, state, &n_state), n->c.why);
+		ms = ms_since(&from);
+		saved = ms < saved ? ms : saved;
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
+		ms = ms_since(&from);
+		loaded = ms < loaded ? ms : loaded;
+	}
+	fprintf(stderr, "# a net device of %zu bytes: saved in %.2f ms, loaded in %.2f ms\n",
+		n_state, saved, loaded);
+	control_close();
+}
+END_TEST
+
+static void add(Suite *suite)
+{
+	TCase *tc = rig_case(suite, "state");
+
+	tcase_add_checked_fixture(tc, wire_open, wire_close);
+	tcase_add_loop_test(tc, test_settings_are_in_force_after_a_load, 0, 2);
+	tcase_add_loop_test(tc, test_without_a_load_they_are_not, 0, 2);
+	tcase_add_loop_test(tc, test_load_before_features_are_set, 0, 2);
+	tcase_add_loop_test(tc, test_device_goes_on_after_a_save, 0, 2);
+	tcase_add_test(tc, test_time_of_save_and_load_is_printed);
+	/* this one ends a process on purpose, so who runs is not compared after it */
+	tc = tcase_create("kills");
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, wire_open, wire_close);
+	tcase_add_loop_test(tc, test_worker_killed_after_the_load_has_them, 0, 2);
+	suite_add_tcase(suite, tc);
+}
+
+int main(void)
+{
+	struct suite_device net0 = {
+		.backend = "tap", .tap = CONTROL_TAP, .queue_pairs = 2, .mac = "52:54:00:12:34:01"
+	};
+	int e = wire_make();
+
+	if (e == -EPERM || e == -ENOENT) {
+		printf("1..0 # SKIP no network namespace or no TAP can be made: %s\n",
+			strerror(-e));
+		return 0;
+	}
+	if (e) {
+		fprintf(stderr, "state: the TAP: %s\n", strerror(-e));
+		return 1;
+	}
+	return rig_main("state", &net0, add);
+}
