@@ -39,6 +39,7 @@ struct phase {
 	int (*act)(struct world *w);
 	bool restart; /* a kill comes first, and its successor's steps are the points */
 	int (*prepare)(struct world *w); /* before anybody dies; NULL = nothing */
+	bool brief; /* an ordinary run tries half as many points: the act is long */
 };
 
 /** struct cell - the outcome of one process in one phase */
@@ -194,8 +195,8 @@ static const struct phase phases[] = {
 	{ "migrate-packed", VMM_PACKED, act_migrate, false },
 	{ "restart-split", VMM_SPLIT, act_restart, true },
 	{ "restart-packed", VMM_PACKED, act_restart, true },
-	{ "save", VMM_SPLIT, moves_save, false },
-	{ "load", VMM_SPLIT, moves_load, false, moves_prepare },
+	{ "save", VMM_SPLIT, moves_save, .brief = true },
+	{ "load", VMM_SPLIT, moves_load, .prepare = moves_prepare, .brief = true },
 };
 
 #define N_PHASES (sizeof(phases) / sizeof(phases[0]))
@@ -319,7 +320,7 @@ static bool run_point(struct world *w, const struct phase *phase, const char *ro
 static void run_cell(struct world *w, const struct phase *phase, const char *role, uint32_t only,
 	struct cell *cell)
 {
-	uint32_t n_steps;
+	uint32_t n_steps, sample = phase->brief ? SAMPLE / 2 : SAMPLE;
 
 	*cell = (struct cell){ .every = 1, .first = 1 };
 	if (only) {
@@ -329,8 +330,8 @@ static void run_cell(struct world *w, const struct phase *phase, const char *rol
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	n_steps = cell->n_steps;
-	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
-		cell->every = n_steps / SAMPLE;
+	if (!getenv("BULKHEAD_FULL") && n_steps > sample) {
+		cell->every = n_steps / sample;
 		cell->first += test_seed() % cell->every;
 	}
 	for (uint32_t point = cell->first; point <= n_steps; point += cell->every)

@@ -341,8 +341,9 @@ END_TEST
 START_TEST(test_processes_of_a_guest_are_those_of_table_and_file)
 {
 	static const char *const wanted[][3] = { { "memory", "memory", "vm1" },
-		{ "frontend", "frontend", "vm1" }, { "net", "a", "vm1:a" },
-		{ "net", "a+standby", "vm1:a:standby" }, { "net", "b", "vm1:b" } };
+		{ "frontend", "frontend", "vm1" }, { "snapshot", "snapshot", "vm1" },
+		{ "net", "a", "vm1:a" }, { "net", "a+standby", "vm1:a:standby" },
+		{ "net", "b", "vm1:b" } };
 	struct config *config =
 		load_good("[device a]\ntype = net\nsocket = /a\nbackend = null\nstandby = yes\n"
 			  "[device b]\ntype = net\nsocket = /b\nbackend = null\n");
