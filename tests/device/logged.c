@@ -163,12 +163,19 @@ void receive_frames(void)
 		rig_ok(net_recv(&n, 0, frame, &n_bytes, 5000), n.why);
 }
 
+uint64_t n_pages(void)
+{
+	return (n.g.regions[0].next + PAGE - 1) / PAGE;
+}
+
 void note_memory(void)
 {
-	if (!before)
-		before = malloc(MEMORY_BYTES);
+	uint64_t n_bytes = n_pages() * PAGE;
+
+	free(before);
+	before = malloc(n_bytes);
 	ck_assert_ptr_nonnull(before);
-	memcpy(before, guest_at(&n.g, 0, MEMORY_BYTES), MEMORY_BYTES);
+	memcpy(before, guest_at(&n.g, 0, n_bytes), n_bytes);
 	clear_log();
 }
 
@@ -181,7 +188,7 @@ uint64_t all_is_marked(void)
 {
 	uint64_t changed = 0;
 
-	for (uint64_t page = 0; page < N_PAGES; page++) {
+	for (uint64_t page = 0; page < n_pages(); page++) {
 		if (!has_changed(page))
 			continue;
 		changed++;

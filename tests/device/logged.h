@@ -12,8 +12,6 @@
 #define SHMFD VU_BIT(VU_PF_LOG_SHMFD)
 #define LOG_ALL VU_BIT(VU_F_LOG_ALL)
 #define PAGE UINT64_C(4096)
-#define MEMORY_BYTES (UINT64_C(48) << 20) /* what of guest memory is used, and compared */
-#define N_PAGES (MEMORY_BYTES / PAGE)
 #define BEHIND (UINT64_C(1) << 30)    /* guest memory ends here */
 #define LOG_PAGES (2 * BEHIND / PAGE) /* log addresses may lie behind guest memory */
 #define LOG_BYTES (LOG_PAGES / 8)
@@ -57,6 +55,8 @@ void receive_frames(void);
 
 /* the copy, from which on the device alone writes; the log is cleared */
 void note_memory(void);
+/* of guest memory, as far as it is used */
+uint64_t n_pages(void);
 bool has_changed(uint64_t page);
 /* how many pages have changed: each is marked */
 uint64_t all_is_marked(void);

@@ -83,7 +83,7 @@ START_TEST(test_used_ring_is_marked_where_the_vmm_says)
 		stop_rings();
 		for (uint16_t i = 0; i < 2; i++)
 			ck_assert_int_eq(is_marked(BEHIND / PAGE + i * 8), on);
-		for (uint64_t page = 0; page < N_PAGES; page++)
+		for (uint64_t page = 0; page < n_pages(); page++)
 			if (has_changed(page) && page != used_pages[0] && page != used_pages[1])
 				ck_assert(is_marked(page));
 		/* the transmit ring's page holds no buffer: nothing else marks it */
