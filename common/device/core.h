@@ -18,8 +18,7 @@ struct ring_state {
 	uint64_t start_id; /* of the ring that is running or last ran */
 	uint32_t size;     /* at the last start, as are the next three */
 	uint64_t desc_uva, avail_uva, used_uva;
-	uint64_t log_gpa; /* of the running ring, as is the next */
-	bool log;
+	uint64_t log_gpa; /* of the used ring; RING_UNLOGGED = it is not logged */
 	uint64_t kick_token;
 	uint64_t call_token;
 	uint64_t err_token;
@@ -58,9 +57,8 @@ struct device_core {
 	struct mapped_region mapped[MAP_REGIONS_MAX];
 	size_t n_mapped;
 	struct inflight_map inflight;
-	struct dirty_log *log; /* NULL = nothing is marked */
-	/* device->state is a separate mapping of this size; 0 = it is in the ledger */
-	size_t state_mapping_bytes;
+	struct dirty_log *log;      /* NULL = nothing is marked */
+	size_t state_mapping_bytes; /* of device->state; 0 = it is in the ledger */
 
 	uint64_t report_generation; /* of the last report */
 	bool report_open;           /* a report is in flight */

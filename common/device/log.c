@@ -152,6 +152,7 @@ void log_apply(struct device *device, const Bh__Desired *desired, int fd)
 	if (core->log)
 		map_set_log(device->map, &core->log->hook);
 	if (r < 0) {
+		/* the log is gone, or the VMM has cut it short meanwhile */
 		core->apply_error = "the dirty log could not be mapped";
 		log_limited(LOG_WARNING, NULL, 0, "the dirty log of the VMM cannot be mapped: %s",
 			strerror(-r));

@@ -91,8 +91,7 @@ static bool changes(const struct device_queue *queue, const Bh__Ring *ring)
 		return true;
 	if (!queue->vq)
 		return ring_wants_start(queue->device, ring) || ring_was_left(queue->device, ring);
-	return atomic_load(&queue->drain) != DRAIN_NONE || state->log != ring->log ||
-		state->log_gpa != ring->log_gpa;
+	return atomic_load(&queue->drain) != DRAIN_NONE || state->log_gpa != ring_log_gpa(ring);
 }
 
 static enum ring_plan plan_ring(const struct device_queue *queue, const Bh__Desired *desired)

@@ -274,8 +274,7 @@ static void apply_log(struct device_queue *queue, const Bh__Ring *ring)
 {
 	struct ring_state *state = &queue->device->core->rings[queue->index];
 
-	state->log = ring->log;
-	state->log_gpa = ring->log_gpa;
+	state->log_gpa = ring_log_gpa(ring);
 	if (queue->vq)
 		virtq_set_log(queue->vq, ring->log, (struct gpa){ ring->log_gpa });
 }

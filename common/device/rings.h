@@ -55,6 +55,13 @@ static inline bool ring_wants_start(const struct device *device, const Bh__Ring 
 		!(state->broken && state->error_start_id == ring->start_id);
 }
 
+#define RING_UNLOGGED UINT64_MAX
+/** ring_log_gpa() - where the record wants a ring's used part logged, or RING_UNLOGGED */
+static inline uint64_t ring_log_gpa(const Bh__Ring *ring)
+{
+	return ring->log ? ring->log_gpa : RING_UNLOGGED;
+}
+
 /** ring_is_known() - whether there is anything for ring_forget() to discard */
 static inline bool ring_is_known(const struct device_queue *queue)
 {

@@ -43,6 +43,23 @@ static int get_all(struct wants *wants, struct device *device)
 	return 0;
 }
 
+/* By itself: a guest without its log is served, and one without its memory is not. */
+static int get_log(struct wants *wants, struct device *device, const Bh__Desired *desired)
+{
+	_cleanup_fdset_ struct fdset set = FDSET_INIT;
+	uint64_t token = log_token(desired);
+	int r;
+
+	if (!token || log_is_in_force(device, desired))
+		return 0;
+	r = vault_redeem(device->core->vault, device->config->name, &token, 1, &set);
+	if (r < 0)
+		return r == -ETIMEDOUT ? r : 0;
+	add(wants, token);
+	wants->fds[wants->n - 1] = fdset_steal(&set, 0);
+	return 0;
+}
+
 static void collect_regions(struct device *device, const Bh__Desired *desired, struct wants *wants)
 {
 	for (size_t i = 0; i < desired->n_regions; i++)
@@ -54,8 +71,6 @@ static void collect_rings(struct device *device, const Bh__Desired *desired, str
 {
 	if (inflight_token(desired) != device->core->inflight.token)
 		add(wants, inflight_token(desired));
-	if (!log_is_in_force(device, desired))
-		add(wants, log_token(desired));
 	for (size_t i = 0; i < desired->n_rings; i++) {
 		const Bh__Ring *ring = desired->rings[i];
 		const struct ring_state *state;
@@ -84,6 +99,8 @@ Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desire
 		if (device->core->serves)
 			collect_rings(device, desired, wants);
 		r = get_all(wants, device);
+		if (r == 0 && device->core->serves)
+			r = get_log(wants, device, desired);
 		if (r == 0) {
 			device->core->apply_error = NULL;
 			return desired;

@@ -120,14 +120,17 @@ static int judge_image(const uint8_t *buf, size_t n, struct snapshot_image *ret_
 int snapshot_next(const uint8_t *buf, size_t n, size_t *at, struct snapshot_image *ret_image,
 	struct snapshot_fault *fault)
 {
+	struct snapshot_image image = { 0 };
 	int r;
 
 	if (*at > 0 && *at == n)
 		return SNAPSHOT_E_END;
-	r = judge_image(buf + *at, n - *at, ret_image, fault);
-	if (r == 0)
-		*at += SNAPSHOT_HEADER_BYTES + ret_image->n_state;
-	return r;
+	r = judge_image(buf + *at, n - *at, &image, fault);
+	if (r)
+		return r;
+	*at += SNAPSHOT_HEADER_BYTES + image.n_state;
+	*ret_image = image;
+	return 0;
 }
 
 int snapshot_check(const uint8_t *buf, size_t n, struct snapshot_image *ret_image,

@@ -302,13 +302,11 @@ static inline void clear_marks(struct virtq *vq)
  * both are marked where they lie in guest memory, whether the ring's flag is set or not. A mark too
  * many costs one page more to copy; one too few costs the guest its ring.
  */
-static inline void mark_descs(const struct virtq *vq, uint16_t pos, uint32_t n)
+static __attribute__((cold)) void mark_descs(const struct virtq *vq, uint16_t pos, uint32_t n)
 {
 	uint32_t at = pos & ~POS_WRAP, up_to_end = MIN(n, vq->size - at);
 	struct gpa ring = vq->ring.desc_gpa;
 
-	if (likely(!vq->map->log))
-		return;
 	map_mark_dirty(vq->map, (struct gpa){ ring.val + DESC_BYTES * (uint64_t)at },
 		DESC_BYTES * (uint64_t)up_to_end);
 	map_mark_dirty(vq->map, ring, DESC_BYTES * (uint64_t)(n - up_to_end));
@@ -332,7 +330,8 @@ void packed_publish(struct virtq *vq)
 	step();
 	write_used(vq);
 	step();
-	mark_descs(vq, vq->used, n_slots);
+	if (unlikely(vq->map->log))
+		mark_descs(vq, vq->used, n_slots);
 	clear_marks(vq);
 	store_free(vq, head, head);
 	step();

@@ -227,12 +227,10 @@ static void write_used(struct virtq *vq, uint16_t used)
 }
 
 /* The used index was moved over n entries from this one on. */
-static inline void mark_entries(const struct virtq *vq, uint16_t from, uint32_t n)
+static __attribute__((cold)) void mark_entries(const struct virtq *vq, uint16_t from, uint32_t n)
 {
 	uint32_t at = from & (vq->size - 1), up_to_end = MIN(n, vq->size - at);
 
-	if (likely(!vq->map->log))
-		return;
 	mark_used(vq, 4 + 8 * (uint64_t)at, 8 * (uint64_t)up_to_end);
 	mark_used(vq, 4, 8 * (uint64_t)(n - up_to_end));
 	mark_used(vq, 2, 2);
@@ -253,7 +251,8 @@ void split_publish(struct virtq *vq)
 	step();
 	guest_store_release(&vq->split.used[1], used);
 	step();
-	mark_entries(vq, vq->used, vq->n_staged);
+	if (unlikely(vq->map->log))
+		mark_entries(vq, vq->used, vq->n_staged);
 	for (uint32_t i = 0; i < vq->n_staged; i++) {
 		vq->busy[vq->staged[i].id] = 0;
 		region->desc[vq->staged[i].id].inflight = 0;

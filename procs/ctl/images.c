@@ -1,7 +1,13 @@
 /* A file of a whole guest is one image behind the other. */
 #include "images.h"
 
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
 
 static int find_one(const struct saved *saved, size_t *at, struct image *ret_image,
 	struct snapshot_fault *fault)
@@ -47,4 +53,53 @@ void images_free(struct images *images)
 {
 	while (images->n)
 		bh__state__free_unpacked(images->list[--images->n].state, NULL);
+}
+
+/* --- Without a stage --- */
+
+static bool remove_stage(Bh__State *state, const char *name)
+{
+	for (size_t i = 0; i < state->n_stages; i++) {
+		if (strcmp(state->stages[i]->name, name) != 0)
+			continue;
+		bh__stage__free_unpacked(state->stages[i], NULL);
+		state->n_stages--;
+		memmove(&state->stages[i], &state->stages[i + 1],
+			(state->n_stages - i) * sizeof(*state->stages));
+		return true;
+	}
+	return false;
+}
+
+static int pack(const Bh__State *state, struct saved *ret_image)
+{
+	size_t n = bh__state__get_packed_size(state);
+	_cleanup_free_ uint8_t *bytes = malloc(n + 1);
+
+	if (!bytes)
+		return -ENOMEM;
+	bh__state__pack(state, bytes);
+	return snapshot_pack(bytes, n, &ret_image->bytes, &ret_image->n);
+}
+
+int image_strip(struct saved *image, const char *stage)
+{
+	struct snapshot_fault fault;
+	struct saved stripped;
+	struct image found;
+	size_t at = 0;
+	int r = find_one(image, &at, &found, &fault);
+
+	check(r <= 0);
+	if (r < 0)
+		return r;
+	if (remove_stage(found.state, stage)) {
+		r = pack(found.state, &stripped);
+		if (r == 0) {
+			free(image->bytes);
+			*image = stripped;
+		}
+	}
+	bh__state__free_unpacked(found.state, NULL);
+	return r;
 }

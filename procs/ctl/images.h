@@ -28,3 +28,11 @@ int images_find(const struct saved *saved, struct images *images, struct snapsho
 
 /** images_free() - free what images_find() has found */
 void images_free(struct images *images);
+
+/**
+ * image_strip() - take a stage out of an image
+ * @image: [in, out] one image, in form, in malloc'ed memory: replaced, unless it has no such stage
+ *
+ * Errors: 0 | -ENOMEM, and it is as it was.
+ */
+int image_strip(struct saved *image, const char *stage);

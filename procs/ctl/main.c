@@ -29,8 +29,8 @@ static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
-	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--runtime-dir=DIR]\n"
-	"       bulkheadctl restore GUEST[:DEVICE] FILE [--runtime-dir=DIR]\n"
+	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
+	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
@@ -41,12 +41,14 @@ static const char help[] =
 	"that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
+	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
 
 struct arguments {
 	const char *runtime_dir;
 	bool json;
+	bool no_counters;
 	bool done;
 };
 
@@ -154,7 +156,7 @@ static int release(const struct arguments *args, char *names[], size_t n)
 static int snapshot(const struct arguments *args, char *names[], size_t n)
 {
 	if (n == 2)
-		return snapshot_run(args->runtime_dir, names[0], names[1]);
+		return snapshot_run(args->runtime_dir, names[0], names[1], !args->no_counters);
 	fputs("snapshot needs a guest or GUEST:DEVICE, and the file to write\n", stderr);
 	return -EINVAL;
 }
@@ -162,7 +164,7 @@ static int snapshot(const struct arguments *args, char *names[], size_t n)
 static int restore(const struct arguments *args, char *names[], size_t n)
 {
 	if (n == 2)
-		return restore_run(args->runtime_dir, names[0], names[1]);
+		return restore_run(args->runtime_dir, names[0], names[1], !args->no_counters);
 	fputs("restore needs a guest or GUEST:DEVICE, and a file that snapshot has written\n",
 		stderr);
 	return -EINVAL;
@@ -210,6 +212,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+		{ "no-counters", no_argument, NULL, 'n' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c;
@@ -218,6 +221,8 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
 		if (c == 'j')
 			args->json = true;
+		else if (c == 'n')
+			args->no_counters = true;
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')

@@ -14,11 +14,13 @@
 #include "images.h"
 #include "query.h"
 #include "saved.h"
+#include "snapshot/stage.h"
 #include "transfer.h"
 
 /** struct choice - the devices of a guest that are meant */
 struct choice {
 	const char *runtime_dir;
+	bool counters; /* false: without them */
 	char guest[CONFIG_NAME_MAX + 1];
 	char only[CONFIG_NAME_MAX + 1]; /* "" = all */
 	struct {
@@ -101,6 +103,11 @@ static struct target target_of(const struct choice *choice, size_t i)
 	return (struct target){ choice->runtime_dir, choice->guest, choice->devices[i].name };
 }
 
+static int strip(const struct choice *choice, struct saved *image)
+{
+	return choice->counters ? 0 : image_strip(image, snapshot_stage_counters.name);
+}
+
 /* --- Snapshot --- */
 
 static int append(struct saved *file, const struct saved *image)
@@ -120,6 +127,8 @@ static int save_one(const struct choice *choice, size_t i, struct saved *file)
 	struct saved image = { 0 };
 	int r = transfer_save(&target, &image);
 
+	if (r == 0)
+		r = strip(choice, &image);
 	if (r == 0)
 		r = append(file, &image);
 	free(image.bytes);
@@ -143,9 +152,9 @@ static int save_to(const struct choice *choice, const struct place *place)
 	return r;
 }
 
-int snapshot_run(const char *runtime_dir, const char *which, const char *path)
+int snapshot_run(const char *runtime_dir, const char *which, const char *path, bool counters)
 {
-	struct choice choice = { 0 };
+	struct choice choice = { .counters = counters };
 	struct place place;
 	int r = place_open(&place, path);
 
@@ -217,9 +226,15 @@ static int load_one(const struct choice *choice, size_t i)
 {
 	const struct image *image = choice->devices[i].image;
 	struct target target = target_of(choice, i);
-	struct saved bytes = { (uint8_t *)image->bytes, image->n };
+	struct saved bytes = { 0 };
+	int r = append(&bytes, &(struct saved){ (uint8_t *)image->bytes, image->n });
 
-	return transfer_load(&target, &bytes);
+	if (r == 0)
+		r = strip(choice, &bytes);
+	if (r == 0)
+		r = transfer_load(&target, &bytes);
+	free(bytes.bytes);
+	return r;
 }
 
 static void tell_rest(const struct choice *choice, size_t failed)
@@ -257,9 +272,9 @@ static int restore_images(struct choice *choice, const char *path, const struct 
 	return r < 0 ? r : load_all(choice);
 }
 
-int restore_run(const char *runtime_dir, const char *which, const char *path)
+int restore_run(const char *runtime_dir, const char *which, const char *path, bool counters)
 {
-	struct choice choice = { 0 };
+	struct choice choice = { .counters = counters };
 	struct snapshot_fault fault = { "" };
 	struct saved saved = { 0 };
 	struct images images;

@@ -146,7 +146,7 @@ static int start(struct transfer *transfer)
 	if (r < 0)
 		return fail(transfer, r, "%s",
 			r == -ETIMEDOUT ? "no answer from the memory manager" : strerror(-r));
-	return *refused ? fail(transfer, -EBUSY, "%s", refused) : 0;
+	return refused && *refused ? fail(transfer, -EBUSY, "%s", refused) : 0;
 }
 
 static void take_news(const Bh__WatchTransfersReply *reply, void *data)

@@ -16,7 +16,8 @@
 
 struct vault;
 
-/* kick, call and err of 256 rings, 509 regions, an in-flight region, 64 on their way */
+/* kick, call and err of 256 rings, 509 regions, an in-flight region, a dirty log, 63 on their
+ * way */
 #define VAULT_FILES_MAX 1342
 #define VAULT_WORKER_FILES_MAX 1024 /* what a worker deposits, or names of the VMM's */
 #define VAULT_NAMED_MAX 1024        /* what a worker keeps under names */

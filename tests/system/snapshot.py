@@ -40,12 +40,12 @@ make = load_maker()
 class Scene:
     """A guest of a network device and one of another type, in a folder of its own."""
 
-    def __init__(self, current, folder='.', names=('net0', 'null0')):
+    def __init__(self, current, folder='.', names=('net0', 'null0'), queue_pairs=1):
         self.dir = current.dir / folder
         self.dir.mkdir(exist_ok=True)
         self.case = current
-        devices = [Device(name, self.socket(name), kind=name[:-1], backend='echo' if name[:-1] == 'net' else None)
-                   for name in names]
+        devices = [Device(name, self.socket(name), kind=name[:-1], backend='echo' if name[:-1] == 'net' else None,
+                          queue_pairs=queue_pairs if name[:-1] == 'net' else 1) for name in names]
         self.product = Bulkhead(Sub(current, self.dir), devices)
 
     def socket(self, name):
@@ -76,12 +76,12 @@ class Scene:
     def shown(self, path, **options):
         return json.loads(self.good('inspect', path, '--json', **options))['images']
 
-    def connect(self, name='net0'):
+    def connect(self, name='net0', features=VERSION_1 | PROTOCOL_FEATURES):
         """A VMM whose rings never ran: the device is suspended, and can be restored."""
         vmm = Vmm(self.case, self.socket(name))
         vmm.say(SET_OWNER)
         vmm.say(SET_PROTOCOL_FEATURES, struct.pack('Q', REPLY_ACK))
-        assert vmm.acked(SET_FEATURES, struct.pack('Q', VERSION_1 | PROTOCOL_FEATURES))
+        assert vmm.acked(SET_FEATURES, struct.pack('Q', features))
         return vmm
 
 
@@ -155,8 +155,27 @@ def restore(current):
     assert stages(again[0])['counters'] == stages(saved[0])['counters'], again
     assert stages(again[0])['net'] == stages(saved[0])['net'], again
     assert lines[0].get_features() == lines[0].features, 'the VMM is still served'
+    # counters, if they are wanted
+    second.good('snapshot', 'vm:net0', current.dir / 'none.state', '--no-counters')
+    without, = second.shown(current.dir / 'none.state')
+    assert stages(without) == {name: data for name, data in stages(again[0]).items() if name != 'counters'}, without
+    count_again(second, current.dir / 'made.state')
     # the first device goes on
     talk_again(current, first, line)
+
+
+def count_again(scene, path):
+    """A device keeps its counters where the file has none, or they are not wanted."""
+    body = make.state('net', 'net0', '', True, *plain(make.stage('counters', 1, make.data(1, make.numbers(0, 77)))))
+    path.write_bytes(make.image(body))
+    scene.good('restore', 'vm:net0', path, '--no-counters')
+    scene.good('snapshot', 'vm:net0', path.with_name('kept.state'))
+    kept, = scene.shown(path.with_name('kept.state'))
+    assert [ring['chains'] for ring in stages(kept)['counters']['rings']] == [2 * FRAMES] * 2, kept
+    scene.good('restore', 'vm:net0', path)
+    scene.good('snapshot', 'vm:net0', path.with_name('taken.state'))
+    taken, = scene.shown(path.with_name('taken.state'))
+    assert [ring['chains'] for ring in stages(taken)['counters']['rings']] == [77, 2 * FRAMES], taken
 
 
 def check_saved(saved, positions):
@@ -192,6 +211,31 @@ def other_name(current):
     scene.bad('restore', 'vm:net2', file, says='guest vm has no device net2')
     scene.connect('net0')
     assert scene.good('restore', 'vm:net0', file) == 'vm:net0 restored\n'
+
+
+@case('snapshot-golden', 30)
+def golden(current):
+    """A state of each release is taken over by this one, and what the driver had set is in force."""
+    scene = Scene(current, queue_pairs=2)
+    scene.connect('null0')
+    now = current.dir / 'now.state'
+    releases = [path for path in GOLDEN.iterdir() if path.is_dir()]
+    assert releases
+    for release in releases:
+        was, = scene.shown(release / 'net-suspended.state')
+        line = scene.connect('net0', stages(was)['features']['features'])
+        scene.good('restore', 'vm:net0', release / 'net-suspended.state')
+        scene.good('restore', 'vm:null0', release / 'null.state')
+        scene.good('snapshot', 'vm:net0', now)
+        found, = scene.shown(now)
+        for stage in 'net', 'counters':
+            assert stages(found)[stage] == stages(was)[stage], f'{release.name}: {stage}: {found}'
+        for ring, before in zip(stages(found)['rings']['rings'], stages(was)['rings']['rings'], strict=True):
+            assert (ring['index'], ring['position']) == (before['index'], before['position']), f'{release.name}: {found}'
+        scene.bad('restore', 'vm:net0', release / 'net-packed.state', says='vm:net0: not restored: ')
+        scene.good('snapshot', 'vm:net0', now)
+        assert stages(scene.shown(now)[0]) == stages(found), 'a state that is refused changes nothing'
+        line.line.close()
 
 
 # --- What is refused ---
@@ -230,6 +274,8 @@ def refused(current):
             (spoiled(good, lambda body: body.__delitem__(slice(-5, None))), "it is truncated by 5 of its body's"),
             (made(*plain(), type_='null'), 'device net0 is of type null there, and vm:net0 is of type net'),
             (made(*plain(make.stage('later', 3, b'xyz'))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(500000)))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(530000)))), 'its body has 530'),
             (made(*plain()[:2], make.stage('net', 2, b'')), 'stage net has version 2; this release knows up to 1'),
             (made(*plain()[:2]), 'stage net is missing'),
             (made(*plain(features=VERSION_1 | 1 << 63)), 'features has bit 63, which is not offered here'),
@@ -246,6 +292,28 @@ def refused(current):
     path.write_bytes(made(*plain()))
     scene.good('restore', 'vm:net0', path)
     assert only_device(scene_state(scene, current)) != before, 'a good one changes something'
+
+
+@case('snapshot-restore-half', 20)
+def half(current):
+    """One of several devices refuses: what was restored before is told."""
+    scene = Scene(current)
+    scene.connect('net0')
+    scene.connect('null0')
+    empty = make.stage('features', 1, b'')
+    file = current.dir / 'vm.state'
+    file.write_bytes(made(*plain()) + made(empty, make.stage('rings', 1, make.ring(99, 256, 0)), make.stage('null', 1, b''),
+                                           type_='null', device='null0'))
+    status, output, errors = scene.ctl('restore', 'vm', file)
+    assert (status, output) == (1, 'vm:net0 restored\n'), output
+    assert errors.startswith('vm:null0: not restored: stage rings: ring 99; the device has '), errors
+    file.write_bytes(made(*plain(features=1 << 63)) + made(empty, make.stage('rings', 1, b''), make.stage('null', 1, b''),
+                                                           type_='null', device='null0'))
+    status, output, errors = scene.ctl('restore', 'vm', file)
+    assert (status, output) == (1, ''), output
+    assert errors.splitlines()[1] == 'vm:null0: not restored: an earlier device has failed', errors
+    file.write_bytes(made(*plain()))
+    assert scene.good('restore', 'vm', file) == 'vm:net0 restored\nvm:null0 is not in the file, and stays as it is\n'
 
 
 def scene_state(scene, current):
@@ -301,6 +369,11 @@ def mistakes(current):
         scene.bad('restore', 'vm', path, says=says)
         if path != folder / 'twice':
             scene.bad('inspect', path, says=says)
+    scene.bad('restore', 'vm:net0', single(scene, folder), says='no VMM is connected')
+    with open('/dev/full', 'w', encoding='ascii') as full:
+        done = subprocess.run(scene.argv('inspect', file), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=30 * env.TIME_FACTOR)
+    assert done.returncode == 1 and 'standard output: No space left on device' in done.stderr, done.stderr
     for which, says in (('vm:net9', 'guest vm has no device net9'), ('nosuch', 'guest nosuch: '), ('../vm', 'names have 1 to 32'),
                         ('vm:', 'names have 1 to 32'), ('vm:' + 'x' * 33, 'names have 1 to 32')):
         scene.bad('snapshot', which, folder / 'new', says=says)

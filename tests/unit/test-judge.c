@@ -15,6 +15,7 @@ static Bh__RingState states[VHOST_USER_MAX_QUEUES + 1], *state_list[VHOST_USER_M
 static Bh__ConfigWrite writes[65], *write_list[65];
 static Bh__NetDesired net;
 static Bh__Inflight inflight;
+static Bh__Log dirty_log;
 static char text[256], long_text[300];
 static uint8_t bytes[257];
 
@@ -24,6 +25,7 @@ static void set_up(void)
 	bh__desired__init(&d);
 	bh__observed__init(&o);
 	bh__inflight__init(&inflight);
+	bh__log__init(&dirty_log);
 	for (uint32_t i = 0; i <= VHOST_USER_MAX_QUEUES; i++) {
 		bh__ring__init(&rings[i]);
 		bh__ring_state__init(&states[i]);
@@ -53,6 +55,10 @@ static void set_up(void)
 	d.config_writes = write_list;
 	d.n_config_writes = 64;
 	d.inflight = &inflight;
+	dirty_log.token = 1;
+	dirty_log.mmap_size = INT64_MAX - 1;
+	dirty_log.mmap_offset = 1;
+	d.log = &dirty_log;
 	d.mtu = 65535;
 	d.rarp_mac = (ProtobufCBinaryData){ 6, bytes };
 	bh__net_desired__init(&net);
@@ -86,7 +92,7 @@ static int judge(void)
 		what;                                                                              \
 		break
 
-#define N_BROKEN 43
+#define N_BROKEN 48
 
 static bool break_rule(int i)
 {
@@ -136,6 +142,11 @@ static bool break_rule(int i)
 		BREAK(40, net.mtu = 65536);
 		BREAK(41, net.rarp_mac.len = 5);
 		BREAK(42, net.rarp_seq = UINT64_MAX);
+		BREAK(43, dirty_log.mmap_size = 0);
+		BREAK(44, dirty_log.mmap_size = INT64_MAX);
+		BREAK(45, dirty_log.mmap_size = UINT64_MAX);
+		BREAK(46, dirty_log.mmap_offset = UINT64_MAX);
+		BREAK(47, dirty_log.token = 0);
 	default:
 		return false;
 	}
