@@ -44,6 +44,13 @@ void inspect_print(FILE *to, const struct sheet *sheet, const char *path,
 	sheet->end(error);
 }
 
+static int finish_output(const char *path)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	return saved_fail(path, -EIO, "cannot be shown: standard output: %s", strerror(errno));
+}
+
 int inspect_run(const char *path, bool json)
 {
 	struct saved saved = { 0 };
@@ -59,6 +66,7 @@ int inspect_run(const char *path, bool json)
 	inspect_print(stdout, json ? &sheet_json : &sheet_table, path, &images, fault.text);
 	images_free(&images);
 	free(saved.bytes);
-	fflush(stdout);
+	if (finish_output(path) < 0)
+		return -EIO;
 	return r ? saved_fail(path, -EBADMSG, "%s", fault.text) : 0;
 }

@@ -14,7 +14,7 @@ struct dirty {
 	uint8_t *bytes; /* of the log */
 	uint64_t n_bytes;
 	uint64_t n_used[2];                  /* as the driver saw it when the log was switched on */
-	uint64_t next_buf[DIRTY_FRAMES_MAX]; /* receive buffers, in the order in which they are used */
+	uint64_t next_buf[DIRTY_FRAMES_MAX]; /* receive buffers, in the order of their use */
 	uint16_t first[2];                   /* the place of the used ring that is written next */
 };
 

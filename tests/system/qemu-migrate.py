@@ -92,13 +92,14 @@ matrix()
 # --- The pause, beside that of QEMU's own back-end ---
 
 def paused(current, version, direction, **properties):
-    times = 20 if env.FULL else 2
+    times = 20 if env.FULL else 3
     theirs, ours = journeys(current, version, times, direction, **properties)
     for name, found in (('QEMU\'s TAP', theirs), ('Bulkhead', ours)):
         current.note(f'{name}: gaps {", ".join(f"{each.gap:.0f}" for each in found)} ms, '
                      f'downtimes {", ".join(str(each.downtime) for each in found)} ms.')
-    # one alone is at the mercy of where its last round falls, and of TCP's timers
-    assert statistics.median(each.gap for each in ours) <= max(each.gap for each in theirs), 'longer than with QEMU\'s own'
+    # few of them are at the mercy of where their last rounds fall
+    longest = sorted(each.gap for each in theirs)[times * 9 // 10] * (1 if env.FULL else 2)
+    assert statistics.median(each.gap for each in ours) <= longest, 'longer than with QEMU\'s own back-end'
 
 
 @case('migrate-pause-to-guest', 180)
@@ -113,9 +114,9 @@ def pause_from_guest(current):
 
 # --- What may go wrong ---
 
-def under_way(voyage, **options):
+def under_way(voyage):
     """A migration that is in the midst of guest memory, and slow."""
-    migration = voyage.prepare(bandwidth=SLOW, capabilities=['return-path'], **options)
+    migration = voyage.prepare(bandwidth=SLOW)
     voyage.set_out(migration)
     wait_until(lambda: migration.info().get('ram', {}).get('transferred', 0) > 16 * MIB, 'some memory is over there')
     return migration
@@ -162,6 +163,7 @@ def destination_refuses(current):
                     **{'x-mtu-bypass-backend': 'off'})
     streams = voyage.transfers(BOTH)
     for _ in range(TIMES):
+        # without it, the source never hears how it ends
         migration = voyage.prepare(capabilities=['return-path'])
         voyage.set_out(migration)
         migration.wait_status('failed')

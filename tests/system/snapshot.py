@@ -40,12 +40,12 @@ make = load_maker()
 class Scene:
     """A guest of a network device and one of another type, in a folder of its own."""
 
-    def __init__(self, current, folder='.', names=('net0', 'null0')):
+    def __init__(self, current, folder='.', names=('net0', 'null0'), queue_pairs=1):
         self.dir = current.dir / folder
         self.dir.mkdir(exist_ok=True)
         self.case = current
-        devices = [Device(name, self.socket(name), kind=name[:-1], backend='echo' if name[:-1] == 'net' else None)
-                   for name in names]
+        devices = [Device(name, self.socket(name), kind=name[:-1], backend='echo' if name[:-1] == 'net' else None,
+                          queue_pairs=queue_pairs if name[:-1] == 'net' else 1) for name in names]
         self.product = Bulkhead(Sub(current, self.dir), devices)
 
     def socket(self, name):
@@ -76,12 +76,12 @@ class Scene:
     def shown(self, path, **options):
         return json.loads(self.good('inspect', path, '--json', **options))['images']
 
-    def connect(self, name='net0'):
+    def connect(self, name='net0', features=VERSION_1 | PROTOCOL_FEATURES):
         """A VMM whose rings never ran: the device is suspended, and can be restored."""
         vmm = Vmm(self.case, self.socket(name))
         vmm.say(SET_OWNER)
         vmm.say(SET_PROTOCOL_FEATURES, struct.pack('Q', REPLY_ACK))
-        assert vmm.acked(SET_FEATURES, struct.pack('Q', VERSION_1 | PROTOCOL_FEATURES))
+        assert vmm.acked(SET_FEATURES, struct.pack('Q', features))
         return vmm
 
 
@@ -213,6 +213,31 @@ def other_name(current):
     assert scene.good('restore', 'vm:net0', file) == 'vm:net0 restored\n'
 
 
+@case('snapshot-golden', 30)
+def golden(current):
+    """A state of each release is taken over by this one, and what the driver had set is in force."""
+    scene = Scene(current, queue_pairs=2)
+    scene.connect('null0')
+    now = current.dir / 'now.state'
+    releases = [path for path in GOLDEN.iterdir() if path.is_dir()]
+    assert releases
+    for release in releases:
+        was, = scene.shown(release / 'net-suspended.state')
+        line = scene.connect('net0', stages(was)['features']['features'])
+        scene.good('restore', 'vm:net0', release / 'net-suspended.state')
+        scene.good('restore', 'vm:null0', release / 'null.state')
+        scene.good('snapshot', 'vm:net0', now)
+        found, = scene.shown(now)
+        for stage in 'net', 'counters':
+            assert stages(found)[stage] == stages(was)[stage], f'{release.name}: {stage}: {found}'
+        for ring, before in zip(stages(found)['rings']['rings'], stages(was)['rings']['rings'], strict=True):
+            assert (ring['index'], ring['position']) == (before['index'], before['position']), f'{release.name}: {found}'
+        scene.bad('restore', 'vm:net0', release / 'net-packed.state', says='vm:net0: not restored: ')
+        scene.good('snapshot', 'vm:net0', now)
+        assert stages(scene.shown(now)[0]) == stages(found), 'a state that is refused changes nothing'
+        line.line.close()
+
+
 # --- What is refused ---
 
 def spoiled(data, change):
@@ -249,6 +274,8 @@ def refused(current):
             (spoiled(good, lambda body: body.__delitem__(slice(-5, None))), "it is truncated by 5 of its body's"),
             (made(*plain(), type_='null'), 'device net0 is of type null there, and vm:net0 is of type net'),
             (made(*plain(make.stage('later', 3, b'xyz'))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(500000)))), 'stage later is unknown to this device'),
+            (made(*plain(make.stage('later', 3, bytes(530000)))), 'its body has 530'),
             (made(*plain()[:2], make.stage('net', 2, b'')), 'stage net has version 2; this release knows up to 1'),
             (made(*plain()[:2]), 'stage net is missing'),
             (made(*plain(features=VERSION_1 | 1 << 63)), 'features has bit 63, which is not offered here'),
@@ -342,6 +369,11 @@ def mistakes(current):
         scene.bad('restore', 'vm', path, says=says)
         if path != folder / 'twice':
             scene.bad('inspect', path, says=says)
+    scene.bad('restore', 'vm:net0', single(scene, folder), says='no VMM is connected')
+    with open('/dev/full', 'w', encoding='ascii') as full:
+        done = subprocess.run(scene.argv('inspect', file), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=30 * env.TIME_FACTOR)
+    assert done.returncode == 1 and 'standard output: No space left on device' in done.stderr, done.stderr
     for which, says in (('vm:net9', 'guest vm has no device net9'), ('nosuch', 'guest nosuch: '), ('../vm', 'names have 1 to 32'),
                         ('vm:', 'names have 1 to 32'), ('vm:' + 'x' * 33, 'names have 1 to 32')):
         scene.bad('snapshot', which, folder / 'new', says=says)

@@ -168,6 +168,45 @@ static void check_split(const Bh__State *state)
 	check_split_net(stage(state, &snapshot_stage_net));
 }
 
+static void check_suspended_net(const Bh__NetStage *net)
+{
+	check_bytes(net->mac, "\x52\x54\x00\x12\x34\x56", 6);
+	ck_assert_uint_eq(net->modes, 6);
+	ck_assert(!net->unicast_overflow && !net->multicast_overflow && !net->announce);
+	ck_assert_uint_eq(net->n_unicast, 1);
+	check_bytes(net->unicast[0], "\x02\x00\x00\x00\x00\x01", 6);
+	ck_assert_uint_eq(net->n_multicast, 1);
+	check_bytes(net->multicast[0], "\x01\x00\x5e\x00\x00\xfb", 6);
+	ck_assert_uint_eq(net->n_vlans, 2);
+	ck_assert_uint_eq(net->vlans[0], 1);
+	ck_assert_uint_eq(net->vlans[1], 4094);
+	ck_assert_uint_eq(net->queue_pairs, 2);
+	ck_assert(net->offloads_set);
+	ck_assert_uint_eq(net->offloads, 0x80);
+}
+
+static void check_suspended(const Bh__State *state)
+{
+	const Bh__FeaturesStage *features = stage(state, &snapshot_stage_features);
+	const Bh__RingsStage *rings = stage(state, &snapshot_stage_rings);
+	const Bh__CountersStage *counters = stage(state, &snapshot_stage_counters);
+
+	check_head(state, "net", "net0", true);
+	ck_assert_str_eq(state->release, "0.2.0");
+	ck_assert_uint_eq(state->n_stages, 4);
+	ck_assert_uint_eq(features->features, 0x170ef81a7);
+	ck_assert_uint_eq(features->protocol_features, 0x9963f);
+	ck_assert_uint_eq(rings->n_rings, 5);
+	ck_assert_uint_eq(counters->n_rings, 5);
+	for (uint32_t i = 0; i < 5; i++) {
+		check_ring(rings, i, i < 4 ? 256 : 64, i < 4 ? 1000 + i : 12, false);
+		check_in_flight(rings->rings[i], 0, NULL);
+		check_counters(counters->rings[i], i,
+			(uint64_t[]){ 10 * i + 1, 10 * i + 2, 3, 4, 5, 6 });
+	}
+	check_suspended_net(stage(state, &snapshot_stage_net));
+}
+
 static void check_packed_net(const Bh__NetStage *net)
 {
 	check_bytes(net->mac, "\x52\x54\x00\xab\xcd\xef", 6);
@@ -226,6 +265,7 @@ static const struct {
 } files[] = {
 	{ "0.2.0/net-split.state", { check_split } },
 	{ "0.2.0/net-packed.state", { check_packed } },
+	{ "0.2.0/net-suspended.state", { check_suspended } },
 	{ "0.2.0/null.state", { check_null } },
 	{ "0.2.0/guest.state", { check_split, check_packed, check_null } },
 };

@@ -78,6 +78,16 @@ def net_split(release):
                  stage("counters", 1, counters), stage("net", 1, net))
 
 
+def net_suspended(release):
+    """What a device can take over: nothing in flight, and what two queue pairs without a TAP offer."""
+    rings = b"".join(ring(i, 256, 1000 + i) for i in range(4)) + ring(4, 64, 12)
+    counters = b"".join(data(1, numbers(i, 10 * i + 1, 10 * i + 2, 3, 4, 5, 6)) for i in range(5))
+    net = (data(1, bytes.fromhex("525400123456")) + number(2, 0b000110) + data(5, bytes.fromhex("020000000001")) +
+           data(6, bytes.fromhex("01005e0000fb")) + packed(7, [1, 4094]) + number(8, 2) + number(9, 1) + number(10, 1 << 7))
+    return state("net", "net0", release, True, stage("features", 1, numbers(SPLIT & ~(1 << 3), PROTOCOL & ~(1 << 13))),
+                 stage("rings", 1, rings), stage("counters", 1, counters), stage("net", 1, net))
+
+
 def net_packed(release):
     """Saved while it ran: no counters, in flight out of order, positions on two laps."""
     rings = (ring(0, 100, 0x00638004, True, [99, 0, 42, 1, 7]) + ring(1, 256, 0x80FF80FF, True) + ring(2, 0, 0))
@@ -96,8 +106,8 @@ def main():
     folder = pathlib.Path(sys.argv[1])
     release = folder.name
     folder.mkdir(exist_ok=True)
-    for name, bodies in (("net-split", [net_split]), ("net-packed", [net_packed]), ("null", [null]),
-                         ("guest", [net_split, net_packed, null])):
+    for name, bodies in (("net-split", [net_split]), ("net-packed", [net_packed]), ("net-suspended", [net_suspended]),
+                         ("null", [null]), ("guest", [net_split, net_packed, null])):
         (folder / f"{name}.state").write_bytes(b"".join(image(body(release)) for body in bodies))
 
 
