@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -29,6 +28,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "bus/line.h"
+#include "fd/dirwatch.h"
 
 #define PLACES 16
 #define NNG_PLACES (2 * PLACES)
@@ -36,6 +36,7 @@
 #define PAUSE_USEC 100000 /* after accept4() found no descriptor */
 #define PROTOCOL_REQ 0x30
 #define PROTOCOL_REP 0x31
+#define STORED "gate-changes" /* a process has one gate at most */
 
 struct bus_gate {
 	struct gate_lines lines; /* first: on_room() casts it back */
@@ -43,7 +44,7 @@ struct bus_gate {
 	int listen_fd;
 	sd_event_source *listen_source; /* off: no place or no descriptor is free */
 	sd_event_source *pause;         /* on: waiting for a free descriptor */
-	sd_event_source *removal;       /* inotify on the socket's directory */
+	struct dirwatch file;           /* the socket's */
 };
 
 /* --- Places --- */
@@ -201,39 +202,29 @@ static int open_door(struct bus_gate *gate)
 		on_connect, gate);
 }
 
-static const char *file_name(const char *path)
-{
-	return strrchr(path, '/') + 1;
-}
-
-static int on_removal(sd_event_source *source, const struct inotify_event *what, void *data)
+static void on_removal(void *data)
 {
 	struct bus_gate *gate = data;
 	const char *path = gate->lines.endpoint->path;
 	int r;
 
-	if (what->len == 0 || strcmp(what->name, file_name(path)) != 0 || access(path, F_OK) == 0)
-		return 0;
+	if (access(path, F_OK) == 0)
+		return;
 	log_notice("%s was removed; listening again", path);
 	r = open_door(gate);
 	if (r < 0)
 		log_warning("cannot listen on %s: %s", path, strerror(-r));
-	return 0;
 }
 
-/* inotify instances are scarce (a limit per user). Without one, a removed path is not restored; all
- * else works. */
+/* Without an inotify instance a removed path is not restored; all else works. */
 static void watch_path(struct bus_gate *gate)
 {
-	_cleanup_free_ char *dir = strdup(gate->lines.endpoint->path);
-	int r;
+	const struct bus_endpoint *endpoint = gate->lines.endpoint;
+	int r = dirwatch_open(&gate->file, endpoint->loop->event, STORED, endpoint->path,
+		on_removal, gate);
 
-	check(dir);
-	dir[file_name(dir) - dir] = '\0';
-	r = sd_event_add_inotify(gate->lines.endpoint->loop->event, &gate->removal, dir,
-		IN_DELETE | IN_MOVED_FROM, on_removal, gate);
 	if (r < 0)
-		log_debug("cannot watch %s: %s", dir, strerror(-r));
+		log_debug("cannot watch %s: %s", endpoint->path, strerror(-r));
 }
 
 /* "bus.sock" has "bus.nng" beside it: not longer, so that both fit sun_path. */
@@ -304,7 +295,7 @@ void gate_close(struct bus_endpoint *endpoint)
 		line_free(line_next(&gate->lines, NULL));
 	endpoint->gate = NULL;
 	sd_event_source_disable_unref(gate->pause);
-	sd_event_source_disable_unref(gate->removal);
+	dirwatch_close(&gate->file);
 	fd_close(gate->listen_fd);
 	free(gate);
 }

@@ -286,6 +286,24 @@ static void judge_value(struct parse *parse, const struct config_key *key,
 		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
 }
 
+static void fall_back(struct parse *parse, const struct config_device *device,
+	const struct config_key *key, struct config_value *value)
+{
+	char identity[2 * CONFIG_NAME_MAX + 2], text[64];
+	const char *fallback = key->fallback;
+
+	if (!fallback && key->derive) {
+		snprintf(identity, sizeof(identity), "%s:%s", parse->config->guest, device->name);
+		key->derive(identity, text, sizeof(text));
+		fallback = text;
+	}
+	if (!fallback)
+		return;
+	value->text = strdup(fallback);
+	check(value->text);
+	judge_value(parse, key, value);
+}
+
 /* Sorts the values into the table's order and fills in defaults. From here on, key names point
  * into the table. */
 static void resolve_values(struct parse *parse, struct config_device *device,
@@ -311,11 +329,8 @@ static void resolve_values(struct parse *parse, struct config_device *device,
 		free((char *)from->key);
 	}
 	for (size_t i = 0; i < type->n_keys; i++)
-		if (!values[i].text && type->keys[i].fallback) {
-			values[i].text = strdup(type->keys[i].fallback);
-			check(values[i].text);
-			judge_value(parse, &type->keys[i], &values[i]);
-		}
+		if (!values[i].text)
+			fall_back(parse, device, &type->keys[i], &values[i]);
 	free(device->values);
 	device->values = values;
 	device->n_values = type->n_keys;

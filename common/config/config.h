@@ -25,8 +25,7 @@
 struct config_value {
 	const char *key; /* from the table */
 	char *text;      /* as written, or the default; NULL if neither */
-	uint64_t number; /* kinds number, size (in bytes) and bool (0 or 1) */
-	uint8_t mac[6];  /* kind mac */
+	uint64_t number; /* kinds number, size (in bytes), bool (0 or 1) and own */
 	bool given;      /* written in the file */
 	unsigned int line;
 };
@@ -70,10 +69,6 @@ const struct config_device *config_device(const struct config *config, const cha
 /** config_value() - find a value; borrowed from the config, never NULL. A key that is not in the
  * table of the device's type is a bug of the caller and aborts. */
 const struct config_value *config_value(const struct config_device *device, const char *key);
-
-/** config_derive_mac() - derive a MAC address from a text: unicast, locally administered, and
- * the same for the same text in every release */
-void config_derive_mac(const char *text, uint8_t mac[6]);
 
 /** config_check_name() - whether this is a valid name for a guest or device: see
  * CONFIG_NAME_MAX */

@@ -8,13 +8,13 @@
  * besides text */
 enum config_kind {
 	CONFIG_KIND_NUMBER,    /* number: a decimal from min to max */
-	CONFIG_KIND_MAC,       /* mac: a unicast address */
 	CONFIG_KIND_INTERFACE, /* the name of a network interface */
 	CONFIG_KIND_ENUM,      /* one of words */
 	CONFIG_KIND_PATH,      /* an absolute path; the file need not exist */
 	/* number: bytes from min to max; suffixes K, M and G are powers of 1024 */
 	CONFIG_KIND_SIZE,
 	CONFIG_KIND_BOOL, /* number: 1 for yes, 0 for no */
+	CONFIG_KIND_OWN,  /* number: what the key's parse() makes of the text */
 	_CONFIG_KINDS,
 };
 
@@ -25,6 +25,12 @@ struct config_key {
 	const char *fallback;     /* in the syntax of the file; NULL = absent */
 	uint64_t min, max;        /* numbers and sizes */
 	const char *const *words; /* enums; ends with NULL */
+	/* own: whether the text is a value, and its number; and what a value is, for the error */
+	bool (*parse)(const char *text, uint64_t *ret_number);
+	const char *must_be;
+	/* the default where there is no fallback, made of what identifies the device: the same in
+	 * every release; NULL = absent */
+	void (*derive)(const char *identity, char *text, size_t n_text);
 };
 
 /** struct config_type - the keys of a device type, besides the common ones */

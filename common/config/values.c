@@ -46,21 +46,6 @@ static bool parse_number(const char *text, uint64_t min, uint64_t max, uint64_t 
 	return true;
 }
 
-static bool parse_mac(const char *text, uint8_t mac[6])
-{
-	unsigned int b[6];
-
-	if (strlen(text) != 17)
-		return false;
-	for (int i = 0; i < 17; i++)
-		if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
-			return false;
-	(void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5]);
-	for (int i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
-	return !(mac[0] & 1) && (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
-}
-
 static bool judge_number(const struct config_key *key, struct config_value *value,
 	const struct verdict *verdict)
 {
@@ -70,12 +55,12 @@ static bool judge_number(const struct config_key *key, struct config_value *valu
 		(unsigned long long)key->max);
 }
 
-static bool judge_mac(const struct config_key *key, struct config_value *value,
+static bool judge_own(const struct config_key *key, struct config_value *value,
 	const struct verdict *verdict)
 {
-	if (parse_mac(value->text, value->mac))
+	if (key->parse(value->text, &value->number))
 		return true;
-	return refuse(verdict, "must be a unicast MAC address like 52:54:00:12:34:56");
+	return refuse(verdict, "must be %s", key->must_be);
 }
 
 static bool judge_interface(const struct config_key *key, struct config_value *value,
@@ -178,12 +163,12 @@ static bool judge_size(const struct config_key *key, struct config_value *value,
 static bool (*const judges[])(const struct config_key *key, struct config_value *value,
 	const struct verdict *verdict) = {
 	[CONFIG_KIND_NUMBER] = judge_number,
-	[CONFIG_KIND_MAC] = judge_mac,
 	[CONFIG_KIND_INTERFACE] = judge_interface,
 	[CONFIG_KIND_ENUM] = judge_enum,
 	[CONFIG_KIND_PATH] = judge_path,
 	[CONFIG_KIND_SIZE] = judge_size,
 	[CONFIG_KIND_BOOL] = judge_bool,
+	[CONFIG_KIND_OWN] = judge_own,
 };
 _Static_assert(ARRAY_SIZE(judges) == _CONFIG_KINDS, "a judge for each kind");
 

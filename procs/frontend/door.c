@@ -1,5 +1,6 @@
 #include "door.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -61,7 +62,11 @@ static int on_file_lost(void *data)
 
 static void watch_file(struct door *door)
 {
-	int r = socket_file_watch(&door->file, door->event, door->config->socket, on_file_lost,
+	char stored[CONFIG_NAME_MAX + sizeof("changes.")];
+	int r;
+
+	snprintf(stored, sizeof(stored), "changes.%s", door->config->name);
+	r = socket_file_watch(&door->file, door->event, stored, door->config->socket, on_file_lost,
 		door);
 
 	if (r < 0 && !door->passed)

@@ -36,10 +36,6 @@ reply_fn reply_inflight;
 handle_fn handle_get_inflight_fd, handle_set_inflight_fd;
 token_fn token_inflight;
 
-/* handle-state.c */
-reply_fn reply_taken, reply_transferred;
-handle_fn handle_set_device_state_fd, handle_check_device_state;
-
 /* handle-log.c */
 reply_fn reply_log_base;
 handle_fn handle_set_log_base, handle_set_log_fd;
@@ -51,6 +47,10 @@ bool log_refuses_ring(struct exchange *exchange, const Bh__Desired *next, const 
 /** log_outcome() - of a change that switches logging: a VMM that hears no answer to it, but to the
  * next message, relies on it as well, so the worker is waited for while a ring runs */
 enum outcome log_outcome(const struct exchange *exchange);
+
+/* handle-state.c */
+reply_fn reply_taken, reply_transferred;
+handle_fn handle_set_device_state_fd, handle_check_device_state;
 
 /* handle-device.c */
 reply_fn reply_config;

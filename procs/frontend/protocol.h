@@ -89,14 +89,14 @@ struct inflight_area {
 	uint32_t padding;
 };
 
-struct device_state {
-	uint32_t direction;
-	uint32_t phase;
-};
-
 struct log_area {
 	uint64_t mmap_size;
 	uint64_t mmap_offset;
+};
+
+struct device_state {
+	uint32_t direction;
+	uint32_t phase;
 };
 
 #define CONFIG_MIGRATION 1u

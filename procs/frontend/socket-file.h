@@ -4,6 +4,8 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "fd/dirwatch.h"
+
 /*
  * The file by which a VMM finds a listening socket. The socket outlives it: when somebody removes
  * the file, or puts another in its place, the socket is open and nobody can reach it.
@@ -11,8 +13,8 @@
 
 /** struct socket_file - one that is watched; zeros = none */
 struct socket_file {
-	sd_event *event;          /* borrowed */
-	sd_event_source *changes; /* of its directory; NULL = that cannot be watched */
+	sd_event *event; /* borrowed */
+	struct dirwatch changes;
 	sd_event_source *again;
 	const char *path; /* borrowed */
 	dev_t dev;
@@ -25,10 +27,11 @@ struct socket_file {
 
 /** socket_file_watch() - call on_lost when what is at the path now is no longer there; replaces a
  * former watch
+ * @stored: as in dirwatch_open()
  * Errors: 0 | negative errno: it is not watched. A directory that may not be read cannot be
  * watched, which is no error. */
-int socket_file_watch(struct socket_file *file, sd_event *event, const char *path,
-	int (*on_lost)(void *data), void *data);
+int socket_file_watch(struct socket_file *file, sd_event *event, const char *stored,
+	const char *path, int (*on_lost)(void *data), void *data);
 
 /** socket_file_forget() - fine with one that is not watched */
 void socket_file_forget(struct socket_file *file);

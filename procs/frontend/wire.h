@@ -28,8 +28,8 @@ struct message {
 		struct memory_single single;
 		struct config_header config;
 		struct inflight_area inflight;
-		struct device_state device_state;
 		struct log_area log;
+		struct device_state device_state;
 	} payload;
 	int fds[FDS_MAX]; /* owned; -1 = taken by a handler */
 	size_t n_fds;

@@ -345,12 +345,12 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 
 /* --- device --- */
 
-static bool has_key(const struct role *role, const char *key)
+static const struct config_key *find_key(const struct role *role, const char *name)
 {
 	for (size_t i = 0; i < role->type->n_keys; i++)
-		if (strcmp(role->type->keys[i].name, key) == 0)
-			return true;
-	return false;
+		if (strcmp(role->type->keys[i].name, name) == 0)
+			return &role->type->keys[i];
+	return NULL;
 }
 
 static const char *value_of(const struct arguments *args, const char *key)
@@ -373,23 +373,32 @@ static void path_of_passed(const struct arguments *args, char *buf, size_t n)
 	snprintf(buf, n, "%s", *addr.sun_path ? addr.sun_path : addr.sun_path + 1);
 }
 
-/* The address is derived from the path of the socket, or else from the TAP: both stay the same when
- * the device is served again. */
-static void write_mac(const struct arguments *args, const char *socket, FILE *f)
+/* What identifies the device: the path of its socket, or else its TAP. Both stay the same when the
+ * device is served again. */
+static const char *identity_of(const struct arguments *args, const char *socket, char *buf,
+	size_t n)
 {
-	char passed[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "";
-	const char *text = args->socket ? socket : passed;
-	uint8_t mac[6];
+	if (args->socket)
+		return socket;
+	path_of_passed(args, buf, n);
+	if (*buf)
+		return buf;
+	return args->n_tap_fds ? args->tap_name : value_of(args, "tap") ?: "";
+}
 
-	if (!args->socket)
-		path_of_passed(args, passed, sizeof(passed));
-	if (!*text)
-		text = args->n_tap_fds ? args->tap_name : value_of(args, "tap") ?: "";
-	if (!*text)
-		return;
-	config_derive_mac(text, mac);
-	fprintf(f, "mac = %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4],
-		mac[5]);
+static void write_derived(const struct arguments *args, const char *socket, FILE *f)
+{
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)] = "", text[64];
+	const char *identity = identity_of(args, socket, path, sizeof(path));
+
+	for (size_t i = 0; i < args->role->type->n_keys && *identity; i++) {
+		const struct config_key *key = &args->role->type->keys[i];
+
+		if (!key->derive || value_of(args, key->name))
+			continue;
+		key->derive(identity, text, sizeof(text));
+		fprintf(f, "%s = %s\n", key->name, text);
+	}
 }
 
 /* The processes always read a file, so make one. */
@@ -402,8 +411,7 @@ static int write_file(const struct arguments *args, const char *socket, const ch
 	fprintf(f, "[device dev]\ntype = %s\nsocket = %s\n", args->role->name, socket);
 	for (size_t i = 0; i < args->n_keys; i++)
 		fprintf(f, "%s = %s\n", args->keys[i], args->values[i]);
-	if (has_key(args->role, "mac") && !value_of(args, "mac"))
-		write_mac(args, socket, f);
+	write_derived(args, socket, f);
 	if (args->n_tap_fds)
 		fprintf(f, "tap = %s\nqueue-pairs = %zu\n", args->tap_name, args->n_tap_fds);
 	return fclose(f) == 0 ? 0 : -errno;
@@ -446,7 +454,7 @@ static int prepare_device(struct arguments *args, const char *dir, const char *p
 static const char *judge_device(const struct arguments *args)
 {
 	const char *backend = value_of(args, "backend");
-	bool tap = has_key(args->role, "tap") && (!backend || strcmp(backend, "tap") == 0);
+	bool tap = find_key(args->role, "tap") && (!backend || strcmp(backend, "tap") == 0);
 
 	if (!args->socket && !args->launch.fd_passed)
 		return "'bulkhead device' needs --socket-path=PATH or --fd=N; see 'bulkhead --help'";
@@ -464,7 +472,7 @@ static bool judge_options(const struct arguments *args)
 	const char *wrong = judge_device(args);
 
 	for (size_t i = 0; i < args->n_keys; i++)
-		if (!has_key(args->role, args->keys[i])) {
+		if (!find_key(args->role, args->keys[i])) {
 			log_error("--%s does not go with 'bulkhead device %s'", args->keys[i],
 				args->role->name);
 			return false;

@@ -37,6 +37,13 @@ struct link_row {
 
 /* --- Handlers, in the order of the table --- */
 
+/* The link and the bus keep no order between them: what a VMM handed over just before it left may
+ * come after the record that says so, and would stay until the next VMM. */
+static bool is_late(const struct served *device, enum record_half half)
+{
+	return half == RECORD_DESIRED && !device->desired->connected;
+}
+
 static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
 	struct fdloan *out)
 {
@@ -51,6 +58,8 @@ static int handle_deposit(struct peer *peer, const Bh__Link *msg, struct fdset *
 		return -EBADMSG;
 	if (served_is_deadly(device))
 		return -EPERM;
+	if (is_late(device, half))
+		return -ENOTCONN;
 	blame_set(device->mark, BLAME_LINK + msg->body_case, in->n_fds);
 	for (size_t i = 0; i < in->n_fds; i++) {
 		int r = vault_put(device->vault, half, fdset_steal(in, i), &tokens[i]);

@@ -262,7 +262,7 @@ static int net_prepare(struct device *device)
 
 	net->device = device;
 	net->n_pairs = (unsigned int)config_value(device->config, "queue-pairs")->number;
-	memcpy(net->mac, config_value(device->config, "mac")->mac, 6);
+	memcpy(net->mac, &config_value(device->config, "mac")->number, sizeof(net->mac));
 	net->backend = find_backend(config_value(device->config, "backend")->text);
 	check(net->backend);
 	fill_offer(net);

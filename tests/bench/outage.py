@@ -17,7 +17,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.qemu import NetDevice, Qemu
-from bulkhead_test.report import Case, wait_until
+from bulkhead_test.report import Run, wait_until
 from bulkhead_test.systemd import Systemd
 from bulkhead_test.testpmd import Testpmd
 
@@ -239,25 +238,6 @@ def part_peer(n_kills):
             wait_until(lambda: vm.guest.run(PING, 5, check=False)[0] == 0, 'frames flow again', 60, 0.01)
             found.append((time.monotonic() - begin) * 1e9)
         row('DPDK vhost, QEMU reconnect=1', 'by hand', '256 MiB, 4 KiB', found)
-
-
-class Run:
-    """A directory and what is to be undone, as a test has it."""
-
-    def __init__(self, name):
-        self.case = Case(name, None, 0)
-        self.case.dir = Path(tempfile.mkdtemp(prefix='bh-', dir='/tmp'))
-        os.chmod(self.case.dir, 0o755)
-        os.chmod(self.case.dir, 0o755)
-
-    def __enter__(self):
-        return self.case
-
-    def __exit__(self, *_):
-        while self.case.cleanups:
-            function, args = self.case.cleanups.pop()
-            function(*args)
-        shutil.rmtree(self.case.dir, ignore_errors=True)
 
 
 def main():

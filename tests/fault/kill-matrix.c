@@ -17,6 +17,7 @@
 
 #include "config/roles.h"
 #include "lib/patience.h"
+#include "dirty.h"
 #include "moves.h"
 #include "stepper.h"
 #include "world.h"
@@ -38,6 +39,7 @@ struct phase {
 	int (*act)(struct world *w);
 	bool restart; /* a kill comes first, and its successor's steps are the points */
 	int (*prepare)(struct world *w); /* before anybody dies; NULL = nothing */
+	bool brief; /* an ordinary run tries half as many points: the act is long */
 };
 
 /** struct cell - the outcome of one process in one phase */
@@ -145,6 +147,43 @@ static int act_restart(struct world *w)
 	return e ? e : world_move(w, 8);
 }
 
+static int stop_and_start(struct world *w, struct dirty *d)
+{
+	struct net *n = &w->vm.n;
+	int e = 0;
+
+	for (uint16_t i = 0; !e && i < 2; i++)
+		e = world_fail(w, net_stop_ring(n, i), "GET_VRING_BASE");
+	if (!e)
+		e = world_fail(w, dirty_check(d, n, WORLD_FRAME_BYTES), "the dirty log");
+	for (uint16_t i = 0; !e && i < 2; i++)
+		e = world_fail(w, net_start_ring(n, i), "starting the rings again");
+	return e;
+}
+
+/* A migration that fails at its very end: the guest goes on here, and nobody logs any more. */
+static int act_migrate(struct world *w)
+{
+	struct net *n = &w->vm.n;
+	struct dirty d;
+	int e = world_fail(w, dirty_begin(&d, n), "switching the log on");
+
+	if (!e)
+		e = world_move(w, 16);
+	if (!e)
+		e = stop_and_start(w, &d);
+	if (!e)
+		e = world_move(w, 8);
+	if (!e)
+		e = world_fail(w, dirty_end(&d, n), "switching the log off");
+	if (!e)
+		e = world_move(w, 8);
+	if (!e)
+		e = world_fail(w, dirty_is_clean(&d, n), "the dirty log");
+	dirty_free(&d);
+	return e;
+}
+
 static const struct phase phases[] = {
 	{ "handshake", VMM_NONE, act_handshake, false },
 	{ "running-split", VMM_SPLIT, act_running, false },
@@ -152,10 +191,12 @@ static const struct phase phases[] = {
 	{ "inflight", VMM_NONE, act_inflight, false },
 	{ "memory", VMM_SPLIT, act_memory, false },
 	{ "disconnect", VMM_LOGGED, act_disconnect, false },
+	{ "migrate-split", VMM_SPLIT, act_migrate, false },
+	{ "migrate-packed", VMM_PACKED, act_migrate, false },
 	{ "restart-split", VMM_SPLIT, act_restart, true },
 	{ "restart-packed", VMM_PACKED, act_restart, true },
-	{ "save", VMM_SPLIT, moves_save, false },
-	{ "load", VMM_SPLIT, moves_load, false, moves_prepare },
+	{ "save", VMM_SPLIT, moves_save, .brief = true },
+	{ "load", VMM_SPLIT, moves_load, .prepare = moves_prepare, .brief = true },
 };
 
 #define N_PHASES (sizeof(phases) / sizeof(phases[0]))
@@ -279,7 +320,7 @@ static bool run_point(struct world *w, const struct phase *phase, const char *ro
 static void run_cell(struct world *w, const struct phase *phase, const char *role, uint32_t only,
 	struct cell *cell)
 {
-	uint32_t n_steps;
+	uint32_t n_steps, sample = phase->brief ? SAMPLE / 2 : SAMPLE;
 
 	*cell = (struct cell){ .every = 1, .first = 1 };
 	if (only) {
@@ -289,8 +330,8 @@ static void run_cell(struct world *w, const struct phase *phase, const char *rol
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	run_point(w, phase, role, STEPPER_NEVER, cell);
 	n_steps = cell->n_steps;
-	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
-		cell->every = n_steps / SAMPLE;
+	if (!getenv("BULKHEAD_FULL") && n_steps > sample) {
+		cell->every = n_steps / sample;
 		cell->first += test_seed() % cell->every;
 	}
 	for (uint32_t point = cell->first; point <= n_steps; point += cell->every)

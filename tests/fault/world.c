@@ -191,7 +191,8 @@ static int open_driver(struct world *w, bool packed)
 {
 	struct net_profile p = { .features = VU_BIT(VU_F_EVENT_IDX) |
 			(packed ? VU_BIT(VU_F_PACKED) : 0),
-		.protocol = VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_DEVICE_STATE) };
+		.protocol = VU_BIT(VU_PF_MEM_SLOTS) | VU_BIT(VU_PF_LOG_SHMFD) |
+			VU_BIT(VU_PF_DEVICE_STATE) };
 	struct net *n = &w->vm.n;
 	int e;
 
@@ -284,7 +285,8 @@ int world_connect(struct world *w, enum vmm kind)
 
 int world_move(struct world *w, uint32_t n_frames)
 {
-	return world_fail(w, traffic_run(&w->traffic, &w->vm.n, n_frames, 200), "frames");
+	return world_fail(w, traffic_run(&w->traffic, &w->vm.n, n_frames, WORLD_FRAME_BYTES),
+		"frames");
 }
 
 /* --- the question --- */

@@ -10,6 +10,8 @@
 #include "suite.h"
 #include "traffic.h"
 
+#define WORLD_FRAME_BYTES 200 /* of each frame that is moved */
+
 enum vmm { VMM_NONE, VMM_LOGGED, VMM_SPLIT, VMM_PACKED };
 
 struct world {

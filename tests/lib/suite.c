@@ -17,11 +17,13 @@
 
 #include "config/roles.h"
 #include "lib/patience.h"
+#include "held.h"
 #include "suite.h"
 
 #define START_MS test_ms(10000)
 #define STOP_MS test_ms(10000)
 #define SETTLE_MS test_ms(5000)
+#define REST_MS 100
 #define LOG_MAX (1 << 20)
 
 static int say(struct suite *s, int e, const char *what, const char *detail)
@@ -332,24 +334,6 @@ static size_t open_fds(const struct suite *s)
 	return count;
 }
 
-static int by_text(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* without the number that distinguishes descriptors of a kind, and without the test's pid in a
- * name */
-static char *kind_of(const char *path)
-{
-	char target[300];
-	ssize_t len = readlink(path, target, sizeof(target) - 1);
-
-	target[len < 0 ? 0 : len] = 0;
-	if (!strncmp(target, "socket:", 7) || !strncmp(target, "pipe:", 5))
-		*strchr(target, ':') = 0;
-	return strdup(target);
-}
-
 static pid_t find(const struct suite *s, const char *role, const char *device)
 {
 	struct suite_process all[SUITE_MAX_PROCESSES];
@@ -366,37 +350,52 @@ static pid_t find(const struct suite *s, const char *role, const char *device)
 
 char *suite_held(const struct suite *s)
 {
-	char path[600], *kinds[4096], *text = calloc(1, 1 << 18);
-	struct dirent *entry;
-	pid_t keeper = find(s, "(keeper)", NULL);
-	size_t n = 0, at = 0;
-	DIR *dir;
+	return held_by(find(s, "(keeper)", NULL));
+}
 
-	snprintf(path, sizeof(path), "/proc/%d/fd", keeper);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir)) && n < sizeof(kinds) / sizeof(kinds[0])) {
-		snprintf(path, sizeof(path), "/proc/%d/fd/%s", keeper, entry->d_name);
-		if (entry->d_name[0] != '.')
-			kinds[n++] = kind_of(path);
+static void tell_fds(const struct suite *s, const char *when, FILE *to)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
+
+	for (size_t i = 0; i < n; i++) {
+		char *held = held_by(all[i].pid);
+
+		fprintf(to, "%s: %s %s (pid %d) holds\n%s", when, all[i].role, all[i].instance,
+			all[i].pid, held ? held : "");
+		free(held);
 	}
-	if (dir)
-		closedir(dir);
-	qsort(kinds, n, sizeof(*kinds), by_text);
-	for (size_t i = 0, same = 1; text && i < n; i++, same++) {
-		if (i + 1 < n && !strcmp(kinds[i], kinds[i + 1]))
-			continue;
-		at += (size_t)snprintf(text + at, (1 << 18) - at, "%zu x %s\n", same, kinds[i]);
-		same = 0;
+}
+
+/* What was closed last may still be open in a process that has not been told. */
+static size_t fds_at_rest(const struct suite *s)
+{
+	size_t before = 0, n = open_fds(s);
+
+	for (int ms = 0; n != before && ms < SETTLE_MS; ms += REST_MS) {
+		struct timespec tick = { 0, REST_MS * 1000000 };
+
+		nanosleep(&tick, NULL);
+		before = n;
+		n = open_fds(s);
 	}
-	while (n)
-		free(kinds[--n]);
-	return text;
+	return n;
 }
 
 void suite_remember(struct suite *s)
 {
+	size_t n_text;
+	FILE *to;
+
 	s->n_before = suite_processes(s, s->before, SUITE_MAX_PROCESSES);
-	s->fds_before = open_fds(s);
+	s->fds_before = fds_at_rest(s);
+	free(s->held_before);
+	s->held_before = NULL;
+	to = open_memstream(&s->held_before, &n_text);
+	if (!to)
+		return;
+	tell_fds(s, "at the start", to);
+	fclose(to);
 }
 
 int suite_no_leak(struct suite *s)
@@ -411,7 +410,11 @@ int suite_no_leak(struct suite *s)
 		n = open_fds(s);
 	}
 	snprintf(counts, sizeof(counts), "%zu open, %zu at the start", n, s->fds_before);
-	return n > s->fds_before ? say(s, -EMFILE, "descriptors", counts) : 0;
+	if (n <= s->fds_before)
+		return 0;
+	fputs(s->held_before ? s->held_before : "", stderr);
+	tell_fds(s, "at the end", stderr);
+	return say(s, -EMFILE, "descriptors", counts);
 }
 
 int suite_same(struct suite *s)

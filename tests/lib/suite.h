@@ -44,7 +44,8 @@ struct suite {
 	struct suite_process before[SUITE_MAX_PROCESSES];
 	size_t n_before;
 	size_t fds_before;
-	bool deadly; /* the test makes processes die by signals */
+	char *held_before; /* by whom, as text */
+	bool deadly;       /* the test makes processes die by signals */
 	char why[400];
 };
 

@@ -16,6 +16,8 @@ import pathlib
 import re
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 TABLE = TESTS / "HOSTILE.md"
@@ -119,11 +121,7 @@ def main(options):
         print("1..0 # SKIP this build has no tests in C: libcheck is missing")
         return 0
     results = list(check(known, found, runs))
-    print(f"1..{len(results)}")
-    for number, (text, wrong) in enumerate(results, 1):
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell(results)
     return 0
 
 

@@ -20,6 +20,8 @@ import pathlib
 import subprocess
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PARTS = {"keys": "common/config", "form": "common/snapshot"}
 KNOWN = pathlib.Path(__file__).parent / "circles.txt"
@@ -139,11 +141,7 @@ def main(options):
                for folder in folders]
     results.append(("there is no circle of folders", list(judge("the tree", between(refs), []))))
     results.append(("circles.txt names folders that are there", [f"{folder} is not there" for folder in allowed]))
-    print(f"1..{len(results)}")
-    for number, (text, wrong) in enumerate(results, 1):
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell(results)
     return 0
 
 

@@ -14,6 +14,8 @@ import re
 import subprocess
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -73,11 +75,7 @@ def main(options):
         return 0
     results = (("every function in a header has its contract", [f"{name} has none" for name in sorted(found - allowed)]),
                ("contracts.txt has no stale exceptions", sorted(allowed - found)))
-    print(f"1..{len(results)}")
-    for number, (text, wrong) in enumerate(results, 1):
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell(results)
     return 0
 
 

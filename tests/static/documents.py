@@ -9,6 +9,8 @@ import pathlib
 import re
 import sys
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROLES = re.findall(r"^(?:PROCESS|DEVICE)\((\w+)", (ROOT / "common/config/roles.def").read_text(), re.M)
 
@@ -105,7 +107,7 @@ def described(page, start):
 def config_keys():
     keys = {name: None for name in re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', read("common/config/config.c"))}
     for path in sorted((ROOT / "procs").glob("*/keys.c")):
-        for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_(.*) \},$', path.read_text(), re.M):
+        for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_([^}]*) \},$', path.read_text(), re.M):
             keys[name] = rest
     return keys
 
@@ -184,12 +186,7 @@ CHECKS = (
 
 
 def main():
-    print(f"1..{len(CHECKS)}")
-    for number, (text, check) in enumerate(CHECKS, 1):
-        wrong = list(check())
-        print(f"{'not ok' if wrong else 'ok'} {number} - {text}")
-        for line in wrong:
-            print(f"# {line}")
+    tell((text, check()) for text, check in CHECKS)
     return 0
 
 

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import textwrap
 
+from tap import tell
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLUMNS = 100
 
@@ -140,11 +142,7 @@ def main(options):
                ("format.txt has no stale exceptions",
                 [f"{name} has nothing left to do"
                  for name in sorted(allowed - set(wrong) - {path.parent for path in wrong})]))
-    print(f"1..{len(results)}")
-    for number, (text, lines) in enumerate(results, 1):
-        print(f"{'not ok' if lines else 'ok'} {number} - {text}")
-        for line in lines:
-            print(f"# {line}")
+    tell(results)
     return 0
 
 

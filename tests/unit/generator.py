@@ -52,6 +52,11 @@ def unit(role, instance, kind='service'):
                           capture_output=True, text=True).stdout.strip()
 
 
+def of_guest(guest):
+    """The processes that a guest has one of."""
+    return [(role, guest) for role in env.ROLES_OF_GUEST]
+
+
 def check_links(links, *wanted):
     names = {unit(role, instance): role for role, instance in wanted}
     assert set(links) == set(names), f'{sorted(links)} instead of {sorted(names)}'
@@ -92,16 +97,14 @@ def specifiers(current):
 @case('one-guest')
 def one_guest(current):
     links, said = generate(current, {'vm1.conf': section('net0') + section('net1')})
-    check_links(links, ('memory', 'vm1'), ('frontend', 'vm1'), ('snapshot', 'vm1'), ('net', 'vm1:net0'),
-                ('net', 'vm1:net1'))
+    check_links(links, *of_guest('vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net1'))
     assert not said, said
 
 
 @case('standby')
 def standby(current):
     links, said = generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1', 'standby = no\n')})
-    check_links(links, ('memory', 'vm1'), ('frontend', 'vm1'), ('snapshot', 'vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net0:standby'),
-                ('net', 'vm1:net1'))
+    check_links(links, *of_guest('vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net0:standby'), ('net', 'vm1:net1'))
     assert not said, said
     # the pair waits with its next start, so that the one who is left takes over first; one without a second does not
     parts = {path.parent.name for path in (current.dir / 'out').glob('*.service.d/*.conf')
@@ -118,9 +121,10 @@ def drop_in(current, role, instance):
 def users(current):
     """Each process is a user of its own with a folder of its own; only memory is in its peers' groups."""
     generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1'), 'vm2.conf': section('net0')})
-    names = [('memory', 'vm1', 'link'), ('frontend', 'vm1', 'frontend'), ('snapshot', 'vm1', 'snapshot'), ('net', 'vm1:net0', 'net0'),
-             ('net', 'vm1:net1', 'net1'),
-             ('memory', 'vm2', 'link'), ('frontend', 'vm2', 'frontend'), ('snapshot', 'vm2', 'snapshot'), ('net', 'vm2:net0', 'net0')]
+    names = [('memory', 'vm1', 'link'), ('frontend', 'vm1', 'frontend'), ('snapshot', 'vm1', 'snapshot'),
+             ('net', 'vm1:net0', 'net0'), ('net', 'vm1:net1', 'net1'),
+             ('memory', 'vm2', 'link'), ('frontend', 'vm2', 'frontend'), ('snapshot', 'vm2', 'snapshot'),
+             ('net', 'vm2:net0', 'net0')]
     parts = {name[:2]: drop_in(current, *name[:2]) for name in names}
     for name in names:
         part, guest = parts[name[:2]], name[1].split(':')[0]
@@ -165,16 +169,14 @@ def clash(current):
 @case('names-are-escaped')
 def escaped(current):
     links, _ = generate(current, {'web-1.example_A.conf': section('net-0.a_b')})
-    check_links(links, ('memory', 'web-1.example_A'), ('frontend', 'web-1.example_A'),
-                ('snapshot', 'web-1.example_A'), ('net', 'web-1.example_A:net-0.a_b'))
+    check_links(links, *of_guest('web-1.example_A'), ('net', 'web-1.example_A:net-0.a_b'))
 
 
 @case('a-file-with-errors-is-nobody-elses-trouble')
 def broken(current):
     links, said = generate(current, {'a.conf': section('net0'), 'b.conf': section('net0', 'mtu = 1\nqueue-pair = 2\n'),
                                      'c.conf': section('net0')})
-    check_links(links, *((role, f'{guest}{device}') for guest in 'ac'
-                         for role, device in (('memory', ''), ('frontend', ''), ('snapshot', ''), ('net', ':net0'))))
+    check_links(links, *of_guest('a'), ('net', 'a:net0'), *of_guest('c'), ('net', 'c:net0'))
     lines = said.splitlines()
     assert len(lines) == 2 and all(line.startswith('<3>bulkhead-generator: ') for line in lines), said
     assert any('/b.conf:5: mtu = 1: must be' in line for line in lines), said

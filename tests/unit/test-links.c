@@ -52,6 +52,7 @@ static void serve(void)
 		devices[i].mark = &marks[i];
 		ck_assert_int_eq(served_open(&devices[i]), 0);
 	}
+	devices[0].desired->connected = true;
 	peers[0] = (struct peer){ .name = (char *)"frontend", .role = role_find("frontend") };
 	peers[1] = (struct peer){
 		.name = configs[0].name, .role = role_find("net"), .device = &devices[0]
@@ -301,6 +302,18 @@ START_TEST(test_deposit_for_no_device_leaves_nothing)
 END_TEST
 
 /* The worker's own stay until its link ends, where no report has named them. */
+START_TEST(test_deposit_of_a_vmm_that_has_left_leaves_nothing)
+{
+	int fd = memfd_create("x", MFD_CLOEXEC);
+	uint64_t token;
+
+	(void)stored_anything();
+	ck_assert_int_eq(vault_deposit(frontend, "net0.b", &fd, 1, &token), -ENOTCONN);
+	ck_assert(!stored_anything());
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_worker_may_deposit_for_its_own_device)
 {
 	_cleanup_close_ int fd = new_file();
@@ -646,6 +659,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_most_descriptors_that_fit_one_packet);
 	tcase_add_test(tc, test_token_of_another_device_is_not_redeemed);
 	tcase_add_test(tc, test_deposit_for_no_device_leaves_nothing);
+	tcase_add_test(tc, test_deposit_of_a_vmm_that_has_left_leaves_nothing);
 	tcase_add_test(tc, test_worker_may_deposit_for_its_own_device);
 	tcase_add_test(tc, test_attachment_holds_record_ledger_and_what_was_kept);
 	tcase_add_test(tc, test_kept_name_is_replaced_and_dropped);

@@ -559,14 +559,20 @@ START_TEST(test_config_change_is_told_while_a_ring_is_started)
 }
 END_TEST
 
-/* Over a channel of its own: what the VMM is told with the i-th change, or that it is told
- * nothing. */
-static void change_config(uint64_t seq)
+/* The worker has applied all, and its configuration has changed so often. */
+static Bh__Observed *observe_seq(uint64_t seq)
 {
 	Bh__Observed *observed = observe(s.view.desired->generation);
 
 	observed->config_seq = seq;
-	session_observed(&s, observed);
+	return observed;
+}
+
+/* Over a channel of its own: what the VMM is told with the i-th change, or that it is told
+ * nothing. */
+static void change_config(uint64_t seq)
+{
+	session_observed(&s, observe_seq(seq));
 	turn();
 }
 
@@ -682,6 +688,28 @@ START_TEST(test_change_that_found_no_room_is_told_later)
 	ck_assert_uint_eq(channel_counts(&s.exchange.channel).asked, n - 1);
 	ck_assert_uint_eq(hear_requests(fd), n - 1);
 	turn();
+	ck_assert_uint_eq(hear_requests(fd), 1);
+	check_counts(n, 0, 0);
+}
+END_TEST
+
+/* A suspended device does not say what it could not say before. */
+START_TEST(test_change_that_found_no_room_is_held_back)
+{
+	_cleanup_close_ int fd = open_channel();
+	size_t n = 0;
+
+	while (channel_counts(&s.exchange.channel).asked == n)
+		change_config(++n);
+	say_state(GET_VRING_BASE, false, 0, 0);
+	accept_commits();
+	session_observed(&s, observe_seq(n));
+	turn();
+	ck_assert_uint_eq(hear_requests(fd), n - 1);
+	turn();
+	ck_assert_uint_eq(hear_requests(fd), 0);
+	say_kick(false);
+	accept_commits();
 	ck_assert_uint_eq(hear_requests(fd), 1);
 	check_counts(n, 0, 0);
 }
@@ -942,6 +970,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_answer_comes_in_two_pieces);
 	tcase_add_loop_test(tc, test_channel_that_says_what_is_no_answer_is_not_listened_to, 0, 3);
 	tcase_add_test(tc, test_change_that_found_no_room_is_told_later);
+	tcase_add_test(tc, test_change_that_found_no_room_is_held_back);
 	tcase_add_test(tc, test_what_was_told_outlives_the_frontend);
 	tcase_add_loop_test(tc, test_channel_that_leads_nowhere_holds_up_nobody, 0, N_CHANNELS);
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -309,6 +310,41 @@ START_TEST(test_positions_come_with_the_state)
 }
 END_TEST
 
+static int ctl(const char *verb)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line),
+		"%s/procs/ctl/bulkheadctl --runtime-dir=%s/run %s guest:net0 %s/image >&2",
+		getenv("BULKHEAD_BUILD"), rig.dir, verb, rig.dir);
+	return system(line);
+}
+
+/* The operator's load moves rings as well, and is refused while one runs, or no VMM is there. */
+START_TEST(test_operator_saves_and_loads)
+{
+	uint32_t base;
+	char path[128];
+
+	open_stopped();
+	rig_start_rings(&n);
+	rig_ok(net_pump(&n, 0, 50, 200), n.why);
+	ck_assert_int_eq(ctl("snapshot"), 0);
+	rig_ok(net_pump(&n, 0, 50, 200), n.why);
+	ck_assert_int_ne(ctl("restore"), 0);
+	rig_stop_rings(&n);
+	ck_assert_int_eq(ctl("restore"), 0);
+	rig_ok(vu_get_vring_base(&n.c, 0, &base), n.c.why);
+	ck_assert_uint_eq(base, ring_base(&n.rings[0]) - 50);
+	restart_rings();
+	rig_ok(net_pump(&n, 0, 50, 200), n.why);
+	rig_end(&n);
+	ck_assert_int_ne(ctl("restore"), 0);
+	snprintf(path, sizeof(path), "%s/image", rig.dir);
+	unlink(path);
+}
+END_TEST
+
 /* --- Deaths --- */
 
 /* Whichever dies, the VMM gets one answer to each message, and the next transfer completes. */
@@ -366,6 +402,7 @@ static void add_wrongly(Suite *suite)
 	tcase_add_test(tc, test_peer_that_never_reads_holds_up_nobody);
 	tcase_add_test(tc, test_vmm_that_goes_cancels_its_transfer);
 	tcase_add_test(tc, test_positions_come_with_the_state);
+	tcase_add_test(tc, test_operator_saves_and_loads);
 }
 
 /* These end processes on purpose, so who runs is not compared after them. */
@@ -381,9 +418,10 @@ static void add(Suite *suite)
 	suite_add_tcase(suite, tc);
 }
 
-int main(void)
+/* "standby": a second instance of the worker hears of each transfer, and takes no step. */
+int main(int argc, char **argv)
 {
-	struct suite_device net0 = { .backend = "echo" };
+	struct suite_device net0 = { .backend = "echo", .standby = argc > 1 };
 
 	signal(SIGPIPE, SIG_IGN);
 	return rig_main("state", &net0, add);

@@ -1,5 +1,6 @@
 """Where things are, and what this machine can do."""
 
+import functools
 import os
 import re
 import shutil
@@ -65,8 +66,9 @@ def need_netns():
         raise Skip('/dev/net/tun is missing: this kernel has no TAP devices')
 
 
+@functools.cache
 def prepare(what):
-    """A directory that tests/system/guest/prepare makes once and keeps."""
+    """A directory that tests/system/guest/prepare makes once and keeps. It asks apt what is newest: once is enough."""
     script = SOURCE / 'tests/system/guest/prepare'
     done = subprocess.run([script, what], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=600)

@@ -1,4 +1,4 @@
-"""QEMU as the VMM: Debian's own, or the one of backports, always without hardware virtualization."""
+"""QEMU as the VMM: Debian's own, the one of backports, or the newest; always without hardware virtualization."""
 
 import json
 import os
@@ -20,6 +20,10 @@ def binary(version):
     if version == 'backports':
         root = env.prepare('qemu10')
         return [root / 'usr/bin/qemu-system-x86_64', '-L', root / 'usr/share/qemu', '-L', root / 'usr/share/seabios']
+    if version == 'newest':
+        root = env.prepare('qemu-newest')
+        loader = [root / 'usr/lib64/ld-linux-x86-64.so.2', '--library-path', root / 'usr/lib/x86_64-linux-gnu']
+        return loader + [root / 'usr/bin/qemu-system-x86_64', '-L', root / 'usr/share/qemu', '-L', root / 'usr/share/seabios']
     return [env.need_tool('qemu-system-x86_64', 'qemu-system-x86')]
 
 
@@ -35,11 +39,6 @@ class NetDevice:
         self.properties = properties
 
     def args(self, idx, version):
-        chardev = f'socket,id=vu{idx},path={self.sock}'
-        if self.server:
-            chardev += ',server=on'
-        if self.reconnect:
-            chardev += f',reconnect={self.reconnect}'
         device = f'virtio-net-pci,netdev=net{idx},id=dev{idx},romfile=,addr={4 + idx}'
         if version == '7.2' and 'vectors' not in self.properties:
             # This one, under TCG, ends with SIGSEGV when a driver enables MSI-X on any vhost-user net device.
@@ -50,9 +49,15 @@ class NetDevice:
             device += ',mq=on'
         for key, value in self.properties.items():
             device += f',{key}={value}'
-        return ['-chardev', chardev,
-                '-netdev', f'vhost-user,id=net{idx},chardev=vu{idx},queues={self.queue_pairs}',
-                '-device', device]
+        return self.backend_args(idx) + ['-device', device]
+
+    def backend_args(self, idx):
+        chardev = f'socket,id=vu{idx},path={self.sock}'
+        if self.server:
+            chardev += ',server=on'
+        if self.reconnect:
+            chardev += f',reconnect={self.reconnect}'
+        return ['-chardev', chardev, '-netdev', f'vhost-user,id=net{idx},chardev=vu{idx},queues={self.queue_pairs}']
 
 
 class Qmp:

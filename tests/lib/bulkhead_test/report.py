@@ -52,6 +52,22 @@ class Case:
         return self.dir / f'{name}.log'
 
 
+class Run:
+    """A directory and what is to be undone, as a test has it, for a program that measures."""
+
+    def __init__(self, name):
+        self.case = Case(name, None, 0)
+        self.case.dir = Path(tempfile.mkdtemp(prefix='bh-', dir='/tmp'))
+        os.chmod(self.case.dir, 0o755)
+
+    def __enter__(self):
+        return self.case
+
+    def __exit__(self, *_):
+        _run_cleanups(self.case)
+        shutil.rmtree(self.case.dir, ignore_errors=True)
+
+
 def case(name, limit=120, ordinary=True):
     """Registers a test; limit is in seconds of an unsanitized build. One that is not ordinary runs when it is named, and
     with BULKHEAD_FULL=1."""

@@ -9,13 +9,15 @@
  *
  *   tcpsum send|recv connect|listen ADDRESS PORT BYTES [seed=N] [idle=SECONDS] [progress]
  *
- * One line on stdout: tcpsum send bytes=N digest=HEX seconds=S mbit=R ok=1. Exit status 0 only with
- * ok=1.
+ * BYTES 0: the sender goes on until SIGTERM, the receiver takes what comes. One line on stdout:
+ * tcpsum send bytes=N digest=HEX seconds=S mbit=R gap=S ok=1. The gap is the longest time in which
+ * the socket gave or took nothing. Exit status 0 only with ok=1.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +37,8 @@ struct stream {
 	uint64_t done_bytes;
 	uint64_t digest;
 	uint64_t next_progress_bytes;
+	double moved_s; /* when the socket last gave or took something; 0: never */
+	double gap_s;
 	int idle_s;
 	bool progress;
 	const char *fault;
@@ -42,6 +46,13 @@ struct stream {
 };
 
 static uint64_t block[BLOCK_WORDS];
+static volatile sig_atomic_t told_to_end;
+
+static void on_term(int number)
+{
+	(void)number;
+	told_to_end = 1;
+}
 
 static uint64_t word_at(const struct stream *s, uint64_t idx)
 {
@@ -73,6 +84,15 @@ static void fail(struct stream *s, const char *what)
 		s->fault = what;
 		s->fault_at = s->done_bytes;
 	}
+}
+
+static void note_move(struct stream *s)
+{
+	double now = now_s();
+
+	if (s->moved_s != 0 && now - s->moved_s > s->gap_s)
+		s->gap_s = now - s->moved_s;
+	s->moved_s = now;
 }
 
 static void show_progress(struct stream *s)
@@ -113,6 +133,7 @@ static bool send_all(struct stream *s, int fd, const void *data, size_t n)
 			fail(s, strerror(errno));
 			return false;
 		}
+		note_move(s);
 		at += r;
 		n -= (size_t)r;
 	}
@@ -136,18 +157,28 @@ static size_t recv_full(struct stream *s, int fd, void *data, size_t n)
 			fail(s, strerror(errno));
 		if (r <= 0)
 			break;
+		note_move(s);
 		have += (size_t)r;
 	}
 	return have;
 }
 
+/* Words that are to be sent next; 0 at the end. */
+static size_t next_words(const struct stream *s)
+{
+	uint64_t left = (s->n_bytes - s->done_bytes) / 8;
+
+	if (!s->n_bytes)
+		return told_to_end ? 0 : BLOCK_WORDS;
+	return left < BLOCK_WORDS ? left : BLOCK_WORDS;
+}
+
 static void run_send(struct stream *s, int fd)
 {
 	uint64_t peer_digest = 0;
+	size_t n;
 
-	while (s->done_bytes < s->n_bytes) {
-		uint64_t left = (s->n_bytes - s->done_bytes) / 8;
-		size_t n = left < BLOCK_WORDS ? left : BLOCK_WORDS;
+	while ((n = next_words(s)) > 0) {
 		uint64_t first = s->done_bytes / 8;
 
 		for (size_t i = 0; i < n; i++)
@@ -192,7 +223,7 @@ static void run_recv(struct stream *s, int fd)
 		if (n < BLOCK_BYTES)
 			break;
 	}
-	if (!s->fault && s->done_bytes != s->n_bytes)
+	if (!s->fault && s->n_bytes && s->done_bytes != s->n_bytes)
 		fail(s, "length");
 	send_all(s, fd, &s->digest, sizeof(s->digest));
 }
@@ -270,6 +301,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	setvbuf(stderr, NULL, _IOLBF, 0);
+	signal(SIGTERM, on_term);
 	s.n_bytes = strtoull(argv[5], NULL, 0) / 8 * 8;
 	parse_options(&s, argv + 6);
 	fd = open_connection(&s, !strcmp(argv[2], "listen"), argv[3], argv[4]);
@@ -280,9 +312,9 @@ int main(int argc, char **argv)
 		run_recv(&s, fd);
 	seconds = now_s() - start;
 	close(fd);
-	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f ok=%d", argv[1],
+	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f gap=%.3f ok=%d", argv[1],
 		(unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
-		(double)s.done_bytes * 8e-6 / (seconds > 0 ? seconds : 1e-9), !s.fault);
+		(double)s.done_bytes * 8e-6 / (seconds > 0 ? seconds : 1e-9), s.gap_s, !s.fault);
 	if (s.fault)
 		printf(" fault=%s at=%llu", s.fault, (unsigned long long)s.fault_at);
 	printf("\n");
