@@ -86,9 +86,7 @@ void device_report(struct device *device)
 	observed.applied = core->applied->generation;
 	observed.apply_error = (char *)(core->apply_error ?: "");
 	observed.features = offer->features;
-	/* marking what is written is this library's, whatever the device */
-	observed.protocol_features =
-		image_protocol_features(device) | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+	observed.protocol_features = image_protocol_features(device);
 	observed.n_queues = offer->n_queues;
 	observed.queue_num = offer->queue_num;
 	observed.queue_size_max = offer->queue_size_max;

@@ -37,7 +37,7 @@ static const char help[] =
 	"\n"
 	"  --runtime-dir=DIR     where the suite's sockets are made (default " BULKHEAD_RUNDIR ")\n"
 	"  --libexec-dir=DIR     where the suite's programs are\n"
-	"  --watchdog=SECONDS    how long a process may give no sign of life (default 15; 0: no limit)\n"
+	"  --watchdog=SECONDS    how long a process may give no sign of life (default 20; 0: no limit)\n"
 	"  --help, --version\n"
 	"\n"
 	"Options of `device`:\n"
@@ -75,7 +75,7 @@ static const struct option own_options[] = {
 #define FDS_MAX 65
 #define KEYS_MAX 16
 #define OPTIONS_MAX 128
-#define WATCHDOG_SEC 15 /* a sign of life after half of this wakes the keeper */
+#define WATCHDOG_SEC 20 /* a sign of life after half of this wakes the keeper */
 #define WATCHDOG_MAX_SEC 86400
 
 /** struct arguments - the command line */
