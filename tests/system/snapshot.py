@@ -431,6 +431,14 @@ def permissions(current):
 
 # --- Ends ---
 
+def pipes_of(pid):
+    """How many ends of pipes a process has."""
+    try:
+        return sum(os.readlink(entry).startswith('pipe:') for entry in Path(f'/proc/{pid}/fd').iterdir())
+    except FileNotFoundError:
+        return None
+
+
 @case('snapshot-cancel', 60)
 def cancel(current):
     """Ctrl-C ends a transfer that waits; the device goes on, and the next transfer is served."""
@@ -440,8 +448,10 @@ def cancel(current):
     worker = scene.product.pid_of('net')
     os.kill(worker, signal.SIGSTOP)
     try:
-        with subprocess.Popen(scene.argv('snapshot', 'vm:net0', file), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-            wait_until(lambda: 'another transfer' in scene.ctl('snapshot', 'vm:net0', current.dir / 'x')[2], 'a transfer waits')
+        with subprocess.Popen(scene.argv('snapshot', 'vm:net0', file), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as child:
+            wait_until(lambda: pipes_of(child.pid) == 1, 'one end of the pipe is away, and the transfer waits')
+            scene.bad('snapshot', 'vm:net0', current.dir / 'x', says='another transfer of its state is under way')
             child.send_signal(signal.SIGINT)
             assert child.wait(20 * env.TIME_FACTOR) == -signal.SIGINT
     finally:
