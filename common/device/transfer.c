@@ -83,7 +83,8 @@ bool transfer_hear(struct device *device, const Bh__WatchDesiredReply *reply)
 		transfer->turn = record_copy_transfer(reply->transfer);
 		check(transfer->turn);
 	}
-	return reply->generation == device->core->generation;
+	/* the same answer may say that the operator has released the device */
+	return reply->generation == device->core->generation && !*device->core->quarantine;
 }
 
 void transfer_unheard(struct device *device)

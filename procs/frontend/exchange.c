@@ -160,7 +160,11 @@ void exchange_redeemed(struct exchange *exchange, int fd)
 void exchange_begun(struct exchange *exchange, int error, uint64_t id, const char *refused)
 {
 	check(exchange->awaits == AWAITS_VAULT && exchange->step == STEP_TRANSFER);
-	snprintf(exchange->said, sizeof(exchange->said), "%s", error ? strerror(-error) : refused);
+	if (error)
+		snprintf(exchange->said, sizeof(exchange->said),
+			"the memory manager cannot begin it: %s", strerror(-error));
+	else
+		snprintf(exchange->said, sizeof(exchange->said), "%s", refused);
 	exchange->transfer_id = error ? 0 : id;
 	exchange->transfer_asked = true;
 	exchange->answered = true;

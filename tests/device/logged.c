@@ -115,6 +115,8 @@ void open_logged(const char *path, int kind)
 	p.features |= kind & LOGGED_MERGEABLE ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0;
 	p.features |= kind & LOGGED_EVENT_IDX ? VU_BIT(VU_F_EVENT_IDX) : 0;
 	p.features |= kind & LOGGED_INDIRECT ? VU_BIT(VU_F_INDIRECT) : 0;
+	p.features |=
+		kind & LOGGED_SEGMENTS ? VU_BIT(VU_NET_F_CSUM) | VU_BIT(VU_NET_F_HOST_TSO4) : 0;
 	p.indirect = kind & LOGGED_INDIRECT;
 	p.tx_segs = p.rx_segs = kind & LOGGED_INDIRECT ? 3 : 1;
 	if (kind & LOGGED_MERGEABLE) {
@@ -161,12 +163,19 @@ void receive_frames(void)
 		rig_ok(net_recv(&n, 0, frame, &n_bytes, 5000), n.why);
 }
 
+uint64_t n_pages(void)
+{
+	return (n.g.regions[0].next + PAGE - 1) / PAGE;
+}
+
 void note_memory(void)
 {
-	if (!before)
-		before = malloc(MEMORY_BYTES);
+	uint64_t n_bytes = n_pages() * PAGE;
+
+	free(before);
+	before = malloc(n_bytes);
 	ck_assert_ptr_nonnull(before);
-	memcpy(before, guest_at(&n.g, 0, MEMORY_BYTES), MEMORY_BYTES);
+	memcpy(before, guest_at(&n.g, 0, n_bytes), n_bytes);
 	clear_log();
 }
 
@@ -179,7 +188,7 @@ uint64_t all_is_marked(void)
 {
 	uint64_t changed = 0;
 
-	for (uint64_t page = 0; page < N_PAGES; page++) {
+	for (uint64_t page = 0; page < n_pages(); page++) {
 		if (!has_changed(page))
 			continue;
 		changed++;

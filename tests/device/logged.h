@@ -12,8 +12,6 @@
 #define SHMFD VU_BIT(VU_PF_LOG_SHMFD)
 #define LOG_ALL VU_BIT(VU_F_LOG_ALL)
 #define PAGE UINT64_C(4096)
-#define MEMORY_BYTES (UINT64_C(48) << 20) /* what of guest memory is used, and compared */
-#define N_PAGES (MEMORY_BYTES / PAGE)
 #define BEHIND (UINT64_C(1) << 30)    /* guest memory ends here */
 #define LOG_PAGES (2 * BEHIND / PAGE) /* log addresses may lie behind guest memory */
 #define LOG_BYTES (LOG_PAGES / 8)
@@ -23,7 +21,13 @@ extern int log_fd; /* cannot be sealed */
 extern uint8_t *bits;
 extern uint32_t bases[2]; /* where the rings stand */
 
-enum { LOGGED_PACKED = 1, LOGGED_MERGEABLE = 2, LOGGED_EVENT_IDX = 4, LOGGED_INDIRECT = 8 };
+enum {
+	LOGGED_PACKED = 1,
+	LOGGED_MERGEABLE = 2,
+	LOGGED_EVENT_IDX = 4,
+	LOGGED_INDIRECT = 8,
+	LOGGED_SEGMENTS = 16 /* the driver may send them, and takes none */
+};
 
 /* a log without marks; drop_log() once for each */
 void make_log(void);
@@ -51,6 +55,8 @@ void receive_frames(void);
 
 /* the copy, from which on the device alone writes; the log is cleared */
 void note_memory(void);
+/* of guest memory, as far as it is used */
+uint64_t n_pages(void);
 bool has_changed(uint64_t page);
 /* how many pages have changed: each is marked */
 uint64_t all_is_marked(void);

@@ -11,7 +11,7 @@
 #include "lib/run.h"
 #include "logged.h"
 
-#define KILLS (getenv("BULKHEAD_FULL") ? 300 : 12)
+#define KILLS (getenv("BULKHEAD_FULL") ? 300 : 8)
 
 static struct suite suite;
 

@@ -51,12 +51,12 @@ def check_quiet(voyage):
         assert 'stopped: ' not in said and 'ended by signal' not in said, said[-800:]
 
 
-@case('migrate-split', 90)
-def split(current):
-    there_and_back(current, ways=('unix', 'tcp'), version='backports')
+@case('migrate-there-by-tcp-and-back-by-file', 90)
+def by_tcp_and_file(current):
+    there_and_back(current, ways=('tcp', 'file'), version='backports')
 
 
-@case('migrate-packed-through-a-file', 90)
+@case('migrate-packed-by-file', 90, ordinary=False)
 def packed_file(current):
     there_and_back(current, version='newest', ways=('exec', 'file'), packed='on')
 
@@ -92,7 +92,7 @@ matrix()
 # --- The pause, beside that of QEMU's own back-end ---
 
 def paused(current, version, direction, **properties):
-    times = 20 if env.FULL else 3
+    times = 20 if env.FULL else 2
     theirs, ours = journeys(current, version, times, direction, **properties)
     for name, found in (('QEMU\'s TAP', theirs), ('Bulkhead', ours)):
         current.note(f'{name}: gaps {", ".join(f"{each.gap:.0f}" for each in found)} ms, '
@@ -151,16 +151,14 @@ def cancelled(current):
                       version='backports')
 
 
-@case('migrate-destination-killed', 90)
+@case('migrate-destination-killed', 90, ordinary=False)
 def destination_killed(current):
     fails_and_repeats(current, lambda migration: migration.destination.kill(), 'failed', version='newest', packed='on')
 
 
-@case('migrate-destination-refuses', 90)
-def destination_refuses(current):
-    """The other Bulkhead does not offer what the guest uses. That shows at the very end, when the guest stands."""
-    voyage = Voyage(current, version='backports', serve=({'mtu': 1400}, {}), host_mtu=1400,
-                    **{'x-mtu-bypass-backend': 'off'})
+def refused_at_the_end(voyage):
+    """The destination cannot take the device over, which shows when the guest stands already: it goes on here. Returns
+    what the last destination's QEMU said."""
     streams = voyage.transfers(BOTH)
     for _ in range(TIMES):
         # without it, the source never hears how it ends
@@ -169,15 +167,24 @@ def destination_refuses(current):
         migration.wait_status('failed')
         goes_on_at_source(voyage, streams)
         migration.destination.process.wait()
-        assert 'unsupported' in migration.destination.process.output(), migration.destination.process.output()
     end_all(streams)
     check_quiet(voyage)
+    return migration.destination.process.output()
+
+
+@case('migrate-destination-refuses', 90)
+def destination_refuses(current):
+    """The other Bulkhead does not offer what the guest uses."""
+    voyage = Voyage(current, 'backports', serve=({'mtu': 1400}, {}), host_mtu=1400, **{'x-mtu-bypass-backend': 'off'})
+    refused_at_the_end(voyage)
+    said = voyage.there.product.process.output()
+    assert 'features has bit 3, which is not offered here' in said, said[-800:]
 
 
 @case('migrate-our-processes-killed', 120)
 def processes_killed(current):
     """Each one on either side, while memory is copied; then the guest goes on over there, and they once more."""
-    voyage = Voyage(current, version='newest')
+    voyage = Voyage(current, 'newest', packed='on')
     before = voyage.vm.sockets()
     streams = voyage.transfers(BOTH)
     migration = under_way(voyage)
@@ -231,7 +238,7 @@ def announced_by_rarp(current):
     announced(current, False, version='newest')
 
 
-@case('migrate-announced-by-guest', 60)
+@case('migrate-announced-by-guest', 60, ordinary=False)
 def announced_by_guest(current):
     announced(current, True, version='backports')
 
@@ -280,10 +287,10 @@ def memory_differs(current):
     voyage = Voyage(current, 'newest', packed='on', between=unmarked)
     line = voyage.frames('lan')
     voyage.guest.run('ip link set eth0 down')
-    migration = voyage.prepare(bandwidth=SLOW, extra=['-S'])
+    migration = voyage.prepare(bandwidth=2 * SLOW, extra=['-S'])
     voyage.set_out(migration)
     frame = bytes.fromhex(MAC.replace(':', '')) + bytes(6) + b'\x88\xb5' + bytes(100)
-    for _ in range(100):
+    for _ in range(50):
         line.send(frame)
         time.sleep(0.02)
     pages = differing(migration)
@@ -294,12 +301,10 @@ def memory_differs(current):
 
 @case('migrate-to-the-previous-release', 300, ordinary=False)
 def previous_release(current):
-    """The way there only: an older release has no dirty log."""
+    """It takes no device state: QEMU gives it none, and says so."""
     from versions import previous
-    voyage = Voyage(current, version='backports', programs=(None, previous()))
-    streams = voyage.transfers(BOTH)
-    told(current, 'to the previous release', voyage.move(), end_all(streams))
-    check_quiet(voyage)
+    said = refused_at_the_end(Voyage(current, 'backports', programs=(None, previous())))
+    assert 'Back-end does not support migration state transfer' in said, said[-800:]
 
 
 if __name__ == '__main__':

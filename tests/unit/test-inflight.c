@@ -8,6 +8,7 @@
 
 #include "driver.h"
 #include "lib/run.h"
+#include "virtq/in-flight.h"
 #include "virtq/inflight-layout.h"
 
 #define SIZE 8u
@@ -392,6 +393,35 @@ static uint32_t noise(uint32_t below)
 	return (uint32_t)(seed >> 11) % below;
 }
 
+/* A state that is saved while the ring runs names them. */
+START_TEST(test_chains_in_flight_are_listed_oldest_first)
+{
+	const struct virtq_chain *chains[5];
+	uint16_t taken[5], ids[SIZE];
+
+	set_up(_i);
+	ck_assert_int_eq(adopt(), 0);
+	ck_assert_uint_eq(virtq_in_flight(rig.vq, ids), 0);
+	/* so that heads are not in the order of their age */
+	post(0, 3);
+	serve_all(0, 3);
+	post(3, 5);
+	must(virtq_fill(rig.vq, 5) == 5);
+	for (unsigned int i = 0; i < 5; i++) {
+		chains[i] = virtq_window(rig.vq, i);
+		taken[i] = chains[i]->id;
+	}
+	virtq_take(rig.vq, 5);
+	virtq_complete(rig.vq, chains[1], 0);
+	virtq_publish(rig.vq);
+	ck_assert_uint_eq(virtq_in_flight(rig.vq, ids), 4);
+	ck_assert_uint_eq(ids[0], taken[0]);
+	for (unsigned int i = 2; i < 5; i++)
+		ck_assert_uint_eq(ids[i - 1], taken[i]);
+	rig_deinit(&rig);
+}
+END_TEST
+
 static void add_noise(uint8_t *mem, size_t n_bytes)
 {
 	static const uint8_t some[] = { 0, 1, 2, 3, 7, 8, 9, 0x7f, 0x80, 0xff };
@@ -399,6 +429,16 @@ static void add_noise(uint8_t *mem, size_t n_bytes)
 	for (uint32_t n = noise(6); n; n--)
 		mem[noise((uint32_t)n_bytes)] =
 			noise(2) ? (uint8_t)noise(256) : some[noise(sizeof(some))];
+}
+
+static void expect_possible(void)
+{
+	uint16_t ids[SIZE];
+	uint32_t n = virtq_in_flight(rig.vq, ids);
+
+	must(n <= SIZE);
+	for (uint32_t i = 0; i < n; i++)
+		must(ids[i] < SIZE);
 }
 
 /* Whoever writes into region, ring and event areas while the device is dead or alive: it takes no
@@ -422,6 +462,7 @@ START_TEST(test_noise_is_survived)
 		r = virtq_fill(rig.vq, SIZE);
 		virtq_take(rig.vq, r > 0 ? noise((uint32_t)r + 1) : 0);
 		add_noise(rig.inflight, inflight_bytes(SIZE, _i & 1));
+		expect_possible();
 		if (noise(2))
 			add_noise(rig.m.mem, ring_bytes(SIZE));
 		r = adopt();
@@ -452,6 +493,7 @@ static void add_tests(Suite *suite)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_new_region_of_a_ring_that_has_long_run, 0, 2);
+	tcase_add_loop_test(tc, test_chains_in_flight_are_listed_oldest_first, 0, 2);
 	tcase_add_loop_test(tc, test_region_of_the_former_life_of_a_ring, 0, 2);
 	tcase_add_test(tc, test_split_batch_of_another_back_end_is_finished);
 	tcase_add_test(tc, test_packed_region_of_another_back_end_is_gone_on_with);

@@ -266,6 +266,27 @@ START_TEST(test_peer_that_never_reads_holds_up_nobody)
 }
 END_TEST
 
+/* Neither read nor closed: the transfer ends by itself. covers: M24 */
+START_TEST(test_transfer_that_stands_still_ends)
+{
+	int pair[2];
+	uint64_t value;
+
+	open_suspended();
+	make_pipe(pair);
+	while (write(pair[1], other, 4096) > 0)
+		;
+	expect_set(VU_STATE_TAKEN, VU_STATE_SAVE, 0, pair[1]);
+	n.c.timeout_ms = 50000;
+	rig_ok(vu_send_check(&n.c), n.c.why);
+	rig_ok(vu_recv_check(&n.c, &value), n.c.why);
+	ck_assert_uint_eq(value, 1);
+	close(pair[0]);
+	close(pair[1]);
+	finish();
+}
+END_TEST
+
 /* The VMM goes while CHECK waits, or before it asks: whoever comes next begins anew. */
 START_TEST(test_vmm_that_goes_cancels_its_transfer)
 {
@@ -403,6 +424,8 @@ static void add_wrongly(Suite *suite)
 	tcase_add_test(tc, test_vmm_that_goes_cancels_its_transfer);
 	tcase_add_test(tc, test_positions_come_with_the_state);
 	tcase_add_test(tc, test_operator_saves_and_loads);
+	if (getenv("BULKHEAD_FULL"))
+		tcase_add_test(tc, test_transfer_that_stands_still_ends);
 }
 
 /* These end processes on purpose, so who runs is not compared after them. */
