@@ -4,7 +4,6 @@
 import os
 import re
 import shutil
-import socket
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.report import case, main
+from bulkhead_test.vmm import connect
 
 GET_FEATURES = 1
 NAME = 'dummy'
@@ -36,10 +36,8 @@ def served(kind):
     def run(current):
         path = str(current.dir / 'net0.sock')
         product = Bulkhead(current, [Device(socket=path, kind=kind, backend='echo' if kind == 'net' else None)])
-        line = socket.socket(socket.AF_UNIX)
+        line = connect(path)
         current.defer(line.close)
-        line.settimeout(20 * env.TIME_FACTOR)
-        line.connect(path)
         offered = features(line)
         product.kill(kind)
         assert features(line) == offered, 'after its death'

@@ -7,7 +7,7 @@ import struct
 import time
 
 from . import env
-from .report import wait_until
+from .vmm import connect
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_ADDR = 1, 2, 3, 5, 8, 9
 SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, SET_PROTOCOL_FEATURES, SET_VRING_ENABLE = 10, 12, 13, 16, 18
@@ -23,7 +23,7 @@ class FrontEnd:
     """Connected and started when constructed. Ring 2i receives, ring 2i+1 sends."""
 
     def __init__(self, case, path, pairs=1):
-        self.line = self._connect(path)
+        self.line = connect(path)
         case.defer(self.line.close)
         self.memory_fd = os.memfd_create('guest')
         os.ftruncate(self.memory_fd, MEMORY)
@@ -43,18 +43,6 @@ class FrontEnd:
         for _ in range(SIZE // 2):
             for pair in range(pairs):
                 self._put(2 * pair, None)
-
-    @staticmethod
-    def _connect(path):
-        """The file is there a moment before somebody listens."""
-        def connected():
-            line = socket.socket(socket.AF_UNIX)
-            line.settimeout(20 * env.TIME_FACTOR)
-            if line.connect_ex(str(path)) == 0:
-                return line
-            line.close()
-            return None
-        return wait_until(connected, f'somebody listens at {path}')
 
     def close(self):
         """As a VMM that ends."""

@@ -5,6 +5,7 @@ import socket
 import struct
 
 from . import env
+from .report import wait_until
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 1, 2, 3, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE, GET_VRING_BASE = 8, 9, 10, 11
@@ -19,11 +20,21 @@ UVA = 0x7f0000000000
 RING_BYTES = 0x10000
 
 
+def connect(path):
+    """The file is there a moment before somebody listens."""
+    def connected():
+        line = socket.socket(socket.AF_UNIX)
+        line.settimeout(20 * env.TIME_FACTOR)
+        if line.connect_ex(str(path)) == 0:
+            return line
+        line.close()
+        return None
+    return wait_until(connected, f'somebody listens at {path}')
+
+
 class Vmm:
     def __init__(self, case, path):
-        self.line = socket.socket(socket.AF_UNIX)
-        self.line.settimeout(20 * env.TIME_FACTOR)
-        self.line.connect(path)
+        self.line = connect(path)
         case.defer(self.line.close)
         self.fds = []
         case.defer(self._close_fds)
