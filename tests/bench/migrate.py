@@ -8,6 +8,7 @@ stream to its end; downtime and total time are QEMU's own. Needs root; downloads
 """
 
 import argparse
+import signal
 import statistics
 import sys
 from pathlib import Path
@@ -37,6 +38,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--times', type=int, default=20)
     args = parser.parse_args()
+    # whoever is told to end cleans up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     columns = [f'{name} ms' if name else '' for name in ('gap', 'downtime', 'total')]
     print(f'{"":40}{columns[0]:>16}{columns[1]:>17}{columns[2]:>17}')
     print(f'{"QEMU":10} {"ring":7} {"stream":11} {"back-end":9}' + f'{"median":>8} {"worst":>8}' * 3 + f'{"Mbit/s":>9}{"n":>5}')
