@@ -97,7 +97,6 @@ void blank_look(struct device *device)
 		return;
 	if (atomic_exchange(&device->core->blank_session, session) == session)
 		return;
-	log_warning("the guest kicks ring %u, but its memory shows nothing: is guest memory shared "
-		    "(QEMU: -object memory-backend-memfd,...,share=on)?",
+	log_warning("the guest kicks ring %u, but its memory is blank: is guest memory shared (QEMU: -object memory-backend-memfd,...,share=on)?",
 		ring % SURE - 1);
 }

@@ -95,7 +95,7 @@ static int attach_again(struct device *device)
 
 static void start_anew(struct device *device, int error)
 {
-	log_error("lost the record: %s; starting anew", strerror(-error));
+	log_error("lost the record: %s; restarting", strerror(-error));
 	sd_event_exit(device->event, 1);
 }
 
@@ -235,7 +235,7 @@ static int clear_ledger(int fd)
 		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, LEDGER_SHAPED_AT,
 			st.st_size - LEDGER_SHAPED_AT) < 0)
 		return -errno;
-	log_notice("the ledger has another shape: begun anew");
+	log_notice("the ledger has a different layout; starting with an empty one");
 	return 0;
 }
 
@@ -391,7 +391,7 @@ static void on_turn(void *data)
 {
 	struct device *device = data;
 
-	log_notice("the former instance is gone: serving in its place");
+	log_notice("the previous instance is gone; taking over");
 	if (start_step("memory manager", attach(device)) < 0 ||
 		start_step("record", open_record(device)) < 0 || open_host(device) < 0 ||
 		serve(device) < 0)

@@ -18,7 +18,6 @@
 #include "base/log.h"
 #include "device/foreign.h"
 #include "device/kicks.h"
-#include "virtq/again.h"
 
 #define EMPTY_KICKS_MAX 16 /* consecutive, before kicks are ignored for a moment */
 

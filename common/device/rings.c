@@ -143,7 +143,7 @@ static void refuse_bad_kick(struct device_queue *queue, const Bh__Ring *ring)
 		(fstat(queue->kick_fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return;
 	queue->kick_fd = fd_close(queue->kick_fd);
-	ring_fail(queue, ring->start_id, "the kick descriptor is no eventfd", true);
+	ring_fail(queue, ring->start_id, "the kick descriptor is not an eventfd", true);
 }
 
 static bool apply_fds(struct device_queue *queue, const Bh__Ring *ring, struct wants *wants)
@@ -201,12 +201,11 @@ static void tell_place(const struct device_queue *queue, const Bh__Ring *ring)
 		return;
 	if (virtq_place(queue->vq) == VIRTQ_FOUND)
 		log_limited(LOG_NOTICE, NULL, 0,
-			"ring %u is not where the VMM says (0x%x): it goes on at 0x%x, as the ring itself shows",
+			"ring %u: the VMM's position 0x%x does not match the ring; continuing at 0x%x, which does",
 			queue->index, ring->position, virtq_base(queue->vq));
 	else
 		log_limited(LOG_WARNING, NULL, 0,
-			"ring %u may not be where the VMM says (0x%x), and does not show where it is: should it stand "
-			"still, the guest has to set the device up anew",
+			"ring %u: the VMM's position 0x%x may be wrong, and the ring does not show the right one; if it stalls, reset the device in the guest",
 			queue->index, ring->position);
 }
 

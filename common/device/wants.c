@@ -116,7 +116,7 @@ Bh__Desired *wants_redeem(struct wants *wants, struct device *device, Bh__Desire
 			if (newer)
 				bh__desired__free_unpacked(newer, NULL);
 			log_limited(LOG_WARNING, NULL, 0,
-				"descriptors of the record cannot be had: %s", strerror(-r));
+				"cannot redeem the descriptors of the record: %s", strerror(-r));
 			device->core->apply_error = "descriptors that the VMM handed over are gone";
 			return desired;
 		}

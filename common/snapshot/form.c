@@ -32,7 +32,7 @@ static int judge_release(const char *release, struct snapshot_fault *fault)
 	memcpy(text, release, n + 1);
 	if (strcmp(text_clean(text), release) != 0)
 		return snapshot_refuse(fault,
-			"release has something in it that does not print: \"%s\"", text);
+			"release contains characters that cannot be printed: \"%s\"", text);
 	return 0;
 }
 

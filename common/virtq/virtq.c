@@ -22,7 +22,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "virtq/again.h"
 #include "virtq/chain.h"
 #include "virtq/packed.h"
 #include "virtq/recover.h"

@@ -137,3 +137,7 @@ bool virtq_is_blank(const struct virtq *vq);
 
 /** virtq_counters() - the ring's counters, in the ledger; valid until virtq_stop() */
 struct ledger_counters *virtq_counters(struct virtq *vq);
+
+/** virtq_again_len() - chains that a former worker had taken and not published, and that are not
+ * taken yet: they come before all others in the window. Cost: their number. */
+unsigned int virtq_again_len(struct virtq *vq);

@@ -143,7 +143,7 @@ static int check_program(const char *guest, const struct peer *peer)
 
 	if (r == -ESRCH)
 		return fail(guest, peer->name, r,
-			"its process is not to be seen from here; run this where it runs");
+			"its process is not visible from here; run this in its PID namespace");
 	if (r == -ENOEXEC)
 		return fail(guest, peer->name, r,
 			"the program that is installed now cannot be run; nothing has changed");
@@ -234,8 +234,7 @@ static int replace(const char *runtime_dir, const char *guest, const char *name)
 		return fail(guest, old->name, -errno, strerror(errno));
 	r = wait_replaced(runtime_dir, guest, old, &now);
 	if (r < 0)
-		return fail(guest, old->name, r,
-			"nothing has come in its place within 30 s; its log says why");
+		return fail(guest, old->name, r, "no new process within 30 s; see its log");
 	took_us = clock_us() - start;
 	new = find(&now, old->name);
 	/* it connected some time before this was noticed */
@@ -293,8 +292,7 @@ static int replace_all(const char *runtime_dir, const char *guest, const struct 
 		nap();
 	}
 	return fail(guest, "memory", -ETIMEDOUT,
-		"not all processes have come again within 30 s; their log says why "
-		"(under systemd: run systemctl daemon-reload first)");
+		"not all processes are back within 30 s; see their logs (under systemd, run systemctl daemon-reload first)");
 }
 
 /* --- The launcher --- */
@@ -332,7 +330,7 @@ static int replace_launcher(const char *runtime_dir, const char *guest)
 		}
 		nap();
 	}
-	return fail(guest, "launcher", -ETIMEDOUT, "it has kept its place; its log says why");
+	return fail(guest, "launcher", -ETIMEDOUT, "it was not replaced; see its log");
 }
 
 /* --- All processes --- */

@@ -120,7 +120,7 @@ static void note_answer(struct channel *channel, uint64_t value)
 	if (value) {
 		journal->refused++;
 		log_limited(LOG_WARNING, channel->device, 0,
-			"the VMM refuses to hear of a changed configuration (%llu)",
+			"the VMM refused a notification of a configuration change (%llu)",
 			(unsigned long long)value);
 	}
 	journal->answered++;
@@ -161,7 +161,7 @@ static void hear(struct channel *channel)
 	if (r != WIRE_E_FRAMING)
 		return;
 	log_limited(LOG_WARNING, channel->device, 0,
-		"what the VMM says on the back-end channel is no answer: it is not listened to any more");
+		"malformed reply from the VMM on the back-end channel; ignoring that channel from now on");
 	channel->source = sd_event_source_disable_unref(channel->source);
 }
 

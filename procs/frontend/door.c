@@ -37,7 +37,7 @@ static int replace(struct door *door, int fd)
 	fd_close(door->listen_fd);
 	door->listen_fd = fd;
 	log_limited(LOG_NOTICE, door->config->name, 0,
-		"the socket file %s was removed, and is made again", door->config->socket);
+		"the socket file %s was removed; creating it again", door->config->socket);
 	watch_file(door);
 	return watch_listener(door, enabled);
 }
@@ -50,7 +50,7 @@ static int on_file_lost(void *data)
 	if (door->passed) {
 		log_limited(LOG_ERR, door->config->name, 0,
 			"the socket file %s was removed, and no VMM can connect: "
-			"whoever passed the socket must make it again",
+			"whoever passed the socket must create it again",
 			door->config->socket);
 		return 0;
 	}

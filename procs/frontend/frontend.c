@@ -110,8 +110,7 @@ static bool start_anew(struct session *session)
 	if (!frontend->proc->by_root)
 		return false;
 	log_limited(LOG_NOTICE, session->config->name, 0,
-		"the socket file %s was removed: starting anew, to make it "
-		"again with the rights that takes",
+		"the socket file %s was removed; restarting, to create it again with the rights that takes",
 		session->config->socket);
 	return sd_event_exit(frontend->proc->event, 0) >= 0;
 }

@@ -44,7 +44,8 @@ static int make_file(struct exchange *exchange, uint64_t n_bytes)
 	int fd = exchange->msg.n_fds ? 0 : file_sealed("bulkhead-inflight", n_bytes);
 
 	if (fd < 0)
-		return exchange_refuse(exchange, "no memory can be had for it: %s", strerror(-fd));
+		return exchange_refuse(exchange, "cannot allocate memory for it: %s",
+			strerror(-fd));
 	if (!exchange->msg.n_fds)
 		exchange->msg.fds[exchange->msg.n_fds++] = fd;
 	return 0;

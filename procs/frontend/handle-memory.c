@@ -100,7 +100,7 @@ enum outcome handle_rem_mem_reg(struct exchange *exchange, const struct message 
 	}
 	if (touches_another(next, region))
 		return exchange_refuse(exchange,
-			"0x%llx bytes at guest address 0x%llx, 0x%llx in the VMM, are no whole memory region",
+			"0x%llx bytes at guest address 0x%llx, 0x%llx in the VMM, are not a whole memory region",
 			NUM(region->size), NUM(region->gpa), NUM(region->uva));
 	return OUTCOME_SETTLE;
 }

@@ -225,8 +225,7 @@ static enum outcome deposit_notifier(struct exchange *exchange, const struct mes
 	uint64_t token = 0;
 
 	if (msg->n_fds && !deaf(msg->fds[0]))
-		return exchange_refuse(exchange,
-			"its descriptor is a socket with something unread in it");
+		return exchange_refuse(exchange, "its descriptor is a socket with unread data");
 	outcome = exchange_deposit(exchange, &token);
 	if (outcome == OUTCOME_DONE)
 		*ret_token = token;

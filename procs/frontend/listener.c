@@ -64,7 +64,7 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 							   : fail(config, -errno, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return fail(config, -EEXIST,
-			"there is something else than a socket; remove it or choose another path");
+			"the path exists and is not a socket; remove it or choose another path");
 	probe = new_socket();
 	if (probe < 0)
 		return fail(config, probe, strerror(-probe));
@@ -75,10 +75,10 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 			"another user's socket is there; remove it or choose another path");
 	if (errno != ECONNREFUSED)
 		return fail(config, -EADDRINUSE,
-			"a live process holds it; stop that or choose another path");
+			"another process listens on it; stop that process or choose another path");
 	if (unlink(config->socket) < 0)
 		return fail(config, -errno,
-			"a dead socket is there and cannot be removed; remove it");
+			"a stale socket is there and cannot be removed; remove it");
 	return 0;
 }
 
@@ -113,10 +113,11 @@ static int set_group(int fd, const struct config_device *config)
 			"the group named by socket-group does not exist; create it");
 	file = open_file(fd, config->socket);
 	if (file < 0)
-		return fail(config, file, "somebody else replaced its file while it was made");
+		return fail(config, file,
+			"another process replaced its file while it was being created");
 	if (fchownat(file, "", (uid_t)-1, group->gr_gid, AT_EMPTY_PATH) < 0)
 		return fail(config, -errno,
-			"it cannot be given to the group named by socket-group; make our user a member");
+			"its group cannot be set to socket-group; make our user a member of that group");
 	return 0;
 }
 

@@ -139,8 +139,8 @@ static int check_header(struct exchange *exchange, const struct request_row *row
 	if (msg->header.flags & ~known)
 		return exchange_refuse(exchange, "its header has reserved flags set");
 	if (msg->too_long || size < row->size_min || size > row->size_max)
-		return exchange_refuse(exchange, "its payload has %u bytes; %u to %u are due", size,
-			row->size_min, row->size_max);
+		return exchange_refuse(exchange, "its payload has %u bytes; expected %u to %u",
+			size, row->size_min, row->size_max);
 	return 0;
 }
 
@@ -174,13 +174,13 @@ static int check_fds(struct exchange *exchange, const struct request_row *row,
 	if (*msg->foreign)
 		return exchange_refuse(exchange, "its descriptor is %s", msg->foreign);
 	if (msg->too_many_fds || msg->n_fds < row->fds_min || msg->n_fds > row->fds_max)
-		return exchange_refuse(exchange, "%zu%s descriptors came with it; %u to %u are due",
-			msg->n_fds, msg->too_many_fds ? " and more" : "", row->fds_min,
-			row->fds_max);
+		return exchange_refuse(exchange,
+			"%zu%s descriptors came with it; expected %u to %u", msg->n_fds,
+			msg->too_many_fds ? " and more" : "", row->fds_min, row->fds_max);
 	if (row->index == INDEX_VRING_FD && none != (msg->n_fds == 0))
 		return exchange_refuse(exchange, "%s",
-			none ? "a descriptor came with the flag that says there is none"
-			     : "no descriptor came, and no flag says that there is none");
+			none ? "it has a descriptor, although its no-descriptor flag is set"
+			     : "it has neither a descriptor nor the no-descriptor flag");
 	return check_kinds(exchange, row, msg);
 }
 
@@ -193,7 +193,7 @@ static int check_regions(struct exchange *exchange, const struct message *msg)
 	if (table->n > FDS_MAX || msg->header.size != 8 + table->n * sizeof(table->regions[0]) ||
 		table->n != msg->n_fds)
 		return exchange_refuse(exchange,
-			"%u regions, %zu descriptors and %u bytes do not go together", table->n,
+			"%u regions, %zu descriptors and %u bytes do not match", table->n,
 			msg->n_fds, msg->header.size);
 	return 0;
 }
@@ -246,7 +246,7 @@ static int check_state(struct exchange *exchange, const struct request_row *row,
 		return exchange_refuse(exchange,
 			"it needs protocol feature %d, which is not negotiated", row->needs);
 	if (row->legal == LEGAL_NEVER)
-		return exchange_refuse(exchange, "it belongs to something that was not offered");
+		return exchange_refuse(exchange, "it belongs to a feature that is not offered");
 	if (row->legal == LEGAL_ALWAYS)
 		return 0;
 	ring = row->legal == LEGAL_ALL_STOPPED

@@ -89,8 +89,7 @@ static void look_at_queues(struct session *session)
 	if (session->exchange.asked_queues && pairs && !session->view.desired->features_set &&
 		session->begun_usec && clock_us() - session->begun_usec < SHORT_USEC)
 		log_limited(LOG_WARNING, session->config->name, 0,
-			"the VMM asked how many queues there are, and left at "
-			"once: if it is set up for more (QEMU: queues=) than queue-pairs = %u, raise that, or give it fewer",
+			"the VMM asked for the number of queues and disconnected: if it is configured for more (QEMU: queues=) than queue-pairs = %u, raise that, or give the VMM fewer",
 			pairs);
 }
 
@@ -101,7 +100,7 @@ static void hang_up(struct session *session, const char *why)
 	if (!why)
 		look_at_queues(session);
 	if (why)
-		exchange_log(&session->exchange, "the VMM's connection is ended: %s", why);
+		exchange_log(&session->exchange, "closing the VMM's connection: %s", why);
 	else
 		log_limited(LOG_INFO, session->config->name, 0, "the VMM has disconnected");
 	end_session(session);
@@ -292,8 +291,7 @@ static void send_away(struct session *session)
 
 	if (fd >= 0)
 		exchange_log(&session->exchange,
-			"a second VMM (pid %d) was sent away: pid %d uses this device; give each VMM a "
-			"device of its own",
+			"rejected a second VMM (pid %d): pid %d uses this device; give each VMM a device of its own",
 			(int)connection_pid(fd), (int)session->exchange.peer.pid);
 }
 
@@ -424,7 +422,7 @@ void session_refused(struct session *session, uint64_t generation)
 
 	if (!session->quarantined)
 		log_device(LOG_ERR, session->config->name,
-			"the VMM's connection is ended: the memory manager has quarantined the device");
+			"closing the VMM's connection: the memory manager has quarantined the device");
 	end_session(session);
 	empty->generation = generation;
 	desired_free(session->view.desired);

@@ -245,11 +245,11 @@ static enum step applied(struct exchange *x)
 static enum step conclude(struct exchange *x)
 {
 	if (x->row->owes != REPLY_PAYLOAD) {
-		exchange_refuse(x, "the worker has not put it in force within %llu s",
+		exchange_refuse(x, "the worker did not apply it within %llu s",
 			WAIT_USEC / 1000000);
 	} else {
 		exchange_log(x,
-			"message %s of the VMM is answered by the ledger: the worker is away",
+			"answering message %s of the VMM from the ledger: the worker is not running",
 			x->row->name);
 		x->view->waited_in_vain = x->view->worker_gone;
 	}
@@ -286,12 +286,10 @@ static enum step probe(struct exchange *x)
 	return ask_memory(x);
 }
 
-/* Where it is memory that was away, the worker has had no chance to hear of the record until
- * now: it gets its time. */
-static enum step probed(struct exchange *x)
+/* Memory's answer to a record that repeats or undoes another. Where it refuses, the record stays as
+ * it is. */
+static enum step settled(struct exchange *x, enum step in_force)
 {
-	bool prompt = clock_us() - x->probe_usec < PROMPT_USEC;
-
 	switch (memory_says(x)) {
 	case SAYS_NOTHING:
 		return STEP_AWAIT;
@@ -302,6 +300,18 @@ static enum step probed(struct exchange *x)
 		break;
 	}
 	desired_free(put_in_force(x));
+	return in_force;
+}
+
+/* Where it is memory that was away, the worker has had no chance to hear of the record until
+ * now: it gets its time. */
+static enum step probed(struct exchange *x)
+{
+	bool prompt = clock_us() - x->probe_usec < PROMPT_USEC;
+	enum step next = settled(x, STEP_WAIT);
+
+	if (next != STEP_WAIT)
+		return next;
 	x->probed = true;
 	if (x->view->worker_gone && (prompt || x->row->owes != REPLY_NONE))
 		return conclude(x);
@@ -319,17 +329,7 @@ static enum step undo(struct exchange *x)
 /* Where memory no longer has what was before, it stays. */
 static enum step undone(struct exchange *x)
 {
-	switch (memory_says(x)) {
-	case SAYS_NOTHING:
-		return STEP_AWAIT;
-	case SAYS_NO:
-		x->next = desired_free(x->next);
-		return STEP_STAGE;
-	case SAYS_YES:
-		break;
-	}
-	desired_free(put_in_force(x));
-	return STEP_STAGE;
+	return settled(x, STEP_STAGE);
 }
 
 /* --- Stage, consume, send --- */

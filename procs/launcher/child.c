@@ -260,9 +260,8 @@ void child_silent(struct child *child)
 	if (child->pid == 0 || child->abort)
 		return;
 	log_limited(LOG_ERR, NULL, (unsigned int)child->pid,
-		"%s (pid %d) gives no sign of life: it is killed, and started "
-		"again",
-		child->title, child->pid);
+		"%s (pid %d) gives no sign of life; killing and restarting it", child->title,
+		child->pid);
 	/* SIGABRT lets it name the input that it hangs in */
 	child_kill(child, SIGABRT);
 	(void)sd_event_add_time_relative(child->home->event, &child->abort, CLOCK_MONOTONIC,

@@ -53,8 +53,7 @@ static int lock_guest(struct guest *guest)
 	}
 	former = lock_pid(guest->home.lock_fd, SLOT_LAUNCHER);
 	if (former && former != getpid())
-		log_warning("guest %s: the former launcher (pid %d) was killed, and its processes with it: "
-			    "its VMMs have lost their devices and must connect again",
+		log_warning("guest %s: the previous launcher (pid %d) was killed together with its processes; the VMMs have lost their devices and must reconnect",
 			guest->home.name, former);
 	if (former)
 		lock_wait_for_children(guest->home.lock_fd);
@@ -166,8 +165,8 @@ static void add_child(struct guest *guest, const char *role, const char *instanc
 	struct child *child = find_child(guest, role, instance);
 
 	if (!child && guest->n_children == GUEST_CHILDREN_MAX) {
-		log_error("no room for %s %s; what is no longer wanted must end first", role,
-			instance);
+		log_error("no room for %s %s until processes that are no longer needed have ended",
+			role, instance);
 		return;
 	}
 	if (!child) {

@@ -184,7 +184,7 @@ static void send_store(int fd, const struct kept *kept)
 		int r = send_part(fd, &kept->store, at, &n);
 
 		if (r < 0) {
-			log_warning("%s: what it stored cannot be handed to it: %s", kept->child,
+			log_warning("%s: cannot pass on its stored descriptors: %s", kept->child,
 				strerror(-r));
 			return;
 		}

@@ -280,8 +280,7 @@ static void on_lost(void *data)
 
 	if (guest->launcher->stopping || guest->failed)
 		return;
-	log_error("guest %s: its keeper was killed, and what its processes had stored is lost: its VMMs have lost "
-		  "their devices and must connect again",
+	log_error("guest %s: its keeper was killed, and everything its processes had stored is lost; the VMMs have lost their devices and must reconnect",
 		guest->home.name);
 	guest->home.keeper = keeper_free(guest->home.keeper);
 	if (guest_keep(guest) < 0) {
@@ -390,8 +389,7 @@ static int make_loop(struct launcher *launcher)
 static void say_who(const struct launcher *launcher)
 {
 	if (geteuid() != 0)
-		log_notice("started by user %u: the processes of all guests run as that user, and are not separated "
-			   "from each other or from what else it runs; start as root for a user each",
+		log_notice("started by user %u: the processes of all guests run as that user and are not isolated from each other or from its other processes; start as root to give each a user of its own",
 			geteuid());
 }
 

@@ -160,7 +160,7 @@ void state_hand_over(struct launcher *launcher)
 		set_all_inherited(launcher, false);
 		(void)unsetenv(LAUNCHER_STATE_ENV);
 	}
-	log_error("%s cannot be run in place of this launcher: %s; nothing has changed",
+	log_error("cannot replace this launcher with %s: %s; nothing has changed",
 		launcher->program, strerror(-r));
 }
 
@@ -192,7 +192,7 @@ static void give(struct keeper *keeper, const char *child, const Bh__LauncherSto
 	while ((r = keeper_add(keeper, child, stored->name, stored->fd)) == -EAGAIN)
 		nanosleep(&pause, NULL);
 	if (r < 0)
-		log_error("%s: '%s', which it stored, is lost: %s", child, stored->name,
+		log_error("%s: its stored descriptor '%s' is lost: %s", child, stored->name,
 			strerror(-r));
 }
 
@@ -278,8 +278,7 @@ int state_take_over(struct launcher *launcher, int fd)
 	int r = read_all(fd, &state);
 
 	if (r < 0) {
-		log_error("what the former launcher handed over cannot be read (%s): its processes end, and the "
-			  "VMMs lose their devices; start again",
+		log_error("cannot read the state of the previous launcher (%s): its processes end, and the VMMs lose their devices; start again",
 			strerror(-r));
 		return r;
 	}

@@ -37,7 +37,8 @@ struct copies {
 
 static void say_unusable(const char *device, const char *why)
 {
-	log_device(LOG_ERR, device, "the kept record cannot be used, and is begun anew: %s", why);
+	log_device(LOG_ERR, device, "the stored record is unusable; starting with an empty one: %s",
+		why);
 }
 
 static int read_desired(const struct record_file *file, const char *device, Bh__Desired **ret)
@@ -68,8 +69,7 @@ static int read_observed(const struct record_file *file, const char *device, uin
 
 	if (r == 0 && observed->applied > generation) {
 		log_device(LOG_WARNING, device,
-			"the kept report says that generation %llu was in force, and %llu is "
-			"the last there is: not believed",
+			"ignoring the stored report: it claims generation %llu, and the last one is %llu",
 			(unsigned long long)observed->applied, (unsigned long long)generation);
 		observed->applied = 0;
 	}
@@ -83,7 +83,7 @@ static int read_observed(const struct record_file *file, const char *device, uin
 	if (r < 0 && r != -EBADMSG)
 		return r;
 	log_device(LOG_WARNING, device,
-		"the kept report cannot be used, and the worker will make another: %s", text);
+		"the stored report is unusable; the worker will make another: %s", text);
 	*ret = bh__observed__unpack(NULL, 0, NULL);
 	return *ret ? 0 : -ENOMEM;
 }
@@ -102,8 +102,7 @@ static int take_file(const char *prefix, const char *device, int *ret_fd,
 	r = *ret_fd < 0 ? 0 : record_open(ret_file, *ret_fd);
 	if (r != -EBADMSG)
 		return r;
-	log_device(LOG_ERR, device, "what the fd store has as %s is no record, and is made anew",
-		name);
+	log_device(LOG_ERR, device, "%s in the fd store is not a record; creating a new one", name);
 	(void)fdstore_remove(name);
 	*ret_fd = fd_close(*ret_fd);
 	return 0;

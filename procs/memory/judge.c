@@ -79,7 +79,8 @@ static int check_text(const char *what, const char *s, const struct verdict *ver
 	for (size_t i = 0; i < n; i += len) {
 		len = plain_character((const unsigned char *)s + i);
 		if (len == 0)
-			return refuse(verdict, "%s has something in it that does not print", what);
+			return refuse(verdict, "%s contains characters that cannot be printed",
+				what);
 	}
 	return 0;
 }
@@ -282,7 +283,7 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 
 	if (observed->applied > desired)
 		return refuse(&verdict,
-			"generation %llu is said to be in force, and %llu is the last there is",
+			"generation %llu is claimed to be in force, and the last one is %llu",
 			NUM(observed->applied), NUM(desired));
 	return check_counter("the number of changes of the configuration", observed->config_seq,
 		       &verdict) ||

@@ -290,11 +290,11 @@ static bool bury_foreign(struct peer *peer, struct fdset *in)
 			continue;
 		(void)fdset_steal(in, i);
 		if (peer->n_buried++ == 0)
-			log_error("%s handed over %s; it has no business with such a thing: its link is ended",
+			log_error("%s sent %s, which no process of ours may send; closing its link",
 				peer->name, text);
 	}
 	if (peer->n_buried >= BURIED_MAX && n < BURIED_MAX) {
-		log_error("%s has done so %zu times: it is not listened to until this process is restarted",
+		log_error("%s has done so %zu times; ignoring it until this process is restarted",
 			peer->name, peer->n_buried);
 		if (peer->listen_source)
 			sd_event_source_set_enabled(peer->listen_source, SD_EVENT_OFF);
@@ -358,7 +358,7 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 	if (fd < 0) {
 		if (fd == -EPERM)
 			log_limited(LOG_WARNING, NULL, 0,
-				"somebody else's process tried to be '%s'", peer->name);
+				"a process of another user tried to connect as '%s'", peer->name);
 		return 0;
 	}
 	on_left(peer);

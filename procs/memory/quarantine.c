@@ -73,8 +73,7 @@ static void clear_ledger_mark(const struct served *device)
 	if (device->ledger_fd >= 0 &&
 		pwrite(device->ledger_fd, &none, sizeof(none),
 			offsetof(struct ledger_header, blame)) != sizeof(none))
-		log_device(LOG_ERR, device->config->name,
-			"the mark in the ledger cannot be removed");
+		log_device(LOG_ERR, device->config->name, "cannot clear the mark in the ledger");
 }
 
 static void release(struct memory *memory, struct served *device)

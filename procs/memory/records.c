@@ -193,7 +193,7 @@ static bool may_be_said(struct served *device, const Bh__Observed *observed)
 	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&
 		!check_tokens(device, NULL, observed, text, sizeof(text)))
 		return true;
-	log_limited(LOG_WARNING, device->config->name, 0, "a report of the worker is left out: %s",
+	log_limited(LOG_WARNING, device->config->name, 0, "ignoring a report of the worker: %s",
 		text);
 	return false;
 }

@@ -37,7 +37,7 @@ static void take_ledger(struct served *device)
 		return;
 	}
 	log_device(LOG_ERR, device->config->name,
-		"the kept ledger cannot be used, and is begun anew");
+		"the stored ledger is unusable; starting with an empty one");
 	(void)fdstore_remove(name);
 	device->ledger_fd = fd_close(device->ledger_fd);
 }

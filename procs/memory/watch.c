@@ -416,7 +416,7 @@ static int on_hearing(sd_event_source *source, uint64_t usec, void *data)
 
 		if (!peer->unheard || peer->link_fd < 0)
 			continue;
-		log_debug("%s does not ask for what there is to say: it is made to", peer->name);
+		log_debug("%s has not asked for pending news; reconnecting to it", peer->name);
 		bus_server_hang_up(peer->bus);
 		any = true;
 	}

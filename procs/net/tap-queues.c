@@ -222,12 +222,12 @@ void tap_queues_explain(const struct net *net, int r)
 		log_error("tap '%s' is in use by another process; stop it, or give this device another tap",
 			name);
 	else if (r == -EINVAL && net->n_pairs > 1)
-		log_error("tap '%s' has a single queue, and queue-pairs is %u; make it anew with multi_queue",
+		log_error("tap '%s' has a single queue, and queue-pairs is %u; create it again with multi_queue",
 			name, net->n_pairs);
 	else if (r == -EINVAL)
 		log_error("'%s' is not a tap interface", name);
 	else if (r == -EPERM)
-		log_error("tap '%s' belongs to another user; make it with 'user' set to ours, or start us with CAP_NET_ADMIN",
+		log_error("tap '%s' belongs to another user; create it with 'user' set to ours, or start us with CAP_NET_ADMIN",
 			name);
 	else
 		log_error("tap '%s': /dev/net/tun cannot be used: %s", name, strerror(-r));
@@ -299,7 +299,7 @@ static int begin_anew(struct net *net, struct tap *tap, struct note *note)
 	drop_kept_from(net, 0);
 	if (*tap->configured)
 		return begin_by_name(net, tap, note);
-	log_error("the tap that was handed over is gone; the guest's link is down until this device is started anew with another");
+	log_error("the tap that was passed in is gone; the guest's link is down until this device is restarted with another");
 	return 0;
 }
 

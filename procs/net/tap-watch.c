@@ -135,12 +135,11 @@ static void say_gone(struct tap *tap)
 {
 	if (*tap->configured)
 		log_limited(LOG_WARNING, NULL, 0,
-			"tap '%s' is gone; the guest's link is down until there is one called '%s' again",
+			"tap '%s' is gone; the guest's link is down until one called '%s' exists again",
 			tap->name, tap->configured);
 	else
 		log_limited(LOG_WARNING, NULL, 0,
-			"tap '%s', which was handed over, is gone; the guest's link is down "
-			"until this device is started anew with another",
+			"tap '%s', which was passed in, is gone; the guest's link is down until this device is restarted with another",
 			tap->name);
 }
 

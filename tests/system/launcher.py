@@ -239,7 +239,7 @@ def killed(current):
     assert line.socket.recv(1) == b'', 'the connection ended'
     again = Bulkhead(current, [echo(current)], name='again')
     again.process.wait_output('is served')
-    assert f'the former launcher (pid {product.pid}) was killed' in again.process.output(), again.process.output()
+    assert f'the previous launcher (pid {product.pid}) was killed' in again.process.output(), again.process.output()
     Line(current, again.guests['vm'][0].socket).check()
     again.stop()
     third = Bulkhead(current, [echo(current)], name='third')

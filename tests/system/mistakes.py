@@ -155,7 +155,7 @@ def stale(current):
     product.stop()
     plain = current.dir / 'plain'
     plain.write_text('precious')
-    refused(current, section(type='net', backend='echo', socket=plain), str(plain), 'something else than a socket')
+    refused(current, section(type='net', backend='echo', socket=plain), str(plain), 'the path exists and is not a socket')
     assert plain.read_text() == 'precious'
 
 
@@ -203,9 +203,9 @@ def private(current):
         vm = Qemu(current, [NetDevice(device.socket, packed=packed)], name=f'packed-{packed}', share=False)
         vm.wait_boot()
         vm.guest.start('ip link set eth0 up')
-        wait_until(lambda n=n: product.process.output().count('its memory shows nothing') == n, 'a line that says what to do', 30)
+        wait_until(lambda n=n: product.process.output().count('its memory is blank') == n, 'a line that says what to do', 30)
         vm.kill()
-        lines = [line for line in product.process.output().splitlines() if 'its memory shows nothing' in line]
+        lines = [line for line in product.process.output().splitlines() if 'its memory is blank' in line]
         assert len(lines) == n, lines
         assert all('share=on' in line and 'bulkhead-net[vm:net0]' in line for line in lines), lines
 

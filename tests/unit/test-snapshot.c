@@ -376,7 +376,7 @@ static const char *spoil_head(int i)
 		BREAK(3, "device is \"1234", p.state.device = (char *)long_name);
 		BREAK(4, "guest is \"\"", p.state.guest = (char *)"");
 		BREAK(5, "release has 65 bytes", p.state.release = (char *)long_text);
-		BREAK(6, "release has something in it that does not print: \"1?2\"",
+		BREAK(6, "release contains characters that cannot be printed: \"1?2\"",
 			p.state.release = (char *)"1\n2");
 		BREAK(7, "release has something", p.state.release = (char *)"\xe2\x80\xae");
 		BREAK(8, "there are 65 stages", p.state.n_stages = 65);
