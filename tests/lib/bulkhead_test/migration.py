@@ -11,7 +11,6 @@ import subprocess
 
 from .bulkhead import Bulkhead, Device
 from .netns import Netns
-from .proxy import Proxy
 from .qemu import NetDevice, Qemu
 from .report import wait_until
 from .tcp import MIB, Transfer
@@ -86,7 +85,6 @@ class Host:
         peer.ip('link', 'set', f'cable{number}', 'master', 'lan')
         peer.ip('link', 'set', f'cable{number}', 'up')
         self.socket = str(self.corner.dir / 'net0.sock')
-        self.vmm_socket = self.socket
         self.product = None
 
     def serve(self, programs=None, **options):
@@ -94,15 +92,10 @@ class Host:
         device = Device(socket=self.socket, queue_pairs=self.queue_pairs, **options)
         self.product = Bulkhead(self.corner, [device], self.netns, programs=programs)
 
-    def stand_between(self, change):
-        """What VMMs and Bulkhead say to each other here goes through a Proxy from now on."""
-        self.vmm_socket = str(self.corner.dir / 'proxy.sock')
-        Proxy(self.corner, self.vmm_socket, self.socket, change)
-
     def device(self, **properties):
         """What a guest on this host has: ours if Bulkhead runs here, else QEMU's own."""
         kind = NetDevice if self.product else TapDevice
-        return kind(self.vmm_socket, self.queue_pairs, mac=MAC, **properties)
+        return kind(self.socket, self.queue_pairs, mac=MAC, **properties)
 
 
 class Migration:
@@ -150,8 +143,7 @@ class Migration:
 class Voyage:
     """A guest that runs on host 0, and what it takes to move it on."""
 
-    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), between=None,
-                 **properties):
+    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), **properties):
         self.case = current
         self.version = version
         self.properties = properties
@@ -162,8 +154,6 @@ class Voyage:
         if bulkhead:
             for host, release, options in zip(self.hosts, programs, serve):
                 host.serve(release, **options)
-        if between:
-            self.hosts[0].stand_between(between)
         self.here, self.there = self.hosts
         self.vm = self.start(self.here)
         self.vm.wait_boot()

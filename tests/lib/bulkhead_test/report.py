@@ -145,6 +145,9 @@ def _attempt(current):
         verdict, text = 'fail', f'{error}\n' + traceback.format_exc()
     except Exception:
         verdict, text = 'fail', traceback.format_exc()
+    except SystemExit:
+        _run_cleanups(current)
+        raise
     signal.setitimer(signal.ITIMER_REAL, 60)
     try:
         problems = _run_cleanups(current)
