@@ -48,7 +48,8 @@ static int fail_held(const struct config_device *config, int probe)
 
 	(void)getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &cred, &n);
 	snprintf(text, sizeof(text),
-		"a live process (pid %d) holds it; stop that or choose another path", cred.pid);
+		"another process (pid %d) listens on it; stop that process or choose another path",
+		cred.pid);
 	return fail(config, -EADDRINUSE, text);
 }
 

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -28,6 +29,7 @@
 #include "guest.h"
 #include "state.h"
 
+#define KEEPERS_END_USEC 1000000
 #define LATER_USEC 1000000ULL
 #define STOP_USEC 5000000ULL
 
@@ -425,6 +427,23 @@ static void raise_limit(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Sockets that a keeper still holds look in use to whoever starts the guest again. One that is
+ * blocked in close() is not waited for. */
+static void await_keepers(void)
+{
+	const struct timespec tick = { .tv_nsec = 2000000 };
+	uint64_t end = clock_us() + KEEPERS_END_USEC;
+	pid_t pid;
+
+	while (clock_us() < end) {
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			;
+		if (pid < 0)
+			return;
+		(void)nanosleep(&tick, NULL);
+	}
+}
+
 int launcher_run(const struct launch *launch)
 {
 	struct launcher launcher = { .notify_fd = -1,
@@ -454,6 +473,7 @@ int launcher_run(const struct launch *launch)
 	}
 	for (size_t i = 0; i < launcher.n_guests; i++)
 		guest_close(&launcher.guests[i]);
+	await_keepers();
 	former_close(&launcher);
 	sd_event_unref(launcher.event);
 	free(launcher.guests);

@@ -139,7 +139,7 @@ def socket_(current):
     with socket.socket(socket.AF_UNIX) as held:
         held.bind(path)
         held.listen(1)
-        refused(current, section(**keys, socket=path), path, 'live process')
+        refused(current, section(**keys, socket=path), path, 'another process')
     refused(current, section(**keys, socket=f'{current.dir}/no/such'), 'directory')
     refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group', 'create it')
 
@@ -168,7 +168,7 @@ def nothing_harmed(current):
     front_end.start(tx_first=4)
     front_end.wait_packets('RX-packets', 1000)
     keys = {'type': 'net', 'backend': 'echo', 'socket': path}
-    refused(current, section(**keys), path, 'live process (pid', 'choose another path')
+    refused(current, section(**keys), path, 'another process (pid', 'choose another path')
     line = started(current, 'run', f'--runtime-dir={product.runtime}', current.dir / 'vm.conf')
     assert 'guest vm is already being served' in line, line
     try:

@@ -161,7 +161,7 @@ def handed_over_gone(current):
     check_link(there.front_end, False)
     assert not is_served(there.host, 'tap0') and not is_served(there.pod, 'tap0'), 'nothing is opened by name'
     said = there.program.process.output()
-    assert said.count('handed over') == 2, said
+    assert said.count('passed in') == 2, said
     there.program.ends_well()
 
 
