@@ -16,3 +16,11 @@
 #define SANITIZES_THREADS 0
 #endif
 #endif
+
+/* NOT_SANITIZED marks a function whose code no sanitizer may touch. gcc has no such attribute, and
+ * does not need it for what is marked. */
+#if defined __has_attribute && __has_attribute(disable_sanitizer_instrumentation)
+#define NOT_SANITIZED __attribute__((disable_sanitizer_instrumentation))
+#else
+#define NOT_SANITIZED
+#endif

@@ -12,6 +12,7 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/supplemental/util/platform.h>
 
+#include "base/sanitizer.h"
 #include "bus/bus-config.h"
 
 #ifndef HAVE_NNG_INIT_SET_PARAMETER
@@ -21,10 +22,7 @@ long __sysconf(int name);
 long sysconf(int name);
 
 /* ThreadSanitizer calls it too, before instrumented code can run. */
-#if __has_attribute(disable_sanitizer_instrumentation)
-__attribute__((disable_sanitizer_instrumentation))
-#endif
-long sysconf(int name)
+NOT_SANITIZED long sysconf(int name)
 {
 	return nng_asks && name == _SC_NPROCESSORS_ONLN ? 1 : __sysconf(name);
 }

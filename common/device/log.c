@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/sanitizer.h"
 
 #define PAGE_SHIFT 12
 
@@ -38,8 +39,9 @@ static void tell_once(atomic_bool *told, const char *what)
 		log_warning("%s", what);
 }
 
-/* The pages from first to last, which are in the log. */
-static void set_bits(uint8_t *bytes, uint64_t first, uint64_t last)
+/* The pages from first to last, which are in the log. ThreadSanitizer's own atomics hold a lock, so
+ * that a fault in them is never handled. */
+NOT_SANITIZED static void set_bits(uint8_t *bytes, uint64_t first, uint64_t last)
 {
 	while (first <= last) {
 		unsigned int at = first % 8, n = (unsigned int)MIN(last - first + 1, 8 - at);
