@@ -20,7 +20,7 @@
 /* NOT_SANITIZED marks a function whose code no sanitizer may touch. gcc has no such attribute, and
  * does not need it for what is marked. */
 #if defined __has_attribute && __has_attribute(disable_sanitizer_instrumentation)
-#define NOT_SANITIZED __attribute__((disable_sanitizer_instrumentation))
+#define NOT_SANITIZED __attribute__((disable_sanitizer_instrumentation, noinline))
 #else
 #define NOT_SANITIZED
 #endif
