@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sockios.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +22,13 @@
 
 #include "base/address.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 
 #define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0) /* linux/un.h, which defines again what sys/un.h does */
 #define BACKLOG 64
+#define HANGS_UP_USEC 1000000
 #define PREFIX "listen."
 
 static int fail(const struct config_device *config, int r, const char *what)
@@ -40,22 +44,40 @@ static int new_socket(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static int fail_held(const struct config_device *config, int probe)
+static pid_t maker_of(int probe)
 {
 	struct ucred cred = { 0 };
 	socklen_t n = sizeof(cred);
-	char text[128];
 
 	(void)getsockopt(probe, SOL_SOCKET, SO_PEERCRED, &cred, &n);
+	return cred.pid;
+}
+
+static int fail_held(const struct config_device *config, int probe)
+{
+	char text[128];
+
 	snprintf(text, sizeof(text),
 		"another process (pid %d) listens on it; stop that process or choose another path",
-		cred.pid);
+		maker_of(probe));
 	return fail(config, -EADDRINUSE, text);
 }
 
-/* What stands at the path: nothing or a dead socket (which is removed), or something that is in
- * use. */
-static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
+/* The maker of a socket may be dead, and the socket open: the fd store has it. A launcher's store
+ * dies with the launcher, some 10 ms after it. */
+static bool hangs_up(int probe, uint64_t until_usec)
+{
+	struct pollfd end = { .fd = probe, .events = POLLRDHUP };
+	uint64_t now = clock_us();
+	pid_t maker = maker_of(probe);
+
+	if (maker <= 0 || kill(maker, 0) == 0 || errno != ESRCH || now >= until_usec)
+		return false;
+	return poll(&end, 1, (int)((until_usec - now) / 1000)) > 0;
+}
+
+static int look_at_path(const struct config_device *config, const struct sockaddr_un *addr,
+	uint64_t until_usec)
 {
 	_cleanup_close_ int probe = -1;
 	struct stat st;
@@ -70,7 +92,7 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 	if (probe < 0)
 		return fail(config, probe, strerror(-probe));
 	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-		return fail_held(config, probe);
+		return hangs_up(probe, until_usec) ? -EAGAIN : fail_held(config, probe);
 	if (errno == EACCES)
 		return fail(config, -EADDRINUSE,
 			"another user's socket is there; remove it or choose another path");
@@ -81,6 +103,19 @@ static int clear_path(const struct config_device *config, const struct sockaddr_
 		return fail(config, -errno,
 			"a stale socket is there and cannot be removed; remove it");
 	return 0;
+}
+
+/* What stands at the path: nothing or a dead socket (which is removed), or something that is in
+ * use. */
+static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
+{
+	uint64_t until_usec = clock_us() + HANGS_UP_USEC;
+	int r;
+
+	do
+		r = look_at_path(config, addr, until_usec);
+	while (r == -EAGAIN);
+	return r;
 }
 
 /* The file that the socket is bound to. Without the right to ask for it we are an ordinary user,

@@ -378,7 +378,7 @@ static const char *spoil_head(int i)
 		BREAK(5, "release has 65 bytes", p.state.release = (char *)long_text);
 		BREAK(6, "release contains characters that cannot be printed: \"1?2\"",
 			p.state.release = (char *)"1\n2");
-		BREAK(7, "release has something", p.state.release = (char *)"\xe2\x80\xae");
+		BREAK(7, "release contains characters", p.state.release = (char *)"\xe2\x80\xae");
 		BREAK(8, "there are 65 stages", p.state.n_stages = 65);
 		BREAK(9, "a stage's name is \"\"", p.stages[3].name = (char *)"");
 		BREAK(10, "a stage's name is \"a b\"", p.stages[3].name = (char *)"a b");
