@@ -183,11 +183,12 @@ static void send_store(int fd, const struct kept *kept)
 	do {
 		int r = send_part(fd, &kept->store, at, &n);
 
-		if (r < 0) {
+		/* of one that was killed meanwhile the launcher tells */
+		if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 			log_warning("%s: cannot pass on its stored descriptors: %s", kept->child,
 				strerror(-r));
+		if (r < 0)
 			return;
-		}
 		at += n;
 	} while (at < kept->store.n_items);
 }

@@ -198,7 +198,7 @@ def ordinary(current):
     env.need_root()
     product = Bulkhead(current, devices(current, 'a')[:1])
     product.process.wait_output('is served')
-    assert 'not separated' not in product.process.output()
+    assert 'not isolated' not in product.process.output()
     os.chown(current.dir, 65534, 65534)
     config = current.dir / 'own.conf'
     config.write_text(devices(current, 'own')[0].section() + '\n')
@@ -206,7 +206,7 @@ def ordinary(current):
             f'--runtime-dir={current.dir}/own', config]
     process = Process(current, 'ordinary', argv, env={'BULKHEAD_LIBEXEC': str(env.BUILD / 'procs')})
     process.wait_output('is served')
-    lines = [line for line in process.output().splitlines() if 'separated' in line]
+    lines = [line for line in process.output().splitlines() if 'isolated' in line]
     assert len(lines) == 1 and 'user 65534' in lines[0] and 'start as root' in lines[0], process.output()
 
 
