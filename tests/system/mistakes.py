@@ -128,7 +128,7 @@ def tap(current):
     refused(current, section(**keys, tap='nosuch'), "tap 'nosuch' does not exist", 'ip tuntap add', netns=netns)
     refused(current, section(**keys, tap='lo'), "'lo' is not a tap", netns=netns)
     refused(current, section(**keys, tap='tap0', queue_pairs=2), 'multi_queue', netns=netns)
-    Bulkhead(current, [Device(socket=f'{current.dir}/first')], netns)
+    Bulkhead(current, [Device(socket=f'{current.dir}/first')], netns).process.wait_output('is served')
     refused(current, section(**keys, tap='tap0'), "tap 'tap0' is in use", netns=netns)
 
 
