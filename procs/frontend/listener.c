@@ -11,13 +11,14 @@
 #include <grp.h>
 #include <linux/sockios.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/address.h"
@@ -28,7 +29,8 @@
 
 #define SIOCUNIXFILE (SIOCPROTOPRIVATE + 0) /* linux/un.h, which defines again what sys/un.h does */
 #define BACKLOG 64
-#define HANGS_UP_USEC 1000000
+#define VANISHES_USEC 1000000
+#define DIES_MS 100
 #define PREFIX "listen."
 
 static int fail(const struct config_device *config, int r, const char *what)
@@ -63,17 +65,25 @@ static int fail_held(const struct config_device *config, int probe)
 	return fail(config, -EADDRINUSE, text);
 }
 
+static bool dies(pid_t pid)
+{
+	_cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	struct pollfd end = { .fd = fd, .events = POLLIN };
+
+	return fd < 0 ? errno == ESRCH : poll(&end, 1, DIES_MS) > 0;
+}
+
 /* The maker of a socket may be dead, and the socket open: the fd store has it. A launcher's store
  * dies with the launcher, some 10 ms after it. */
-static bool hangs_up(int probe, uint64_t until_usec)
+static bool may_vanish(int probe, uint64_t until_usec)
 {
-	struct pollfd end = { .fd = probe, .events = POLLRDHUP };
-	uint64_t now = clock_us();
+	const struct timespec tick = { .tv_nsec = 20000000 };
 	pid_t maker = maker_of(probe);
 
-	if (maker <= 0 || kill(maker, 0) == 0 || errno != ESRCH || now >= until_usec)
+	if (maker <= 0 || clock_us() >= until_usec || !dies(maker))
 		return false;
-	return poll(&end, 1, (int)((until_usec - now) / 1000)) > 0;
+	(void)nanosleep(&tick, NULL);
+	return true;
 }
 
 static int look_at_path(const struct config_device *config, const struct sockaddr_un *addr,
@@ -92,7 +102,7 @@ static int look_at_path(const struct config_device *config, const struct sockadd
 	if (probe < 0)
 		return fail(config, probe, strerror(-probe));
 	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-		return hangs_up(probe, until_usec) ? -EAGAIN : fail_held(config, probe);
+		return may_vanish(probe, until_usec) ? -EAGAIN : fail_held(config, probe);
 	if (errno == EACCES)
 		return fail(config, -EADDRINUSE,
 			"another user's socket is there; remove it or choose another path");
@@ -109,7 +119,7 @@ static int look_at_path(const struct config_device *config, const struct sockadd
  * use. */
 static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
 {
-	uint64_t until_usec = clock_us() + HANGS_UP_USEC;
+	uint64_t until_usec = clock_us() + VANISHES_USEC;
 	int r;
 
 	do
