@@ -57,18 +57,13 @@ static void show_guest(const Bh__GetStatusReply *status, void *data)
 	((const struct show *)data)->guest(status);
 }
 
-static const char *no_answer(int r)
-{
-	return r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r);
-}
-
 static int ask(const struct arguments *args, const struct show *show, const char *guest)
 {
 	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest,
 		(void *)(uintptr_t)show);
 
 	if (r < 0)
-		show->failed(guest, no_answer(r));
+		show->failed(guest, query_why(r));
 	return r;
 }
 
@@ -147,7 +142,7 @@ static int release(const struct arguments *args, char *names[], size_t n)
 			"guest %s has no device %s; 'bulkheadctl status %s' shows which it has\n",
 			names[0], names[1], names[0]);
 	else if (r < 0)
-		fprintf(stderr, "guest %s: %s\n", names[0], no_answer(r));
+		fprintf(stderr, "guest %s: %s\n", names[0], query_why(r));
 	else if (!released)
 		fprintf(stderr, "device %s of guest %s is not in quarantine\n", names[1], names[0]);
 	return r < 0 || !released ? -EIO : 0;

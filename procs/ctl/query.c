@@ -147,6 +147,11 @@ int query_status(const char *runtime_dir, const char *guest, unsigned int timeou
 	return ask(&query, runtime_dir, guest, timeout_ms, &body);
 }
 
+const char *query_why(int r)
+{
+	return r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r);
+}
+
 int query_release(const char *runtime_dir, const char *guest, char *device, bool *ret_released)
 {
 	struct query query = { 0 };

@@ -26,6 +26,9 @@ typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
 int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn,
 	void *data);
 
+/** query_why() - what to tell the operator of a query that failed; a static text */
+const char *query_why(int r);
+
 /** query_release() - release a device from quarantine
  * @ret_released: [out] whether it was in quarantine; set on 0
  *

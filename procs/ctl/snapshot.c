@@ -82,8 +82,7 @@ static int choose(struct choice *choice, const char *runtime_dir, const char *wh
 	choice->runtime_dir = runtime_dir;
 	r = query_status(runtime_dir, choice->guest, BUS_TIMEOUT_MS, take_devices, choice);
 	if (r < 0) {
-		fprintf(stderr, "guest %s: %s\n", choice->guest,
-			r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+		fprintf(stderr, "guest %s: %s\n", choice->guest, query_why(r));
 		return r;
 	}
 	if (!*choice->only || find_device(choice, choice->only) >= 0)

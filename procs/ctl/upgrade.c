@@ -342,8 +342,7 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 	int r = query_status(runtime_dir, guest, BUS_TIMEOUT_MS, take_snapshot, &at_first);
 
 	if (r < 0)
-		return fail(guest, "memory", r,
-			r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r));
+		return fail(guest, "memory", r, query_why(r));
 	if (former && process)
 		return fail(guest, process, -EBUSY,
 			"the guest is served by a release whose processes can only be replaced "
