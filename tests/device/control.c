@@ -336,3 +336,19 @@ void control_set_promisc(uint8_t on)
 {
 	control_expect(CTRL_OK, CTRL_RX, 0, &on, 1);
 }
+
+int control_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite))
+{
+	int e = wire_make();
+
+	if (e == -EPERM || e == -ENOENT) {
+		printf("1..0 # SKIP no network namespace or no TAP can be made: %s\n",
+			strerror(-e));
+		return 0;
+	}
+	if (e) {
+		fprintf(stderr, "%s: the TAP: %s\n", name, strerror(-e));
+		return 1;
+	}
+	return rig_main(name, net0, add);
+}

@@ -99,6 +99,9 @@ struct control_table { /* of MAC_TABLE_SET */
 
 void control_add_macs(struct control_table *t, const uint8_t *macs, uint32_t count);
 
+/* main() of a program whose device has the TAP: rig_main(), or a skip where there can be none */
+int control_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite));
+
 /* test-control-effects.c */
 void control_add_effects(Suite *suite);
 
