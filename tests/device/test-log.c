@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "logged.h"
 
-#define ROUNDS 12
 #define SWITCHES 100
 
 /* --- Complete --- */
@@ -17,7 +17,7 @@
 START_TEST(test_every_page_that_changed_is_marked)
 {
 	open_logged(rig_socket(), _i);
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < test_rounds(12); round++) {
 		uint64_t changed;
 
 		send_frames(1 + round * 9 % 30, 60 + round * 3571 % 19000);

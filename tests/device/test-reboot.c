@@ -13,12 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/patience.h"
 #include "lib/run.h"
 #include "net.h"
 #include "suite.h"
 
 #define INFLIGHT VU_BIT(VU_PF_INFLIGHT_SHMFD)
-#define REBOOTS 12
 #define BATCH 64 /* frames that a worker takes in one turn */
 #define FRAME_BYTES 300
 
@@ -172,7 +172,7 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 	open_first(features);
 	n.p.indirect = n.rings[0].cfg.indirect = n.rings[1].cfg.indirect = _i & 4;
 	srand48(_i);
-	for (int i = 0; i < REBOOTS; i++) {
+	for (unsigned int i = 0; i < test_rounds(12); i++) {
 		uint32_t lost = n_lost, repeated = n_repeated;
 
 		run_until_killed(lrand48() % 3000000);
@@ -185,9 +185,9 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 	}
 	ok(net_stop_ring(&n, 0), n.why);
 	ok(net_stop_ring(&n, 1), n.why);
-	printf("# %s%s%s: %d deaths of all, %u frames, %u lost, %u repeated, no buffer lost or repeated\n",
+	printf("# %s%s%s: %u deaths of all, %u frames, %u lost, %u repeated, no buffer lost or repeated\n",
 		_i & 1 ? "packed" : "split", _i & 2 ? ", event index" : "",
-		_i & 4 ? ", indirect" : "", REBOOTS, n_sent, n_lost, n_repeated);
+		_i & 4 ? ", indirect" : "", test_rounds(12), n_sent, n_lost, n_repeated);
 	close(inflight_fd);
 	net_close(&n);
 	ok(suite_stop(&suite), suite.why);

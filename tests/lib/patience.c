@@ -1,5 +1,6 @@
 #include "lib/patience.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,18 +8,21 @@
 
 #include "base/sanitizer.h"
 
+static bool sanitized(void)
+{
+	const char *text = getenv("BULKHEAD_SANITIZED");
+
+	return SANITIZES_ADDRESSES || SANITIZES_THREADS || (text && strcmp(text, "1") == 0);
+}
+
 static double factor(void)
 {
-	const char *text = getenv("BULKHEAD_TIME_FACTOR"),
-		   *sanitized = getenv("BULKHEAD_SANITIZED");
+	const char *text = getenv("BULKHEAD_TIME_FACTOR");
 	double value = text ? strtod(text, NULL) : 0;
 
 	if (value > 0)
 		return value;
-	return SANITIZES_ADDRESSES || SANITIZES_THREADS ||
-			(sanitized && strcmp(sanitized, "1") == 0)
-		? 3
-		: 1;
+	return sanitized() ? 3 : 1;
 }
 
 int test_ms(int ms)
@@ -29,6 +33,11 @@ int test_ms(int ms)
 uint64_t test_us(int ms)
 {
 	return (uint64_t)test_ms(ms) * 1000;
+}
+
+unsigned int test_rounds(unsigned int n)
+{
+	return sanitized() && !getenv("BULKHEAD_FULL") ? (n + 2) / 3 : n;
 }
 
 uint32_t test_seed(void)

@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/sanitizer.h"
 #include "driver.h"
+#include "lib/patience.h"
 #include "lib/run.h"
 
 #define MEM_BYTES 32768
@@ -29,7 +29,6 @@
 #define SIZE_MAX_ 16
 #define COOKIES 4096
 #define INFLIGHT_BYTES 1024
-#define ROUNDS (SANITIZES_ADDRESSES ? 8 : 24) /* it is eight times slower there */
 
 enum { DIRECT, CHAINED, INDIRECT, MIXED };
 
@@ -68,6 +67,11 @@ static bool shared;          /* the VMM keeps the in-flight region */
 static unsigned int n_steps, n_deaths, variant_now[3];
 
 void virtq_step(void);
+
+static unsigned int n_rounds(void)
+{
+	return getenv("BULKHEAD_FULL") ? 24 : test_rounds(12);
+}
 
 /* --- The driver --- */
 
@@ -325,7 +329,7 @@ static void live(struct world *w)
 	struct virtq_chain *held[SIZE_MAX_];
 	unsigned int n_held = 0;
 
-	for (unsigned int round = 0; round < ROUNDS; round++) {
+	for (unsigned int round = 0; round < n_rounds(); round++) {
 		unsigned int take = 1 + round * 5 % w->d.size, some;
 		int n;
 
