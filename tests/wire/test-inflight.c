@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/file.h"
 #include "rig.h"
 
 #define INFLIGHT VU_BIT(VU_PF_INFLIGHT_SHMFD)
@@ -46,17 +47,6 @@ static void *map_area(const struct vu_inflight *area, int fd)
 
 	ck_assert_ptr_ne(mem, MAP_FAILED);
 	return mem;
-}
-
-static int make_file(uint64_t n_bytes, unsigned int flags, unsigned int seals)
-{
-	int fd = memfd_create("inflight", MFD_CLOEXEC | flags);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ftruncate(fd, (off_t)n_bytes), 0);
-	if (seals)
-		ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
-	return fd;
 }
 
 /* --- As it should be --- */
@@ -134,7 +124,7 @@ END_TEST
 START_TEST(test_region_of_somebody_else)
 {
 	struct vu_inflight area = { 2 * SPLIT_BYTES, 4096 + 64, 2, RING, 0 };
-	int fd = make_file(64 * 1024, MFD_ALLOW_SEALING, 0);
+	int fd = file_make(64 * 1024, MFD_ALLOW_SEALING, 0);
 	uint8_t *mem;
 
 	open_stopped(0);
@@ -193,7 +183,7 @@ END_TEST
 START_TEST(test_not_unless_it_was_agreed_on)
 {
 	struct vu_inflight area = ours;
-	int fd = make_file(1 << 20, MFD_ALLOW_SEALING, 0), other;
+	int fd = file_make(1 << 20, MFD_ALLOW_SEALING, 0), other;
 
 	rig_hello(&n.c, 0);
 	n.c.ack = true;
@@ -220,7 +210,7 @@ static const struct vu_inflight bad_shapes[] = {
 START_TEST(test_impossible_shape_is_refused)
 {
 	struct vu_inflight area = bad_shapes[_i];
-	int fd = make_file(1 << 20, MFD_ALLOW_SEALING, 0), other;
+	int fd = file_make(1 << 20, MFD_ALLOW_SEALING, 0), other;
 
 	open_stopped(0);
 	ck_assert_int_eq(vu_get_inflight(&n.c, &area, &other), VU_E_REFUSED);
@@ -252,7 +242,7 @@ static const struct vu_inflight bad_places[] = {
 /* covers: M20 */
 START_TEST(test_impossible_place_is_refused)
 {
-	int fd = make_file(1 << 17, MFD_ALLOW_SEALING, 0);
+	int fd = file_make(1 << 17, MFD_ALLOW_SEALING, 0);
 
 	open_stopped(0);
 	ck_assert_int_eq(vu_set_inflight(&n.c, &bad_places[_i], fd), VU_E_REFUSED);
@@ -260,17 +250,6 @@ START_TEST(test_impossible_place_is_refused)
 	moves();
 }
 END_TEST
-
-static int reopen_read_only(int fd)
-{
-	char path[64];
-	int ro;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ro = open(path, O_RDONLY | O_CLOEXEC);
-	close(fd);
-	return ro;
-}
 
 #define OWN_END 9 /* of the connection */
 
@@ -288,15 +267,15 @@ static int kind(int i)
 	case 3:
 		return open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	case 4:
-		return reopen_read_only(make_file(1 << 20, MFD_ALLOW_SEALING, 0));
+		return file_reopen(file_make(1 << 20, MFD_ALLOW_SEALING, 0), O_RDONLY);
 	case 5:
-		return make_file(1 << 20, 0, 0); /* cannot be sealed */
+		return file_make(1 << 20, 0, 0); /* cannot be sealed */
 	case 6:
-		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_SEAL);
+		return file_make(1 << 20, MFD_ALLOW_SEALING, F_SEAL_SEAL);
 	case 7:
-		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_WRITE);
+		return file_make(1 << 20, MFD_ALLOW_SEALING, F_SEAL_WRITE);
 	case 8:
-		return make_file(1 << 20, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
+		return file_make(1 << 20, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
 	case OWN_END:
 		return dup(n.c.fd);
 	case 10:
@@ -340,7 +319,7 @@ START_TEST(test_another_number_of_descriptors_is_refused)
 {
 	struct vu_inflight area = { 2 * SPLIT_BYTES, 0, 2, RING, 0 };
 	struct vu_header head = { VU_SET_INFLIGHT_FD, VU_VERSION | VU_NEED_REPLY, sizeof(area) };
-	int fd = make_file(1 << 20, MFD_ALLOW_SEALING, 0);
+	int fd = file_make(1 << 20, MFD_ALLOW_SEALING, 0);
 	int fds[2] = { fd, fd };
 
 	open_stopped(0);

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/file.h"
 #include "rig.h"
 
 #define SHMFD VU_BIT(VU_PF_LOG_SHMFD)
@@ -22,17 +23,6 @@
 
 static struct net n;
 
-static int make_file(uint64_t n_bytes, unsigned int flags, unsigned int seals)
-{
-	int fd = memfd_create("log", MFD_CLOEXEC | flags);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ftruncate(fd, (off_t)n_bytes), 0);
-	if (seals)
-		ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, seals), 0);
-	return fd;
-}
-
 static int give(const struct vu_log *log, int fd)
 {
 	return vu_set_log_base(&n.c, log, &fd, 1);
@@ -41,7 +31,7 @@ static int give(const struct vu_log *log, int fd)
 static void give_good(void)
 {
 	struct vu_log log = { LEAST, 0 };
-	int fd = make_file(FILE_BYTES, MFD_ALLOW_SEALING, 0);
+	int fd = file_make(FILE_BYTES, MFD_ALLOW_SEALING, 0);
 
 	rig_ok(give(&log, fd), n.c.why);
 	close(fd);
@@ -130,7 +120,7 @@ END_TEST
 START_TEST(test_log_may_be_given_again_and_anew)
 {
 	struct vu_log log = { LEAST, 0 };
-	int fd = make_file(FILE_BYTES, MFD_ALLOW_SEALING, 0), other = make_file(FILE_BYTES, 0, 0);
+	int fd = file_make(FILE_BYTES, MFD_ALLOW_SEALING, 0), other = file_make(FILE_BYTES, 0, 0);
 
 	open_running(0);
 	rig_ok(set_log_all(true), n.c.why);
@@ -168,7 +158,7 @@ START_TEST(test_log_fd_is_taken_and_closed)
 		rig_ok(vu_set(&n.c, VU_SET_LOG_FD, NULL, 0, fd), n.c.why);
 	ck_assert_int_eq(vu_set(&n.c, VU_SET_LOG_FD, NULL, 0, -1), VU_E_REFUSED);
 	close(fd);
-	fd = make_file(4096, 0, 0);
+	fd = file_make(4096, 0, 0);
 	ck_assert_int_eq(vu_set(&n.c, VU_SET_LOG_FD, NULL, 0, fd), VU_E_REFUSED);
 	close(fd);
 	moves();
@@ -196,7 +186,7 @@ START_TEST(test_base_needs_its_feature)
 {
 	struct vu_header head = { VU_SET_LOG_BASE, VU_VERSION, sizeof(struct vu_log) };
 	struct vu_log log = { LEAST, 0 };
-	int fd = make_file(FILE_BYTES, 0, 0);
+	int fd = file_make(FILE_BYTES, 0, 0);
 
 	rig_hello(&n.c, 0);
 	rig_ok(vu_send(&n.c, &head, &log, &fd, 1), n.c.why);
@@ -231,7 +221,7 @@ static const struct {
 /* covers: M19 */
 START_TEST(test_impossible_place_is_refused)
 {
-	int fd = make_file(FILE_BYTES, MFD_ALLOW_SEALING, 0);
+	int fd = file_make(FILE_BYTES, MFD_ALLOW_SEALING, 0);
 
 	open_running(0);
 	give_good();
@@ -247,17 +237,6 @@ START_TEST(test_impossible_place_is_refused)
 }
 END_TEST
 
-static int reopen_read_only(int fd)
-{
-	char path[64];
-	int ro;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ro = open(path, O_RDONLY | O_CLOEXEC);
-	close(fd);
-	return ro;
-}
-
 static int kind(int i)
 {
 	switch (i) {
@@ -268,11 +247,11 @@ static int kind(int i)
 	case 2:
 		return open("/dev/zero", O_RDWR | O_CLOEXEC);
 	case 3:
-		return reopen_read_only(make_file(FILE_BYTES, MFD_ALLOW_SEALING, 0));
+		return file_reopen(file_make(FILE_BYTES, MFD_ALLOW_SEALING, 0), O_RDONLY);
 	case 4:
-		return make_file(FILE_BYTES, MFD_ALLOW_SEALING, F_SEAL_WRITE);
+		return file_make(FILE_BYTES, MFD_ALLOW_SEALING, F_SEAL_WRITE);
 	default:
-		return make_file(FILE_BYTES, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
+		return file_make(FILE_BYTES, MFD_ALLOW_SEALING, F_SEAL_FUTURE_WRITE);
 	}
 }
 
@@ -297,7 +276,7 @@ END_TEST
 START_TEST(test_another_number_of_descriptors_is_refused)
 {
 	struct vu_log log = { LEAST, 0 };
-	int fd = make_file(FILE_BYTES, 0, 0), fds[2] = { fd, fd };
+	int fd = file_make(FILE_BYTES, 0, 0), fds[2] = { fd, fd };
 
 	open_running(0);
 	ck_assert_int_eq(vu_set_log_base(&n.c, &log, fds, 0), VU_E_REFUSED);
@@ -338,7 +317,7 @@ END_TEST
 START_TEST(test_log_that_leaves_out_a_ring_is_refused)
 {
 	struct vu_log log = { FILE_BYTES, 0 };
-	int fd = make_file(FILE_BYTES, 0, 0);
+	int fd = file_make(FILE_BYTES, 0, 0);
 
 	open_running(0);
 	rig_ok(give(&log, fd), n.c.why);
@@ -358,7 +337,7 @@ START_TEST(test_memory_grows_while_it_is_logged)
 	struct vu_region second = { MEMORY_BYTES, 1 << 20, UINT64_C(0x7e0000000000), 0 };
 	struct net_profile p = { .protocol = SHMFD | (_i ? VU_BIT(VU_PF_MEM_SLOTS) : 0) };
 	struct vu_log log = { FILE_BYTES, 0 };
-	int fd = make_file(FILE_BYTES, 0, 0);
+	int fd = file_make(FILE_BYTES, 0, 0);
 
 	rig_open(&n, &p);
 	give_good();

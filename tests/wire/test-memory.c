@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "lib/file.h"
 #include "rig.h"
 
 #define MIB UINT64_C(0x100000)
@@ -29,24 +30,6 @@ static void still_moves(void)
 {
 	rig_ok(net_pump(&n, 0, 20, 100), n.why);
 	net_close(&n);
-}
-
-static int make_file(uint64_t n_bytes, int flags)
-{
-	int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(ftruncate(fd, (off_t)n_bytes), 0);
-	if (flags == O_RDONLY) {
-		char path[64];
-		int ro;
-
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		ro = open(path, O_RDONLY | O_CLOEXEC);
-		close(fd);
-		return ro;
-	}
-	return fd;
 }
 
 /* two regions, each of which may be bad; file_bytes is the length of the second one's file */
@@ -79,7 +62,7 @@ START_TEST(test_bad_table_is_refused_and_the_old_one_stays)
 	open_plain(0);
 	guest_table(&n.g, regions, fds);
 	regions[1] = bad_tables[_i].second;
-	fds[1] = make_file(bad_tables[_i].file_bytes, O_RDWR);
+	fds[1] = file_make(bad_tables[_i].file_bytes, MFD_ALLOW_SEALING, 0);
 	ck_assert_msg(vu_set_mem_table(&n.c, regions, fds, 2) == VU_E_REFUSED, "%s was accepted",
 		bad_tables[_i].what);
 	close(fds[1]);
@@ -95,7 +78,7 @@ START_TEST(test_bad_region_is_refused)
 	open_plain(SLOTS);
 	if (!(n.c.acked_protocol & SLOTS))
 		return net_close(&n);
-	fd = make_file(bad_tables[_i].file_bytes, O_RDWR);
+	fd = file_make(bad_tables[_i].file_bytes, MFD_ALLOW_SEALING, 0);
 	ck_assert_msg(vu_add_mem_reg(&n.c, &bad_tables[_i].second, fd) == VU_E_REFUSED,
 		"%s was accepted", bad_tables[_i].what);
 	close(fd);
@@ -116,7 +99,7 @@ START_TEST(test_table_with_another_number_of_descriptors_is_refused)
 	open_plain(0);
 	guest_table(&n.g, body.regions, fds);
 	body.regions[1] = (struct vu_region){ 4096 * MIB, MIB, UINT64_C(0x10000000000), 0 };
-	fds[1] = fds[2] = make_file(MIB, O_RDWR);
+	fds[1] = fds[2] = file_make(MIB, MFD_ALLOW_SEALING, 0);
 	for (size_t n_fds = 0; n_fds <= 3; n_fds++) {
 		if (n_fds == 2)
 			continue;
@@ -137,7 +120,7 @@ START_TEST(test_table_of_0_or_9_regions_does_no_harm)
 	int fd;
 
 	open_plain(0);
-	fd = make_file(MIB, O_RDWR);
+	fd = file_make(MIB, MFD_ALLOW_SEALING, 0);
 	for (size_t i = 0; i < 9; i++)
 		fds[i] = fd;
 	rig_ok(vu_send(&n.c, &nine, body, fds, 9), n.c.why);
@@ -166,7 +149,7 @@ START_TEST(test_descriptor_of_a_wrong_kind_is_refused)
 	kinds[0] = eventfd(0, EFD_CLOEXEC);
 	kinds[1] = pair[0];
 	kinds[2] = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	kinds[3] = make_file(MIB, O_RDONLY);
+	kinds[3] = file_reopen(file_make(MIB, MFD_ALLOW_SEALING, 0), O_RDONLY);
 	for (int i = 0; i < 4; i++) {
 		ck_assert_msg(vu_add_mem_reg(&n.c, &region, kinds[i]) == VU_E_REFUSED,
 			"kind %d was accepted", i);
@@ -202,7 +185,7 @@ START_TEST(test_slots_are_509_and_the_510th_region_is_refused)
 	n.c.ack = true;
 	rig_ok(vu_get_u64(&n.c, VU_GET_MAX_MEM_SLOTS, &slots), n.c.why);
 	ck_assert_uint_eq(slots, 509);
-	fd = make_file(4096, O_RDWR);
+	fd = file_make(4096, MFD_ALLOW_SEALING, 0);
 	for (uint64_t i = 0; i < slots + 1; i++) {
 		struct vu_region region = { i << 20, 4096, (i << 20) + (UINT64_C(1) << 40), 0 };
 
@@ -227,7 +210,7 @@ START_TEST(test_region_added_and_removed_many_times)
 	open_plain(SLOTS);
 	if (!(n.c.acked_protocol & SLOTS))
 		return net_close(&n);
-	fd = make_file(MIB, O_RDWR);
+	fd = file_make(MIB, MFD_ALLOW_SEALING, 0);
 	for (int i = 0; i < 200; i++) {
 		rig_ok(vu_add_mem_reg(&n.c, &region, fd), n.c.why);
 		/* a descriptor with the removal is taken and closed */
