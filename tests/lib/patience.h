@@ -9,7 +9,7 @@
  * @ms: ample on an idle machine, without sanitizers
  *
  * Returns ms times BULKHEAD_TIME_FACTOR; without that, three times as much under sanitizers
- * (BULKHEAD_SANITIZED=1, or in a build that has them). The same rule as in bulkhead_test/env.py.
+ * (BULKHEAD_SANITIZED=1, or in a build that has them).
  * Not for the time in which an event must not occur.
  */
 int test_ms(int ms);

@@ -15,8 +15,9 @@ SANITIZED = bool(int(os.environ.get('BULKHEAD_SANITIZED', '0')))
 # An ordinary run samples what takes long.
 FULL = bool(os.environ.get('BULKHEAD_FULL'))
 
-# Sanitizers and a shared machine make everything slower; a limit that is hit is then still a hang.
-TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '3' if SANITIZED else '1'))
+# Sanitizers and a shared machine make everything slower, a guest in software emulation most of all; a limit that is
+# hit is then still a hang.
+TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '6' if SANITIZED else '3'))
 
 # What a test draws from; it says which, so that its run can be repeated. As test_seed() in tests/lib/patience.h.
 SEED = int(os.environ.get('BULKHEAD_SEED') or int.from_bytes(os.urandom(4), 'little'))
