@@ -187,9 +187,7 @@ static void fill_seen(struct session *session, Bh__Seen *seen)
 	bool loaded = session_is_loaded(session);
 
 	session->asked = loaded ? view->desired->generation : 0;
-	session->waited = loaded && view_transfer(view) == VIEW_TRANSFER_PENDING
-		? view->desired->transfer
-		: 0;
+	session->waited = loaded ? view_awaits_transfer(view, session->exchange.transfer_id) : 0;
 	bh__seen__init(seen);
 	seen->device = session->config->name;
 	seen->generation = session->seen;

@@ -74,24 +74,27 @@ void view_hear(struct view *view, bool worker_gone, Bh__RingState *const *states
 
 /* --- Transfers --- */
 
-static bool is_own(const struct view *view)
+static bool has_ended(const struct view *view, uint64_t id)
 {
-	return view->transfer && view->transfer->id == view->desired->transfer;
-}
-
-static bool has_ended(const struct view *view)
-{
-	return is_own(view) && view->transfer->step == BH__TRANSFER__STEP__ENDED;
+	return view->transfer && view->transfer->id == id &&
+		view->transfer->step == BH__TRANSFER__STEP__ENDED;
 }
 
 enum view_transfer view_transfer(const struct view *view)
 {
 	if (!view->desired->transfer)
 		return VIEW_TRANSFER_NONE;
-	if (has_ended(view))
+	if (has_ended(view, view->desired->transfer))
 		return VIEW_TRANSFER_ENDED;
 	return view->lost_transfer == view->desired->transfer ? VIEW_TRANSFER_LOST
 							      : VIEW_TRANSFER_PENDING;
+}
+
+uint64_t view_awaits_transfer(const struct view *view, uint64_t begun)
+{
+	uint64_t id = begun ?: view->desired->transfer;
+
+	return id == view->lost_transfer || has_ended(view, id) ? 0 : id;
 }
 
 static Bh__Transfer *copy_transfer(const Bh__Transfer *transfer)
@@ -105,14 +108,14 @@ static Bh__Transfer *copy_transfer(const Bh__Transfer *transfer)
 /* What has ended stays known until the VMM has asked, whatever the operator begins meanwhile. */
 void view_hear_transfer(struct view *view, const Bh__Transfer *transfer, uint64_t waited)
 {
-	uint64_t own = view->desired->transfer;
+	uint64_t own = view->desired->transfer ?: waited;
 
-	if (own && has_ended(view))
+	if (own && has_ended(view, own))
 		return;
 	if (transfer && (!own || transfer->id == own)) {
 		free_transfer(view->transfer);
 		view->transfer = copy_transfer(transfer);
-	} else if (own && waited == own) {
-		view->lost_transfer = own;
+	} else if (waited) {
+		view->lost_transfer = waited;
 	}
 }

@@ -60,6 +60,11 @@ enum view_transfer {
 /** view_transfer() - computed anew each time */
 enum view_transfer view_transfer(const struct view *view);
 
+/** view_awaits_transfer() - the one whose end memory is to tell of; 0 = none
+ * @begun: one that memory has begun and desired does not name yet; 0 = none. A question that is
+ *         asked before desired names it may well be the last one: it must name it, too. */
+uint64_t view_awaits_transfer(const struct view *view, uint64_t begun);
+
 /** view_hear_transfer() - memory speaks of the device's last transfer
  * @transfer: borrowed; NULL = it knows of none
  * @waited:   the one that it was asked about; 0 = none: it may have spoken before that began */

@@ -828,6 +828,25 @@ static void look(void)
 	turn();
 }
 
+/* Memory may be asked, and die, before the record names the transfer that it has begun. */
+START_TEST(test_transfer_that_memory_forgot_is_lost)
+{
+	struct view *view = &s.view;
+
+	ck_assert_uint_eq(view_awaits_transfer(view, 0), 0);
+	ck_assert_uint_eq(view_awaits_transfer(view, 7), 7);
+	view_hear_transfer(view, NULL, 7);
+	view->desired->transfer = 7;
+	ck_assert_int_eq(view_transfer(view), VIEW_TRANSFER_LOST);
+	ck_assert_uint_eq(view_awaits_transfer(view, 7), 0);
+
+	view->desired->transfer = 8;
+	view_hear_transfer(view, NULL, 0);
+	ck_assert_int_eq(view_transfer(view), VIEW_TRANSFER_PENDING);
+	ck_assert_uint_eq(view_awaits_transfer(view, 0), 8);
+}
+END_TEST
+
 /* covers: P6 */
 START_TEST(test_message_in_work_is_handled_again)
 {
@@ -974,6 +993,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_what_was_told_outlives_the_frontend);
 	tcase_add_loop_test(tc, test_channel_that_leads_nowhere_holds_up_nobody, 0, N_CHANNELS);
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
+	tcase_add_test(tc, test_transfer_that_memory_forgot_is_lost);
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
 	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);
 	tcase_add_loop_test(tc, test_reply_with_a_descriptor_goes_out_once, NOT_SENT, MAPPED + 1);
