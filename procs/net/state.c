@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/log.h"
 
 void state_reset(struct net_state *state, const uint8_t mac[6])
 {
@@ -23,10 +22,6 @@ static bool state_is_sound(const struct net_state *state)
 
 struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6])
 {
-#if NET_STATE_GROWTH
-	log_notice("the grown state has been opened %u times before",
-		saved->grown[NET_STATE_GROWTH - 1]++);
-#endif
 	if (saved->version == 0 || saved->active > 1 ||
 		!state_is_sound(&saved->halves[saved->active])) {
 		saved->active = 0;

@@ -62,9 +62,6 @@ struct net_saved {
 	uint32_t active;        /* index of the half in force */
 	uint64_t host_offloads; /* determined by the back-end when it was first opened */
 	struct net_state halves[2];
-#if NET_STATE_GROWTH /* simulates a later release, for upgrade tests */
-	uint8_t grown[NET_STATE_GROWTH];
-#endif
 };
 
 _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state) ==

@@ -19,6 +19,7 @@ from bulkhead_test import env
 from bulkhead_test.memory import differing_pages
 from bulkhead_test.migration import ETH_P_ARP, ETH_P_RARP, GUEST, MAC, MIB, Voyage, end_all, journeys
 from bulkhead_test.report import case, main, wait_until
+from versions import PROGRAMS, later, previous, put
 
 BOTH = ('to-guest', 'from-guest')
 SLOW = 24 * MIB
@@ -30,16 +31,20 @@ def told(current, what, info, done):
     current.note(f'{what}: downtime {info.get("downtime", 0)} of {info["total-time"]} ms; {gaps}.')
 
 
+def carry(current, voyage, ways=('unix', 'unix'), directions=BOTH):
+    """Streams go through the journeys; in between, the guest answers from where it is."""
+    streams = voyage.transfers(directions)
+    for way in ways:
+        info = voyage.move(way)
+        voyage.check_cable()
+        voyage.ping_guest()
+    told(current, way, info, end_all(streams))
+
+
 def there_and_back(current, times=1, ways=('unix', 'unix'), directions=BOTH, **options):
-    """Streams go through each pair of journeys; in between, the guest answers from where it is."""
     voyage = Voyage(current, **options)
     for _ in range(times):
-        streams = voyage.transfers(directions)
-        for way in ways:
-            info = voyage.move(way)
-            voyage.check_cable()
-            voyage.ping_guest()
-        told(current, way, info, end_all(streams))
+        carry(current, voyage, ways, directions)
     check_quiet(voyage)
 
 
@@ -277,12 +282,48 @@ def memory_same_packed(current):
 
 # --- Releases ---
 
+@case('migrate-between-releases', 120)
+def between_releases(current):
+    """A later one that has added a field to a device's state exchanges it both ways. One that has raised the version of a
+    part takes ours, and has its own refused here before anything is changed: the guest goes on over there."""
+    programs = current.dir / 'programs'
+    programs.mkdir()
+    for role in PROGRAMS:
+        put(programs, role, None)
+    put(programs, 'net', later(current.dir / 'added', 1))
+    voyage = Voyage(current, 'backports', programs=(None, programs))
+    ours, theirs = (host.product for host in voyage.hosts)
+    carry(current, voyage)
+    put(programs, 'net', later(current.dir / 'raised', 5000))
+    theirs.kill('net')
+    carry(current, voyage, ways=('unix',))
+    assert theirs.process.output().count('a stage of version 1 is loaded') == 2, 'neither one has loaded what came from here'
+    refused_at_the_end(voyage)
+    said = ours.process.output()
+    assert 'the device\'s state was not loaded: stage net has version 2; this release knows up to 1' in said, said[-800:]
+
+
 @case('migrate-to-the-previous-release', 300, ordinary=False)
-def previous_release(current):
+def to_previous_release(current):
     """It takes no device state: QEMU gives it none, and says so."""
-    from versions import previous
     said = refused_at_the_end(Voyage(current, 'backports', programs=(None, previous())))
     assert 'Back-end does not support migration state transfer' in said, said[-800:]
+
+
+@case('migrate-from-the-previous-release', 300, ordinary=False)
+def from_previous_release(current):
+    """It logs no writes to guest memory: QEMU does not even begin."""
+    voyage = Voyage(current, 'backports', programs=(previous(), None))
+    streams = voyage.transfers(BOTH)
+    try:
+        voyage.set_out(voyage.prepare())
+    except AssertionError as error:
+        assert 'lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD' in str(error), error
+    else:
+        raise AssertionError('a guest whose device logs nothing set out')
+    goes_on_at_source(voyage, streams)
+    end_all(streams)
+    check_quiet(voyage)
 
 
 if __name__ == '__main__':

@@ -71,17 +71,11 @@ def previous(commit=None):
     return made
 
 
-def later_releases(directory, made):
-    """This build's worker as one that keeps more; made: {bytes: directory}."""
-    for growth in GROWTHS:
-        made[growth].mkdir()
-        command = ['meson', 'configure', directory / 'build', f'-Dstate-growth={growth}']
-        if not (directory / 'build').exists():
-            command = ['meson', 'setup', directory / 'build', env.SOURCE, '--buildtype=release', f'-Dstate-growth={growth}']
-        for step in (command, ['ninja', '-C', directory / 'build', 'procs/net/bulkhead-net']):
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f'the later release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
-        shutil.copy2(directory / 'build/procs/net/bulkhead-net', made[growth])
+def later(directory, growth):
+    """A directory in which the worker of a later release is, which keeps that many bytes more (later-net.c)."""
+    directory.mkdir()
+    shutil.copy2(env.product(f'tests/system/later-net-{growth}'), directory / PROGRAMS['net'])
+    return directory
 
 
 def put(programs, role, directory):
@@ -149,9 +143,7 @@ def grown(current, first, standby=False, **properties):
     """A worker that keeps more than the one before it, and one that keeps less again, and so on, while traffic flows."""
     programs = current.dir / 'programs'
     programs.mkdir()
-    later = {growth: current.dir / f'grown-{growth}' for growth in GROWTHS}
-    with tempfile.TemporaryDirectory(dir=env.CACHE) as directory:
-        later_releases(Path(directory), later)
+    grown_ones = {growth: later(current.dir / f'grown-{growth}', growth) for growth in GROWTHS}
     for role in PROGRAMS:
         put(programs, role, first)
     netns = Netns(current)
@@ -164,7 +156,7 @@ def grown(current, first, standby=False, **properties):
     vm.guest.ping()
     before, carrier = vm.sockets(), vm.guest.carrier_changes()
     for growth in GROWTHS:
-        for release in (later[growth], first, later[growth]):
+        for release in (grown_ones[growth], first, grown_ones[growth]):
             put(programs, 'net', release)
             transfer = Transfer(netns, vm.guest, 'from-guest', 64 * MIB)
             for i, number in enumerate((signal.SIGTERM, signal.SIGKILL)):
