@@ -69,6 +69,14 @@ class Scene:
                                    **{**way.options, **options})
         for name in (way.rx, way.tx):
             assert f'using {name} path' in self.testpmd.process.output(), f'testpmd does not take its {name} path'
+        # testpmd does not wait for it, and what it sends through a ring that is not enabled yet is dropped, as it is to be
+        wait_until(self.all_run, 'every ring runs, and is enabled')
+
+    def all_run(self):
+        device = self.product.status()['guests'][0]['devices'][0]
+        rings = device['rings'][:2 * self.queues]
+        return device['applied'] == device['generation'] and len(rings) == 2 * self.queues and all(
+            ring['running'] and ring['enabled'] for ring in rings)
 
     def rings(self, odd):
         """Counters of all receive (0) or transmit (1) rings together, as Bulkhead has them; each has had its part."""

@@ -11,6 +11,8 @@ from .report import wait_until
 _prefixes = itertools.count()
 
 MBUFS = 16384
+MEMORY_MB = 128  # for the buffers and DPDK itself; each page of it is touched at the start
+ANSWER_S = 0.002  # of a prompt; most of a test's time goes into asking
 
 
 class Testpmd:
@@ -22,7 +24,7 @@ class Testpmd:
     def __init__(self, case, name, vdevs, forward='io', queues=1, main_lcore=1, netns=None, ring_size=256,
                  ports_options=()):
         argv = ['stdbuf', '-oL', env.need_tool('dpdk-testpmd', 'dpdk-dev'), '-l', '0-1',
-                f'--main-lcore={main_lcore}', '--no-huge', '-m', '512', '--no-pci', '--no-telemetry',
+                f'--main-lcore={main_lcore}', '--no-huge', '-m', str(MEMORY_MB), '--no-pci', '--no-telemetry',
                 f'--file-prefix=bh{env.os.getpid()}-{next(_prefixes)}', '--log-level=lib.eal:error',
                 '--log-level=pmd.net.virtio.init:info', '--force-max-simd-bitwidth=512']
         for vdev in vdevs:
@@ -49,7 +51,7 @@ class Testpmd:
         self.say('bulkhead-marker')
         wait_until(lambda: 'bulkhead-marker' in self.process.output()[before:].replace('testpmd> bulkhead-marker', '', 1)
                    or 'Command not found' in self.process.output()[before:] or not self.process.running(),
-                   f'{self.name} answers {text!r}', limit)
+                   f'{self.name} answers {text!r}', limit, ANSWER_S)
         return self.process.output()[before:]
 
     def start(self, tx_first=None):
@@ -70,7 +72,7 @@ class Testpmd:
         return 'Link status: up' in self.ask(f'show port info {port}')
 
     def wait_packets(self, key, count, port=0, limit=20):
-        wait_until(lambda: self.stats(port)[key] >= count, f'{self.name}: {key} reaches {count}', limit, 0.1)
+        wait_until(lambda: self.stats(port)[key] >= count, f'{self.name}: {key} reaches {count}', limit)
 
     def quit(self, limit=20):
         if self.process.running():
