@@ -26,6 +26,7 @@ PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bu
             'net': 'bulkhead-net'}
 MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
+DIRECTIONS = ('from-guest', 'to-guest')
 # bytes that a later release keeps more of: in the same page of the ledger, and beyond it
 GROWTHS = (1, 5000)
 
@@ -94,9 +95,19 @@ def running(product):
     return [role for role in env.ROLES if f'bulkhead-{role}'[:15] in programs]
 
 
-def changed(current, roles, new=(), back=False, **properties):
+def disturbed(current, vm, product, role, direction):
+    """The process of that role is replaced again and again, by what lies in its place now."""
+    transfer = Transfer(product.netns, vm.guest, direction, (CHANGES + 1) * 16 * MIB)
+    for i in range(CHANGES):
+        transfer.wait_progress((i + 1) * 16 * MIB)
+        product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
+    current.note(f'{role} {direction} {transfer.wait(180):.0f} Mbit/s')
+    assert PROGRAMS[role] in os.readlink(f'/proc/{product.pid_of(role)}/exe')
+
+
+def changed(current, roles, new=(), back=False, alone=False, **properties):
     """The previous release, but for the roles in new, serves a guest; then the processes of these roles are of this
-    build, one by one. Or the other way round."""
+    build, one by one, or one at a time (alone). Or the other way round."""
     first, then = (None, previous()) if back else (previous(), None)
     programs = current.dir / 'programs'
     programs.mkdir()
@@ -111,15 +122,13 @@ def changed(current, roles, new=(), back=False, **properties):
     vm.guest.net_up()
     vm.guest.ping()
     before, carrier = vm.sockets(), vm.guest.carrier_changes()
-    for role in roles:
+    for i, role in enumerate(roles):
         put(programs, role, then)
-        for direction in ('from-guest', 'to-guest'):
-            transfer = Transfer(netns, vm.guest, direction, 96 * MIB)
-            for i in range(CHANGES):
-                transfer.wait_progress((i + 1) * 16 * MIB)
-                product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
-            current.note(f'{role} {direction} {transfer.wait(180):.0f} Mbit/s')
-        assert PROGRAMS[role] in os.readlink(f'/proc/{product.pid_of(role)}/exe')
+        for direction in DIRECTIONS if alone else (DIRECTIONS[i % 2],):
+            disturbed(current, vm, product, role, direction)
+        if alone:
+            put(programs, role, first)
+            product.kill(role)
     for role in running(product):
         product.kill(role)
         vm.guest.ping()
@@ -171,24 +180,14 @@ def grown(current, first, standby=False, **properties):
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
 
 
-@case('versions-memory', 300)
-def memory(current):
-    changed(current, ['memory'])
-
-
-@case('versions-frontend', 300)
-def frontend(current):
-    changed(current, ['frontend'])
-
-
-@case('versions-net', 300)
-def net(current):
-    changed(current, ['net'])
+@case('versions-one-of-this', 300)
+def one_of_this(current):
+    changed(current, ['memory', 'frontend', 'net'], alone=True)
 
 
 @case('versions-net-packed', 300, ordinary=False)
 def net_packed(current):
-    changed(current, ['net'], packed='on')
+    changed(current, ['net'], alone=True, packed='on')
 
 
 @case('versions-all', 300)
@@ -205,7 +204,7 @@ def back(current):
 def check_upgraded(current, vm, netns, before, carrier, upgrade):
     """A transfer each way goes through it, and neither VMM nor guest is told of anything."""
     upgraded = False
-    for direction in ('from-guest', 'to-guest'):
+    for direction in DIRECTIONS:
         transfer = Transfer(netns, vm.guest, direction, 48 * MIB)
         transfer.wait_progress(12 * MIB)
         if not upgraded:

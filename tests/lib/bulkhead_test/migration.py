@@ -143,7 +143,8 @@ class Migration:
 class Voyage:
     """A guest that runs on host 0, and what it takes to move it on."""
 
-    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), **properties):
+    def __init__(self, current, version, bulkhead=True, queue_pairs=1, programs=(None, None), serve=({}, {}), begin=True,
+                 **properties):
         self.case = current
         self.version = version
         self.properties = properties
@@ -156,6 +157,11 @@ class Voyage:
                 host.serve(release, **options)
         self.here, self.there = self.hosts
         self.vm = self.start(self.here)
+        if begin:
+            self.begin()
+
+    def begin(self):
+        """The guest has booted, and reaches its peer."""
         self.vm.wait_boot()
         self.vm.guest.net_up()
         self.vm.guest.ping()
@@ -250,16 +256,16 @@ class Journey:
         self.direction, self.rate, self.gap = end_all(stream)[0]
 
 
-def journeys(current, version, times, direction, **properties):
-    """([Journey with QEMU's own TAP back-end], [Journey with Bulkhead]), in turns, so that both have the same machine."""
-    both = [Voyage(Corner(current, name), version, bulkhead=name == 'bulkhead', **properties) for name in ('tap', 'bulkhead')]
+def journeys(current, version, direction, **properties):
+    """(Journey with QEMU's own TAP back-end, Journey with Bulkhead), again and again: both have the same machine."""
+    both = [Voyage(Corner(current, name), version, bulkhead=name == 'bulkhead', begin=False, **properties)
+            for name in ('tap', 'bulkhead')]
     for voyage in both:
+        voyage.begin()
         # a frame that was lost is sent again after 200 ms, and whether one is lost is chance
         voyage.peer.ip('route', 'change', '10.77.0.0/24', 'dev', 'lan', 'src', PEER, 'rto_min', '20ms')
-    found = [[Journey(voyage, direction) for voyage in both] for _ in range(times)]
-    for voyage in both:
-        voyage.vm.quit()
-    return tuple(zip(*found))
+    while True:
+        yield tuple(Journey(voyage, direction) for voyage in both)
 
 
 def end_all(transfers):
