@@ -15,6 +15,7 @@ from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.tcp import MIB, Transfer
 
 ENDS = 10
+STEP = 8 * MIB  # as a transfer tells its progress
 
 
 def disturbed(current, end, standby=False, **properties):
@@ -29,9 +30,9 @@ def disturbed(current, end, standby=False, **properties):
     vm.guest.ping()
     before, carrier = vm.sockets(), vm.guest.carrier_changes()
     for direction in ('from-guest', 'to-guest'):
-        transfer = Transfer(netns, vm.guest, direction, 300 * MIB)
+        transfer = Transfer(netns, vm.guest, direction, (ENDS + 1) * STEP)
         for i in range(ENDS):
-            transfer.wait_progress((i + 1) * 16 * MIB)
+            transfer.wait_progress((i + 1) * STEP)
             end(product)
         current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s with {ENDS} ends')
     vm.qemu_events = vm.qmp.event_names()
