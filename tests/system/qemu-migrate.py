@@ -55,11 +55,6 @@ def check_quiet(voyage):
         assert 'stopped: ' not in said and 'ended by signal' not in said, said[-800:]
 
 
-@case('migrate-there-by-tcp-and-back-by-file', 90)
-def by_tcp_and_file(current):
-    there_and_back(current, ways=('tcp', 'file'), version='backports')
-
-
 @case('migrate-packed-by-file', 90, ordinary=False)
 def packed_file(current):
     there_and_back(current, version='newest', ways=('exec', 'file'), packed='on')
@@ -129,9 +124,9 @@ def pause_from_guest(current):
 
 # --- What may go wrong ---
 
-def under_way(voyage):
+def under_way(voyage, **options):
     """A migration that is in the midst of guest memory, and slow."""
-    migration = voyage.prepare(bandwidth=SLOW)
+    migration = voyage.prepare(bandwidth=SLOW, **options)
     voyage.set_out(migration)
     wait_until(lambda: migration.info().get('ram', {}).get('transferred', 0) > 16 * MIB, 'some memory is over there')
     return migration
@@ -145,7 +140,7 @@ def goes_on_at_source(voyage, streams):
 
 
 def fails_and_repeats(current, disturb, status, **options):
-    """disturb(migration) ends it in the midst; the guest stays, and goes when it is asked again."""
+    """disturb(migration) ends it in the midst; the guest stays, and goes when it is asked again. Returns the voyage."""
     voyage = Voyage(current, **options)
     before = voyage.vm.sockets()
     streams = voyage.transfers(BOTH)
@@ -158,12 +153,15 @@ def fails_and_repeats(current, disturb, status, **options):
     assert before.items() <= voyage.vm.sockets().items(), 'QEMU kept its connections'
     told(current, 'repeated', voyage.move(), end_all(streams))
     check_quiet(voyage)
+    return voyage
 
 
-@case('migrate-cancelled', 90)
+@case('migrate-cancelled-then-by-tcp-and-by-file', 120)
 def cancelled(current):
-    fails_and_repeats(current, lambda migration: migration.source.qmp.command('migrate_cancel'), 'cancelled',
-                      version='backports')
+    voyage = fails_and_repeats(current, lambda migration: migration.source.qmp.command('migrate_cancel'), 'cancelled',
+                               version='backports')
+    carry(current, voyage, ways=('tcp', 'file'))
+    check_quiet(voyage)
 
 
 @case('migrate-destination-killed', 90, ordinary=False)
@@ -187,37 +185,13 @@ def refused_at_the_end(voyage):
     return migration.destination.process.output()
 
 
-@case('migrate-destination-refuses', 90)
+@case('migrate-destination-refuses', 90, ordinary=False)
 def destination_refuses(current):
     """The other Bulkhead does not offer what the guest uses."""
     voyage = Voyage(current, 'backports', serve=({'mtu': 1400}, {}), host_mtu=1400, **{'x-mtu-bypass-backend': 'off'})
     refused_at_the_end(voyage)
     said = voyage.there.product.process.output()
     assert 'features has bit 3, which is not offered here' in said, said[-800:]
-
-
-@case('migrate-our-processes-killed', 120)
-def processes_killed(current):
-    """Each one on either side, while memory is copied; then the guest goes on over there, and they once more."""
-    voyage = Voyage(current, 'newest', packed='on')
-    before = voyage.vm.sockets()
-    streams = voyage.transfers(BOTH)
-    migration = under_way(voyage)
-    arriving = migration.destination.sockets()
-    for host in voyage.hosts:
-        for role in env.ROLES:
-            host.product.kill(role)
-    for vm, sockets in ((migration.source, before), (migration.destination, arriving)):
-        assert sockets.items() <= vm.sockets().items(), 'QEMU kept its connections'
-    migration.source.qmp.command('migrate-set-parameters', **{'max-bandwidth': 1 << 30})
-    migration.finish()
-    told(current, 'with kills', migration.info(), end_all(streams))
-    voyage.arrive(migration)
-    for role in env.ROLES:
-        voyage.here.product.kill(role)
-        voyage.guest.ping()
-    for host in voyage.hosts:
-        assert 'stopped: ' not in host.product.process.output()
 
 
 # --- Who hears of it ---
@@ -260,13 +234,9 @@ def announced_by_guest(current):
 
 # --- The dirty log is complete ---
 
-def compared(current, version, **properties):
-    """No page differs between the guest that stands here and the one that stands over there. QEMU changes none itself:
-    the source stands from before the last round on, and nothing runs over there."""
-    voyage = Voyage(current, version, **properties)
-    streams = voyage.transfers(BOTH)
-    migration = voyage.prepare(extra=['-S'], **{'downtime-limit': 20})
-    voyage.set_out(migration)
+def arrives_the_same(current, voyage, migration, streams):
+    """No page differs between the guest that stands here and the one that stands over there, where it was told to. QEMU
+    changes none itself: the source stands from before the last round on, and nothing runs over there."""
     migration.wait_status('completed')
     wait_until(lambda: migration.destination.qmp.command('query-status')['status'] == 'paused', 'it is over there')
     pages = differing_pages(migration.source, migration.destination)
@@ -274,6 +244,15 @@ def compared(current, version, **properties):
     migration.take_over()
     migration.destination.qmp.command('cont')
     told(current, 'all pages are the same', migration.info(), end_all(streams))
+    voyage.arrive(migration)
+
+
+def compared(current, version, **properties):
+    voyage = Voyage(current, version, **properties)
+    streams = voyage.transfers(BOTH)
+    migration = voyage.prepare(extra=['-S'], **{'downtime-limit': 20})
+    voyage.set_out(migration)
+    arrives_the_same(current, voyage, migration, streams)
 
 
 # Big rings: in one of 256, the driver writes to each page that the device writes to. With split rings, QEMU takes the
@@ -286,9 +265,31 @@ def memory_same(current):
     compared(current, 'backports', **BIG)
 
 
-@case('migrate-memory-is-the-same-packed', 60)
+@case('migrate-memory-is-the-same-packed', 60, ordinary=False)
 def memory_same_packed(current):
     compared(current, 'newest', packed='on', **BIG)
+
+
+@case('migrate-our-processes-killed', 120)
+def processes_killed(current):
+    """Each one on either side, while memory is copied; then the guest goes on over there, and they once more."""
+    voyage = Voyage(current, 'newest', packed='on', **BIG)
+    before = voyage.vm.sockets()
+    streams = voyage.transfers(BOTH)
+    migration = under_way(voyage, extra=['-S'], **{'downtime-limit': 20})
+    arriving = migration.destination.sockets()
+    for host in voyage.hosts:
+        for role in env.ROLES:
+            host.product.kill(role)
+    for vm, sockets in ((migration.source, before), (migration.destination, arriving)):
+        assert sockets.items() <= vm.sockets().items(), 'QEMU kept its connections'
+    migration.source.qmp.command('migrate-set-parameters', **{'max-bandwidth': 1 << 30})
+    arrives_the_same(current, voyage, migration, streams)
+    for role in env.ROLES:
+        voyage.here.product.kill(role)
+        voyage.guest.ping()
+    for host in voyage.hosts:
+        assert 'stopped: ' not in host.product.process.output()
 
 
 # --- Releases ---
