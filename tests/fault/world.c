@@ -166,7 +166,7 @@ int world_handshake(struct world *w)
 	int e = replay_open(r, suite_socket(&w->suite, "net0"));
 
 	w->kind = VMM_LOGGED;
-	r->n.c.timeout_ms = WAIT_MS;
+	r->n.c.timeout_ms = test_ms(WAIT_MS);
 	for (size_t i = 0; !e && !replay_ends(&w->events[i]); i++)
 		e = replay_event(r, &w->events[i]);
 	if (e)
@@ -198,7 +198,7 @@ static int open_driver(struct world *w, bool packed)
 
 	begin_driver(w, packed ? VMM_PACKED : VMM_SPLIT);
 	e = net_open(n, suite_socket(&w->suite, "net0"), &p);
-	n->c.timeout_ms = WAIT_MS;
+	n->c.timeout_ms = test_ms(WAIT_MS);
 	return e ? world_fail(w, e, "opening a session") : same_offer(w, n->c.features);
 }
 
@@ -243,7 +243,7 @@ int world_inflight(struct world *w)
 
 	begin_driver(w, VMM_SPLIT);
 	e = net_init(n, &p);
-	n->c.timeout_ms = WAIT_MS;
+	n->c.timeout_ms = test_ms(WAIT_MS);
 	if (!e)
 		e = vu_connect(&n->c, suite_socket(&w->suite, "net0"));
 	if (!e)
