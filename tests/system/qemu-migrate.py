@@ -112,12 +112,12 @@ def paused(current, version, direction, **properties):
     assert ratio <= TIMES_LONGER, f'{ratio:.1f} times as long as with QEMU\'s own back-end'
 
 
-@case('migrate-pause-to-guest', 180)
+@case('migrate-pause-to-guest', 600)
 def pause_to_guest(current):
     paused(current, 'newest', 'to-guest')
 
 
-@case('migrate-pause-from-guest', 180, ordinary=False)
+@case('migrate-pause-from-guest', 600, ordinary=False)
 def pause_from_guest(current):
     paused(current, 'backports', 'from-guest', packed='on')
 
