@@ -15,14 +15,34 @@
 
 #define CONFIG_WRITES_MAX 64
 
-Bh__Desired *desired_next(const Bh__Desired *desired)
+static uint8_t *pack(const Bh__Desired *desired, size_t *ret_n)
 {
-	size_t n = bh__desired__get_packed_size(desired);
-	_cleanup_free_ uint8_t *buf = malloc(n + 1);
-	Bh__Desired *next;
+	uint8_t *buf = malloc(bh__desired__get_packed_size(desired) + 1);
 
 	check(buf);
-	bh__desired__pack(desired, buf);
+	*ret_n = bh__desired__pack(desired, buf);
+	return buf;
+}
+
+bool desired_is_same(Bh__Desired *next, const Bh__Desired *desired)
+{
+	uint64_t generation = next->generation;
+	_cleanup_free_ uint8_t *a = NULL, *b = NULL;
+	size_t n_a, n_b;
+
+	next->generation = desired->generation;
+	a = pack(next, &n_a);
+	next->generation = generation;
+	b = pack(desired, &n_b);
+	return n_a == n_b && memcmp(a, b, n_a) == 0;
+}
+
+Bh__Desired *desired_next(const Bh__Desired *desired)
+{
+	size_t n;
+	_cleanup_free_ uint8_t *buf = pack(desired, &n);
+	Bh__Desired *next;
+
 	next = bh__desired__unpack(NULL, n, buf);
 	check(next);
 	next->generation++;

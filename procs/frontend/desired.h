@@ -13,6 +13,10 @@
 /** desired_next() - a copy with the next generation */
 Bh__Desired *desired_next(const Bh__Desired *desired);
 
+/** desired_is_same() - whether the two say the same, whatever their generations; next is as it was
+ * afterwards */
+bool desired_is_same(Bh__Desired *next, const Bh__Desired *desired);
+
 /** desired_empty() - the next generation, of which nothing is left that a VMM asked for or handed
  * over
  * @connected: a new VMM is there: it begins the next session */

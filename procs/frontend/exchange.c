@@ -79,6 +79,11 @@ enum outcome exchange_transfer(struct exchange *exchange, uint64_t *ret_id)
 
 /* --- Where it stands --- */
 
+const Bh__Desired *exchange_desired(const struct exchange *exchange)
+{
+	return exchange->batch.desired ? exchange->batch.desired : exchange->view->desired;
+}
+
 bool exchange_in_work(const struct exchange *exchange)
 {
 	return exchange->step > STEP_PEEK && exchange->step < STEP_STAGE;
@@ -98,11 +103,9 @@ void exchange_change(struct exchange *exchange, Bh__Desired *next)
 	exchange->step = STEP_VMM;
 }
 
-/* Sockets that nobody has made use of are emptied: who closes a full one waits for its peer. */
-void exchange_drop(struct exchange *exchange)
+/* The socket has its descriptors as well: they are not the last when they are closed. */
+void exchange_put_back(struct exchange *exchange)
 {
-	if (exchange->n_tokens == 0)
-		intake_empty(&exchange->msg);
 	wire_drop(&exchange->msg);
 	intake_forget();
 	exchange->row = NULL;
@@ -111,10 +114,18 @@ void exchange_drop(struct exchange *exchange)
 	exchange->deposit_error = 0;
 	exchange->transfer_asked = false;
 	exchange->transfer_id = 0;
-	exchange->wait = exchange->probed = false;
+	exchange->probed = false;
 	*exchange->why = '\0';
 	exchange->before = desired_free(exchange->before);
 	exchange->next = desired_free(exchange->next);
+}
+
+/* Sockets that nobody has made use of are emptied: who closes a full one waits for its peer. */
+void exchange_drop(struct exchange *exchange)
+{
+	if (exchange->n_tokens == 0)
+		intake_empty(&exchange->msg);
+	exchange_put_back(exchange);
 }
 
 void exchange_forget(struct exchange *exchange)
@@ -123,6 +134,8 @@ void exchange_forget(struct exchange *exchange)
 	exchange->reply_fd = fd_close(exchange->reply_fd);
 	exchange->reply_row = NULL;
 	exchange_drop(exchange);
+	batch_clear(&exchange->batch);
+	exchange->batch.n_alone = 0;
 	exchange_await(exchange, AWAITS_NOTHING, 0);
 	exchange->step = STEP_PEEK;
 	exchange->abandoned = false;

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "base/blame.h"
+#include "batch.h"
 #include "channel.h"
 #include "config/config.h"
 #include "memory-ops.h"
@@ -46,8 +47,12 @@ struct exchange {
 	/* with STEP_HANG_UP: what the VMM did wrong; NULL = it went by itself */
 	const char *verdict;
 
+	struct batch batch; /* to be committed with the message in work */
+
 	/* the record on its way to memory, and what memory said */
 	Bh__Desired *next; /* NULL = none is on its way */
+	bool changes;      /* it is what the message in work makes of the batch's */
+	enum step then;    /* when it is in force */
 	int error;         /* of the last answer */
 	char said[256];    /* the rule that was broken; empty = none */
 	bool commit_late;  /* memory does not answer, or refuses what it must not; said once */
@@ -62,11 +67,10 @@ struct exchange {
 	bool transfer_asked;           /* ... or has refused to, as said says */
 	unsigned int n_deposits;       /* how often: memory may die after it took them */
 	char why[256];                 /* why it is refused; empty = it is not */
-	bool wait;                     /* it is answered when the worker has applied the record */
-	uint64_t patience_usec;        /* for the worker */
-	bool probed;                   /* memory has answered a probe */
+	bool probed;                   /* memory has answered a probe ... */
+	uint64_t patience_usec;        /* ... and so long the worker has then */
 	uint64_t probe_usec;           /* when that was asked */
-	Bh__Desired *before;           /* in force before COMMIT; NULL = nothing was committed */
+	Bh__Desired *before;           /* as it was without it; NULL = it was not committed */
 
 	/* the reply that is laid ready */
 	const struct request_row *reply_row; /* NULL = there is none, or an acknowledgement */
@@ -74,6 +78,9 @@ struct exchange {
 };
 
 /* --- For handlers --- */
+
+/** exchange_desired() - the record as the messages before the one in work make it; borrowed */
+const Bh__Desired *exchange_desired(const struct exchange *exchange);
 
 /** exchange_refuse() - note why the message in work is refused; returns OUTCOME_REFUSED */
 int exchange_refuse(struct exchange *exchange, const char *fmt, ...)
@@ -96,18 +103,17 @@ enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
  */
 enum outcome exchange_transfer(struct exchange *exchange, uint64_t *ret_id);
 
-/** exchange_log() - a warning about what the VMM did, rate-limited by the kind of message in
- * work */
+/** exchange_log() - a warning about the VMM, rate-limited by the kind of message in work */
 void exchange_log(const struct exchange *exchange, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/** exchange_await() - what is needed to go on, and for how long it is waited for (0 = without
- * limit) */
+/** exchange_await() - what is needed to go on, and how long it is waited for; 0 = no limit */
 void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec);
 
 /** exchange_drop() - forget the message in work; the descriptors that nobody has taken are
- * closed */
+ * closed. exchange_put_back(): it is still in the socket, and will be looked at again */
 void exchange_drop(struct exchange *exchange);
+void exchange_put_back(struct exchange *exchange);
 
 /* --- For the session --- */
 
@@ -139,7 +145,6 @@ void exchange_redeemed(struct exchange *exchange, int fd);
 void exchange_begun(struct exchange *exchange, int error, uint64_t id, const char *refused);
 /** exchange_transferred() - the view has heard of a transfer */
 void exchange_transferred(struct exchange *exchange);
-/** exchange_observed() - the view has another report of the worker; exchange_timeout() -
- * until_usec has come */
+/** exchange_observed() - the view has another report; exchange_timeout() - until_usec has come */
 void exchange_observed(struct exchange *exchange);
 void exchange_timeout(struct exchange *exchange);

@@ -63,7 +63,7 @@ enum outcome handle_set_features(struct exchange *exchange, const struct message
 		return exchange_refuse(exchange, "feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
 	if ((next->features ^ features) & RING_FEATURES)
-		held = rings_hold(exchange->view->desired, exchange->view->observed, next);
+		held = rings_hold(exchange_desired(exchange), exchange->view->observed, next);
 	if (held < 0)
 		return exchange_refuse(exchange, "the layout of rings that run cannot change");
 	next->features = features;
@@ -117,13 +117,14 @@ size_t reply_queue_num(struct exchange *exchange, const struct message *msg, uin
 }
 
 /* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked
- * for later. */
+ * for later. It is counted, since the worker may see no record before that with the next status. */
 enum outcome handle_set_status(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
 	if (msg->payload.u64 > UINT8_MAX)
 		return exchange_refuse(exchange, "a device status has 8 bits, not 0x%llx",
 			(unsigned long long)msg->payload.u64);
+	next->reset_epoch += next->status && !msg->payload.u64;
 	next->status = (uint32_t)msg->payload.u64;
 	return OUTCOME_CHANGED;
 }

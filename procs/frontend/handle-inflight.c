@@ -101,7 +101,7 @@ uint64_t token_inflight(const Bh__Desired *desired, const void *reply, size_t n)
  * has each file once. */
 static bool is_the_same(struct exchange *exchange, const struct inflight_area *area, uint64_t token)
 {
-	const Bh__Inflight *now = exchange->view->desired->inflight;
+	const Bh__Inflight *now = exchange_desired(exchange)->inflight;
 
 	return now && now->mmap_size == area->mmap_size && now->mmap_offset == area->mmap_offset &&
 		now->n_queues == area->n_queues && now->queue_size == area->queue_size &&

@@ -22,9 +22,9 @@
 
 enum outcome log_outcome(const struct exchange *exchange)
 {
-	const struct view *view = exchange->view;
-
-	return ring_any_runs(view->desired, view->observed) ? OUTCOME_WAIT : OUTCOME_CHANGED;
+	return ring_any_runs(exchange_desired(exchange), exchange->view->observed)
+		? OUTCOME_WAIT
+		: OUTCOME_CHANGED;
 }
 
 /* --- What a log covers --- */
@@ -59,10 +59,9 @@ static bool refuses_memory(struct exchange *exchange, const Bh__Desired *next)
 
 bool log_refuses(struct exchange *exchange, const Bh__Desired *next)
 {
-	const struct view *view = exchange->view;
-
 	return next->log && has_bit(next->features, VHOST_F_LOG_ALL) &&
-		ring_any_runs(view->desired, view->observed) && refuses_memory(exchange, next);
+		ring_any_runs(exchange_desired(exchange), exchange->view->observed) &&
+		refuses_memory(exchange, next);
 }
 
 /* A log that does not cover guest memory is one that was left behind: it says nothing of rings. */
@@ -137,8 +136,8 @@ enum outcome handle_set_log_base(struct exchange *exchange, const struct message
 	if (outcome != OUTCOME_DONE)
 		return outcome;
 	log->token = token;
-	return is_the_same(exchange->view->desired->log, area, token) ? OUTCOME_SETTLE
-								      : OUTCOME_WAIT;
+	return is_the_same(exchange_desired(exchange)->log, area, token) ? OUTCOME_SETTLE
+									 : OUTCOME_WAIT;
 }
 
 size_t reply_log_base(struct exchange *exchange, const struct message *msg, uint8_t *buf)

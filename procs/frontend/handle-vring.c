@@ -26,13 +26,14 @@ static bool packed(const Bh__Desired *desired)
 
 static bool runs(const struct exchange *exchange, const Bh__Ring *ring)
 {
-	return ring_runs(exchange->view->desired, exchange->view->observed, ring);
+	return ring_runs(exchange_desired(exchange), exchange->view->observed, ring);
 }
 
 static enum outcome hold(const struct exchange *exchange, Bh__Ring *ring)
 {
-	return ring_hold(exchange->view->desired, exchange->view->observed, ring) ? OUTCOME_WAIT
-										  : OUTCOME_CHANGED;
+	return ring_hold(exchange_desired(exchange), exchange->view->observed, ring)
+		? OUTCOME_WAIT
+		: OUTCOME_CHANGED;
 }
 
 enum outcome handle_set_vring_num(struct exchange *exchange, const struct message *msg,
@@ -241,7 +242,7 @@ static Bh__Ring *fd_ring(struct exchange *exchange, const struct message *msg, B
  * says nothing of it. */
 static void look_for_memory(struct exchange *exchange)
 {
-	const Bh__Desired *desired = exchange->view->desired;
+	const Bh__Desired *desired = exchange_desired(exchange);
 
 	for (size_t i = 0; i < desired->n_rings; i++)
 		if (desired->rings[i]->started)

@@ -48,6 +48,7 @@ enum task {
 
 struct question {
 	enum task task;
+	size_t at; /* TASK_LOOK: so many bytes come before */
 	size_t n_bytes;
 	struct header header; /* TASK_TAKE: what must come first */
 };
@@ -130,13 +131,13 @@ static void judge(const int *fds, size_t n, bool lost, struct verdict *verdict)
 }
 
 /* As the reader of the message looks at it afterwards (wire.c). */
-static void look_at(int conn, size_t n_bytes, struct verdict *verdict)
+static void look_at(int conn, size_t at, size_t n_bytes, struct verdict *verdict)
 {
-	const int zero = 0;
+	const int offset = (int)at;
 	size_t have = 0, n;
 	bool lost;
 
-	if (setsockopt(conn, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero)) < 0)
+	if (setsockopt(conn, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset)) < 0)
 		return;
 	while (have < n_bytes && !verdict->foreign) {
 		ssize_t got = receive(conn, piece, sizeof(piece), MSG_PEEK | MSG_DONTWAIT,
@@ -198,7 +199,7 @@ static void serve(int link)
 		n != 1)
 		_exit(0);
 	if (question.task == TASK_LOOK)
-		look_at(conn, question.n_bytes, &verdict);
+		look_at(conn, question.at, question.n_bytes, &verdict);
 	else if (question.task == TASK_TAKE)
 		take(conn, &question, &verdict);
 	else
@@ -341,9 +342,10 @@ static int have_answer(const struct question *question, int fd, struct verdict *
 	return -ETIMEDOUT;
 }
 
-int intake_look(int conn_fd, size_t n_bytes, size_t *ret_n, char ret_text[FD_KIND_TEXT_BYTES])
+int intake_look(int conn_fd, size_t at, size_t n_bytes, size_t *ret_n,
+	char ret_text[FD_KIND_TEXT_BYTES])
 {
-	const struct question question = { .task = TASK_LOOK, .n_bytes = n_bytes };
+	const struct question question = { .task = TASK_LOOK, .at = at, .n_bytes = n_bytes };
 	struct verdict verdict;
 	int r = have_answer(&question, conn_fd, &verdict);
 

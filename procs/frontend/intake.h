@@ -23,8 +23,9 @@ void intake_open(sd_event *event);
 void intake_close(void);
 
 /**
- * intake_look() - at the descriptors that come with the next bytes of a VMM's connection
+ * intake_look() - at the descriptors that come with a message of a VMM's connection
  * @conn_fd:  borrowed; its peek offset is moved
+ * @at:       where the message begins, in bytes behind what comes first in the socket
  * @n_bytes:  of the message
  * @ret_n:    [out] on 0: so many are in sight, from the first on, and all are harmless
  * @ret_text: [out] on INTAKE_E_FOREIGN: what the first one is that is not, and what is taken
@@ -34,7 +35,8 @@ void intake_close(void);
  *          can be had; -EBUSY: too many of them wait for strangers.
  * Cost:    a local round trip, at most a second; the first one a fork().
  */
-int intake_look(int conn_fd, size_t n_bytes, size_t *ret_n, char ret_text[FD_KIND_TEXT_BYTES]);
+int intake_look(int conn_fd, size_t at, size_t n_bytes, size_t *ret_n,
+	char ret_text[FD_KIND_TEXT_BYTES]);
 
 /** intake_forget() - the message is out of the socket; nothing if nothing is held */
 void intake_forget(void);

@@ -326,7 +326,7 @@ static int carry_judged(struct parts *parts, int conn_fd, size_t end, size_t n_o
 {
 	static uint8_t buf[MAX_BYTES + 1];
 	size_t n_judged = 0;
-	int r = intake_look(conn_fd, end, &n_judged, piece->foreign);
+	int r = intake_look(conn_fd, 0, end, &n_judged, piece->foreign);
 
 	if (r == INTAKE_E_FOREIGN && !are_others(parts, end > n_ours)) {
 		parts->file->beyond = end > n_ours;

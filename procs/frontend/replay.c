@@ -2,9 +2,9 @@
  * The steps, and what tells them apart afterwards:
  *
  *   step      what is done                                       peek offset      pipe
- *   peek      header and payload are looked at                   0 .. 65548       empty
+ *   peek      header and payload are looked at                   below MARK       empty
+ *   handle    the record is changed and committed                below MARK       empty
  *   begin     the offset is set to a mark                        MARK + bytes     empty
- *   handle    the record is changed and committed                MARK + bytes     empty
  *   stage     the reply goes into the pipe, by one write         MARK + bytes     full
  *   consume   the message is taken out of the socket             MARK             full
  *   send      splice() moves the reply from pipe to socket       MARK             empty
@@ -20,6 +20,10 @@
  * frontend dies before sending, the last copy is closed and the lock is gone. If the descriptor is
  * in the VMM's socket, or the VMM holds or maps it, the lock is still held. The reply is sent
  * twice only if the VMM lets go of the memory between the sending and the successor's check.
+ *
+ * Messages that are committed with one behind them, and owe no reply, are taken out by themselves,
+ * under a mark of their own (MARK_DONE + bytes): they are in force, and none of them is handled
+ * again.
  *
  * A message that came in parts (parts.h) has left the socket by the time it is whole. Dropping
  * what was gathered consumes it, and no mark is set for it.
@@ -41,6 +45,7 @@
 #include "base/cleanup.h"
 
 #define MARK (1 << 20)
+#define MARK_DONE (MARK + (1 << 19)) /* no message that is begun has so many bytes */
 
 int replay_open(struct replay *replay, const char *device)
 {
@@ -86,7 +91,7 @@ int replay_look(struct replay *replay, int fd, const char *device, struct messag
 	const char **ret_text)
 {
 	size_t there = wire_bytes_there(fd);
-	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, ret_msg, ret_text);
+	int r = parts_begun(&replay->parts) ? WIRE_E_PARTIAL : wire_peek(fd, 0, ret_msg, ret_text);
 
 	/* nothing was there: what has come since is a message like any other, and is looked at
 	 * when the loop says so */
@@ -121,6 +126,14 @@ int replay_consume(struct replay *replay, int fd, const struct message *msg)
 		return 0;
 	}
 	return consume(fd, wire_bytes(msg));
+}
+
+int replay_consume_first(int fd, size_t n_bytes)
+{
+	int r = set_offset(fd, MARK_DONE + (int)n_bytes);
+
+	check(n_bytes < MARK_DONE - MARK);
+	return r < 0 ? r : consume(fd, n_bytes);
 }
 
 int replay_send(struct replay *replay, int fd)
@@ -193,15 +206,16 @@ int replay_send_fd(struct replay *replay, int fd, int file)
 
 /* --- After a death --- */
 
-/* How many bytes of a message that was begun are still in the socket; 0 = none. */
-static size_t left_of_begun(int fd)
+/* How many bytes of what was begun are still in the socket; 0 = none. */
+static size_t left_of_begun(int fd, bool *ret_done)
 {
 	int offset = 0;
 	socklen_t len = sizeof(offset);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) < 0 || offset <= MARK)
 		return 0;
-	return (size_t)(offset - MARK);
+	*ret_done = offset >= MARK_DONE;
+	return (size_t)(offset - (*ret_done ? MARK_DONE : MARK));
 }
 
 static bool is_untouched(int fd, size_t left)
@@ -215,7 +229,8 @@ static bool is_untouched(int fd, size_t left)
 
 enum replay_step replay_resume(struct replay *replay, int fd)
 {
-	size_t left = left_of_begun(fd);
+	bool done = false;
+	size_t left = left_of_begun(fd, &done);
 
 	if (stage_bytes(&replay->stage)) {
 		if (parts_whole(&replay->parts))
@@ -225,7 +240,7 @@ enum replay_step replay_resume(struct replay *replay, int fd)
 	}
 	if (!left)
 		return REPLAY_IDLE;
-	if (is_untouched(fd, left))
+	if (!done && is_untouched(fd, left))
 		return REPLAY_AGAIN;
 	(void)consume(fd, left);
 	return REPLAY_IDLE;

@@ -48,13 +48,16 @@ enum replay_step replay_resume(struct replay *replay, int fd);
 /** replay_look() - wire_peek(), or parts_take() where the message comes in parts */
 int replay_look(struct replay *replay, int fd, const char *device, struct message *ret_msg,
 	const char **ret_text);
-/** replay_begin() - it was peeked whole, and handling begins */
+/** replay_begin() - it has been handled: what follows concerns this message */
 int replay_begin(int fd, const struct message *msg);
-/** replay_stage() - it has been handled: lay the reply ready. Left out where there is none.
+/** replay_stage() - lay the reply ready. Left out where there is none.
  * @n: up to STAGE_BYTES_MAX less the header */
 int replay_stage(struct replay *replay, uint32_t request, const void *payload, size_t n);
 /** replay_consume() - take it out of the socket */
 int replay_consume(struct replay *replay, int fd, const struct message *msg);
+/** replay_consume_first() - take so many bytes out of the socket: whole messages that have been
+ * handled, and owe no reply */
+int replay_consume_first(int fd, size_t n_bytes);
 /** replay_send() - send what is laid ready; -EAGAIN: the peer reads too slowly, call again later */
 int replay_send(struct replay *replay, int fd);
 

@@ -144,7 +144,7 @@ static int check_header(struct exchange *exchange, const struct request_row *row
 	return 0;
 }
 
-static bool takes_fds(const struct request_row *row, const struct message *msg)
+bool requests_take_fds(const struct request_row *row, const struct message *msg)
 {
 	if (row->index == INDEX_VRING_FD)
 		return !(msg->payload.u64 & VHOST_USER_VRING_NOFD_MASK);
@@ -167,7 +167,7 @@ static int check_fds(struct exchange *exchange, const struct request_row *row,
 {
 	bool none = row->index == INDEX_VRING_FD && (msg->payload.u64 & VHOST_USER_VRING_NOFD_MASK);
 
-	if (msg->doubtful_fds && !takes_fds(row, msg)) {
+	if (msg->doubtful_fds && !requests_take_fds(row, msg)) {
 		wire_drop(&exchange->msg);
 		return 0;
 	}
@@ -239,21 +239,20 @@ static int check_index(struct exchange *exchange, const struct request_row *row,
 static int check_state(struct exchange *exchange, const struct request_row *row,
 	const struct message *msg)
 {
+	const Bh__Desired *desired = exchange_desired(exchange);
 	const Bh__Ring *ring;
 
-	if (row->needs != NO_FEATURE &&
-		!has_bit(exchange->view->desired->protocol_features, row->needs))
+	if (row->needs != NO_FEATURE && !has_bit(desired->protocol_features, row->needs))
 		return exchange_refuse(exchange,
 			"it needs protocol feature %d, which is not negotiated", row->needs);
 	if (row->legal == LEGAL_NEVER)
 		return exchange_refuse(exchange, "it belongs to a feature that is not offered");
 	if (row->legal == LEGAL_ALWAYS)
 		return 0;
-	ring = row->legal == LEGAL_ALL_STOPPED
-		? ring_any_runs(exchange->view->desired, exchange->view->observed)
-		: desired_find_ring(exchange->view->desired, row_ring(row, msg));
+	ring = row->legal == LEGAL_ALL_STOPPED ? ring_any_runs(desired, exchange->view->observed)
+					       : desired_find_ring(desired, row_ring(row, msg));
 	/* one that is disabled may be set up anew: its handler holds it */
-	if (ring && ring_runs(exchange->view->desired, exchange->view->observed, ring) &&
+	if (ring && ring_runs(desired, exchange->view->observed, ring) &&
 		(ring->enabled || row->legal == LEGAL_ALL_STOPPED))
 		return exchange_refuse(exchange, "ring %u runs; it must be %s first", ring->index,
 			row->legal == LEGAL_ALL_STOPPED ? "stopped" : "stopped or disabled");

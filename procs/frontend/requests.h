@@ -16,6 +16,9 @@ const struct request_row *requests_find(uint32_t request);
 int requests_check(struct exchange *exchange, const struct request_row *row,
 	const struct message *msg);
 
+/** requests_take_fds() - whether a message of this form brings descriptors of its own */
+bool requests_take_fds(const struct request_row *row, const struct message *msg);
+
 /** requests_reply() - what is owed for the message in work, whether it was refused or not; only
  * where its row owes a reply
  * @buf: [out] of REPLY_BYTES_MAX

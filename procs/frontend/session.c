@@ -28,7 +28,7 @@
 #define CONNECT_MAX_USEC 1000000ULL
 #define LOOK_USEC 1000000ULL
 #define SHORT_USEC 2000000ULL
-#define MESSAGES_A_TURN 32
+#define MESSAGES_A_TURN BATCH_MAX
 
 /* --- Timers and turns --- */
 
@@ -154,7 +154,7 @@ static bool may_go_on(const struct session *session)
 		(session->exchange.conn_fd >= 0 && session->view.desired->connected);
 }
 
-/* One message, or what comes in place of one; false: an answer is missing, or there is no
+/* One batch of messages, or what comes in place of one; false: an answer is missing, or there is no
  * message. */
 static bool go_on(struct session *session)
 {
@@ -183,8 +183,9 @@ static bool go_on(struct session *session)
 
 static void run_turn(struct session *session)
 {
+	session->exchange.batch.n_taken = 0;
 	for (unsigned int n = 0; may_go_on(session) && go_on(session); n++)
-		if (n == MESSAGES_A_TURN) {
+		if (MAX(n, session->exchange.batch.n_taken) >= MESSAGES_A_TURN) {
 			sd_event_source_set_enabled(session->defer, SD_EVENT_ONESHOT);
 			return;
 		}

@@ -4,13 +4,15 @@
 
 /** enum step - of a message, in the order of a message that takes them all */
 enum step {
-	STEP_PEEK,     /* no message is in work: look for the next one */
+	STEP_PEEK,     /* no message is in work: look for the next one, behind those of the batch */
 	STEP_CHECK,    /* is it right in form: the columns of the request table */
 	STEP_JUDGE,    /* its meaning: the handler makes the next record, or refuses it */
 	STEP_DEPOSIT,  /* its descriptors go into the vault; then it is judged again */
 	STEP_TRANSFER, /* a transfer of the device's state is begun; then it is judged again */
 	STEP_PENDING,  /* that transfer's end is waited for; likewise */
+	STEP_JOIN,     /* it owes no answer, and another one is behind it: it goes into the batch */
 	STEP_COMMIT,   /* the next record is put in force */
+	STEP_TAKE,     /* the batch is taken out of the socket */
 	STEP_WAIT,     /* for the worker to apply it */
 	STEP_PROBE,    /* the worker is quiet; is it memory that is away? */
 	STEP_UNDO,     /* the worker could not apply it: the former record is put in force again */

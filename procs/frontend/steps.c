@@ -2,16 +2,25 @@
  * The steps of a message, as a table at the end of this file. One message is in work at a time;
  * between its steps the process serves its other devices.
  *
- *   PEEK -> CHECK -> JUDGE -> COMMIT -> WAIT <-> PROBE            SEND -> PEEK
- *                     ^  |                |  |                      ^
- *                     |  v                v  v                      |
- *                DEPOSIT, TRANSFER,      UNDO -> STAGE -> CONSUME --'
+ *    .----------- JOIN
+ *    v             ^
+ *   PEEK -> CHECK -> JUDGE -> COMMIT -> TAKE -> WAIT <-> PROBE            SEND -> PEEK
+ *                     ^  |                        |  |                      ^
+ *                     |  v                        v  v                      |
+ *                DEPOSIT, TRANSFER,              UNDO -> STAGE -> CONSUME --'
  *                    PENDING
  *
  * Each step may go to STAGE at once: what is refused fails alone, since the change was made in a
  * copy of the record. Steps that ask for something have a second half, which is run when the answer
  * is there; each half returns the step that comes next. However long memory is away, the message
  * stays in the socket, and the VMM waits.
+ *
+ * A commit costs more than all the rest of a message. A message that owes no answer therefore joins
+ * a batch (batch.h) if the next one is in the socket already, which is judged by the record as the
+ * batch makes it, and committed with it. Nobody can tell that from messages that were committed one
+ * by one, since the worker applies the newest record and leaves out what lay between. Only what
+ * memory itself would have refused must not be covered up by what comes later, so a message that
+ * memory may refuse ends its batch.
  *
  * What the VMM may rely on after the death of this process, at any step, is in replay.c.
  */
@@ -22,9 +31,8 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/fault.h"
 #include "base/log.h"
-#include "intake.h"
+#include "judging.h"
 #include "requests.h"
 
 #define WAIT_USEC (5 * 1000000ULL)
@@ -32,141 +40,6 @@
 #define TURN_RETRY_USEC 1000000
 #define PROMPT_USEC 100000
 #define DEPOSITS_MAX 4 /* of one message: memory dies between two steps of it, again and again */
-
-/* --- Peek, check --- */
-
-/* Descriptors that are not harmless stay where they are, and the message is refused. */
-static int take_descriptors(struct exchange *x, const char **ret_text)
-{
-	size_t n = 0;
-	int r = intake_look(x->conn_fd, wire_bytes(&x->msg), &n, x->msg.foreign);
-
-	if (r == 0)
-		return wire_take_fds(x->conn_fd, &x->msg, n, ret_text);
-	*ret_text = r == -EBUSY
-		? "what it handed over before is still being closed, and somebody else decides when"
-		: "nobody can be had to look at its descriptors";
-	return r == INTAKE_E_FOREIGN ? 0 : WIRE_E_FRAMING;
-}
-
-/* A crash in here is blamed on a message that could not be read. */
-static enum step peek(struct exchange *x)
-{
-	const char *text = "";
-	int r;
-
-	blame_set(x->mark, 0, 0);
-	r = replay_look(&x->replay, x->conn_fd, x->config->name, &x->msg, &text);
-	if (r == 0 && x->msg.fds_in_sight)
-		r = take_descriptors(x, &text);
-	if (peer_heard(&x->peer, x->msg.sender, x->config->name))
-		x->peer_changed = true;
-	blame_finish();
-	if (r == 0)
-		r = replay_begin(x->conn_fd, &x->msg) < 0 ? WIRE_E_CLOSED : 0;
-	x->verdict = r == WIRE_E_FRAMING ? text : NULL;
-	return r == 0 ? STEP_CHECK : r == WIRE_E_PARTIAL ? STEP_AWAIT : STEP_HANG_UP;
-}
-
-static enum step check_form(struct exchange *x)
-{
-	blame_set(x->mark, x->msg.header.request, x->msg.header.size);
-	fault_point("frontend", x->msg.header.request);
-	x->row = requests_find(x->msg.header.request);
-	if (!x->row)
-		exchange_refuse(x, "there is no such message");
-	else if (requests_check(x, x->row, &x->msg) == 0)
-		return STEP_JUDGE;
-	return STEP_STAGE;
-}
-
-/* --- Judge, deposit --- */
-
-static bool acks(const struct exchange *x)
-{
-	return (x->msg.header.flags & HEADER_NEED_REPLY) &&
-		has_bit(x->view->desired->protocol_features, VHOST_USER_PROTOCOL_F_REPLY_ACK);
-}
-
-/* An acknowledgement promises the effect. */
-static enum step after_judging(struct exchange *x, enum outcome outcome)
-{
-	x->wait = outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && acks(x));
-	x->patience_usec = WAIT_USEC;
-	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_NOTED || outcome == OUTCOME_WAIT)
-		return STEP_COMMIT;
-	x->next = desired_free(x->next);
-	if (outcome == OUTCOME_LATER)
-		return STEP_DEPOSIT;
-	if (outcome == OUTCOME_TRANSFER)
-		return STEP_TRANSFER;
-	if (outcome == OUTCOME_PENDING)
-		return STEP_PENDING;
-	if (outcome == OUTCOME_SETTLE && (x->row->owes != REPLY_NONE || acks(x)))
-		return STEP_WAIT;
-	return STEP_STAGE;
-}
-
-static enum step judge(struct exchange *x)
-{
-	enum outcome outcome = OUTCOME_DONE;
-
-	if (x->row->handle) {
-		x->next = view_next(x->view, x->view->desired);
-		outcome = x->row->handle(x, &x->msg, x->next);
-	}
-	return after_judging(x, outcome);
-}
-
-static enum step deposit(struct exchange *x)
-{
-	int r;
-
-	x->n_deposits++;
-	exchange_await(x, AWAITS_VAULT, 0);
-	r = x->ops->deposit(x->session, x->msg.fds, x->msg.n_fds);
-	if (r == 0)
-		return STEP_AWAIT;
-	exchange_await(x, AWAITS_NOTHING, 0);
-	x->deposit_error = r;
-	return STEP_JUDGE;
-}
-
-static enum step deposited(struct exchange *x)
-{
-	return STEP_JUDGE;
-}
-
-/* --- Transfer of the device's state --- */
-
-static enum step begin_transfer(struct exchange *x)
-{
-	bool load = x->msg.payload.device_state.direction == DEVICE_STATE_LOAD;
-	int r;
-
-	exchange_await(x, AWAITS_VAULT, 0);
-	r = x->ops->transfer(x->session, x->msg.fds[0], load);
-	if (r == 0)
-		return STEP_AWAIT;
-	exchange_begun(x, r, 0, "");
-	exchange_await(x, AWAITS_NOTHING, 0);
-	return STEP_JUDGE;
-}
-
-static enum step begun(struct exchange *x)
-{
-	fault_point("frontend-transfer", 0);
-	return STEP_JUDGE;
-}
-
-/* Memory ends each transfer in time, or is started anew and knows nothing of it. */
-static enum step await_transfer(struct exchange *x)
-{
-	if (view_transfer(x->view) != VIEW_TRANSFER_PENDING)
-		return STEP_JUDGE;
-	exchange_await(x, AWAITS_TRANSFER, 0);
-	return STEP_AWAIT;
-}
 
 /* --- Commit --- */
 
@@ -207,12 +80,29 @@ static Bh__Desired *put_in_force(struct exchange *x)
 static enum step refused(struct exchange *x)
 {
 	x->next = desired_free(x->next);
+	if (x->batch.n) {
+		batch_take_apart(&x->batch);
+		exchange_put_back(x);
+		return STEP_PEEK;
+	}
 	if (x->n_tokens && x->n_deposits < DEPOSITS_MAX) {
 		x->n_tokens = 0;
 		return STEP_JUDGE;
 	}
 	exchange_refuse(x, "%s", x->said);
 	return STEP_STAGE;
+}
+
+static enum step in_force(struct exchange *x)
+{
+	Bh__Desired *former = put_in_force(x);
+
+	if (x->changes && !x->batch.desired)
+		x->before = ptr_steal(&former);
+	else if (x->changes)
+		x->before = ptr_steal(&x->batch.desired);
+	desired_free(former);
+	return x->batch.n ? STEP_TAKE : x->then;
 }
 
 static enum step committed(struct exchange *x)
@@ -225,8 +115,19 @@ static enum step committed(struct exchange *x)
 	case SAYS_YES:
 		break;
 	}
-	x->before = put_in_force(x);
-	return x->wait ? STEP_WAIT : STEP_STAGE;
+	return in_force(x);
+}
+
+/* Its messages have done no harm. */
+static enum step take_batch(struct exchange *x)
+{
+	struct batch *batch = &x->batch;
+	int r = replay_consume_first(x->conn_fd, batch->n_bytes);
+
+	for (unsigned int i = 0; i < batch->n; i++)
+		blame_acquit(x->mark, batch->headers[i].request, batch->headers[i].size);
+	batch_taken(batch);
+	return r < 0 ? STEP_HANG_UP : x->then;
 }
 
 /* --- Wait, probe, undo --- */
@@ -264,7 +165,7 @@ static enum step wait_for_worker(struct exchange *x)
 		return STEP_PROBE;
 	if (view_applied(x->view))
 		return applied(x);
-	exchange_await(x, AWAITS_WORKER, x->patience_usec);
+	exchange_await(x, AWAITS_WORKER, x->probed ? x->patience_usec : WAIT_USEC);
 	return STEP_AWAIT;
 }
 
@@ -350,17 +251,17 @@ static int stage_reply(struct exchange *x)
 	x->reply_row = x->row && owes_reply(x) ? x->row : NULL;
 	if (x->reply_row)
 		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
-	if (!acks(x))
+	if (!judging_acks(x))
 		return 0;
 	return replay_stage(&x->replay, request, &failed, sizeof(failed));
 }
 
 static enum step stage(struct exchange *x)
 {
-	if (*x->why)
-		exchange_log(x, "message %s (%u) of the VMM refused: %s",
-			x->row ? x->row->name : "without a name", x->msg.header.request, x->why);
-	return stage_reply(x) < 0 ? STEP_HANG_UP : STEP_CONSUME;
+	judging_log_refusal(x);
+	if (replay_begin(x->conn_fd, &x->msg) < 0 || stage_reply(x) < 0)
+		return STEP_HANG_UP;
+	return STEP_CONSUME;
 }
 
 /* The message has done no harm, and nothing of it is needed any more. */
@@ -370,6 +271,7 @@ static enum step consume(struct exchange *x)
 	int r = replay_consume(&x->replay, x->conn_fd, &x->msg);
 
 	exchange_drop(x);
+	batch_taken_alone(&x->batch);
 	blame_acquit(x->mark, request, size);
 	return r < 0 ? STEP_HANG_UP : STEP_SEND;
 }
@@ -452,13 +354,15 @@ static const struct step_row {
 	step_fn *begin;
 	step_fn *answered;
 } rows[_STEPS] = {
-	[STEP_PEEK] = { peek },
-	[STEP_CHECK] = { check_form },
-	[STEP_JUDGE] = { judge },
-	[STEP_DEPOSIT] = { deposit, deposited },
-	[STEP_TRANSFER] = { begin_transfer, begun },
-	[STEP_PENDING] = { await_transfer, await_transfer },
+	[STEP_PEEK] = { judging_peek },
+	[STEP_CHECK] = { judging_check },
+	[STEP_JUDGE] = { judging_judge },
+	[STEP_DEPOSIT] = { judging_deposit, judging_deposited },
+	[STEP_TRANSFER] = { judging_transfer, judging_begun },
+	[STEP_PENDING] = { judging_pending, judging_pending },
+	[STEP_JOIN] = { judging_join },
 	[STEP_COMMIT] = { ask_memory, committed },
+	[STEP_TAKE] = { take_batch },
 	[STEP_WAIT] = { wait_for_worker, waited },
 	[STEP_PROBE] = { probe, probed },
 	[STEP_UNDO] = { undo, undone },

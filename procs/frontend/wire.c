@@ -55,11 +55,17 @@ static void take_sender(struct message *msg, const struct cmsghdr *cmsg)
 	msg->sender = cred.pid;
 }
 
+static int seek(int fd, size_t at)
+{
+	int offset = (int)at;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset)) < 0 ? WIRE_E_CLOSED
+										    : 0;
+}
+
 int wire_rewind(int fd)
 {
-	int zero = 0;
-
-	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero)) < 0 ? WIRE_E_CLOSED : 0;
+	return seek(fd, 0);
 }
 
 static ssize_t look(int fd, struct msghdr *hdr)
@@ -116,16 +122,16 @@ bool wire_is_silent(int fd)
 		wire_bytes_there(fd) == 0;
 }
 
-int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
+static int peek_bytes(int fd, size_t at, void *buf, size_t n, pid_t *ret_sender)
 {
 	union {
 		char buf[CMSG_SPACE(sizeof(struct ucred))]; /* no room for descriptors */
 		struct cmsghdr align;
 	} control;
 	size_t have = 0;
-	int r = wire_bytes_there(fd) ? wire_rewind(fd)
-		: wire_hung_up(fd)   ? WIRE_E_CLOSED
-				     : WIRE_E_PARTIAL;
+	int r = wire_bytes_there(fd) > at ? seek(fd, at)
+		: wire_hung_up(fd)        ? WIRE_E_CLOSED
+					  : WIRE_E_PARTIAL;
 
 	*ret_sender = 0;
 	while (r == 0 && have < n) {
@@ -146,6 +152,11 @@ int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
 	return r;
 }
 
+int wire_peek_bytes(int fd, void *buf, size_t n, pid_t *ret_sender)
+{
+	return peek_bytes(fd, 0, buf, n, ret_sender);
+}
+
 int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender)
 {
 	return wire_peek_bytes(fd, ret, sizeof(*ret), ret_sender);
@@ -158,6 +169,18 @@ const char *wire_judge_header(const struct header *header)
 	if (header->size > SKIP_MAX)
 		return "its header announces more bytes than any message has";
 	return NULL;
+}
+
+bool wire_has_whole(int fd, size_t at)
+{
+	size_t there = wire_bytes_there(fd);
+	struct header header;
+	pid_t sender;
+
+	return there >= at + sizeof(header) &&
+		peek_bytes(fd, at, &header, sizeof(header), &sender) == 0 &&
+		!wire_judge_header(&header) && header.size <= PAYLOAD_MAX &&
+		there - at - sizeof(header) >= header.size;
 }
 
 static size_t take_control(struct message *msg, struct msghdr *hdr)
@@ -217,15 +240,17 @@ ssize_t wire_take_piece(int fd, struct message *msg, void *buf, size_t n, size_t
 	return hdr.msg_flags & MSG_CTRUNC ? -1 : got;
 }
 
-/* From its first byte on, with n_fds descriptors. */
+/* From its first byte on, with n_fds descriptors. Without any, those that are in sight count as the
+ * message's own as far as they come before the piece that it ends in. */
 static int peek_whole(int fd, struct message *msg, size_t n_fds, const char **ret_text)
 {
 	static uint8_t buf[sizeof(struct header) + SKIP_MAX + 1];
 	size_t have = 0, want = wire_bytes(msg);
-	int r = wire_rewind(fd);
+	int r = seek(fd, msg->at);
 
 	while (r == 0 && have < want) {
 		size_t room = sizeof(buf) - have, n_own = msg->n_fds;
+		bool has_own = n_own || (n_fds == 0 && msg->fds_in_sight);
 		ssize_t n = n_fds ? wire_take_piece(fd, msg, buf + have, room, &n_fds)
 				  : wire_peek_piece(fd, msg, buf + have, room);
 
@@ -237,25 +262,26 @@ static int peek_whole(int fd, struct message *msg, size_t n_fds, const char **re
 		/* a message that has its own takes none that may be another's */
 		while (have > want && n_own && msg->n_fds > n_own)
 			fd_close(msg->fds[--msg->n_fds]);
-		msg->doubtful_fds = have > want && !n_own;
+		msg->doubtful_fds = have > want && !has_own;
 	}
 	msg->too_long = msg->header.size > PAYLOAD_MAX;
 	memcpy(msg->payload.bytes, buf + sizeof(msg->header), MIN(msg->header.size, PAYLOAD_MAX));
 	return r;
 }
 
-int wire_peek(int fd, struct message *ret_msg, const char **ret_text)
+int wire_peek(int fd, size_t at, struct message *ret_msg, const char **ret_text)
 {
 	int r;
 
 	memset(ret_msg, 0, sizeof(*ret_msg));
-	r = wire_peek_header(fd, &ret_msg->header, &ret_msg->sender);
+	ret_msg->at = at;
+	r = peek_bytes(fd, at, &ret_msg->header, sizeof(ret_msg->header), &ret_msg->sender);
 	if (r)
 		return r;
 	*ret_text = wire_judge_header(&ret_msg->header);
 	if (*ret_text)
 		return WIRE_E_FRAMING;
-	if (wire_bytes_there(fd) < wire_bytes(ret_msg))
+	if (wire_bytes_there(fd) < at + wire_bytes(ret_msg))
 		return wire_hung_up(fd) ? WIRE_E_CLOSED : WIRE_E_PARTIAL;
 	return peek_whole(fd, ret_msg, 0, ret_text);
 }

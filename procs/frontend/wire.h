@@ -18,6 +18,7 @@
 #define SKIP_MAX 65536u   /* what is longer is no message */
 
 struct message {
+	size_t at; /* where it begins, in bytes behind what comes first in the socket */
 	struct header header;
 	union {
 		uint8_t bytes[PAYLOAD_MAX];
@@ -57,17 +58,22 @@ static inline size_t wire_bytes(const struct message *msg)
 }
 
 /**
- * wire_peek() - look at the next message
+ * wire_peek() - look at a message
  * @fd:       non-blocking
+ * @at:       where it begins, in bytes behind what comes first in the socket: 0 = the next message
  * @ret_msg:  [out] holds no descriptors before, and none afterwards: they are only told of
  * @ret_text: [out] for WIRE_E_FRAMING: what is wrong
  *
  * Errors: 0 | WIRE_E_*.
  */
-int wire_peek(int fd, struct message *ret_msg, const char **ret_text);
+int wire_peek(int fd, size_t at, struct message *ret_msg, const char **ret_text);
 
-/** wire_peek_header() - the first part of that: 0 | WIRE_E_*, but FRAMING. Descriptors stay where
- * they are.
+/** wire_has_whole() - whether a message begins there that has all arrived; false as well where
+ * framing is lost, or it has more than PAYLOAD_MAX bytes */
+bool wire_has_whole(int fd, size_t at);
+
+/** wire_peek_header() - the next message's header, the first part of that: 0 | WIRE_E_*, but
+ * FRAMING. Descriptors stay where they are.
  * @ret_sender: [out] the process that sent its last piece; 0 = nothing came, or the kernel does
  * not say */
 int wire_peek_header(int fd, struct header *ret, pid_t *ret_sender);

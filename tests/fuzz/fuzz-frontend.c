@@ -1,7 +1,7 @@
 /*
  * Whatever a VMM may send: the input is a list of records, each a byte of what to do and then the
- * bytes of a message (with or without descriptors), or an answer of the memory manager or the
- * worker. Nothing may crash, no descriptor may be left.
+ * bytes of a message (with or without descriptors; alone, or with the next one behind it already),
+ * or an answer of the memory manager or the worker. Nothing may crash, no descriptor may be left.
  */
 #include <errno.h>
 #include <signal.h>
@@ -222,10 +222,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	signal(SIGCHLD, SIG_IGN);
 	vmm = open_session();
 	while (n) {
+		bool more = data[0] % 6 == 0;
 		size_t used = step(vmm, data, n);
 
 		data += used;
 		n -= used;
+		if (more)
+			continue;
 		turn();
 		while (recv(vmm, replies, sizeof(replies), MSG_DONTWAIT) > 0)
 			;

@@ -42,10 +42,13 @@ static int commit(struct session *session, const Bh__Desired *next)
 static size_t depositing; /* descriptors that are on their way; 0 = none */
 static bool memory_away;  /* nothing is deposited, nothing redeemed */
 
+static int deposit_error; /* of all that is deposited */
+
 static int deposit(struct session *session, const int *fds, size_t n)
 {
-	depositing = n;
-	return 0;
+	if (!deposit_error)
+		depositing = n;
+	return deposit_error;
 }
 
 static int kept = -1; /* what every token stands for */
@@ -376,7 +379,7 @@ START_TEST(test_message_waits_for_a_memory_that_is_away)
 	ck_assert_uint_gt(wire_bytes(&s.exchange.msg), 0);
 	memory_away = false;
 	turn();
-	ck_assert(committing && committing->rings[0]->kick_token && committing->status == 0);
+	ck_assert(committing && committing->rings[0]->kick_token && committing->status == 7);
 	accept_commits();
 	ck_assert_uint_eq(s.view.desired->status, 7);
 }
@@ -463,6 +466,307 @@ START_TEST(test_ring_stops_where_the_worker_says)
 	ck_assert_uint_eq(hear(GET_VRING_BASE), UINT64_C(0x1234) << 32);
 	say_kick(false);
 	ck_assert_uint_eq(committing->rings[0]->position, 0x1234);
+}
+END_TEST
+
+/* --- Batches --- */
+
+static void say_status(bool need_reply, uint64_t status)
+{
+	say(SET_STATUS, need_reply, &status, sizeof(status), -1);
+}
+
+static void say_ring(uint32_t request, uint32_t index, uint32_t num)
+{
+	struct vring_state state = { index, num };
+
+	say(request, false, &state, sizeof(state), -1);
+}
+
+static void say_notifier(uint32_t request, bool need_reply, uint32_t index)
+{
+	_cleanup_close_ int fd = eventfd(0, EFD_CLOEXEC);
+
+	say(request, need_reply, &(uint64_t){ index }, 8, fd);
+}
+
+/* Set up as QEMU does it, before anybody here has looked. */
+static void say_ring_setup(uint32_t index)
+{
+	struct vring_addr addr = { .index = index };
+
+	say_ring(SET_VRING_NUM, index, 256);
+	say_ring(SET_VRING_BASE, index, 0);
+	say(SET_VRING_ADDR, false, &addr, sizeof(addr), -1);
+	say_notifier(SET_VRING_KICK, true, index);
+}
+
+START_TEST(test_burst_is_one_commit)
+{
+	unsigned int commits = n_commits, deposits = n_deposits;
+
+	say_status(false, 7);
+	say_notifier(SET_VRING_CALL, false, 0);
+	say_ring(SET_VRING_ENABLE, 0, 1);
+	say_ring_setup(0);
+	turn();
+	ck_assert_uint_eq(n_commits, commits + 1);
+	ck_assert_uint_eq(committing->status, 7);
+	ck_assert_uint_eq(committing->n_rings, 1);
+	ck_assert_uint_eq(committing->rings[0]->size, 256);
+	ck_assert(committing->rings[0]->enabled && committing->rings[0]->started);
+	ck_assert_uint_eq(committing->rings[0]->call_token, deposits + 1);
+	ck_assert_uint_eq(committing->rings[0]->kick_token, deposits + 2);
+	answer(0, "");
+	ck_assert(silent() && !committing);
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_VRING_KICK), 0);
+	ck_assert_uint_eq(n_commits, commits + 1);
+	ck_assert(silent());
+}
+END_TEST
+
+/* A commit is not put off for as long as a VMM keeps talking. */
+START_TEST(test_batch_is_bounded)
+{
+	unsigned int commits = n_commits;
+
+	for (uint64_t i = 1; i <= 100; i++)
+		say_status(false, i);
+	turn();
+	ck_assert_uint_eq(n_commits, commits + 1);
+	ck_assert_uint_eq(committing->status, BATCH_MAX + 1);
+	accept_commits();
+	ck_assert_uint_eq(s.view.desired->status, 100);
+	ck_assert_uint_eq(n_commits, commits + 1 + 100 / (BATCH_MAX + 1));
+}
+END_TEST
+
+START_TEST(test_question_is_answered_behind_its_batch)
+{
+	say_status(false, 7);
+	say_status(false, 8);
+	say(GET_STATUS, false, NULL, 0, -1);
+	turn();
+	ck_assert(committing && committing->status == 8 && silent());
+	answer(0, "");
+	ck_assert_uint_eq(hear(GET_STATUS), 8);
+	ck_assert(silent() && !committing);
+}
+END_TEST
+
+START_TEST(test_refused_in_the_middle_fails_alone)
+{
+	unsigned int commits = n_commits;
+
+	say_status(false, 7);
+	say_status(false, 1000);
+	say(99, false, "xyz", 3, -1);
+	say_ring(SET_VRING_NUM, 7, 256);
+	say_ring(SET_VRING_ENABLE, 0, 1);
+	say_status(true, 1000);
+	turn();
+	ck_assert_uint_eq(n_commits, commits + 1);
+	ck_assert(committing->status == 7 && committing->rings[0]->enabled && silent());
+	answer(0, "");
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	ck_assert(silent() && !committing);
+	ck_assert_uint_eq(s.view.desired->status, 7);
+}
+END_TEST
+
+/* Memory does not say which of them it is. */
+START_TEST(test_batch_that_memory_refuses_is_taken_apart)
+{
+	say_status(false, 7);
+	say_ring(SET_VRING_ENABLE, 0, 1);
+	say_status(true, 9);
+	say_status(false, 10);
+	say_status(false, 11);
+	turn();
+	ck_assert_uint_eq(committing->status, 9);
+	answer(0, "a rule");
+	ck_assert(committing && committing->status == 7 && committing->n_rings == 0);
+	answer(0, "");
+	ck_assert(committing && committing->rings[0]->enabled && committing->status == 7);
+	answer(0, "the rule");
+	ck_assert(committing && committing->status == 9 && committing->n_rings == 0);
+	answer(0, "");
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_STATUS), 0);
+	/* those behind it are a batch again */
+	ck_assert(committing && committing->status == 11 && silent());
+	accept_commits();
+}
+END_TEST
+
+/* A region that memory would refuse might be gone with the next message. */
+START_TEST(test_what_memory_judges_ends_a_batch)
+{
+	struct memory_single single = { .region = { .gpa = 0, .size = 4096, .uva = 0x10000 } };
+	_cleanup_close_ int fd = memfd_create("region", MFD_CLOEXEC);
+
+	say_status(false, 7);
+	say(ADD_MEM_REG, false, &single, sizeof(single), fd);
+	say_status(false, 8);
+	say(REM_MEM_REG, false, &single, sizeof(single), -1);
+	turn();
+	ck_assert(committing && committing->n_regions == 1 && committing->status == 7);
+	answer(0, "");
+	ck_assert(committing && committing->n_regions == 0 && committing->status == 8);
+	accept_commits();
+}
+END_TEST
+
+START_TEST(test_message_that_is_not_all_there_is_not_waited_for)
+{
+	struct header header = { SET_STATUS, HEADER_VERSION, 8 };
+
+	say_status(false, 7);
+	ck_assert_int_eq(send(vmm, &header, _i, MSG_NOSIGNAL), _i);
+	turn();
+	ck_assert(committing && committing->status == 7);
+	accept_commits();
+	ck_assert_int_eq(send(vmm, (char *)&header + _i, sizeof(header) - (size_t)_i, 0),
+		sizeof(header) - (size_t)_i);
+	ck_assert_int_eq(send(vmm, &(uint64_t){ 9 }, 8, 0), 8);
+	accept_commits();
+	ck_assert_uint_eq(s.view.desired->status, 9);
+}
+END_TEST
+
+START_TEST(test_what_is_no_message_comes_after_the_batch)
+{
+	struct header bad = { 1, 2, 0 };
+	char byte;
+
+	say_status(false, 7);
+	ck_assert_int_eq(send(vmm, &bad, sizeof(bad), 0), sizeof(bad));
+	turn();
+	ck_assert(committing && committing->status == 7);
+	say_status(false, 8);
+	answer(0, "");
+	ck_assert(recv(vmm, &byte, 1, 0) == 0 || errno == ECONNRESET);
+	ck_assert(committing && !committing->connected);
+}
+END_TEST
+
+/* Nothing that may hold up this process waits for memory in its hands. */
+START_TEST(test_foreign_descriptor_is_in_no_batch)
+{
+	_cleanup_close_ int foreign = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	say_status(false, 7);
+	say(SET_VRING_KICK, false, &(uint64_t){ 0 }, 8, foreign);
+	say_ring(SET_VRING_ENABLE, 1, 1);
+	say_notifier(SET_VRING_KICK, false, 1);
+	turn();
+	ck_assert(committing && committing->status == 7 && committing->n_rings == 0);
+	ck_assert_int_eq(s.exchange.then, STEP_DONE);
+	answer(0, "");
+	ck_assert(committing && committing->n_rings == 1 && committing->rings[0]->index == 1);
+	ck_assert(committing->rings[0]->started);
+	accept_commits();
+}
+END_TEST
+
+START_TEST(test_reset_in_the_middle_is_not_lost)
+{
+	uint64_t epoch;
+
+	say_u64(SET_STATUS, false, 7);
+	accept_commits();
+	epoch = s.view.desired->reset_epoch;
+	say_status(false, 0);
+	say_status(false, 0);
+	say_status(false, 1);
+	turn();
+	ck_assert_uint_eq(committing->status, 1);
+	ck_assert_uint_eq(committing->reset_epoch, epoch + 1);
+	accept_commits();
+}
+END_TEST
+
+START_TEST(test_what_is_undone_is_the_last_message_alone)
+{
+	say_status(false, 7);
+	say_ring(SET_VRING_ENABLE, 0, 1);
+	say_status(true, 9);
+	turn();
+	answer(0, "");
+	worker_applies(0, "no");
+	ck_assert(committing && committing->status == 7 && committing->rings[0]->enabled);
+	answer(0, "");
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	ck_assert_uint_eq(s.view.desired->status, 7);
+}
+END_TEST
+
+/* Its acknowledgement promises no less. */
+START_TEST(test_what_changes_nothing_is_not_committed)
+{
+	unsigned int commits;
+
+	say_u64(SET_STATUS, false, 7);
+	accept_commits();
+	commits = n_commits;
+	say_u64(SET_STATUS, true, 7);
+	ck_assert(n_commits == commits && silent());
+	worker_applies(0, "no");
+	ck_assert_uint_ne(hear(SET_STATUS), 0);
+	/* what the worker could not do it is told again */
+	say_u64(SET_STATUS, true, 7);
+	ck_assert_uint_eq(n_commits, commits + 1);
+	answer(0, "");
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_STATUS), 0);
+}
+END_TEST
+
+START_TEST(test_vmm_that_goes_takes_its_batch_along)
+{
+	memory_away = true;
+	say_status(false, 7);
+	say_notifier(SET_VRING_CALL, false, 0);
+	say_status(true, 9);
+	turn();
+	ck_assert(s.exchange.step == STEP_DEPOSIT && !committing);
+	vmm = fd_close(vmm);
+	turn();
+	ck_assert(committing && !committing->connected && committing->status == 0);
+	memory_away = false;
+	accept_commits();
+	vmm = connect_vmm();
+	accept_commits();
+	say_state(SET_VRING_ENABLE, false, 0, 1);
+	accept_commits();
+	ck_assert(s.view.desired->rings[0]->enabled && s.view.desired->status == 0);
+}
+END_TEST
+
+/* What the batch has deposited for nothing may have taken its place. */
+START_TEST(test_descriptor_for_which_there_is_no_room_is_tried_by_itself)
+{
+	int pair[2];
+	char byte;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair),
+		0);
+	say_status(false, 7);
+	say(SET_VRING_CALL, false, &(uint64_t){ 0 }, 8, pair[1]);
+	close(pair[1]);
+	say_status(false, 8);
+	deposit_error = -EDQUOT;
+	turn();
+	ck_assert(committing && committing->status == 7 && committing->n_rings == 0);
+	/* nobody has ended it */
+	ck_assert(recv(pair[0], &byte, 1, 0) < 0 && errno == EAGAIN);
+	deposit_error = _i ? -EDQUOT : 0;
+	accept_commits();
+	ck_assert_uint_eq(s.view.desired->status, 8);
+	ck_assert_uint_eq(s.view.desired->n_rings, !_i);
+	deposit_error = 0;
+	close(pair[0]);
 }
 END_TEST
 
@@ -858,11 +1162,36 @@ START_TEST(test_message_in_work_is_handled_again)
 	record = desired_next(s.view.desired);
 	record->status = _i ? 7 : 0;
 	die_and_return(record);
-	ck_assert(committing && committing->status == 7);
-	answer(0, "");
+	ck_assert(_i || (committing && committing->status == 7));
+	accept_commits();
 	worker_applies(0, NULL);
 	ck_assert_uint_eq(hear(SET_STATUS), 0);
+	ck_assert_uint_eq(s.view.desired->status, 7);
 	ck_assert(silent());
+}
+END_TEST
+
+/* covers: P6 */
+START_TEST(test_batch_in_work_is_handled_again)
+{
+	Bh__Desired *record;
+
+	say_status(false, 7);
+	say_notifier(SET_VRING_CALL, false, 0);
+	say_ring_setup(0);
+	turn();
+	ck_assert(committing && committing->status == 7 && committing->rings[0]->started);
+	/* _i: it was committed before the death, or not */
+	record = desired_next(_i ? committing : s.view.desired);
+	record->generation--;
+	die_and_return(record);
+	accept_commits();
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_VRING_KICK), 0);
+	ck_assert(silent());
+	ck_assert_uint_eq(s.view.desired->status, 7);
+	ck_assert_uint_eq(s.view.desired->rings[0]->size, 256);
+	ck_assert(s.view.desired->rings[0]->started && s.view.desired->rings[0]->call_token);
 }
 END_TEST
 
@@ -979,6 +1308,22 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_worker_that_does_nothing_is_not_waited_for_for_ever);
 	tcase_add_test(tc, test_what_the_worker_cannot_do_is_undone);
 	tcase_add_test(tc, test_ring_stops_where_the_worker_says);
+	tcase_add_test(tc, test_burst_is_one_commit);
+	tcase_add_test(tc, test_batch_is_bounded);
+	tcase_add_test(tc, test_question_is_answered_behind_its_batch);
+	tcase_add_test(tc, test_refused_in_the_middle_fails_alone);
+	tcase_add_test(tc, test_batch_that_memory_refuses_is_taken_apart);
+	tcase_add_test(tc, test_what_memory_judges_ends_a_batch);
+	tcase_add_loop_test(tc, test_message_that_is_not_all_there_is_not_waited_for, 1,
+		sizeof(struct header) + 1);
+	tcase_add_test(tc, test_what_is_no_message_comes_after_the_batch);
+	tcase_add_test(tc, test_foreign_descriptor_is_in_no_batch);
+	tcase_add_test(tc, test_reset_in_the_middle_is_not_lost);
+	tcase_add_test(tc, test_what_is_undone_is_the_last_message_alone);
+	tcase_add_test(tc, test_what_changes_nothing_is_not_committed);
+	tcase_add_test(tc, test_vmm_that_goes_takes_its_batch_along);
+	tcase_add_loop_test(tc, test_descriptor_for_which_there_is_no_room_is_tried_by_itself, 0,
+		2);
 	tcase_add_test(tc, test_messages_wait_for_their_turn);
 	tcase_add_test(tc, test_many_messages_are_all_answered);
 	tcase_add_test(tc, test_what_is_no_message_ends_the_connection);
@@ -995,6 +1340,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_memory_that_forgot_ends_the_session);
 	tcase_add_test(tc, test_transfer_that_memory_forgot_is_lost);
 	tcase_add_loop_test(tc, test_message_in_work_is_handled_again, 0, 2);
+	tcase_add_loop_test(tc, test_batch_in_work_is_handled_again, 0, 2);
 	tcase_add_test(tc, test_reply_that_was_laid_ready_goes_out_once);
 	tcase_add_loop_test(tc, test_reply_with_a_descriptor_goes_out_once, NOT_SENT, MAPPED + 1);
 	suite_add_tcase(suite, tc);

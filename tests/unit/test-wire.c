@@ -96,7 +96,7 @@ static void put_message(uint32_t request, uint32_t size, size_t n_fds)
 
 static int peek(void)
 {
-	int r = wire_peek(ours, &msg, &text);
+	int r = wire_peek(ours, 0, &msg, &text);
 
 	/* all that are in sight are harmless */
 	return r == 0 && msg.fds_in_sight ? wire_take_fds(ours, &msg, SIZE_MAX, &text) : r;
@@ -279,6 +279,24 @@ START_TEST(test_message_half_taken_out_is_taken_out)
 }
 END_TEST
 
+/* covers: P6 */
+START_TEST(test_batch_half_taken_out_is_taken_out)
+{
+	size_t first = sizeof(struct header), n;
+
+	put_message(GET_STATUS, 0, 0);
+	/* what is not there yet is what the former process did not get to */
+	n = first + _i * (sizeof(struct header) + 8);
+	ck_assert_int_eq(replay_consume_first(ours, n), _i ? -EAGAIN : 0);
+	for (int i = 0; i < _i; i++)
+		put_message(SET_STATUS, 8, 0);
+	put_message(GET_FEATURES, 0, 0);
+	ck_assert_int_eq(replay_resume(&replay, ours), REPLAY_IDLE);
+	ck_assert_int_eq(peek(), 0);
+	ck_assert_uint_eq(msg.header.request, GET_FEATURES);
+}
+END_TEST
+
 START_TEST(test_reply_waits_for_a_slow_reader)
 {
 	uint8_t big[2000];
@@ -314,6 +332,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_long_payload_is_taken_out_whole);
 	tcase_add_loop_test(tc, test_death_at_each_step, 0, 2);
 	tcase_add_test(tc, test_message_half_taken_out_is_taken_out);
+	tcase_add_loop_test(tc, test_batch_half_taken_out_is_taken_out, 0, 3);
 	tcase_add_test(tc, test_reply_waits_for_a_slow_reader);
 	suite_add_tcase(suite, tc);
 }
