@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -331,7 +332,56 @@ START_TEST(test_ring_over_two_regions_is_refused)
 }
 END_TEST
 
-/* --- A message in two halves, with a death in between --- */
+/* --- Messages that are there together --- */
+
+static void signal_frontend(int number)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n_all = suite_processes(&rig, all, SUITE_MAX_PROCESSES);
+
+	for (size_t i = 0; i < n_all; i++)
+		if (!strcmp(all[i].role, "frontend"))
+			ck_assert_int_eq(kill(all[i].pid, number), 0);
+}
+
+/* Both rings are set up without a single answer; in between comes what is refused. */
+static void say_burst(void)
+{
+	struct vu_header unknown = { 99, VU_VERSION, 3 };
+
+	n.c.ack = false;
+	for (uint16_t i = 0; i < 2; i++) {
+		rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, 77, 256), n.c.why);
+		rig_ok(net_start_ring(&n, i), n.why);
+		rig_ok(vu_send(&n.c, &unknown, "abc", NULL, 0), n.c.why);
+		rig_ok(vu_set_state(&n.c, VU_SET_VRING_ENABLE, i, 2), n.c.why);
+		rig_ok(net_enable(&n, i, true), n.why);
+	}
+	n.c.ack = true;
+}
+
+/* The last one's answer is the first to be heard, and all before it are in force by then. */
+static void expect_service(void)
+{
+	rig_ok(net_enable(&n, 1, true), n.why);
+	rig_ok(net_fill(&n, 0), n.why);
+	rig_ok(net_pump(&n, 0, 100, 200), n.why);
+}
+
+START_TEST(test_burst_with_refusals_in_the_middle)
+{
+	struct net_profile p = layout(_i);
+
+	rig_open_stopped(&n, &p);
+	signal_frontend(SIGSTOP);
+	say_burst();
+	signal_frontend(SIGCONT);
+	expect_service();
+	rig_end(&n);
+}
+END_TEST
+
+/* --- Deaths: between two halves of a message, between two messages --- */
 
 static void kill_frontend(void)
 {
@@ -393,6 +443,20 @@ START_TEST(test_messages_in_line_outlive_the_frontend)
 }
 END_TEST
 
+/* covers: P6 */
+START_TEST(test_burst_outlives_the_frontend)
+{
+	struct net_profile p = layout(_i);
+
+	rig_open_stopped(&n, &p);
+	say_burst();
+	kill_frontend();
+	expect_service();
+	net_close(&n);
+	rig_check_witness();
+}
+END_TEST
+
 static void add_kills(Suite *suite)
 {
 	TCase *tc = tcase_create("kills"); /* who runs is not compared after these */
@@ -401,6 +465,7 @@ static void add_kills(Suite *suite)
 	tcase_add_loop_test(tc, test_half_a_message_outlives_the_frontend, 0,
 		sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, test_messages_in_line_outlive_the_frontend);
+	tcase_add_loop_test(tc, test_burst_outlives_the_frontend, 0, 8);
 	suite_add_tcase(suite, tc);
 }
 
@@ -417,6 +482,7 @@ static void add(Suite *suite)
 		sizeof(config_rows) / sizeof(config_rows[0]));
 	tcase_add_loop_test(tc, test_memory_of_a_running_ring_is_taken_away, 0, 4);
 	tcase_add_loop_test(tc, test_ring_over_two_regions_is_refused, 0, 2);
+	tcase_add_loop_test(tc, test_burst_with_refusals_in_the_middle, 0, 2);
 	add_kills(suite);
 }
 
