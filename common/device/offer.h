@@ -5,6 +5,8 @@
 #include "virtio/vhost-user.h"
 #include "virtio/virtio.h"
 
+#define DEVICE_SHMEM_REGIONS_MAX 8
+
 /** struct device_offer - the capabilities of a device; set by ops->prepare(), constant afterwards
  * except config */
 struct device_offer {
@@ -19,6 +21,10 @@ struct device_offer {
 	uint8_t config_writable[VHOST_USER_MAX_CONFIG_SIZE];
 	uint32_t config_bytes;
 	uint64_t config_seq; /* see device_config_changed() */
+	/* shared memory regions, by their id; 0 bytes = there is none of this id. A power of two of
+	 * at least a page. With one the device offers VHOST_USER_PROTOCOL_F_SHMEM, and needs
+	 * BACKEND_REQ and BACKEND_SEND_FD. */
+	uint64_t shmem_bytes[DEVICE_SHMEM_REGIONS_MAX];
 };
 
 #define DEVICE_GROUPS_MAX 64

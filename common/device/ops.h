@@ -96,6 +96,9 @@ struct device_ops {
 	 * device type, if it changed. ledger.header->own_seq is the device's, for actions that must
 	 * be done once. Called unpaused. */
 	void (*desired)(struct device *device, const Bh__Desired *desired);
+	/** shmem_mapped() - the VMM has made this map, or has refused to; see shmem.h. Called
+	 * unpaused, once for each map; after a restart of the worker perhaps again. */
+	void (*shmem_mapped)(struct device *device, uint64_t seq, bool refused);
 	/** describe() - describe the back-end for the operator: "tap vm1 (up)" */
 	void (*describe)(struct device *device, char *buf, size_t n);
 
