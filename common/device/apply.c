@@ -13,6 +13,8 @@
 #include "device/plan.h"
 #include "device/rings.h"
 #include "device/serve.h"
+#include "device/shmem-set.h"
+#include "device/shmem.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -40,6 +42,8 @@ static void apply_session(struct device *device, const Bh__Desired *desired)
 	bool resets = plan_resets(device, desired);
 
 	device->connected = desired->connected;
+	if (header->session != desired->session)
+		device_shmem_forget(device);
 	if (resets && device->ops->reset)
 		device->ops->reset(device);
 	if (resets) { /* serving threads read these, and are paused only for a reset */
@@ -278,6 +282,7 @@ static int apply_whole(struct device *device, Bh__Desired *desired, struct wants
 
 	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, desired->generation);
 	fault_point("apply", desired->status);
+	shmem_hear(device, desired);
 	plan_make(&plan, device, desired);
 	if (!all_rest(device, &plan)) {
 		apply_meanwhile(device, &plan, desired, wants);

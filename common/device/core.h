@@ -38,6 +38,7 @@ struct ring_state {
 };
 
 struct dirty_log;
+struct shmem;
 
 struct device_core {
 	struct turn turn;
@@ -58,6 +59,7 @@ struct device_core {
 	size_t n_mapped;
 	struct inflight_map inflight;
 	struct dirty_log *log;      /* NULL = nothing is marked */
+	struct shmem *shmem;        /* NULL = nothing was mapped yet; see shmem-set.h */
 	size_t state_mapping_bytes; /* of device->state; 0 = it is in the ledger */
 
 	uint64_t report_generation; /* of the last report */

@@ -11,6 +11,7 @@
 #include "device/core.h"
 #include "device/log.h"
 #include "device/serve.h"
+#include "device/shmem-set.h"
 #include "device/transfer.h"
 
 #include <errno.h>
@@ -107,6 +108,8 @@ static void on_memory_back(void *data)
 
 	if (r < 0 && r != -ETIMEDOUT)
 		start_anew(device, r);
+	else if (r == 0)
+		shmem_deposit_again(device);
 }
 
 /* A watch may have timed out because its reply was lost. */
@@ -506,6 +509,7 @@ void device_proc_stop(struct proc *proc)
 	free(core->loop_rings);
 	free(core->broken);
 	transfer_free(core->transfer);
+	shmem_free(core->shmem);
 	pthread_mutex_destroy(&core->broken_lock);
 	free(core);
 	free(device->data);

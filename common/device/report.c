@@ -76,6 +76,7 @@ void device_report(struct device *device)
 	Bh__Envelope msg = BH__ENVELOPE__INIT;
 	Bh__RingState states[VHOST_USER_MAX_QUEUES], *list[VHOST_USER_MAX_QUEUES];
 	char description[DESCRIPTION_BYTES] = "";
+	struct shmem_report shmem;
 
 	core->report_due = true;
 	if (core->report_open || !core->applied || !core->bus)
@@ -100,14 +101,16 @@ void device_report(struct device *device)
 	observed.quarantine = device->core->quarantine;
 	observed.n_rings = fill_rings(device, states, list);
 	observed.rings = list;
+	shmem_report_init(&shmem, device, &observed);
 	report.device = device->config->name;
 	report.observed = &observed;
 	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
 	msg.report_observed = &report;
-	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) < 0)
-		return;
-	core->report_open = true;
-	core->report_due = false;
+	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) == 0) {
+		core->report_open = true;
+		core->report_due = false;
+	}
+	shmem_report_deinit(&shmem);
 }
 
 void device_config_changed(struct device *device)

@@ -25,9 +25,11 @@ struct shmem_map {
 };
 
 /** device_shmem_map() - have the VMM map a file (borrowed) there. ops->shmem_mapped() tells what
- * became of it, after this function has returned. The place is free, or was given to
- * device_shmem_unmap() before.
- * Errors: 0 | -EDQUOT, -EMFILE: the vault takes no more | other negative errno of the vault. */
+ * became of it, after this function has returned; a map that was refused is none any more. The
+ * place is free, or was given to device_shmem_unmap() before, and lies in the region: else no
+ * report of the device counts any more.
+ * Errors: 0 | -EDQUOT: there are RECORD_SHMEM_MAPS_MAX maps, or the vault takes no more | -EMFILE:
+ * likewise | other negative errno of the vault. */
 int device_shmem_map(struct device *device, const struct shmem_map *map, int fd);
 
 /** device_shmem_restore() - in ops->begin(): a former instance had called device_shmem_map() for

@@ -12,6 +12,7 @@
  */
 
 #define RECORD_HALF_MAX (256u * 1024)
+#define RECORD_SHMEM_MAPS_MAX 1024u          /* of a device at a time */
 #define RECORD_STATE_BYTES_MAX (512u * 1024) /* of a message State, which is transferred whole */
 
 enum record_half {

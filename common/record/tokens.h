@@ -5,7 +5,7 @@
 #include "record/record.h"
 
 /* What a record names in the vault: every field of either half that holds a token is listed here,
- * and nowhere else. */
+ * and nowhere else. ShmemMap.token repeats one of Observed.tokens. */
 
 /** enum record_place - what kind of field it is */
 enum record_place {

@@ -43,6 +43,7 @@ enum {
 /* SET_VRING_KICK, _CALL and _ERR have 8 bits for a ring's index */
 #define VHOST_USER_MAX_QUEUES 256
 #define VHOST_USER_MAX_CONFIG_SIZE 256u /* bytes of configuration space that a message may carry */
+#define VHOST_USER_SHMEM_REGIONS 256    /* ids of shared memory regions, as in GET_SHMEM_CONFIG */
 #define VHOST_USER_VRING_IDX_MASK 0xffu
 /* the message carries no descriptor: poll, or signal nobody */
 #define VHOST_USER_VRING_NOFD_MASK (1u << 8)

@@ -44,7 +44,8 @@ struct ledger_header {
 	uint64_t left_ns;
 	/* how long that took the last time; 0 = its successor does not serve yet */
 	uint64_t pause_ns;
-	uint64_t reserved[2];
+	uint64_t shmem_epoch; /* as in the record: Observed.shmem_epoch */
+	uint64_t reserved[1];
 	struct blame_mark blame; /* of the worker's death; what: the ring, or LEDGER_BLAME_RECORD */
 };
 

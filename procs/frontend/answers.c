@@ -32,6 +32,12 @@ void session_redeemed(struct session *session, int fd)
 	session_run(session);
 }
 
+void session_fetched(struct session *session, int fd)
+{
+	shmem_fetched(&session->exchange, fd);
+	session_run(session);
+}
+
 void session_memory_back(struct session *session, uint64_t generation, uint64_t asked)
 {
 	if (!session_is_loaded(session) || generation >= asked || !session->view.desired->connected)

@@ -1,26 +1,23 @@
 /*
- * A request is sent, and then noted in the journal. Whoever dies between the two sends it again:
- * CONFIG_CHANGE_MSG may be sent twice, since it says no more than that the VMM should read the
- * configuration. It cannot be done as replay.c does it, by splice() out of a pipe: that waits for
- * room in the socket unless the VMM, which shares it, has chosen otherwise.
+ * A CONFIG_CHANGE_MSG is sent, and then noted in the journal. Whoever dies between the two sends it
+ * again: it may be sent twice, since it says no more than that the VMM should read the
+ * configuration. SHMEM_MAP is noted before it is sent as well (journal.h). Neither can be sent as
+ * replay.c does it, by splice() out of a pipe: that waits for room in the socket unless the VMM,
+ * which shares it, has chosen otherwise; and it carries no descriptor.
  *
- * An answer is taken out of the socket, and then noted. Whoever dies between the two has lost it:
- * less is counted than was answered, and never more.
+ * An answer is looked at, noted, and then taken out of the socket. The peek offset says whether it
+ * was taken, and is lowered by the same step, so no answer is lost or counted twice.
  */
 #include "channel.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
-#include "base/check.h"
+#include "base/bytes.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 #include "intake.h"
@@ -29,70 +26,13 @@
 #define NAME_BYTES 64
 #define ANSWERS_A_TURN 32
 #define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define REQUESTS                                                                                   \
+	(1u << BACKEND_CONFIG_CHANGE_MSG | 1u << BACKEND_SHMEM_MAP | 1u << BACKEND_SHMEM_UNMAP)
 
-/** struct journal - shared by this process and the one that comes after it; all numbers count
- * from the VMM's coming on */
-struct journal {
-	uint64_t told_config_seq; /* up to this change of the configuration the VMM has been told */
-	uint64_t asked;           /* requests that want an answer */
-	uint64_t answered;        /* of those; answers come in the order of the requests */
-	uint64_t refused;         /* of those that were answered */
-};
-
-static const char *store_name(const struct channel *channel, const char *what, char *buf)
+static const char *store_name(const struct channel *channel, char *buf)
 {
-	snprintf(buf, NAME_BYTES, "%s.%s", what, channel->device);
+	snprintf(buf, NAME_BYTES, "breq.%s", channel->device);
 	return buf;
-}
-
-/* --- The journal --- */
-
-/* fd: -1 = without a file */
-static struct journal *map_journal(int fd)
-{
-	int flags = fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
-	void *mem = mmap(NULL, sizeof(struct journal), PROT_READ | PROT_WRITE, flags, fd, 0);
-
-	return mem == MAP_FAILED ? NULL : mem;
-}
-
-/* A file of another size is another release's: its VMM may be told once too often. */
-static void resume_journal(struct channel *channel)
-{
-	char name[NAME_BYTES];
-	_cleanup_close_ int fd = fdstore_take(store_name(channel, "asked", name));
-	struct stat st;
-
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) == 0 && st.st_size == sizeof(struct journal))
-		channel->journal = map_journal(fd);
-	if (!channel->journal)
-		(void)fdstore_remove(name);
-}
-
-/* Without a file the next process tells the VMM once more. */
-static void begin_journal(struct channel *channel)
-{
-	char name[NAME_BYTES];
-	_cleanup_close_ int fd = file_sealed("bulkhead-asked", sizeof(struct journal));
-
-	channel->journal = map_journal(fd);
-	check(channel->journal);
-	channel->journal->told_config_seq = channel->begun_with;
-	if (fd >= 0)
-		(void)fdstore_push(store_name(channel, "asked", name), fd);
-}
-
-static void end_journal(struct channel *channel)
-{
-	char name[NAME_BYTES];
-
-	if (!channel->journal)
-		return;
-	(void)munmap(channel->journal, sizeof(*channel->journal));
-	channel->journal = NULL;
-	(void)fdstore_remove(store_name(channel, "asked", name));
 }
 
 struct channel_counts channel_counts(const struct channel *channel)
@@ -111,19 +51,27 @@ struct answer {
 	uint64_t value;
 } __attribute__((packed));
 
-static void note_answer(struct channel *channel, uint64_t value)
+/* That something to be unmapped was not there is no news: it may be asked for in doubt. */
+static void tell_refusal(const struct channel *channel, const struct answer *answer)
 {
-	struct journal *journal = channel->journal;
-
-	if (journal->answered >= journal->asked)
+	if (!answer->value || answer->header.request == BACKEND_SHMEM_UNMAP)
 		return;
-	if (value) {
-		journal->refused++;
-		log_limited(LOG_WARNING, channel->device, 0,
-			"the VMM refused a notification of a configuration change (%llu)",
-			(unsigned long long)value);
-	}
-	journal->answered++;
+	log_limited(LOG_WARNING, channel->device, answer->header.request,
+		"the VMM refused %s (%llu)",
+		answer->header.request == BACKEND_SHMEM_MAP
+			? "to map a file into a shared memory region"
+			: "a notification of a configuration change",
+		(unsigned long long)answer->value);
+}
+
+static int take_answer(struct channel *channel)
+{
+	int r = intake_take(channel->fd, sizeof(struct answer));
+
+	if (r)
+		return WIRE_E_FRAMING;
+	journal_heard(channel->journal);
+	return 0;
 }
 
 /* The VMM may have kept this end of the channel as well, and may put anything into it at any
@@ -131,21 +79,21 @@ static void note_answer(struct channel *channel, uint64_t value)
  * WIRE_E_FRAMING: it is no answer. */
 static int hear_answer(struct channel *channel)
 {
-	const struct header header = { .request = BACKEND_CONFIG_CHANGE_MSG,
-		.flags = HEADER_VERSION | HEADER_REPLY,
+	const struct header header = { .flags = HEADER_VERSION | HEADER_REPLY,
 		.size = sizeof(uint64_t) };
 	struct answer answer;
 	int r;
 
 	if (wire_bytes_there(channel->fd) < sizeof(answer))
 		return WIRE_E_PARTIAL;
-	r = intake_take(channel->fd, &header, &answer, sizeof(answer));
+	r = intake_peek(channel->fd, &header, REQUESTS, &answer, sizeof(answer));
 	if (r == -EAGAIN)
 		return WIRE_E_PARTIAL;
 	if (r)
 		return WIRE_E_FRAMING;
-	note_answer(channel, answer.value);
-	return 0;
+	tell_refusal(channel, &answer);
+	journal_hear(channel->journal, answer.header.request, answer.value);
+	return take_answer(channel);
 }
 
 /* The socket is not closed: it may be one that the VMM uses for something else. */
@@ -165,19 +113,55 @@ static void hear(struct channel *channel)
 	channel->source = sd_event_source_disable_unref(channel->source);
 }
 
+/* A former process has noted this answer, and may have taken it. */
+static void finish_answer(struct channel *channel)
+{
+	struct journal *journal = channel->journal;
+
+	if (!journal->heard)
+		return;
+	if (intake_is_peeked(channel->fd, sizeof(struct answer)))
+		(void)take_answer(channel);
+	else
+		journal_heard(journal);
+}
+
 /* --- Requests --- */
 
-/* Never waits, whatever the VMM has made of the socket: 0 | negative errno */
-static int send_request(int fd, uint32_t request, bool need_reply)
+union control {
+	char buf[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
+
+static void attach_fd(struct msghdr *hdr, union control *control, int fd)
 {
-	struct header header = { .request = request,
-		.flags = HEADER_VERSION | (need_reply ? HEADER_NEED_REPLY : 0) };
+	hdr->msg_control = control->buf;
+	hdr->msg_controllen = sizeof(control->buf);
+	*CMSG_FIRSTHDR(hdr) = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS
+	};
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(hdr)), &fd, sizeof(fd));
+}
+
+/* Never waits, whatever the VMM has made of the socket: 0 | negative errno
+ * @fd: -1 = none */
+static int send_request(const struct channel *channel, const struct header *header,
+	const void *payload, int fd)
+{
+	union control control = { 0 };
+	struct iovec iov[] = { { (void *)header, sizeof(*header) },
+		{ (void *)payload, header->size } };
+	struct msghdr hdr = { .msg_iov = iov, .msg_iovlen = ARRAY_SIZE(iov) };
 	ssize_t n;
 
+	if (fd >= 0)
+		attach_fd(&hdr, &control, fd);
 	do
-		n = send(fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = sendmsg(channel->fd, &hdr, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : 0;
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)(sizeof(*header) + header->size) ? 0 : -EPIPE;
 }
 
 /* What finds no room goes out when the VMM has read, or is told by the next process; what cannot
@@ -185,13 +169,15 @@ static int send_request(int fd, uint32_t request, bool need_reply)
 static void tell(struct channel *channel)
 {
 	struct journal *journal = channel->journal;
+	struct header header = { .request = BACKEND_CONFIG_CHANGE_MSG, .flags = HEADER_VERSION };
 	bool need_reply;
 	int r;
 
 	if (channel->fd < 0 || journal->told_config_seq == channel->config_seq)
 		return;
 	need_reply = channel->need_reply && channel->source;
-	r = send_request(channel->fd, BACKEND_CONFIG_CHANGE_MSG, need_reply);
+	header.flags |= need_reply ? HEADER_NEED_REPLY : 0;
+	r = send_request(channel, &header, NULL, -1);
 	if (r == -EAGAIN)
 		return;
 	journal->told_config_seq = channel->config_seq;
@@ -211,13 +197,33 @@ void channel_hold(struct channel *channel)
 	channel->telling = false;
 }
 
+int channel_ask(struct channel *channel, uint32_t request, const struct journal_map *map,
+	const struct shmem_mapping *mapping, int fd)
+{
+	const struct header header = { .request = request,
+		.flags = HEADER_VERSION | HEADER_NEED_REPLY,
+		.size = sizeof(*mapping) };
+	int r;
+
+	journal_sending(channel->journal, request, map);
+	r = send_request(channel, &header, mapping, fd);
+	journal_sent(channel->journal, r == 0);
+	channel->hung_up |= r < 0 && r != -EAGAIN;
+	return r;
+}
+
 static int on_channel(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct channel *channel = data;
 
 	hear(channel);
+	if ((revents & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) &&
+		wire_bytes_there(channel->fd) < sizeof(struct answer))
+		channel->hung_up = true;
 	if (channel->telling)
 		tell(channel);
+	if (channel->on_news)
+		channel->on_news(channel->data);
 	return 0;
 }
 
@@ -228,10 +234,11 @@ static void drop_fd(struct channel *channel)
 	char name[NAME_BYTES];
 
 	channel->source = sd_event_source_disable_unref(channel->source);
+	channel->hung_up = false;
 	if (channel->fd < 0)
 		return;
 	intake_drain(channel->fd);
-	(void)fdstore_remove(store_name(channel, "breq", name));
+	(void)fdstore_remove(store_name(channel, name));
 	channel->fd = fd_close(channel->fd);
 }
 
@@ -251,12 +258,13 @@ void channel_resume(struct channel *channel, sd_event *event, const char *device
 	*channel = (struct channel)CHANNEL_NULL;
 	channel->event = event;
 	channel->device = device;
-	channel->fd = fdstore_take(store_name(channel, "breq", name));
-	resume_journal(channel);
+	channel->fd = fdstore_take(store_name(channel, name));
+	channel->journal = journal_resume(device);
 	if (channel->fd < 0)
 		return;
 	if (!channel->journal)
-		begin_journal(channel);
+		channel->journal = journal_begin(device, channel->begun_with);
+	finish_answer(channel);
 	watch(channel);
 }
 
@@ -265,24 +273,39 @@ void channel_begin(struct channel *channel, uint64_t config_seq)
 	channel->begun_with = config_seq;
 }
 
+static bool is_same(int a, int b)
+{
+	uint64_t cookies[2] = { 0 };
+	socklen_t n[2] = { sizeof(cookies[0]), sizeof(cookies[1]) };
+
+	return getsockopt(a, SOL_SOCKET, SO_COOKIE, &cookies[0], &n[0]) == 0 &&
+		getsockopt(b, SOL_SOCKET, SO_COOKIE, &cookies[1], &n[1]) == 0 &&
+		cookies[0] == cookies[1];
+}
+
+/* The message may be handled twice, as any other. */
 void channel_take(struct channel *channel, int fd)
 {
 	char name[NAME_BYTES];
 
+	if (channel->fd >= 0 && is_same(channel->fd, fd)) {
+		fd_close(fd);
+		return;
+	}
 	drop_fd(channel);
 	channel->fd = fd;
-	(void)fdstore_push(store_name(channel, "breq", name), fd);
+	(void)fdstore_push(store_name(channel, name), fd);
 	if (!channel->journal)
-		begin_journal(channel);
+		channel->journal = journal_begin(channel->device, channel->begun_with);
 	else
-		channel->journal->answered = channel->journal->asked;
+		journal_renew(channel->journal);
 	watch(channel);
 }
 
 void channel_close(struct channel *channel)
 {
 	drop_fd(channel);
-	end_journal(channel);
+	channel->journal = journal_end(channel->journal, channel->device);
 	channel->telling = false;
 	channel->begun_with = 0;
 }
@@ -291,7 +314,5 @@ void channel_free(struct channel *channel)
 {
 	channel->source = sd_event_source_disable_unref(channel->source);
 	channel->fd = fd_close(channel->fd);
-	if (channel->journal)
-		(void)munmap(channel->journal, sizeof(*channel->journal));
-	channel->journal = NULL;
+	channel->journal = journal_close(channel->journal);
 }

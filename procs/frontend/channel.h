@@ -4,13 +4,13 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-/*
- * The back-end channel: requests of ours to the VMM. What was told, and what was answered, is in a
- * file of the fd store (the journal), so that whoever comes after this process knows. Nothing here
- * waits, and a VMM that does not read, or says what is no answer, harms nobody but itself.
- */
+#include "journal.h"
 
-struct journal;
+/*
+ * The back-end channel: requests of ours to the VMM. What was told, and what was answered, is in
+ * the journal, so that whoever comes after this process knows. Nothing here waits, and a VMM that
+ * does not read, or says what is no answer, harms nobody but itself.
+ */
 
 /** struct channel - of one device; the VMM has handed it over, or has not yet */
 struct channel {
@@ -20,9 +20,13 @@ struct channel {
 	uint64_t config_seq;     /* what the VMM is to be told of ... */
 	bool need_reply;
 	bool telling;            /* ... if it is to be told of anything */
+	bool hung_up;            /* the VMM neither reads nor answers */
 	sd_event *event;         /* borrowed */
 	sd_event_source *source; /* NULL = what the VMM says on it is not listened to */
 	const char *device;      /* borrowed */
+	/* the VMM has answered, or reads again; NULL = nobody wants to know */
+	void (*on_news)(void *data);
+	void *data;
 };
 
 #define CHANNEL_NULL                                                                               \
@@ -52,7 +56,28 @@ void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need
 /** channel_hold() - the device is suspended: nothing is sent, not even what found no room before */
 void channel_hold(struct channel *channel);
 
-/** struct channel_counts - what became of the requests of this VMM that want an answer */
+/** channel_answers() - whether a request that wants an answer may be sent: there is a channel, and
+ * the VMM has neither hung up nor said what is no answer */
+static inline bool channel_answers(const struct channel *channel)
+{
+	return channel->fd >= 0 && channel->source && !channel->hung_up;
+}
+
+/**
+ * channel_ask() - send SHMEM_MAP or SHMEM_UNMAP, of which none is under way, of a channel that
+ * answers
+ * @map:     of the journal; dropped if an SHMEM_MAP is not sent
+ * @mapping: what the request says of it
+ * @fd:      goes out with it (borrowed); -1 = none does
+ *
+ * Errors: 0 | -EAGAIN: the VMM does not read, call again on news | other negative errno: the
+ *         channel answers no more.
+ */
+int channel_ask(struct channel *channel, uint32_t request, const struct journal_map *map,
+	const struct shmem_mapping *mapping, int fd);
+
+/** struct channel_counts - what became of the configuration changes that this VMM was told of, and
+ * asked to answer */
 struct channel_counts {
 	uint64_t asked;    /* sent */
 	uint64_t answered; /* refused ones as well */

@@ -11,6 +11,7 @@
 #include "peer.h"
 #include "replay.h"
 #include "row.h"
+#include "shmem.h"
 #include "step.h"
 #include "view.h"
 #include "wire.h"
@@ -33,6 +34,7 @@ struct exchange {
 	/* the connection; owned */
 	int conn_fd;            /* the VMM; -1 = none */
 	struct channel channel; /* for requests of ours */
+	struct shmem shmem;     /* of those that map files */
 	struct replay replay;
 	struct peer peer;  /* whose conn_fd is */
 	bool peer_changed; /* since whoever clears this has looked */

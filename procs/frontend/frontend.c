@@ -78,6 +78,18 @@ static int redeem(struct session *session, uint64_t token)
 		session);
 }
 
+static void on_fetched(void *data, int error, const uint64_t *tokens, struct fdset *fds)
+{
+	session_fetched(data, error ? error : fdset_steal(fds, 0));
+}
+
+static int fetch(struct session *session, uint64_t token)
+{
+	struct frontend *frontend = session->context;
+
+	return vault_ask_redeem(frontend->vault, session->config->name, token, on_fetched, session);
+}
+
 static void on_begun(void *data, int error, uint64_t id, const char *refused)
 {
 	session_begun(data, error, id, refused);
@@ -119,6 +131,7 @@ static const struct memory_ops ops = {
 	.commit = commit,
 	.deposit = deposit,
 	.redeem = redeem,
+	.fetch = fetch,
 	.transfer = transfer,
 	.forget = forget,
 };

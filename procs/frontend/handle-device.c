@@ -1,4 +1,5 @@
-/* What a device adds: announcement, MTU, the channel for our own requests, configuration space. */
+/* What a device adds: announcement, MTU, the channel for our own requests, shared memory regions,
+ * configuration space. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +53,25 @@ enum outcome handle_set_backend_req_fd(struct exchange *exchange, const struct m
 {
 	channel_take(&exchange->channel, fd_steal(&exchange->msg.fds[0]));
 	return OUTCOME_DONE;
+}
+
+/* --- Shared memory regions --- */
+
+size_t reply_shmem_config(struct exchange *exchange, const struct message *msg, uint8_t *buf)
+{
+	const Bh__Observed *observed = exchange->view->observed;
+	struct shmem_config config = { .n = 0 };
+
+	for (size_t i = 0; i < observed->n_shmem_regions; i++) {
+		const Bh__ShmemRegion *region = observed->shmem_regions[i];
+
+		if (region->id >= VHOST_USER_SHMEM_REGIONS || config.sizes[region->id])
+			continue;
+		config.sizes[region->id] = region->size_bytes;
+		config.n++;
+	}
+	memcpy(buf, &config, sizeof(config));
+	return sizeof(config);
 }
 
 /* --- Configuration space --- */

@@ -17,7 +17,8 @@
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |   \
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
-		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE))
+		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) |      \
+		BIT(VHOST_USER_PROTOCOL_F_SHMEM))
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
 {
@@ -38,10 +39,14 @@ static uint64_t offered_features(const struct exchange *exchange)
 
 static uint64_t offered_protocol_features(const struct exchange *exchange)
 {
-	uint64_t offered = exchange->view->observed->protocol_features & SERVED;
+	const Bh__Observed *observed = exchange->view->observed;
+	uint64_t offered = observed->protocol_features & SERVED;
 
-	return exchange->view->observed->config.len ? offered
-						    : offered & ~BIT(VHOST_USER_PROTOCOL_F_CONFIG);
+	if (!observed->config.len)
+		offered &= ~BIT(VHOST_USER_PROTOCOL_F_CONFIG);
+	if (!observed->n_shmem_regions)
+		offered &= ~BIT(VHOST_USER_PROTOCOL_F_SHMEM);
+	return offered;
 }
 
 size_t reply_features(struct exchange *exchange, const struct message *msg, uint8_t *buf)

@@ -53,5 +53,5 @@ reply_fn reply_taken, reply_transferred;
 handle_fn handle_set_device_state_fd, handle_check_device_state;
 
 /* handle-device.c */
-reply_fn reply_config;
+reply_fn reply_config, reply_shmem_config;
 handle_fn handle_send_rarp, handle_net_set_mtu, handle_set_backend_req_fd, handle_set_config;

@@ -42,22 +42,23 @@
 enum task {
 	TASK_LOOK,  /* at what comes next, and leave it there */
 	TASK_DRAIN, /* take all of it, and keep it */
-	/* take n_bytes, and hand them back, if they are all there and begin with that header */
-	TASK_TAKE,
+	TASK_PEEK,  /* at n_bytes, and tell what they are, if they begin with that header */
+	TASK_TAKE,  /* take n_bytes, which were looked at */
 };
 
 struct question {
 	enum task task;
 	size_t at; /* TASK_LOOK: so many bytes come before */
 	size_t n_bytes;
-	struct header header; /* TASK_TAKE: what must come first */
+	struct header header; /* TASK_PEEK: what must come first, but for the request */
+	uint32_t requests;    /* bits of those that are possible */
 };
 
 struct verdict {
 	size_t n_fds;
 	bool foreign;
 	char text[FD_KIND_TEXT_BYTES];
-	size_t n_bytes; /* taken */
+	size_t n_bytes; /* looked at */
 	uint8_t bytes[INTAKE_TAKE_MAX];
 };
 
@@ -159,23 +160,43 @@ static void drain(int conn)
 		;
 }
 
+static bool is_due(const struct question *question)
+{
+	struct header header, due = question->header;
+
+	memcpy(&header, piece, sizeof(header));
+	if (header.request >= 32 || !(question->requests & 1u << header.request))
+		return false;
+	due.request = header.request;
+	return memcmp(&header, &due, sizeof(due)) == 0;
+}
+
 /* Whatever comes along is kept until the end, which is what may take long. */
+static void peek(int fd, const struct question *question, struct verdict *verdict)
+{
+	const int zero = 0;
+	size_t n;
+	bool lost;
+	ssize_t got;
+
+	if (setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &zero, sizeof(zero)) < 0)
+		return;
+	got = receive(fd, piece, question->n_bytes, MSG_PEEK | MSG_DONTWAIT, looked_at, &n, &lost);
+	verdict->foreign = n || lost;
+	if (verdict->foreign || got < (ssize_t)question->n_bytes)
+		return;
+	verdict->foreign = !is_due(question);
+	verdict->n_bytes = question->n_bytes;
+	memcpy(verdict->bytes, piece, question->n_bytes);
+}
+
 static void take(int fd, const struct question *question, struct verdict *verdict)
 {
 	size_t n;
 	bool lost;
-	ssize_t got = receive(fd, piece, question->n_bytes, MSG_PEEK | MSG_DONTWAIT, looked_at, &n,
-		&lost);
 
+	(void)receive(fd, piece, question->n_bytes, MSG_DONTWAIT, looked_at, &n, &lost);
 	verdict->foreign = n || lost;
-	if (verdict->foreign || got < (ssize_t)question->n_bytes)
-		return;
-	verdict->foreign = memcmp(piece, &question->header, sizeof(question->header)) != 0;
-	if (verdict->foreign)
-		return;
-	got = receive(fd, verdict->bytes, question->n_bytes, MSG_DONTWAIT, looked_at, &n, &lost);
-	verdict->foreign = n || lost;
-	verdict->n_bytes = got > 0 ? (size_t)got : 0;
 }
 
 static void end(int link)
@@ -200,6 +221,8 @@ static void serve(int link)
 		_exit(0);
 	if (question.task == TASK_LOOK)
 		look_at(conn, question.at, question.n_bytes, &verdict);
+	else if (question.task == TASK_PEEK)
+		peek(conn, &question, &verdict);
 	else if (question.task == TASK_TAKE)
 		take(conn, &question, &verdict);
 	else
@@ -376,24 +399,49 @@ void intake_drain(int fd)
 	let_go();
 }
 
-int intake_take(int fd, const struct header *header, void *buf, size_t n)
+/* One that has met something foreign is of no more use. */
+static int have_verdict(const struct question *question, int fd, struct verdict *ret)
 {
-	const struct question question = { .task = TASK_TAKE, .n_bytes = n, .header = *header };
+	int r = have_answer(question, fd, ret);
+
+	if (r < 0 || !ret->foreign)
+		return r;
+	let_go();
+	return INTAKE_E_FOREIGN;
+}
+
+int intake_peek(int fd, const struct header *header, uint32_t requests, void *buf, size_t n)
+{
+	const struct question question = {
+		.task = TASK_PEEK, .n_bytes = n, .header = *header, .requests = requests
+	};
 	struct verdict verdict;
 	int r;
 
 	check(n >= sizeof(*header) && n <= INTAKE_TAKE_MAX);
-	r = have_answer(&question, fd, &verdict);
-	if (r < 0)
+	r = have_verdict(&question, fd, &verdict);
+	if (r)
 		return r;
-	if (verdict.foreign) {
-		let_go();
-		return INTAKE_E_FOREIGN;
-	}
 	if (verdict.n_bytes < n)
 		return -EAGAIN;
 	memcpy(buf, verdict.bytes, n);
 	return 0;
+}
+
+int intake_take(int fd, size_t n)
+{
+	const struct question question = { .task = TASK_TAKE, .n_bytes = n };
+	struct verdict verdict;
+
+	return have_verdict(&question, fd, &verdict);
+}
+
+bool intake_is_peeked(int fd, size_t n)
+{
+	int offset = 0;
+	socklen_t len = sizeof(offset);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, &len) == 0 && offset >= (int)n;
 }
 
 void intake_empty(const struct message *msg)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <systemd/sd-event.h>
 
@@ -50,18 +51,27 @@ void intake_drain(int fd);
 #define INTAKE_TAKE_MAX 64
 
 /**
- * intake_take() - take a message out of a socket of which the VMM may have either end
- * @fd:     borrowed
- * @header: what it must begin with
- * @buf:    [out] on 0: all of it
- * @n:      its bytes, up to INTAKE_TAKE_MAX
+ * intake_peek() - look at a message in a socket of which the VMM may have either end; it stays
+ * there
+ * @fd:       borrowed; on 0 its peek offset is n
+ * @header:   what it must begin with, but for the request
+ * @requests: bits of those that are possible
+ * @buf:      [out] on 0: all of it
+ * @n:        its bytes, up to INTAKE_TAKE_MAX
  *
- * Errors: 0 | -EAGAIN: it is not all there | INTAKE_E_FOREIGN: another message is, which stays
- *         there, or descriptors came; either way nothing more is to be taken out of this socket |
- *         other negative errno: no looker can be had.
+ * Errors: 0 | -EAGAIN: it is not all there | INTAKE_E_FOREIGN: another message is, or descriptors
+ *         came; nothing more is to be taken out of this socket | other negative errno: no looker
+ *         can be had.
  * Cost:   as intake_look().
  */
-int intake_take(int fd, const struct header *header, void *buf, size_t n);
+int intake_peek(int fd, const struct header *header, uint32_t requests, void *buf, size_t n);
+
+/** intake_take() - take the n bytes of such a message, which lowers the peek offset to 0 by the
+ * same step. 0, also when they are gone | INTAKE_E_FOREIGN, negative errno: as above */
+int intake_take(int fd, size_t n);
+
+/** intake_is_peeked() - whether n bytes were looked at and not taken, by whichever process */
+bool intake_is_peeked(int fd, size_t n);
 
 /** intake_empty() - the same with the sockets that came with a message, if nobody made use of
  * them */

@@ -20,9 +20,12 @@ struct memory_ops {
 	int (*deposit)(struct session *session, const int *fds, size_t n);
 	/** redeem() - ask for a copy of what lies under a token; as deposit() */
 	int (*redeem)(struct session *session, uint64_t token);
+	/** fetch() - redeem() for what the worker has deposited, at any moment; answered by
+	 * session_fetched() */
+	int (*fetch)(struct session *session, uint64_t token);
 	/** transfer() - ask for a transfer of the device's state to be begun over a stream; as
 	 * deposit() */
 	int (*transfer)(struct session *session, int stream, bool load);
-	/** forget() - none of the three is answered any more */
+	/** forget() - none of these is answered any more */
 	void (*forget)(struct session *session);
 };

@@ -25,6 +25,8 @@ _Static_assert(_REQUESTS_END == 46, "requests are numbered without gaps");
 
 enum backend_request {
 	BACKEND_CONFIG_CHANGE_MSG = 2,
+	BACKEND_SHMEM_MAP = 9,
+	BACKEND_SHMEM_UNMAP = 10,
 };
 /* clang-format on */
 
@@ -99,6 +101,23 @@ struct device_state {
 	uint32_t phase;
 };
 
+struct shmem_config {
+	uint32_t n; /* of the sizes that are not 0 */
+	uint32_t padding;
+	uint64_t sizes[VHOST_USER_SHMEM_REGIONS]; /* by the region's id */
+};
+
+struct shmem_mapping {
+	uint8_t region;
+	uint8_t padding[7];
+	uint64_t fd_offset;
+	uint64_t offset;
+	uint64_t size;
+	uint64_t flags;
+};
+
+#define SHMEM_MAPPING_WRITABLE (1u << 0)
+
 #define CONFIG_MIGRATION 1u
 #define DEVICE_STATE_SAVE 0u
 #define DEVICE_STATE_LOAD 1u
@@ -110,3 +129,5 @@ _Static_assert(sizeof(struct memory_table) == 8 + FDS_MAX * 32, "as on the wire"
 _Static_assert(sizeof(struct memory_single) == 40, "as on the wire");
 _Static_assert(sizeof(struct log_area) == 16, "as on the wire");
 _Static_assert(sizeof(struct inflight_area) == 24, "as on the wire");
+_Static_assert(sizeof(struct shmem_config) == 2056, "as on the wire");
+_Static_assert(sizeof(struct shmem_mapping) == 40, "as on the wire");

@@ -115,7 +115,8 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_set_device_state_fd, reply_taken },
 	ROW(CHECK_DEVICE_STATE), SIZE(0), NO_FDS, PF(DEVICE_STATE), INDEX_NONE, ALWAYS, U64(1),
 		handle_check_device_state, reply_transferred },
-	ROW(GET_SHMEM_CONFIG), SIZE(0), NO_FDS, PF(SHMEM), INDEX_NONE, NEVER, PAYLOAD(2056), UNSERVED },
+	ROW(GET_SHMEM_CONFIG), SIZE(0), NO_FDS, PF(SHMEM), INDEX_NONE, ALWAYS, PAYLOAD(2056),
+		NULL, reply_shmem_config },
 	ROW(GET_VRING_BASE_SKIP_DRAIN), SIZE(8), NO_FDS, PF(GET_VRING_BASE_SKIP_DRAIN), INDEX_VRING, NEVER,
 		PAYLOAD(8), UNSERVED },
 };

@@ -76,6 +76,7 @@ static void end_session(struct session *session)
 	door_let_in(&session->door, false);
 	close_connection(session);
 	timer_stop(session->connect);
+	shmem_forget(&session->exchange);
 	exchange_forget(&session->exchange);
 	session->lost = false;
 }
@@ -201,6 +202,8 @@ void session_run(struct session *session)
 	run_turn(session);
 	if (session_is_loaded(session))
 		tell_config(session);
+	if (session_is_loaded(session) && shmem_run(exchange))
+		run_turn(session);
 	if (exchange->peer_changed)
 		watch_peer(session);
 	exchange->peer_changed = false;
@@ -216,6 +219,11 @@ static int on_limit(sd_event_source *source, uint64_t usec, void *data)
 	exchange_timeout(&session->exchange);
 	session_run(session);
 	return 0;
+}
+
+static void on_channel_news(void *data)
+{
+	session_run(data);
 }
 
 static int on_defer(sd_event_source *source, void *data)
@@ -470,6 +478,8 @@ void session_loaded(struct session *session, Bh__Desired *desired, Bh__Observed 
 static int take_over(struct session *session)
 {
 	connection_resume(&session->exchange, session->event);
+	session->exchange.channel.on_news = on_channel_news;
+	session->exchange.channel.data = session;
 	if (session->exchange.conn_fd < 0)
 		return 0;
 	watch_peer(session);
@@ -508,6 +518,7 @@ static void open_exchange(struct session *session)
 		.mark = session->mark,
 		.conn_fd = -1,
 		.channel = CHANNEL_NULL,
+		.shmem = SHMEM_NULL,
 		.reply_fd = -1,
 		.replay = REPLAY_NULL,
 		.peer = PEER_NULL };
@@ -543,6 +554,7 @@ void session_close(struct session *session)
 	sd_event_source_disable_unref(session->limit);
 	sd_event_source_disable_unref(session->connect);
 	sd_event_source_disable_unref(session->defer);
+	shmem_forget(&session->exchange);
 	exchange_forget(&session->exchange);
 	replay_close(&session->exchange.replay);
 	fd_close(session->exchange.conn_fd);

@@ -101,6 +101,9 @@ void session_deposited(struct session *session, int error, const uint64_t *token
 /** session_redeemed() - the answer to redeem(): the descriptor (taken over) | negative errno */
 void session_redeemed(struct session *session, int fd);
 
+/** session_fetched() - the answer to fetch(): the descriptor (taken over) | negative errno */
+void session_fetched(struct session *session, int fd);
+
 /** session_begun() - the answer to transfer(): 0 and the id, or why it is refused | negative errno:
  * memory cannot be asked
  * @refused: empty = it has begun; borrowed */

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -22,6 +23,7 @@
 #define TEXT_MAX 256
 #define CONFIG_WRITES_MAX 64
 #define MAC_BYTES 6
+#define PAGE_BYTES 4096
 
 /** struct verdict - where the reason of a refusal goes */
 struct verdict {
@@ -202,6 +204,17 @@ static int check_net(const Bh__NetDesired *net, const struct verdict *verdict)
 	return check_counter("the number of announcements", net->rarp_seq, verdict);
 }
 
+static int check_shmem_answers(const Bh__Desired *desired, const struct verdict *verdict)
+{
+	if (desired->n_shmem_mapped > RECORD_SHMEM_MAPS_MAX ||
+		desired->n_shmem_refused > RECORD_SHMEM_MAPS_MAX)
+		return refuse(verdict,
+			"%zu mappings that the VMM has made, and %zu that it refused; at most %u are possible",
+			desired->n_shmem_mapped, desired->n_shmem_refused, RECORD_SHMEM_MAPS_MAX);
+	return check_counter("the number of times at which mappings were dropped",
+		desired->shmem_epoch, verdict);
+}
+
 static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
 {
 	if (desired->rarp_mac.len != 0 && desired->rarp_mac.len != MAC_BYTES)
@@ -211,7 +224,7 @@ static int check_rest(const Bh__Desired *desired, const struct verdict *verdict)
 	return check_counter("the number of sessions", desired->session, verdict) ||
 		check_counter("the number of resets", desired->reset_epoch, verdict) ||
 		check_counter("the number of announcements", desired->rarp_seq, verdict) ||
-		check_net(desired->net, verdict) ||
+		check_net(desired->net, verdict) || check_shmem_answers(desired, verdict) ||
 		check_text("the reason of the quarantine", desired->quarantine, verdict);
 }
 
@@ -268,6 +281,99 @@ static int check_offer(const Bh__Observed *observed, const struct verdict *verdi
 	return 0;
 }
 
+static int check_shmem_regions(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	bool seen[VHOST_USER_SHMEM_REGIONS] = { false };
+
+	for (size_t i = 0; i < observed->n_shmem_regions; i++) {
+		const Bh__ShmemRegion *region = observed->shmem_regions[i];
+
+		if (region->id >= VHOST_USER_SHMEM_REGIONS || seen[region->id])
+			return refuse(verdict,
+				"shared memory region %u is there twice, or cannot be", region->id);
+		seen[region->id] = true;
+		if (region->size_bytes < PAGE_BYTES || !is_power_of_2(region->size_bytes))
+			return refuse(verdict, "shared memory region %u of %llu bytes", region->id,
+				NUM(region->size_bytes));
+	}
+	return 0;
+}
+
+static uint64_t region_bytes(const Bh__Observed *observed, uint32_t id)
+{
+	for (size_t i = 0; i < observed->n_shmem_regions; i++)
+		if (observed->shmem_regions[i]->id == id)
+			return observed->shmem_regions[i]->size_bytes;
+	return 0;
+}
+
+static int check_shmem_map(const Bh__Observed *observed, const Bh__ShmemMap *map,
+	const struct verdict *verdict)
+{
+	uint64_t bytes = region_bytes(observed, map->region), end;
+
+	if (!map->size_bytes || add_overflows(map->offset_bytes, map->size_bytes, &end) ||
+		end > bytes)
+		return refuse(verdict,
+			"a mapping of %llu bytes at offset %llu of shared memory region %u, which has %llu",
+			NUM(map->size_bytes), NUM(map->offset_bytes), map->region, NUM(bytes));
+	if ((map->offset_bytes | map->size_bytes | map->fd_offset_bytes) % PAGE_BYTES ||
+		add_overflows(map->fd_offset_bytes, map->size_bytes, &end) || end > INT64_MAX)
+		return refuse(verdict,
+			"a mapping of %llu bytes at offset %llu of a file, at offset %llu",
+			NUM(map->size_bytes), NUM(map->fd_offset_bytes), NUM(map->offset_bytes));
+	return check_counter("the number of a mapping", map->seq, verdict);
+}
+
+static int order_maps(const void *a, const void *b)
+{
+	const Bh__ShmemMap *x = *(Bh__ShmemMap *const *)a, *y = *(Bh__ShmemMap *const *)b;
+
+	if (x->region != y->region)
+		return x->region < y->region ? -1 : 1;
+	return x->offset_bytes < y->offset_bytes ? -1 : x->offset_bytes > y->offset_bytes;
+}
+
+/* Each is judged already. */
+static int check_shmem_places(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	const Bh__ShmemMap *maps[RECORD_SHMEM_MAPS_MAX];
+
+	if (observed->n_shmem_maps)
+		memcpy(maps, observed->shmem_maps, observed->n_shmem_maps * sizeof(maps[0]));
+	qsort(maps, observed->n_shmem_maps, sizeof(maps[0]), order_maps);
+	for (size_t i = 1; i < observed->n_shmem_maps; i++)
+		if (maps[i]->region == maps[i - 1]->region &&
+			maps[i]->offset_bytes - maps[i - 1]->offset_bytes < maps[i - 1]->size_bytes)
+			return refuse(verdict, "mappings %llu and %llu overlap",
+				NUM(maps[i - 1]->seq), NUM(maps[i]->seq));
+	return 0;
+}
+
+static int check_shmem(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	uint64_t last = 0;
+
+	if (observed->n_shmem_maps > RECORD_SHMEM_MAPS_MAX)
+		return refuse(verdict, "%zu mappings; at most %u are possible",
+			observed->n_shmem_maps, RECORD_SHMEM_MAPS_MAX);
+	if (check_shmem_regions(observed, verdict))
+		return 1;
+	for (size_t i = 0; i < observed->n_shmem_maps; i++) {
+		const Bh__ShmemMap *map = observed->shmem_maps[i];
+
+		if (map->seq <= last)
+			return refuse(verdict, "mapping %llu comes behind mapping %llu",
+				NUM(map->seq), NUM(last));
+		if (check_shmem_map(observed, map, verdict))
+			return 1;
+		last = map->seq;
+	}
+	return check_shmem_places(observed, verdict) ||
+		check_counter("the number of times at which mappings were dropped",
+			observed->shmem_epoch, verdict);
+}
+
 static int check_worker_tokens(const Bh__Observed *observed, const struct verdict *verdict)
 {
 	if (observed->n_tokens > VAULT_WORKER_FILES_MAX)
@@ -287,7 +393,8 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 			NUM(observed->applied), NUM(desired));
 	return check_counter("the number of changes of the configuration", observed->config_seq,
 		       &verdict) ||
-		check_offer(observed, &verdict) || check_worker_tokens(observed, &verdict) ||
+		check_offer(observed, &verdict) || check_shmem(observed, &verdict) ||
+		check_worker_tokens(observed, &verdict) ||
 		check_ring_states(observed, desired, &verdict) ||
 		check_text("what is said of the rest", observed->backend, &verdict) ||
 		check_text("the error", observed->apply_error, &verdict) ||

@@ -17,6 +17,7 @@
 #include <check.h>
 
 #include "async.h"
+#include "instead.h"
 #include "lib/run.h"
 #include "net.h"
 #include "suite.h"
@@ -358,40 +359,6 @@ static void add(Suite *s)
 	suite_add_tcase(s, tc);
 }
 
-/* Its programs are the product's, but the worker. */
-static void make_libexec(char *dir, const char *build)
-{
-	static const struct {
-		const char *name, *from;
-	} programs[] = {
-		{ "frontend", "procs/frontend/bulkhead-frontend" },
-		{ "memory", "procs/memory/bulkhead-memory" },
-		{ "snapshot", "procs/snapshot/bulkhead-snapshot" },
-		{ "net", "tests/device/bulkhead-async" },
-	};
-	char from[512], to[256];
-
-	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
-		snprintf(from, sizeof(from), "%s/%s", build, programs[i].from);
-		snprintf(to, sizeof(to), "%s/bulkhead-%s", dir, programs[i].name);
-		if (symlink(from, to) < 0)
-			perror(to);
-	}
-	setenv("BULKHEAD_LIBEXEC", dir, 1);
-}
-
-static void remove_libexec(const char *dir)
-{
-	static const char *const names[] = { "frontend", "memory", "snapshot", "net" };
-	char path[256];
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		snprintf(path, sizeof(path), "%s/bulkhead-%s", dir, names[i]);
-		unlink(path);
-	}
-	rmdir(dir);
-}
-
 static int run(void)
 {
 	struct suite_device net0 = { .name = "net0", .backend = "echo" };
@@ -415,10 +382,9 @@ int main(void)
 		printf("1..0 # SKIP it needs this product\n");
 		return 0;
 	}
-	if (!mkdtemp(dir))
+	if (instead_open(dir, build, "tests/device/bulkhead-async") < 0)
 		return 1;
-	make_libexec(dir, build);
 	r = run();
-	remove_libexec(dir);
+	instead_close(dir);
 	return r;
 }

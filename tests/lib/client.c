@@ -333,13 +333,23 @@ int vu_expect_close(struct vu_client *c)
 	}
 }
 
+int vu_backend_recv(struct vu_client *c, struct vu_msg *ret_msg)
+{
+	return recv_on(c->back_fd, ret_msg, c->timeout_ms);
+}
+
+int vu_backend_answer(struct vu_client *c, uint32_t request, uint64_t result)
+{
+	struct vu_header head = { request, VU_REPLY_FLAGS, sizeof(result) };
+
+	return send_message(c->back_fd, &head, &result, NULL, 0);
+}
+
 int vu_backend_request(struct vu_client *c, uint64_t result, struct vu_msg *ret_msg)
 {
-	struct vu_header head;
-	int r = recv_on(c->back_fd, ret_msg, c->timeout_ms);
+	int r = vu_backend_recv(c, ret_msg);
 
 	if (r || !(ret_msg->head.flags & VU_NEED_REPLY))
 		return r;
-	head = (struct vu_header){ ret_msg->head.request, VU_REPLY_FLAGS, sizeof(result) };
-	return send_message(c->back_fd, &head, &result, NULL, 0);
+	return vu_backend_answer(c, ret_msg->head.request, result);
 }

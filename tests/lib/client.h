@@ -111,5 +111,8 @@ int vu_set_log_base(struct vu_client *c, const struct vu_log *log, const int *fd
 
 /* back-end request channel: one request, acknowledged with `result` if it wants a reply */
 int vu_backend_request(struct vu_client *c, uint64_t result, struct vu_msg *ret_msg);
+/* its halves; the answer is sent whether one is wanted or not */
+int vu_backend_recv(struct vu_client *c, struct vu_msg *ret_msg);
+int vu_backend_answer(struct vu_client *c, uint32_t request, uint64_t result);
 
 #endif

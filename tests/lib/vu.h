@@ -147,6 +147,29 @@ struct vu_config_head {
 	uint32_t flags;
 };
 
+enum vu_backend_request {
+	VU_BACKEND_CONFIG_CHANGE = 2,
+	VU_BACKEND_SHMEM_MAP = 9,
+	VU_BACKEND_SHMEM_UNMAP = 10,
+};
+
+#define VU_SHMEM_REGIONS 256
+
+struct vu_shmem_config {
+	uint32_t n;
+	uint32_t pad;
+	uint64_t sizes[VU_SHMEM_REGIONS];
+};
+
+struct vu_shmem_map {
+	uint8_t region;
+	uint8_t pad[7];
+	uint64_t fd_offset;
+	uint64_t offset;
+	uint64_t size;
+	uint64_t flags; /* 1: writable */
+};
+
 struct vu_inflight {
 	uint64_t mmap_size;
 	uint64_t mmap_offset;
