@@ -41,7 +41,8 @@ struct channel_counts channel_counts(const struct channel *channel)
 
 	if (!journal)
 		return (struct channel_counts){ 0 };
-	return (struct channel_counts){ journal->asked, journal->answered, journal->refused };
+	return (struct channel_counts){ journal->asked, journal->counts.answered,
+		journal->counts.refused };
 }
 
 /* --- Answers --- */

@@ -36,13 +36,18 @@ static void doubt(struct journal *journal)
 {
 	struct journal_map *map = &journal->maps[journal->at];
 
-	if (journal->request == BACKEND_SHMEM_MAP)
-		journal->n_maps_doubtful++;
-	else
-		journal->n_unmaps_doubtful++;
-	journal->n_unmaps = 0;
+	if (journal->request == BACKEND_SHMEM_MAP) {
+		PUT(journal->counts.n_before, journal->counts.n_unmaps);
+		PUT(journal->counts.doubtful, 1);
+	}
 	PUT(map->state, MAP_DOUBTFUL);
 	PUT(journal->step, JOURNAL_IDLE);
+}
+
+void journal_recover(struct journal *journal)
+{
+	if (journal->step == JOURNAL_SENDING)
+		doubt(journal);
 }
 
 /* A file of another size is another release's: its VMM may be told once too often. */
@@ -59,8 +64,8 @@ struct journal *journal_resume(const char *device)
 		journal = map_file(fd);
 	if (!journal)
 		(void)fdstore_remove(name);
-	else if (journal->step == JOURNAL_SENDING)
-		doubt(journal);
+	else
+		journal_recover(journal);
 	return journal;
 }
 
@@ -123,10 +128,10 @@ void journal_drop(struct journal *journal, struct journal_map *map)
 void journal_renew(struct journal *journal)
 {
 	PUT(journal->heard, 0);
-	PUT(journal->answered, journal->asked);
 	if (journal->step != JOURNAL_IDLE)
 		doubt(journal);
-	journal->n_maps_doubtful = journal->n_unmaps_doubtful = journal->n_unmaps = 0;
+	journal->counts = (struct journal_counts){ .answered = journal->asked,
+		.refused = journal->counts.refused };
 }
 
 void journal_begin_epoch(struct journal *journal, uint64_t epoch)
@@ -150,9 +155,10 @@ void journal_sending(struct journal *journal, uint32_t request, const struct jou
 	check(journal->step == JOURNAL_IDLE);
 	journal->request = request;
 	journal->at = (uint32_t)(map - journal->maps);
-	journal->n_unmaps_after = journal->n_unmaps + (request == BACKEND_SHMEM_UNMAP);
 	if (request == BACKEND_SHMEM_MAP)
 		PUT(journal->maps[journal->at].state, MAP_ASKED);
+	else
+		PUT(journal->counts.n_unmaps, journal->counts.n_unmaps + 1);
 	PUT(journal->step, JOURNAL_SENDING);
 }
 
@@ -160,55 +166,57 @@ void journal_sent(struct journal *journal, bool sent)
 {
 	if (!sent && journal->request == BACKEND_SHMEM_MAP)
 		journal_drop(journal, &journal->maps[journal->at]);
+	else if (!sent)
+		PUT(journal->counts.n_unmaps, journal->counts.n_unmaps - 1);
 	PUT(journal->step, sent ? JOURNAL_SENT : JOURNAL_IDLE);
 }
 
-/* Nothing doubtful is before the answer to an SHMEM_MAP: none is sent while another one is in
- * doubt. */
-static void end_map(struct journal *journal, struct journal_map *map, uint64_t value)
-{
-	journal->n_unmaps_doubtful = journal->n_unmaps = 0;
-	PUT(map->state, value ? MAP_REFUSED : MAP_MADE);
-}
-
-/* A refusal says that it was not there. */
-static void end_unmap(struct journal *journal, struct journal_map *map)
-{
-	PUT(journal->n_unmaps, journal->n_unmaps_after);
-	if (journal->n_unmaps > journal->n_unmaps_doubtful)
-		PUT(journal->n_maps_doubtful, 0);
-	PUT(map->state, journal->n_maps_doubtful ? MAP_DOUBTFUL : MAP_FREE);
-}
-
+/* None is sent while another one is in doubt, so the answer is its own, and nothing of what was
+ * sent before it can still be answered. A refusal of SHMEM_UNMAP says that it was not there. */
 static void end_request(struct journal *journal)
 {
 	struct journal_map *map = &journal->maps[journal->at];
 
 	if (journal->step != JOURNAL_SENT || journal->heard != journal->request)
 		return;
-	if (journal->request == BACKEND_SHMEM_MAP)
-		end_map(journal, map, journal->heard_value);
-	else
-		end_unmap(journal, map);
+	if (journal->request == BACKEND_SHMEM_MAP) {
+		PUT(journal->counts.n_unmaps, 0);
+		PUT(map->state, journal->heard_value ? MAP_REFUSED : MAP_MADE);
+	} else {
+		PUT(map->state, journal->counts.doubtful ? MAP_DOUBTFUL : MAP_FREE);
+	}
 	PUT(journal->step, JOURNAL_IDLE);
 	if (map->state == MAP_FREE)
 		journal_drop(journal, map);
 }
 
+static void count(const struct journal *journal, uint32_t request, uint64_t value,
+	struct journal_counts *counts)
+{
+	if (request == BACKEND_CONFIG_CHANGE_MSG && counts->answered < journal->asked) {
+		counts->answered++;
+		counts->refused += value != 0;
+	}
+	if (request != BACKEND_SHMEM_UNMAP)
+		return;
+	counts->n_unmaps -= counts->n_unmaps > 0;
+	if (counts->n_before)
+		counts->n_before--;
+	else
+		counts->doubtful = 0;
+}
+
 void journal_hear(struct journal *journal, uint32_t request, uint64_t value)
 {
-	bool counts = request == BACKEND_CONFIG_CHANGE_MSG && journal->answered < journal->asked;
-
 	journal->heard_value = value;
-	journal->heard_answered = journal->answered + counts;
-	journal->heard_refused = journal->refused + (counts && value);
+	journal->counts_after = journal->counts;
+	count(journal, request, value, &journal->counts_after);
 	PUT(journal->heard, request);
 }
 
 void journal_heard(struct journal *journal)
 {
-	PUT(journal->refused, journal->heard_refused);
-	PUT(journal->answered, journal->heard_answered);
+	journal->counts = journal->counts_after;
 	end_request(journal);
 	PUT(journal->heard, 0);
 }

@@ -16,9 +16,9 @@
  *
  * Whoever dies while it sends leaves a request in doubt: its answer may come or not. It is not
  * waited for. What was to be mapped is unmapped, whether it is there or not, and mapped anew: the
- * VMM answers in the order of the requests, so the answer to an SHMEM_UNMAP that was sent for
- * certain is behind every doubtful answer to an SHMEM_MAP. Where answers to SHMEM_UNMAP are in
- * doubt as well, one more of them than are in doubt is waited for.
+ * VMM answers in the order of the requests, so the answer to an SHMEM_UNMAP that was sent
+ * afterwards is behind a doubtful answer to the SHMEM_MAP. Where answers to SHMEM_UNMAP may be on
+ * their way by then, one more of them than those is waited for.
  */
 
 /** enum map_state - what the VMM has of a map */
@@ -46,23 +46,24 @@ struct journal_map {
 struct journal {
 	uint64_t told_config_seq; /* up to this change of the configuration the VMM has been told */
 	uint64_t asked;           /* CONFIG_CHANGE_MSG that want an answer */
-	uint64_t answered;        /* of those */
-	uint64_t refused;         /* of those that were answered */
 
 	/* the answer that is being taken out of the socket; its request, 0 = none is */
 	uint32_t heard;
 	uint32_t pad;
 	uint64_t heard_value;
-	uint64_t heard_answered, heard_refused; /* what the two above will be */
+	struct journal_counts {
+		uint64_t answered; /* of asked */
+		uint64_t refused;  /* of those that were answered */
+		uint32_t n_unmaps; /* answers to SHMEM_UNMAP that may still come, at the most ... */
+		uint32_t n_before; /* ... and how many of them before the doubtful one */
+		uint32_t doubtful; /* an answer to an SHMEM_MAP that nobody waits for may come */
+		uint32_t pad;
+	} counts, counts_after; /* with the answer that is being taken */
 
 	/* SHMEM_MAP or SHMEM_UNMAP, one at a time */
 	enum journal_step { JOURNAL_IDLE, JOURNAL_SENDING, JOURNAL_SENT } step;
 	uint32_t request;
-	uint32_t at;              /* of maps */
-	uint32_t n_unmaps_after;  /* what n_unmaps will be */
-	uint32_t n_maps_doubtful; /* SHMEM_MAP whose answers may come */
-	uint32_t n_unmaps_doubtful;
-	uint32_t n_unmaps; /* answers to SHMEM_UNMAP since the last one came into doubt */
+	uint32_t at; /* of maps */
 
 	uint32_t n_maps;      /* entries from there on are free */
 	uint64_t shmem_epoch; /* as in the record: maps belong to it */
@@ -71,6 +72,9 @@ struct journal {
 
 /** journal_resume() - what a former process of this device left; NULL = nothing */
 struct journal *journal_resume(const char *device);
+/** journal_recover() - whoever wrote it is dead: what it had not noted is in doubt; a part of
+ * journal_resume() */
+void journal_recover(struct journal *journal);
 /** journal_begin() - an empty one, which the fd store keeps
  * @config_seq: up to this change the VMM need not be told anything */
 struct journal *journal_begin(const char *device, uint64_t config_seq);
