@@ -133,6 +133,23 @@ void mapper_serve(struct mapper *m, unsigned int n)
 	}
 }
 
+struct vu_msg mapper_take(struct mapper *m)
+{
+	struct vu_msg msg;
+
+	ok(vu_backend_recv(&m->n.c, &msg), m->n.c.why);
+	return msg;
+}
+
+void mapper_answer(struct mapper *m, struct vu_msg *msg)
+{
+	int value = window_do(&m->w, msg);
+
+	vu_msg_deinit(msg);
+	ck_assert_msg(value >= 0, "%s", m->w.why);
+	ok(vu_backend_answer(&m->n.c, msg->head.request, (uint64_t)value), m->n.c.why);
+}
+
 void mapper_expect_silence(struct mapper *m)
 {
 	struct pollfd p = { .fd = m->n.c.back_fd, .events = POLLIN };

@@ -43,6 +43,10 @@ void mapper_forget(struct mapper *m);
 
 /* the VMM serves the next n requests of the back-end channel */
 void mapper_serve(struct mapper *m, unsigned int n);
+/* takes the next request, and neither does it nor answers */
+struct vu_msg mapper_take(struct mapper *m);
+/* does what it asks for, and answers; the message is over */
+void mapper_answer(struct mapper *m, struct vu_msg *msg);
 /* nothing comes on the back-end channel */
 void mapper_expect_silence(struct mapper *m);
 /* waits until the device has heard what became of the map, which must be this */

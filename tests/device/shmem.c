@@ -89,13 +89,14 @@ static void map(struct device *device, const struct shmem_request *request)
 	struct shmem_map wanted;
 	char name[32];
 
-	if (fd < 0 || device_keep(device, name_of(request->seq, name, sizeof(name)), fd) < 0)
+	if (fd < 0)
 		return;
 	*slot = (struct slot){ .seq = request->seq, .offset = request->offset };
 	slot->size = request->size;
 	slot->state = SHMEM_PENDING;
 	wanted = map_of(slot);
-	if (device_shmem_map(device, &wanted, fd) < 0)
+	if (device_keep(device, name_of(request->seq, name, sizeof(name)), fd) < 0 ||
+		device_shmem_map(device, &wanted, fd) < 0)
 		slot->state = SHMEM_FAILED;
 }
 
