@@ -1,6 +1,8 @@
 #pragma once
 
 #include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "instead.h"
@@ -18,6 +20,9 @@ struct mapper {
 	struct net n;
 	struct window w;
 	uint64_t request, answer; /* guest addresses */
+	pthread_t vmm;            /* see mapper_begin_vmm() */
+	pthread_mutex_t lock;     /* of w, while that runs */
+	atomic_bool quit;
 };
 
 #define MAPPER_WAIT_MS 10000
@@ -49,6 +54,12 @@ struct vu_msg mapper_take(struct mapper *m);
 void mapper_answer(struct mapper *m, struct vu_msg *msg);
 /* nothing comes on the back-end channel */
 void mapper_expect_silence(struct mapper *m);
+/* from now on the VMM serves whatever comes, in a thread of its own, until mapper_end_vmm() */
+void mapper_begin_vmm(struct mapper *m);
+void mapper_end_vmm(struct mapper *m);
+/* waits until the VMM has so many mappings, with mapper_begin_vmm() */
+void mapper_await_maps(struct mapper *m, size_t n);
+
 /* waits until the device has heard what became of the map, which must be this */
 void mapper_expect(struct mapper *m, uint64_t seq, enum shmem_state state);
 /* the guest sees that map there: its number is read, and something is written behind it */

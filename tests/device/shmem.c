@@ -81,22 +81,30 @@ static struct shmem_map map_of(const struct slot *slot)
 		.writable = true };
 }
 
-/* A request that a former instance took is taken again. */
-static void map(struct device *device, const struct shmem_request *request)
+static int keep(struct device *device, uint64_t seq, int fd)
 {
-	struct slot *slot = find(device, request->seq) ? NULL : find_free(device);
-	_cleanup_close_ int fd = slot ? make_file(request) : -1;
-	struct shmem_map wanted;
 	char name[32];
 
-	if (fd < 0)
+	return fd < 0 ? fd : device_keep(device, name_of(seq, name, sizeof(name)), fd);
+}
+
+/* A request that a former instance took is taken again, unless that had noted it. */
+static void map(struct device *device, const struct shmem_request *request)
+{
+	struct slot *slot = find_free(device);
+	_cleanup_close_ int fd = slot ? make_file(request) : -1;
+	bool kept = keep(device, request->seq, fd) == 0;
+	struct shmem_map wanted;
+
+	if (!slot)
 		return;
-	*slot = (struct slot){ .seq = request->seq, .offset = request->offset };
+	slot->seq = request->seq;
+	slot->offset = request->offset;
 	slot->size = request->size;
-	slot->state = SHMEM_PENDING;
+	slot->n_told = 0;
+	__atomic_store_n(&slot->state, kept ? SHMEM_PENDING : SHMEM_FAILED, __ATOMIC_RELEASE);
 	wanted = map_of(slot);
-	if (device_keep(device, name_of(request->seq, name, sizeof(name)), fd) < 0 ||
-		device_shmem_map(device, &wanted, fd) < 0)
+	if (kept && device_shmem_map(device, &wanted, fd) < 0)
 		slot->state = SHMEM_FAILED;
 }
 

@@ -1,0 +1,169 @@
+/*
+ * The kill matrix of shared memory regions: each process, and all of them at once, is killed before
+ * and after every system call that it makes while files are mapped and unmapped, or while its
+ * successor takes over. After each kill the VMM has what the device wants and nothing else, and the
+ * device knows it.
+ *
+ * An ordinary run tries points spread evenly over each cell, other ones each time, and the same
+ * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <poll.h>
+
+#include "../device/mapper.h"
+#include "lib/patience.h"
+#include "lib/run.h"
+#include "stepper.h"
+
+#define PAGE UINT64_C(4096)
+#define SAMPLE 8
+#define WAIT_MS 10000
+
+/* the last one has no part in this, and dies with all of them */
+static const char *const roles[] = { "memory", "frontend", "shmem", "snapshot" };
+
+#define N_ROLES (sizeof(roles) / sizeof(roles[0]))
+#define N_VICTIMS N_ROLES
+#define ALL (N_ROLES - 1)
+
+static struct mapper m;
+static uint64_t next_seq;
+
+/* --- The product --- */
+
+static unsigned int pids_of(size_t victim, pid_t *ret_pids)
+{
+	struct suite_process all[SUITE_MAX_PROCESSES];
+	size_t n = suite_processes(&m.suite, all, SUITE_MAX_PROCESSES);
+	unsigned int n_pids = 0;
+
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < N_ROLES; k++)
+			if ((victim == k || victim == ALL) && !strcmp(all[i].role, roles[k]) &&
+				n_pids < STEPPER_MAX)
+				ret_pids[n_pids++] = all[i].pid;
+	return n_pids;
+}
+
+static void await_all(void)
+{
+	pid_t pids[STEPPER_MAX];
+	unsigned int n = 0;
+
+	for (int ms = 0; n != N_ROLES && ms < test_ms(WAIT_MS); ms++) {
+		n = pids_of(ALL, pids);
+		if (n != N_ROLES)
+			poll(NULL, 0, 1);
+	}
+	ck_assert_uint_eq(n, N_ROLES);
+}
+
+static void kill_victim(size_t victim)
+{
+	pid_t pids[STEPPER_MAX];
+	unsigned int n = pids_of(victim, pids);
+
+	for (unsigned int i = 0; i < n; i++)
+		kill(pids[i], SIGKILL);
+}
+
+/* --- The work --- */
+
+static uint64_t map(uint64_t offset, uint64_t size, uint32_t flags)
+{
+	mapper_map(&m, ++next_seq, offset, size, flags);
+	return next_seq;
+}
+
+/* Mapped, refused, unmapped, mapped at the same place, and all gone at the end; what has come of
+ * each is known at each step. */
+static void work(void)
+{
+	uint64_t a = map(0, PAGE, 0), b = map(PAGE, PAGE, 0), short_one, c;
+
+	mapper_expect(&m, a, SHMEM_MADE);
+	short_one = map(2 * PAGE, 2 * PAGE, SHMEM_F_SHORT);
+	mapper_unmap(&m, a);
+	c = map(0, PAGE, 0);
+	mapper_expect(&m, short_one, SHMEM_REFUSED);
+	mapper_expect(&m, b, SHMEM_MADE);
+	mapper_expect(&m, c, SHMEM_MADE);
+	mapper_await_maps(&m, 2);
+	mapper_check_there(&m, b, PAGE, PAGE);
+	mapper_check_there(&m, c, 0, PAGE);
+	mapper_unmap(&m, short_one);
+	mapper_unmap(&m, b);
+	mapper_unmap(&m, c);
+	mapper_await_maps(&m, 0);
+}
+
+/* --- A point --- */
+
+static struct stepper_report try_point(size_t victim, bool restart, uint32_t point)
+{
+	struct stepper_plan plan = { .kill_at = point };
+	struct stepper_report report;
+	struct stepper stepper;
+
+	await_all();
+	if (restart)
+		plan.parent = m.suite.pid;
+	else
+		plan.n_pids = pids_of(victim, plan.pids);
+	ck_assert_int_eq(stepper_arm(&stepper, &plan), 0);
+	if (restart)
+		kill_victim(victim);
+	work();
+	ck_assert_int_eq(stepper_disarm(&stepper, &report), 0);
+	await_all();
+	work();
+	return report;
+}
+
+/* So that a test that fails says where. */
+static void name_point(size_t victim, bool restart, uint32_t point)
+{
+	if (getenv("BULKHEAD_SHOW_POINTS"))
+		fprintf(stderr, "# kill %s%s at %u\n", victim != ALL ? roles[victim] : "all",
+			restart ? ", again" : "", point);
+}
+
+/* _i: the victim, and N_VICTIMS: its successor */
+START_TEST(test_kill)
+{
+	size_t victim = (size_t)_i % N_VICTIMS;
+	bool restart = (size_t)_i >= N_VICTIMS;
+	uint32_t n_steps, every = 1, first = 1;
+
+	mapper_open(&m, MAPPER_PROTOCOL, true);
+	mapper_begin_vmm(&m);
+	n_steps = try_point(victim, restart, STEPPER_NEVER).n_steps;
+	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
+		every = n_steps / SAMPLE;
+		first += test_seed() % every;
+	}
+	for (uint32_t point = first; point <= n_steps; point += every) {
+		name_point(victim, restart, point);
+		(void)try_point(victim, restart, point);
+	}
+	mapper_end_vmm(&m);
+	mapper_close(&m);
+}
+END_TEST
+
+static void add(Suite *s)
+{
+	TCase *tc = tcase_create("kill-shmem");
+
+	tcase_set_timeout(tc, 36000);
+	tcase_add_loop_test(tc, test_kill, 0, 2 * N_VICTIMS);
+	suite_add_tcase(s, tc);
+}
+
+int main(void)
+{
+	return mapper_main(&m, "kill-shmem", add);
+}
