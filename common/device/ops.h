@@ -17,6 +17,15 @@ struct device_stage {
 	uint64_t features; /* acked when it was saved; all of them are offered here */
 };
 
+#define DEVICE_FIGURES_MAX 16
+
+/** struct device_figure - "3 contexts", "4096 bytes mapped"; static texts */
+struct device_figure {
+	const char *name;
+	const char *unit; /* "" = things are counted */
+	uint64_t value;
+};
+
 /** struct device_ops - the table of a device. type and serve() are mandatory; other entries may
  * be absent, which means no action unless stated otherwise. All but serve() run in the loop
  * thread. */
@@ -101,6 +110,9 @@ struct device_ops {
 	void (*shmem_mapped)(struct device *device, uint64_t seq, bool refused);
 	/** describe() - describe the back-end for the operator: "tap vm1 (up)" */
 	void (*describe)(struct device *device, char *buf, size_t n);
+	/** figures() - the device's own numbers for the operator, as of now; returns how many of
+	 * DEVICE_FIGURES_MAX were filled in. Called for each report: device_report() makes one. */
+	size_t (*figures)(struct device *device, struct device_figure *ret);
 
 	/* The device's own stage of its state (proto/state.proto). With save() and load() the
 	 * device offers VHOST_USER_PROTOCOL_F_DEVICE_STATE; without, its state cannot be moved. */

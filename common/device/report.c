@@ -67,6 +67,27 @@ static size_t fill_rings(struct device *device, Bh__RingState *states, Bh__RingS
 	return n;
 }
 
+/** struct figures - the device's own, as a report has them */
+struct figures {
+	Bh__Figure figures[DEVICE_FIGURES_MAX], *list[DEVICE_FIGURES_MAX];
+};
+
+static void fill_figures(struct device *device, struct figures *ret, Bh__Observed *observed)
+{
+	struct device_figure own[DEVICE_FIGURES_MAX];
+	size_t n = device->ops->figures ? device->ops->figures(device, own) : 0;
+
+	for (size_t i = 0; i < n; i++) {
+		bh__figure__init(&ret->figures[i]);
+		ret->figures[i].name = (char *)own[i].name;
+		ret->figures[i].unit = (char *)own[i].unit;
+		ret->figures[i].value = own[i].value;
+		ret->list[i] = &ret->figures[i];
+	}
+	observed->figures = ret->list;
+	observed->n_figures = n;
+}
+
 void device_report(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -77,6 +98,7 @@ void device_report(struct device *device)
 	Bh__RingState states[VHOST_USER_MAX_QUEUES], *list[VHOST_USER_MAX_QUEUES];
 	char description[DESCRIPTION_BYTES] = "";
 	struct shmem_report shmem;
+	struct figures figures;
 
 	core->report_due = true;
 	if (core->report_open || !core->applied || !core->bus)
@@ -102,6 +124,7 @@ void device_report(struct device *device)
 	observed.n_rings = fill_rings(device, states, list);
 	observed.rings = list;
 	shmem_report_init(&shmem, device, &observed);
+	fill_figures(device, &figures, &observed);
 	report.device = device->config->name;
 	report.observed = &observed;
 	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;

@@ -81,6 +81,19 @@ static void put_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 	writer_close(&out, '}');
 }
 
+static void put_figures(const Bh__Observed *observed)
+{
+	writer_open(&out, "figures", '[');
+	for (size_t i = 0; i < observed->n_figures; i++) {
+		writer_open(&out, NULL, '{');
+		writer_text(&out, "name", observed->figures[i]->name);
+		writer_number(&out, "value", observed->figures[i]->value);
+		writer_text(&out, "unit", observed->figures[i]->unit);
+		writer_close(&out, '}');
+	}
+	writer_close(&out, ']');
+}
+
 static void put_device(const Bh__DeviceStatus *device)
 {
 	writer_open(&out, NULL, '{');
@@ -98,6 +111,7 @@ static void put_device(const Bh__DeviceStatus *device)
 	writer_text(&out, "backend", device->observed->backend);
 	writer_text(&out, "error", device->observed->apply_error);
 	writer_text(&out, "quarantine", device->quarantine);
+	put_figures(device->observed);
 	writer_open(&out, "rings", '[');
 	for (size_t i = 0; i < device->desired->n_rings; i++)
 		put_ring(device, device->desired->rings[i]);

@@ -59,6 +59,14 @@ static void print_ring(const Bh__DeviceStatus *device, const Bh__Ring *ring)
 		printf("             %s\n", state->error);
 }
 
+static void print_figures(const Bh__Observed *observed)
+{
+	for (size_t i = 0; i < observed->n_figures; i++)
+		printf("%s%s %" PRIu64 "%s%s%s", i ? ", " : "    ", observed->figures[i]->name,
+			observed->figures[i]->value, *observed->figures[i]->unit ? " " : "",
+			observed->figures[i]->unit, i + 1 < observed->n_figures ? "" : "\n");
+}
+
 static void print_device(const Bh__DeviceStatus *device)
 {
 	const Bh__Desired *desired = device->desired;
@@ -73,6 +81,7 @@ static void print_device(const Bh__DeviceStatus *device)
 		printf("    in quarantine: %s\n", device->quarantine);
 	if (*device->observed->apply_error)
 		printf("    %s\n", device->observed->apply_error);
+	print_figures(device->observed);
 	for (size_t i = 0; i < desired->n_rings; i++)
 		print_ring(device, desired->rings[i]);
 }

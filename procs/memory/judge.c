@@ -23,6 +23,7 @@
 #define TEXT_MAX 256
 #define CONFIG_WRITES_MAX 64
 #define MAC_BYTES 6
+#define FIGURES_MAX 32
 #define PAGE_BYTES 4096
 
 /** struct verdict - where the reason of a refusal goes */
@@ -383,6 +384,18 @@ static int check_worker_tokens(const Bh__Observed *observed, const struct verdic
 	return 0;
 }
 
+static int check_figures(const Bh__Observed *observed, const struct verdict *verdict)
+{
+	if (observed->n_figures > FIGURES_MAX)
+		return refuse(verdict, "%zu figures; at most %d are possible", observed->n_figures,
+			FIGURES_MAX);
+	for (size_t i = 0; i < observed->n_figures; i++)
+		if (check_text("the name of a figure", observed->figures[i]->name, verdict) ||
+			check_text("the unit of a figure", observed->figures[i]->unit, verdict))
+			return 1;
+	return 0;
+}
+
 int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, size_t n_text)
 {
 	const struct verdict verdict = { text, n_text };
@@ -396,6 +409,7 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 		check_offer(observed, &verdict) || check_shmem(observed, &verdict) ||
 		check_worker_tokens(observed, &verdict) ||
 		check_ring_states(observed, desired, &verdict) ||
+		check_figures(observed, &verdict) ||
 		check_text("what is said of the rest", observed->backend, &verdict) ||
 		check_text("the error", observed->apply_error, &verdict) ||
 		check_text("the reason of the quarantine", observed->quarantine, &verdict);

@@ -183,6 +183,21 @@ static void shmem_mapped(struct device *device, uint64_t seq, bool refused)
 	slot->state = refused ? SHMEM_REFUSED : SHMEM_MADE;
 }
 
+static size_t shmem_figures(struct device *device, struct device_figure *ret)
+{
+	const struct state *state = device->state;
+
+	ret[0] = (struct device_figure){ .name = "maps", .unit = "" };
+	ret[1] = (struct device_figure){ .name = "mapped", .unit = "bytes" };
+	for (size_t i = 0; state && i < SHMEM_MAPS; i++) {
+		if (state->slots[i].state != SHMEM_MADE)
+			continue;
+		ret[0].value++;
+		ret[1].value += state->slots[i].size;
+	}
+	return 2;
+}
+
 /* --- The table --- */
 
 static int shmem_prepare(struct device *device)
@@ -231,6 +246,7 @@ static const struct device_ops shmem_ops = {
 	.group = shmem_group,
 	.reset = forget,
 	.shmem_mapped = shmem_mapped,
+	.figures = shmem_figures,
 };
 
 static int shmem_open(struct proc *proc)

@@ -1,6 +1,8 @@
 /*
  * Shared memory regions: what a device (shmem.c) has the VMM map, and what becomes of it.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -22,6 +24,44 @@ START_TEST(test_regions_are_told)
 	mapper_close(&m);
 }
 END_TEST
+
+/* --- The operator --- */
+
+/* What bulkheadctl says, until it says this. */
+static void expect_status(const char *options, const char *text)
+{
+	static char out[1 << 16];
+	char line[700];
+	bool found = false;
+
+	snprintf(line, sizeof(line), "%.400s/procs/ctl/bulkheadctl status %s --runtime-dir=%s/run",
+		getenv("BULKHEAD_BUILD"), options, m.suite.dir);
+	for (int i = 0; !found && i < 100; i++) {
+		FILE *f = popen(line, "re");
+		size_t n = f ? fread(out, 1, sizeof(out) - 1, f) : 0;
+
+		out[n] = '\0';
+		found = f && pclose(f) == 0 && strstr(out, text);
+	}
+	ck_assert_msg(found, "%s does not say %s: %s", line, text, out);
+}
+
+START_TEST(test_figures_are_shown)
+{
+	mapper_open(&m, MAPPER_PROTOCOL, true);
+	mapper_map(&m, 1, 0, 3 * PAGE, 0);
+	mapper_map(&m, 2, 4 * PAGE, PAGE, 0);
+	mapper_serve(&m, 2);
+	mapper_expect(&m, 2, SHMEM_MADE);
+	expect_status("", "\n    maps 2, mapped 16384 bytes\n");
+	expect_status("--json",
+		"\"figures\":[{\"name\":\"maps\",\"value\":2,\"unit\":\"\"},"
+		"{\"name\":\"mapped\",\"value\":16384,\"unit\":\"bytes\"}]");
+	mapper_close(&m);
+}
+END_TEST
+
+/* --- What is mapped --- */
 
 START_TEST(test_file_is_mapped_and_unmapped)
 {
@@ -415,6 +455,7 @@ static void add(Suite *s)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_regions_are_told);
+	tcase_add_test(tc, test_figures_are_shown);
 	tcase_add_test(tc, test_file_is_mapped_and_unmapped);
 	tcase_add_loop_test(tc, test_refusal_concerns_that_map_alone, SHMEM_F_READ_ONLY,
 		SHMEM_F_SHORT + 1);

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "lib/run.h"
 #include "memory/judge.h"
+#include "record/record.h"
 
 #define NOW 1000
 
@@ -16,8 +17,51 @@ static Bh__ConfigWrite writes[65], *write_list[65];
 static Bh__NetDesired net;
 static Bh__Inflight inflight;
 static Bh__Log dirty_log;
+static Bh__ShmemRegion regions[257], *region_list[257];
+static Bh__ShmemMap maps[RECORD_SHMEM_MAPS_MAX + 1], *map_list[RECORD_SHMEM_MAPS_MAX + 1];
+static Bh__Figure figures[33], *figure_list[33];
+static uint64_t seqs[RECORD_SHMEM_MAPS_MAX + 1];
 static char text[256], long_text[300];
 static uint8_t bytes[257];
+
+/* Maps fill the last region from its end on. */
+static void set_up_shmem(void)
+{
+	for (uint32_t i = 0; i <= 256; i++) {
+		bh__shmem_region__init(&regions[i]);
+		regions[i].id = i;
+		regions[i].size_bytes = 4096 * RECORD_SHMEM_MAPS_MAX;
+		region_list[i] = &regions[i];
+	}
+	for (uint32_t i = 0; i <= RECORD_SHMEM_MAPS_MAX; i++) {
+		bh__shmem_map__init(&maps[i]);
+		maps[i].seq = i + 1;
+		maps[i].region = 255;
+		maps[i].offset_bytes = 4096 * ((uint64_t)RECORD_SHMEM_MAPS_MAX - 1 - i);
+		maps[i].size_bytes = 4096;
+		map_list[i] = &maps[i];
+	}
+	d.shmem_mapped = d.shmem_refused = seqs;
+	d.n_shmem_mapped = d.n_shmem_refused = RECORD_SHMEM_MAPS_MAX;
+	d.shmem_epoch = o.shmem_epoch = UINT64_C(1) << 63;
+	o.shmem_regions = region_list;
+	o.n_shmem_regions = 256;
+	o.shmem_maps = map_list;
+	o.n_shmem_maps = RECORD_SHMEM_MAPS_MAX;
+}
+
+static void set_up_figures(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(figures); i++) {
+		bh__figure__init(&figures[i]);
+		figures[i].name = (char *)"mapped";
+		figures[i].unit = (char *)"bytes";
+		figures[i].value = UINT64_MAX;
+		figure_list[i] = &figures[i];
+	}
+	o.figures = figure_list;
+	o.n_figures = 32;
+}
 
 /* The fullest that there can be. */
 static void set_up(void)
@@ -77,6 +121,8 @@ static void set_up(void)
 	o.rings = state_list;
 	o.n_rings = VHOST_USER_MAX_QUEUES;
 	o.backend = (char *)"tap tap0 (up)";
+	set_up_shmem();
+	set_up_figures();
 }
 
 static int judge(void)
@@ -92,7 +138,7 @@ static int judge(void)
 		what;                                                                              \
 		break
 
-#define N_BROKEN 48
+#define N_BROKEN 70
 
 static bool break_rule(int i)
 {
@@ -147,6 +193,28 @@ static bool break_rule(int i)
 		BREAK(45, dirty_log.mmap_size = UINT64_MAX);
 		BREAK(46, dirty_log.mmap_offset = UINT64_MAX);
 		BREAK(47, dirty_log.token = 0);
+		BREAK(48, d.n_shmem_mapped++);
+		BREAK(49, d.n_shmem_refused++);
+		BREAK(50, d.shmem_epoch++);
+		BREAK(51, o.shmem_epoch++);
+		BREAK(52, o.n_shmem_maps++);
+		BREAK(53, regions[9].id = 8);
+		BREAK(54, regions[9].id = 256);
+		BREAK(55, regions[9].size_bytes = 4097);
+		BREAK(56, regions[9].size_bytes = 2048);
+		BREAK(57, o.n_shmem_regions = 255); /* the maps' own is gone */
+		BREAK(58, maps[0].seq = 0);
+		BREAK(59, maps[3].seq = 3);
+		BREAK(60, maps[RECORD_SHMEM_MAPS_MAX - 1].seq = UINT64_MAX);
+		BREAK(61, maps[0].size_bytes = 8192);
+		BREAK(62, maps[0].size_bytes = 0);
+		BREAK(63, maps[0].offset_bytes = UINT64_MAX - 4095);
+		BREAK(64, maps[7].size_bytes = 8192); /* into the sixth's */
+		BREAK(65, maps[7].offset_bytes++);
+		BREAK(66, maps[7].fd_offset_bytes = INT64_MAX - 4095);
+		BREAK(67, o.n_figures++);
+		BREAK(68, figures[3].name = long_text);
+		BREAK(69, figures[3].unit = (char *)"bell\a");
 	default:
 		return false;
 	}
