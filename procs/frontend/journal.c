@@ -118,6 +118,14 @@ struct journal_map *journal_add(struct journal *journal, const Bh__ShmemMap *wan
 	return &journal->maps[i];
 }
 
+void journal_note_made(struct journal *journal, const Bh__ShmemMap *made)
+{
+	struct journal_map *map = journal_add(journal, made);
+
+	if (map)
+		PUT(map->state, MAP_MADE);
+}
+
 void journal_drop(struct journal *journal, struct journal_map *map)
 {
 	PUT(map->state, MAP_FREE);

@@ -94,6 +94,8 @@ void journal_begin_epoch(struct journal *journal, uint64_t epoch);
 
 /** journal_add() - an entry for a map that is to be asked for; NULL = there is no room */
 struct journal_map *journal_add(struct journal *journal, const Bh__ShmemMap *map);
+/** journal_note_made() - the VMM has this map, as somebody else knows */
+void journal_note_made(struct journal *journal, const Bh__ShmemMap *map);
 /** journal_drop() - forget a map that the VMM does not have */
 void journal_drop(struct journal *journal, struct journal_map *map);
 

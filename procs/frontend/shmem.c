@@ -109,6 +109,17 @@ static bool is_of_this_epoch(const struct exchange *x)
 	return x->view->desired->shmem_epoch == x->view->observed->shmem_epoch;
 }
 
+/* A journal may be lost, to another release's. */
+static void restore(struct look *look, struct journal *journal, uint64_t seq)
+{
+	size_t i = find(look->observed, seq);
+
+	if (!journal || i == n_maps(look) || look->fates[i] != FATE_UNKNOWN)
+		return;
+	journal_note_made(journal, look->observed->shmem_maps[i]);
+	look->fates[i] = FATE_MADE;
+}
+
 /* What was refused stays so, even if the VMM could be asked by now. */
 static void look_at_record(struct look *look, const struct exchange *x)
 {
@@ -116,6 +127,8 @@ static void look_at_record(struct look *look, const struct exchange *x)
 
 	if (!is_of_this_epoch(x))
 		return;
+	for (size_t i = 0; i < desired->n_shmem_mapped; i++)
+		restore(look, x->channel.journal, desired->shmem_mapped[i]);
 	for (size_t i = 0; i < desired->n_shmem_refused; i++)
 		set_fate(look, desired->shmem_refused[i], FATE_REFUSED);
 }
@@ -148,6 +161,7 @@ static void fetch(struct exchange *x, uint64_t token)
 
 	shmem->fd = fd_close(shmem->fd);
 	shmem->token = token;
+	shmem->asked = x->view->observed->generation;
 	shmem->fetching = x->ops->fetch(x->session, token) == 0;
 }
 
@@ -158,7 +172,7 @@ void shmem_fetched(struct exchange *exchange, int fd)
 	shmem->fetching = false;
 	shmem->fd = fd < 0 ? -1 : fd;
 	if (fd < 0)
-		shmem->in_vain = exchange->view->observed->generation;
+		shmem->in_vain = shmem->asked;
 }
 
 void shmem_forget(struct exchange *exchange)

@@ -17,8 +17,9 @@ struct shmem {
 	int fd;         /* owned; -1 = none was fetched */
 	uint64_t token; /* of fd, or of the one that is being fetched */
 	bool fetching;
-	/* Observed.generation in which a token stands that memory does not know */
-	uint64_t in_vain;
+	/* Observed.generation when it was asked for, and one in which a token stands that memory
+	 * does not know */
+	uint64_t asked, in_vain;
 };
 
 #define SHMEM_NULL                                                                                 \

@@ -223,6 +223,26 @@ START_TEST(test_forgotten_maps_are_not_unmapped)
 }
 END_TEST
 
+/* covers: M28 */
+START_TEST(test_maps_that_the_vmm_has_dropped_are_unmapped_in_vain)
+{
+	mapper_open(&m, MAPPER_PROTOCOL, true);
+	mapper_map(&m, 1, 0, PAGE, 0);
+	mapper_map(&m, 2, PAGE, PAGE, 0);
+	mapper_serve(&m, 2);
+	mapper_expect(&m, 2, SHMEM_MADE);
+	window_reset(&m.w);
+	mapper_unmap(&m, 1);
+	mapper_unmap(&m, 2);
+	mapper_map(&m, 3, 0, 2 * PAGE, 0);
+	mapper_serve(&m, 3);
+	mapper_expect(&m, 3, SHMEM_MADE);
+	mapper_check_there(&m, 3, 0, 2 * PAGE);
+	ck_assert_uint_eq(m.w.n_refused_unmaps, 2);
+	mapper_close(&m);
+}
+END_TEST
+
 /* It may be made after that: then it is in the way. */
 START_TEST(test_map_under_way_is_unmapped_when_it_is_forgotten)
 {
@@ -464,6 +484,7 @@ static void add(Suite *s)
 	tcase_add_loop_test(tc, test_memory_is_set_while_a_map_is_under_way, 0, 2);
 	tcase_add_loop_test(tc, test_suspended_device_asks_for_nothing, 0, 4);
 	tcase_add_test(tc, test_forgotten_maps_are_not_unmapped);
+	tcase_add_test(tc, test_maps_that_the_vmm_has_dropped_are_unmapped_in_vain);
 	tcase_add_loop_test(tc, test_map_under_way_is_unmapped_when_it_is_forgotten, 0, 2);
 	tcase_add_loop_test(tc, test_another_vmm_begins_with_nothing, 0, 2);
 	tcase_add_loop_test(tc, test_without_what_it_takes_all_is_refused, 0, 3);
