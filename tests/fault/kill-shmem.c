@@ -4,6 +4,8 @@
  * successor takes over. After each kill the VMM has what the device wants and nothing else, and the
  * device knows it.
  *
+ *	kill-shmem [PROCESS [FIRST POINT]]
+ *
  * An ordinary run tries points spread evenly over each cell, other ones each time, and the same
  * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
  */
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <poll.h>
 
 #include "../device/mapper.h"
@@ -31,6 +34,8 @@ static const char *const roles[] = { "memory", "frontend", "shmem", "snapshot" }
 
 static struct mapper m;
 static uint64_t next_seq;
+static const char *only; /* this process's cells; NULL = all */
+static uint32_t first_point;
 
 /* --- The product --- */
 
@@ -123,12 +128,9 @@ static struct stepper_report try_point(size_t victim, bool restart, uint32_t poi
 	return report;
 }
 
-/* So that a test that fails says where. */
-static void name_point(size_t victim, bool restart, uint32_t point)
+static const char *name_of(size_t victim)
 {
-	if (getenv("BULKHEAD_SHOW_POINTS"))
-		fprintf(stderr, "# kill %s%s at %u\n", victim != ALL ? roles[victim] : "all",
-			restart ? ", again" : "", point);
+	return victim != ALL ? roles[victim] : "all";
 }
 
 /* _i: the victim, and N_VICTIMS: its successor */
@@ -138,17 +140,64 @@ START_TEST(test_kill)
 	bool restart = (size_t)_i >= N_VICTIMS;
 	uint32_t n_steps, every = 1, first = 1;
 
+	if (only && strcmp(only, name_of(victim)) != 0)
+		return;
 	mapper_open(&m, MAPPER_PROTOCOL, true);
 	mapper_begin_vmm(&m);
 	n_steps = try_point(victim, restart, STEPPER_NEVER).n_steps;
-	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
+	if (first_point) {
+		first = first_point;
+	} else if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
 		every = n_steps / SAMPLE;
 		first += test_seed() % every;
 	}
 	for (uint32_t point = first; point <= n_steps; point += every) {
-		name_point(victim, restart, point);
+		fprintf(stderr, "# kill %s%s at %u of %u\n", name_of(victim),
+			restart ? ", again," : "", point, n_steps);
 		(void)try_point(victim, restart, point);
 	}
+	mapper_end_vmm(&m);
+	mapper_close(&m);
+}
+END_TEST
+
+/* --- At any moment --- */
+
+struct killer {
+	size_t victim;
+	unsigned int delay_us;
+};
+
+static void *kill_later(void *data)
+{
+	const struct killer *killer = data;
+
+	usleep(killer->delay_us);
+	kill_victim(killer->victim);
+	return NULL;
+}
+
+/* _i: the victim; not at its own steps, but at those of the others as well */
+START_TEST(test_kill_at_any_moment)
+{
+	struct killer killer = { .victim = (size_t)_i };
+	int n = getenv("BULKHEAD_FULL") ? 1000 : 10;
+	unsigned int dice = test_seed();
+	pthread_t thread;
+
+	if (only && strcmp(only, name_of(killer.victim)) != 0)
+		return;
+	mapper_open(&m, MAPPER_PROTOCOL, true);
+	mapper_begin_vmm(&m);
+	for (int i = 0; i < n; i++) {
+		await_all();
+		killer.delay_us = (unsigned int)rand_r(&dice) % 30000;
+		ck_assert_int_eq(pthread_create(&thread, NULL, kill_later, &killer), 0);
+		work();
+		pthread_join(thread, NULL);
+	}
+	await_all();
+	work();
 	mapper_end_vmm(&m);
 	mapper_close(&m);
 }
@@ -160,10 +209,13 @@ static void add(Suite *s)
 
 	tcase_set_timeout(tc, 36000);
 	tcase_add_loop_test(tc, test_kill, 0, 2 * N_VICTIMS);
+	tcase_add_loop_test(tc, test_kill_at_any_moment, 0, N_VICTIMS);
 	suite_add_tcase(s, tc);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	only = argc > 1 ? argv[1] : NULL;
+	first_point = argc > 2 ? (uint32_t)atoi(argv[2]) : 0;
 	return mapper_main(&m, "kill-shmem", add);
 }
