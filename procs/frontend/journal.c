@@ -142,17 +142,25 @@ void journal_renew(struct journal *journal)
 		.refused = journal->counts.refused };
 }
 
+void journal_suspend(struct journal *journal)
+{
+	if (journal->step != JOURNAL_IDLE && journal->request == BACKEND_SHMEM_MAP)
+		PUT(journal->late, 1);
+}
+
 void journal_begin_epoch(struct journal *journal, uint64_t epoch)
 {
 	for (uint32_t i = journal->n_maps; i-- > 0;) {
 		struct journal_map *map = &journal->maps[i];
-		bool stays = map->state == MAP_DOUBTFUL ||
-			(journal->step != JOURNAL_IDLE && journal->at == i);
+		bool last = journal->at == i;
 
 		map->seq = 0;
-		if (!stays)
+		if (last && journal->late && map->state == MAP_MADE)
+			PUT(map->state, MAP_DOUBTFUL);
+		else if (map->state != MAP_DOUBTFUL && !(last && journal->step != JOURNAL_IDLE))
 			journal_drop(journal, map);
 	}
+	PUT(journal->late, 0);
 	PUT(journal->shmem_epoch, epoch);
 }
 
@@ -163,6 +171,7 @@ void journal_sending(struct journal *journal, uint32_t request, const struct jou
 	check(journal->step == JOURNAL_IDLE);
 	journal->request = request;
 	journal->at = (uint32_t)(map - journal->maps);
+	PUT(journal->late, 0);
 	if (request == BACKEND_SHMEM_MAP)
 		PUT(journal->maps[journal->at].state, MAP_ASKED);
 	else

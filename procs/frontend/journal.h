@@ -63,7 +63,8 @@ struct journal {
 	/* SHMEM_MAP or SHMEM_UNMAP, one at a time */
 	enum journal_step { JOURNAL_IDLE, JOURNAL_SENDING, JOURNAL_SENT } step;
 	uint32_t request;
-	uint32_t at; /* of maps */
+	uint32_t at;   /* of maps */
+	uint32_t late; /* the device was suspended while it was under way */
 
 	uint32_t n_maps;      /* entries from there on are free */
 	uint64_t shmem_epoch; /* as in the record: maps belong to it */
@@ -86,8 +87,12 @@ struct journal *journal_close(struct journal *journal);
 /** journal_renew() - the VMM has another channel: what it has not answered it never will */
 void journal_renew(struct journal *journal);
 
-/** journal_begin_epoch() - the VMM has dropped all mappings by itself, but for one that is under
- * way or in doubt: it may be made afterwards, and is unmapped then */
+/** journal_suspend() - the device is suspended: if it is reset now, the VMM may make the mapping
+ * that is under way after it has dropped all */
+void journal_suspend(struct journal *journal);
+
+/** journal_begin_epoch() - the VMM has dropped all mappings by itself, but for one that was under
+ * way by then, or is in doubt: it may be there, and is unmapped */
 void journal_begin_epoch(struct journal *journal, uint64_t epoch);
 
 /* --- A request to map or unmap, step by step --- */

@@ -311,8 +311,13 @@ bool shmem_run(struct exchange *exchange)
 	struct look look;
 
 	if (exchange->conn_fd < 0 || !exchange->view->desired->connected ||
-		(!observed->n_shmem_maps && !(journal && journal->n_maps)) || !is_running(exchange))
+		(!observed->n_shmem_maps && !(journal && journal->n_maps)))
 		return false;
+	if (!is_running(exchange)) {
+		if (journal)
+			journal_suspend(journal);
+		return false;
+	}
 	if (journal && journal->shmem_epoch != observed->shmem_epoch)
 		journal_begin_epoch(journal, observed->shmem_epoch);
 	look_at_all(&look, exchange);

@@ -25,7 +25,7 @@ struct mapper {
 	atomic_bool quit;
 };
 
-#define MAPPER_WAIT_MS 10000
+#define MAPPER_WAIT_MS 30000
 #define MAPPER_PROTOCOL                                                                            \
 	(VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_BACKEND_REQ) | VU_BIT(VU_PF_BACKEND_SEND_FD) |         \
 		VU_BIT(VU_PF_STATUS))
