@@ -220,7 +220,9 @@ static void make(struct exchange *x, const Bh__ShmemMap *wanted)
 
 static void ask_next(struct exchange *x, const struct look *look)
 {
-	if (!can_ask(x) || x->channel.journal->step != JOURNAL_IDLE)
+	const struct journal *journal = x->channel.journal;
+
+	if (!can_ask(x) || !journal || journal->step != JOURNAL_IDLE)
 		return;
 	if (look->leaving) {
 		ask_to_unmap(x, look->leaving);
