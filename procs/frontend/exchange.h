@@ -36,9 +36,10 @@ struct exchange {
 	struct channel channel; /* for requests of ours */
 	struct shmem shmem;     /* of those that map files */
 	struct replay replay;
-	struct peer peer;  /* whose conn_fd is */
-	bool peer_changed; /* since whoever clears this has looked */
-	bool asked_queues; /* how many there are, since whoever clears this has looked */
+	struct peer peer; /* whose conn_fd is */
+	/* since whoever clears these has looked */
+	bool peer_changed;
+	bool asked_queues;
 
 	/* where it stands */
 	enum step step;
@@ -88,21 +89,15 @@ const Bh__Desired *exchange_desired(const struct exchange *exchange);
 int exchange_refuse(struct exchange *exchange, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/**
- * exchange_deposit() - have the message's descriptors kept in the vault
+/** exchange_deposit() - have the message's descriptors kept in the vault
  * @ret_tokens: [out] set only on OUTCOME_DONE; as many as the message has descriptors
- *
  * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_LATER: what is none of the first goes back to
- *         the caller.
- */
+ *         the caller. */
 enum outcome exchange_deposit(struct exchange *exchange, uint64_t *ret_tokens);
 
-/**
- * exchange_transfer() - have a transfer of the device's state begun over the message's descriptor
+/** exchange_transfer() - have a transfer of the device's state begun over the message's descriptor
  * @ret_id: [out] set only on OUTCOME_DONE
- *
- * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_TRANSFER: as exchange_deposit().
- */
+ * Errors: OUTCOME_DONE | OUTCOME_REFUSED | OUTCOME_TRANSFER: as exchange_deposit(). */
 enum outcome exchange_transfer(struct exchange *exchange, uint64_t *ret_id);
 
 /** exchange_log() - a warning about the VMM, rate-limited by the kind of message in work */
