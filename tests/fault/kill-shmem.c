@@ -22,7 +22,7 @@
 #include "stepper.h"
 
 #define PAGE UINT64_C(4096)
-#define SAMPLE 8
+#define SAMPLE 5
 #define WAIT_MS 10000
 
 /* the last one has no part in this, and dies with all of them */
@@ -181,7 +181,7 @@ static void *kill_later(void *data)
 START_TEST(test_kill_at_any_moment)
 {
 	struct killer killer = { .victim = (size_t)_i };
-	int n = getenv("BULKHEAD_FULL") ? 1000 : 10;
+	int n = getenv("BULKHEAD_FULL") ? 1000 : 6;
 	unsigned int dice = test_seed();
 	pthread_t thread;
 
