@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "mapper.h"
 
@@ -434,6 +435,30 @@ START_TEST(test_another_channel_takes_over)
 }
 END_TEST
 
+/* As when the frontend dies while it handles the message: a request under way stays so. */
+START_TEST(test_channel_that_is_handed_over_twice_is_one)
+{
+	struct vu_msg msg;
+	int pair[2];
+
+	mapper_open(&m, MAPPER_PROTOCOL, false);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	m.n.c.back_fd = pair[0];
+	ck_assert_int_eq(vu_set(&m.n.c, VU_SET_BACKEND_REQ_FD, NULL, 0, pair[1]), 0);
+	mapper_map(&m, 1, 0, PAGE, 0);
+	msg = mapper_take(&m);
+	ck_assert_int_eq(vu_set(&m.n.c, VU_SET_BACKEND_REQ_FD, NULL, 0, pair[1]), 0);
+	close(pair[1]);
+	mapper_answer(&m, &msg);
+	mapper_expect(&m, 1, SHMEM_MADE);
+	mapper_map(&m, 2, PAGE, PAGE, 0);
+	mapper_serve(&m, 1);
+	mapper_expect(&m, 2, SHMEM_MADE);
+	ck_assert_uint_eq(m.w.n_mapped, 2);
+	mapper_close(&m);
+}
+END_TEST
+
 /* It holds up nobody, and is not waited for when it goes. */
 START_TEST(test_vmm_that_never_answers_waits_for_nothing)
 {
@@ -502,6 +527,7 @@ static void add(Suite *s)
 	tcase_add_loop_test(tc, test_nonsense_concerns_maps_alone, 0, N_NONSENSE);
 	tcase_add_test(tc, test_answers_that_nobody_asked_for_are_ignored);
 	tcase_add_test(tc, test_another_channel_takes_over);
+	tcase_add_test(tc, test_channel_that_is_handed_over_twice_is_one);
 	tcase_add_test(tc, test_vmm_that_never_answers_waits_for_nothing);
 	tcase_add_test(tc, test_there_is_a_limit);
 	suite_add_tcase(s, tc);
