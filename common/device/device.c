@@ -108,8 +108,8 @@ static void on_memory_back(void *data)
 
 	if (r < 0 && r != -ETIMEDOUT)
 		start_anew(device, r);
-	else if (r == 0)
-		shmem_deposit_again(device);
+	else if (r == 0 && shmem_deposit_again(device))
+		device_report(device);
 }
 
 /* A watch may have timed out because its reply was lost. */

@@ -47,6 +47,8 @@ static void on_reported(void *data, int error, const Bh__Envelope *reply)
 		device->core->started = true;
 		proc_ready(device->proc);
 	}
+	if (!error && reply->report_observed_reply->not_deposited && shmem_deposit_again(device))
+		device->core->report_due = true;
 	if (device->core->report_due)
 		device_report(device);
 }

@@ -78,6 +78,25 @@ void shmem_free(struct shmem *shmem)
 	free(shmem);
 }
 
+/* --- Files --- */
+
+int shmem_deposit(const struct device *device, struct shmem_entry *entry)
+{
+	return vault_deposit(device->core->vault, device->config->name, &entry->fd, 1,
+		&entry->token);
+}
+
+bool shmem_deposit_again(const struct device *device)
+{
+	struct shmem *shmem = device->core->shmem;
+	bool done = false;
+
+	for (size_t i = 0; shmem && i < shmem->n; i++)
+		if (shmem->entries[i].fd >= 0)
+			done |= shmem_deposit(device, &shmem->entries[i]) == 0;
+	return done;
+}
+
 /* --- The report --- */
 
 static size_t fill_regions(struct shmem_report *ret, const struct device *device)

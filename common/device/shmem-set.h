@@ -65,6 +65,8 @@ void shmem_report_deinit(struct shmem_report *report);
 /** shmem_hear() - tell the device what the VMM has made of its maps since it was last told */
 void shmem_hear(struct device *device, const Bh__Desired *desired);
 
-/** shmem_deposit_again() - the memory manager was away, and may have lost files that were
- * deposited */
-void shmem_deposit_again(struct device *device);
+/** shmem_deposit() - have the file of a map kept in the vault; as vault_deposit() */
+int shmem_deposit(const struct device *device, struct shmem_entry *entry);
+/** shmem_deposit_again() - the same with all files: the vault may have lost some that no report had
+ * named yet. Whether any was deposited, and a report is due */
+bool shmem_deposit_again(const struct device *device);

@@ -23,12 +23,6 @@ static struct shmem *have_set(struct device *device)
 	return device->core->shmem;
 }
 
-static int deposit(struct device *device, struct shmem_entry *entry)
-{
-	return vault_deposit(device->core->vault, device->config->name, &entry->fd, 1,
-		&entry->token);
-}
-
 static int add(struct device *device, const struct shmem_map *map, int fd)
 {
 	struct shmem *shmem = have_set(device);
@@ -41,25 +35,13 @@ static int add(struct device *device, const struct shmem_map *map, int fd)
 	entry = shmem_insert(shmem, map);
 	if (fd >= 0) {
 		entry->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		r = entry->fd < 0 ? -errno : deposit(device, entry);
+		r = entry->fd < 0 ? -errno : shmem_deposit(device, entry);
 	}
 	if (r < 0)
 		shmem_drop(shmem, entry);
 	else
 		device_report(device);
 	return r;
-}
-
-/* What no report named yet died with the memory manager. */
-void shmem_deposit_again(struct device *device)
-{
-	struct shmem *shmem = device->core->shmem;
-
-	for (size_t i = 0; shmem && i < shmem->n; i++)
-		if (shmem->entries[i].fd >= 0)
-			(void)deposit(device, &shmem->entries[i]);
-	if (shmem && shmem->n)
-		device_report(device);
 }
 
 int device_shmem_map(struct device *device, const struct shmem_map *map, int fd)

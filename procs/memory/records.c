@@ -171,11 +171,12 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 
 /* --- What a worker reports --- */
 
-static void answer_report(struct bus_request *request)
+static void answer_report(struct bus_request *request, bool not_deposited)
 {
 	Bh__ReportObservedReply reply = BH__REPORT_OBSERVED_REPLY__INIT;
 	Bh__Envelope body = BH__ENVELOPE__INIT;
 
+	reply.not_deposited = not_deposited;
 	body.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED_REPLY;
 	body.report_observed_reply = &reply;
 	bus_request_reply(request, &body);
@@ -183,16 +184,19 @@ static void answer_report(struct bus_request *request)
 
 /* A report that cannot be true is ignored rather than refused, because a worker repeats a refused
  * report at once. */
-static bool may_be_said(struct served *device, const Bh__Observed *observed)
+static bool may_be_said(struct served *device, const Bh__Observed *observed,
+	bool *ret_not_deposited)
 {
 	char text[256];
 
 	/* the worker has sent a later one, which overtook it */
 	if (observed->applied < device->observed->applied)
 		return false;
-	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&
-		!check_tokens(device, NULL, observed, text, sizeof(text)))
-		return true;
+	if (!judge_observed(observed, device->desired->generation, text, sizeof(text))) {
+		*ret_not_deposited = check_tokens(device, NULL, observed, text, sizeof(text)) != 0;
+		if (!*ret_not_deposited)
+			return true;
+	}
 	log_limited(LOG_WARNING, device->config->name, 0, "ignoring a report of the worker: %s",
 		text);
 	return false;
@@ -202,7 +206,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 {
 	const Bh__ReportObserved *report = msg->report_observed;
 	struct served *device = peer_device(context, bus_request_peer(request), report->device);
-	bool taken;
+	bool taken, not_deposited = false;
 	int r = 0;
 
 	if (!device || !report->observed)
@@ -210,7 +214,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 	if (served_is_deadly(device))
 		return -EPERM;
 	blame_set(device->mark, msg->body_case, 0);
-	taken = may_be_said(device, report->observed);
+	taken = may_be_said(device, report->observed, &not_deposited);
 	if (taken)
 		r = served_report(device, report->observed);
 	blame_finish();
@@ -218,7 +222,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 		return r;
 	if (taken)
 		device->serving = peer_find(context, bus_request_peer(request));
-	answer_report(request);
+	answer_report(request, not_deposited);
 	watch_tell_frontend(context);
 	return 0;
 }
