@@ -59,8 +59,7 @@ static bool is_operators_load(const struct session *session, const Bh__Transfer 
 	return transfer->by_operator && transfer->load &&
 		transfer->step == BH__TRANSFER__STEP__ENDED && !*transfer->error &&
 		transfer->generation == session->view.desired->generation &&
-		session->view.desired->connected && session->exchange.step == STEP_PEEK &&
-		!session->exchange.next;
+		session->view.desired->connected && exchange_is_idle(&session->exchange);
 }
 
 static void take_positions(struct session *session, const Bh__Transfer *transfer)

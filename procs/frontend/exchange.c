@@ -98,7 +98,7 @@ void exchange_await(struct exchange *exchange, enum awaits what, uint64_t usec)
 
 void exchange_change(struct exchange *exchange, Bh__Desired *next)
 {
-	check(exchange->step == STEP_PEEK && !exchange->next);
+	check(exchange_is_idle(exchange));
 	exchange->next = next;
 	exchange->step = STEP_VMM;
 }

@@ -116,14 +116,17 @@ void exchange_put_back(struct exchange *exchange);
 
 /** exchange_in_work() - whether a message is being handled that this process might die of */
 bool exchange_in_work(const struct exchange *exchange);
+/** exchange_is_idle() - no message is in work or in a batch, and no record on its way */
+static inline bool exchange_is_idle(const struct exchange *exchange)
+{
+	return exchange->step == STEP_PEEK && !exchange->next && exchange->batch.n == 0;
+}
 
-/** exchange_change() - a VMM has come or gone: STEP_VMM commits next (taken); no message may be
- * in work */
+/** exchange_change() - while idle: have STEP_VMM commit next (taken) */
 void exchange_change(struct exchange *exchange, Bh__Desired *next);
 
-/** exchange_forget() - the connection is ended, or the session: no answer is waited for any more.
- * Not while a record is on its way (next), unless memory has answered otherwise: nobody would
- * know which one is in force. */
+/** exchange_forget() - connection or session is ended: no answer is waited for any more. Not while
+ * a record is on its way (next) without an answer: nobody would know which one is in force. */
 void exchange_forget(struct exchange *exchange);
 
 /* The answers. They are only noted; the steps go on when they are run. */

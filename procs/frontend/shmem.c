@@ -296,7 +296,7 @@ static bool tell(struct exchange *x, const struct look *look)
 {
 	Bh__Desired *next;
 
-	if (x->step != STEP_PEEK || x->next || !has_news(x, look))
+	if (!exchange_is_idle(x) || !has_news(x, look))
 		return false;
 	next = view_next(x->view, x->view->desired);
 	next->shmem_epoch = look->observed->shmem_epoch;
