@@ -3,6 +3,8 @@
  *  - F_GET_SEALS succeeds for shmem and hugetlbfs only, and reads the inode;
  *  - SO_DOMAIN and F_GETPIPE_SZ succeed for sockets and for pipes only;
  *  - an eventfd is recognized by its name in /proc/self/fd: paths of files begin with a slash;
+ *  - a fence likewise, and a dma-buf by what its driver alone adds to /proc/self/fdinfo: a path may
+ *    look like a dma-buf's name;
  *  - statx() with AT_STATX_DONT_SYNC uses the attributes that FUSE, NFS, Ceph, CIFS and AFS have
  *    cached. 9p asks its server regardless; but only an administrator can mount 9p.
  * The mount table maps the device number from statx() to a file system type. If it has no such
@@ -77,14 +79,20 @@ struct place {
 	int mount_id; /* -1: unknown */
 };
 
-static int mount_of(int fd)
+static int open_info(int fd)
 {
-	struct lines lines = { .n = 0 };
-	char path[64], *line;
-	int id = -1;
+	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	lines.fd = open(path, O_RDONLY | O_CLOEXEC);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int mount_of(int fd)
+{
+	struct lines lines = { .fd = open_info(fd) };
+	char *line;
+	int id = -1;
+
 	if (lines.fd < 0)
 		return -1;
 	while (id < 0 && (line = next_line(&lines)))
@@ -92,6 +100,20 @@ static int mount_of(int fd)
 			id = -1;
 	fd_close(lines.fd);
 	return id;
+}
+
+static bool is_buffer(int fd)
+{
+	struct lines lines = { .fd = open_info(fd) };
+	bool found = false;
+	char *line;
+
+	if (lines.fd < 0)
+		return false;
+	while (!found && (line = next_line(&lines)))
+		found = strncmp(line, "exp_name:", strlen("exp_name:")) == 0;
+	fd_close(lines.fd);
+	return found;
 }
 
 /* "36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw". Returns whether the
@@ -196,20 +218,36 @@ static enum fd_kind kind_of_socket(int fd, int domain, char *text)
 	return FD_FOREIGN;
 }
 
+static const struct {
+	const char *name; /* behind "anon_inode:" */
+	enum fd_kind kind;
+	const char *text;
+} anonymous[] = {
+	{ "[eventfd]", FD_EVENT, "an eventfd" },
+	{ "sync_file", FD_FENCE, "a fence" },
+};
+
 /* By the kernel's name of a file that has no path: "anon_inode:[eventfd]". */
 static enum fd_kind kind_of_name(int fd, char *text)
 {
 	char path[64], name[FD_KIND_TEXT_BYTES - 32];
+	const char *prefix = "anon_inode:";
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	n = readlink(path, name, sizeof(name) - 1);
 	name[MAX(n, 0)] = '\0';
-	if (strncmp(name, "anon_inode:", strlen("anon_inode:")) != 0)
+	if (strncmp(name, "/dmabuf:", strlen("/dmabuf:")) == 0 && is_buffer(fd)) {
+		snprintf(text, FD_KIND_TEXT_BYTES, "a dma-buf");
+		return FD_BUFFER;
+	}
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
 		return kind_of_file(fd, text);
-	if (strcmp(name, "anon_inode:[eventfd]") == 0) {
-		snprintf(text, FD_KIND_TEXT_BYTES, "an eventfd");
-		return FD_EVENT;
+	for (size_t i = 0; i < ARRAY_SIZE(anonymous); i++) {
+		if (strcmp(name + strlen(prefix), anonymous[i].name) != 0)
+			continue;
+		snprintf(text, FD_KIND_TEXT_BYTES, "%s", anonymous[i].text);
+		return anonymous[i].kind;
 	}
 	snprintf(text, FD_KIND_TEXT_BYTES, "a kernel object (%s)", name);
 	return FD_FOREIGN;

@@ -15,6 +15,8 @@ enum fd_kind {
 	FD_PIPE = 1 << 2,    /* either end of a pipe, or a FIFO */
 	FD_CHANNEL = 1 << 3, /* a connected AF_UNIX stream socket */
 	FD_DEVICE = 1 << 4,  /* a character device; it depends on the driver what blocks */
+	FD_BUFFER = 1 << 5,  /* a dma-buf */
+	FD_FENCE = 1 << 6,   /* a fence of the GPU (sync_file) */
 };
 
 enum {
@@ -24,6 +26,7 @@ enum {
 
 #define FD_NOTIFIER (FD_EVENT | FD_PIPE)
 #define FD_HARMLESS (FD_MEMORY | FD_NOTIFIER | FD_CHANNEL)
+#define FD_GPU (FD_BUFFER | FD_FENCE) /* likewise harmless */
 #define FD_KIND_TEXT_BYTES 160
 
 /**

@@ -286,7 +286,7 @@ static bool bury_foreign(struct peer *peer, struct fdset *in)
 	size_t n = peer->n_buried;
 
 	for (size_t i = 0; i < in->n_fds; i++) {
-		if (!fd_kind_check(in->fds[i], FD_HARMLESS | FD_DEVICE, text))
+		if (!fd_kind_check(in->fds[i], FD_HARMLESS | FD_DEVICE | FD_GPU, text))
 			continue;
 		(void)fdset_steal(in, i);
 		if (peer->n_buried++ == 0)
