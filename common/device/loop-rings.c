@@ -16,12 +16,14 @@
 
 #define TURNS 16
 #define REST_US (1000 * DEVICE_DEAF_MS)
+#define ACCURACY_US 1 /* 0 is sd-event's default: a quarter of a second */
 
 /** struct loop_ring - a ring's event sources */
 struct loop_ring {
 	struct device_queue *queue;
 	sd_event_source *kick;
 	sd_event_source *rest;
+	sd_event_source *wake;
 };
 
 /* true: there may be more chains */
@@ -51,12 +53,22 @@ static void serve_ring(struct loop_ring *ring)
 		rest(ring);
 }
 
-static int on_rested(sd_event_source *source, uint64_t usec, void *data)
+static void serve_again(struct loop_ring *ring)
 {
-	struct loop_ring *ring = data;
-
+	(void)sd_event_source_set_enabled(ring->rest, SD_EVENT_OFF);
 	(void)sd_event_source_set_enabled(ring->kick, SD_EVENT_ON);
 	serve_ring(ring);
+}
+
+static int on_rested(sd_event_source *source, uint64_t usec, void *data)
+{
+	serve_again(data);
+	return 0;
+}
+
+static int on_wake(sd_event_source *source, void *data)
+{
+	serve_again(data);
 	return 0;
 }
 
@@ -90,11 +102,15 @@ static int listen_to(struct loop_ring *ring, sd_event *event, int kick_fd)
 
 static int add_sources(struct loop_ring *ring, sd_event *event)
 {
-	int r = sd_event_add_time_relative(event, &ring->rest, CLOCK_MONOTONIC, 0, 0, on_rested,
-		ring);
+	int r = sd_event_add_time_relative(event, &ring->rest, CLOCK_MONOTONIC, 0, ACCURACY_US,
+		on_rested, ring);
 
 	if (r >= 0)
 		r = sd_event_source_set_enabled(ring->rest, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sd_event_add_defer(event, &ring->wake, on_wake, ring);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(ring->wake, SD_EVENT_OFF);
 	if (r >= 0 && ring->queue->kick_fd >= 0)
 		r = listen_to(ring, event, ring->queue->kick_fd);
 	return r;
@@ -106,6 +122,7 @@ static struct loop_ring *loop_ring_free(struct loop_ring *ring)
 		return NULL;
 	sd_event_source_disable_unref(ring->kick);
 	sd_event_source_disable_unref(ring->rest);
+	sd_event_source_disable_unref(ring->wake);
 	free(ring);
 	return NULL;
 }
@@ -117,6 +134,14 @@ static struct loop_ring *loop_ring_new(struct device_queue *queue)
 	check(ring);
 	ring->queue = queue;
 	return add_sources(ring, queue->device->event) < 0 ? loop_ring_free(ring) : ring;
+}
+
+void loop_ring_wake(struct device_queue *queue)
+{
+	struct loop_ring *ring = queue->device->core->loop_rings[queue->index];
+
+	if (ring)
+		(void)sd_event_source_set_enabled(ring->wake, SD_EVENT_ONESHOT);
 }
 
 static bool is_loops(const struct device_queue *queue)

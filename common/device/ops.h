@@ -75,8 +75,9 @@ struct device_ops {
 	 * on serve() takes at most device_queue_may_take() chains, and completes and publishes
 	 * those taken. When nothing is in flight and nothing may be taken, call device_drained(),
 	 * immediately or later, from any thread. Chains stay valid until then, as in any pause.
-	 * The drain may be cancelled. Called paused; serve() is called after it. Absent: no chain
-	 * is held between calls of serve(). Not used for rings of the loop thread. */
+	 * The drain may be cancelled. Called paused; serve() is called after it, but for a ring of
+	 * the loop thread, which must be drained at once. Absent: no chain is held between calls
+	 * of serve(). */
 	void (*drain)(struct device_queue *queue);
 	/** resume() - the group continues with its current rings: cached window state is invalid,
 	 * and host_fd must be set if there is one. Called paused. */

@@ -92,7 +92,7 @@ void device_drained(struct device_queue *queue);
 void device_queue_call(struct device_queue *queue);
 
 /** device_queue_wake() - have the ring served soon, whatever it waits for. Any thread, while the
- * ring is running. */
+ * ring is running; for a ring of the loop thread, that thread. */
 void device_queue_wake(struct device_queue *queue);
 
 #define DEVICE_WAIT_MS 20

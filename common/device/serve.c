@@ -160,6 +160,8 @@ void device_queue_wake(struct device_queue *queue)
 
 	if (group)
 		wake(group);
+	else
+		loop_ring_wake(queue);
 }
 
 /* --- Life cycle --- */

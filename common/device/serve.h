@@ -29,5 +29,7 @@ void group_go_on(struct device_group *group);
 void loop_rings_assign(struct device *device);
 /** loop_rings_serve() - give each of them a turn without waiting for a kick; not paused */
 void loop_rings_serve(struct device *device);
+/** loop_ring_wake() - give a ring a turn soon; without effect if the loop does not serve it */
+void loop_ring_wake(struct device_queue *queue);
 /** loop_rings_free() - free them; none is served afterwards */
 void loop_rings_free(struct device *device);
