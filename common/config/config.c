@@ -252,10 +252,23 @@ static char *read_line(char *buf, int size, void *data)
 
 /* --- Validating a device --- */
 
+/* The member of "KEY.MEMBER"; "" of KEY itself; NULL: it is neither. */
+static const char *member_of(const struct config_key *key, const char *name)
+{
+	size_t n = strlen(key->name);
+
+	if (strncmp(key->name, name, n) != 0)
+		return NULL;
+	if (!name[n])
+		return &name[n];
+	return key->has_members && name[n] == '.' && config_check_name(&name[n + 1]) ? &name[n + 1]
+										     : NULL;
+}
+
 static const struct config_key *find_key(const struct config_type *type, const char *name)
 {
 	for (size_t i = 0; i < type->n_keys; i++)
-		if (strcmp(type->keys[i].name, name) == 0)
+		if (member_of(&type->keys[i], name))
 			return &type->keys[i];
 	return NULL;
 }
@@ -283,7 +296,8 @@ static void judge_value(struct parse *parse, const struct config_key *key,
 	char text[256];
 
 	if (!value_judge(key, value, text, sizeof(text)))
-		fail(parse, value->line, "%s = %s: %s", key->name, value->text, text);
+		fail(parse, value->line, "%s%s%s = %s: %s", key->name, value->member ? "." : "",
+			value->member ?: "", value->text, text);
 }
 
 static void fall_back(struct parse *parse, const struct config_device *device,
@@ -304,36 +318,50 @@ static void fall_back(struct parse *parse, const struct config_device *device,
 	judge_value(parse, key, value);
 }
 
+/* A value that is given goes to the place of its key, and one of a member behind all of those. */
+static void place_value(struct parse *parse, struct config_device *device,
+	const struct config_type *type, const struct config_value *from)
+{
+	const struct config_key *key = find_key(type, from->key);
+	const char *member = key ? member_of(key, from->key) : NULL;
+	struct config_value *to;
+
+	if (!key) {
+		unknown_key(parse, device, type, from);
+		free(from->text);
+		return;
+	}
+	to = &device->values[*member ? device->n_values++ : (size_t)(key - type->keys)];
+	*to = *from;
+	to->key = key->name;
+	if (*member) {
+		to->member = strdup(member);
+		check(to->member);
+	}
+	judge_value(parse, key, to);
+}
+
 /* Sorts the values into the table's order and fills in defaults. From here on, key names point
  * into the table. */
 static void resolve_values(struct parse *parse, struct config_device *device,
 	const struct config_type *type)
 {
-	struct config_value *values = calloc(type->n_keys, sizeof(*values));
+	struct config_value *given = device->values;
+	size_t n_given = device->n_values;
 
-	check(values);
-	for (size_t i = 0; i < type->n_keys; i++)
-		values[i].key = type->keys[i].name;
-	for (size_t i = 0; i < device->n_values; i++) {
-		struct config_value *from = &device->values[i];
-		const struct config_key *key = find_key(type, from->key);
-
-		if (key) {
-			values[key - type->keys] = *from;
-			values[key - type->keys].key = key->name;
-			judge_value(parse, key, &values[key - type->keys]);
-		} else {
-			unknown_key(parse, device, type, from);
-			free(from->text);
-		}
-		free((char *)from->key);
-	}
-	for (size_t i = 0; i < type->n_keys; i++)
-		if (!values[i].text)
-			fall_back(parse, device, &type->keys[i], &values[i]);
-	free(device->values);
-	device->values = values;
+	device->values = calloc(type->n_keys + n_given, sizeof(*device->values));
+	check(device->values || type->n_keys + n_given == 0);
 	device->n_values = type->n_keys;
+	for (size_t i = 0; i < type->n_keys; i++)
+		device->values[i].key = type->keys[i].name;
+	for (size_t i = 0; i < n_given; i++) {
+		place_value(parse, device, type, &given[i]);
+		free((char *)given[i].key);
+	}
+	free(given);
+	for (size_t i = 0; i < type->n_keys; i++)
+		if (!device->values[i].text)
+			fall_back(parse, device, &type->keys[i], &device->values[i]);
 }
 
 static void drop_values(struct config_device *device)
@@ -503,8 +531,10 @@ struct config *config_free(struct config *config)
 	for (size_t i = 0; i < config->n_devices; i++) {
 		struct config_device *device = &config->devices[i];
 
-		for (size_t j = 0; j < device->n_values; j++)
+		for (size_t j = 0; j < device->n_values; j++) {
 			free(device->values[j].text);
+			free(device->values[j].member);
+		}
 		free(device->values);
 		free(device->name);
 		free(device->type);

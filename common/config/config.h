@@ -24,6 +24,7 @@
 
 struct config_value {
 	const char *key; /* from the table */
+	char *member;    /* of "KEY.MEMBER", a name (CONFIG_NAME_MAX); NULL = it is KEY itself */
 	char *text;      /* as written, or the default; NULL if neither */
 	uint64_t number; /* kinds number, size (in bytes), bool (0 or 1) and own */
 	bool given;      /* written in the file */
@@ -69,6 +70,12 @@ const struct config_device *config_device(const struct config *config, const cha
 /** config_value() - find a value; borrowed from the config, never NULL. A key that is not in the
  * table of the device's type is a bug of the caller and aborts. */
 const struct config_value *config_value(const struct config_device *device, const char *key);
+
+/** config_member() - iterate over "KEY.MEMBER", in the order of the file
+ * @last: NULL = begin
+ * Returns: the next value, borrowed from the config; NULL = there are no more. */
+const struct config_value *config_member(const struct config_device *device, const char *key,
+	const struct config_value *last);
 
 /** config_check_name() - whether this is a valid name for a guest or device: see
  * CONFIG_NAME_MAX */

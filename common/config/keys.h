@@ -31,6 +31,8 @@ struct config_key {
 	/* the default where there is no fallback, made of what identifies the device: the same in
 	 * every release; NULL = absent */
 	void (*derive)(const char *identity, char *text, size_t n_text);
+	/* "KEY.MEMBER" is a key as well, any number of times; see config_member() */
+	bool has_members;
 };
 
 /** struct config_type - the keys of a device type, besides the common ones */

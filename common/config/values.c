@@ -183,8 +183,19 @@ bool value_judge(const struct config_key *key, struct config_value *value, char 
 const struct config_value *config_value(const struct config_device *device, const char *key)
 {
 	for (size_t i = 0; i < device->n_values; i++)
-		if (strcmp(device->values[i].key, key) == 0)
+		if (strcmp(device->values[i].key, key) == 0 && !device->values[i].member)
 			return &device->values[i];
 	check(!"a key of the type's table");
+	return NULL;
+}
+
+const struct config_value *config_member(const struct config_device *device, const char *key,
+	const struct config_value *last)
+{
+	size_t i = last ? (size_t)(last - device->values) + 1 : 0;
+
+	for (; i < device->n_values; i++)
+		if (device->values[i].member && strcmp(device->values[i].key, key) == 0)
+			return &device->values[i];
 	return NULL;
 }
