@@ -45,6 +45,8 @@ static const char help[] =
 	"  --fd=N                take this descriptor: a listening or connected vhost-user socket\n"
 	"  --print-capabilities  say in JSON what this program can do, and exit\n"
 	"  --tap-fd=N            net: take this descriptor of a TAP instead of --tap=NAME; once for each queue pair\n"
+	"  --wayland-sock=PATH[,name=NAME]\n"
+	"                        wl: a compositor's socket, as --wayland=PATH; once for each name\n"
 	"  and the keys of the type, as in bulkhead.conf(5):\n";
 
 enum {
@@ -55,6 +57,7 @@ enum {
 	OPT_FD,
 	OPT_TAP_FD,
 	OPT_SOCKET,
+	OPT_WAYLAND,
 	OPT_WATCHDOG,
 	OPT_TAKES_OVER,
 	OPT_KEY
@@ -70,10 +73,11 @@ static const struct option own_options[] = {
 	{ "fd", required_argument, NULL, OPT_FD },
 	{ "tap-fd", required_argument, NULL, OPT_TAP_FD },
 	{ "socket-path", required_argument, NULL, OPT_SOCKET },
+	{ "wayland-sock", required_argument, NULL, OPT_WAYLAND },
 };
 
 #define FDS_MAX 65
-#define KEYS_MAX 16
+#define KEYS_MAX 32
 #define OPTIONS_MAX 128
 #define WATCHDOG_SEC 20 /* a sign of life after half of this wakes the keeper */
 #define WATCHDOG_MAX_SEC 86400
@@ -208,6 +212,33 @@ static int take_watchdog(struct arguments *args, const char *text)
 	return 0;
 }
 
+static int take_key(struct arguments *args, const char *key, const char *text)
+{
+	if (args->n_keys == KEYS_MAX)
+		return -E2BIG;
+	args->keys[args->n_keys] = key;
+	args->values[args->n_keys++] = text;
+	return judge_text(key, text);
+}
+
+/* The texts live as long as the program. */
+static int take_compositor(struct arguments *args, const char *text)
+{
+	static const char name[] = ",name=";
+	const char *comma = strstr(text, name);
+	char *key, *path;
+
+	if (!comma)
+		return take_key(args, "wayland", text);
+	if (!config_check_name(comma + strlen(name))) {
+		log_error("--wayland-sock=%s: must be PATH or PATH,name=NAME", text);
+		return -EBADF;
+	}
+	path = strndup(text, (size_t)(comma - text));
+	check(path && asprintf(&key, "wayland.%s", comma + strlen(name)) >= 0);
+	return take_key(args, key, path);
+}
+
 static int take_option(struct arguments *args, int option, int index)
 {
 	switch (option) {
@@ -231,6 +262,8 @@ static int take_option(struct arguments *args, int option, int index)
 	case OPT_SOCKET:
 		args->socket = optarg;
 		return judge_text("socket-path", optarg);
+	case OPT_WAYLAND:
+		return take_compositor(args, optarg);
 	case OPT_WATCHDOG:
 		return take_watchdog(args, optarg);
 	case OPT_TAKES_OVER:
@@ -238,11 +271,7 @@ static int take_option(struct arguments *args, int option, int index)
 		args->cannot = !state_serves(optarg);
 		return 0;
 	case OPT_KEY:
-		if (args->n_keys == KEYS_MAX)
-			return -E2BIG;
-		args->keys[args->n_keys] = args->options[index].name;
-		args->values[args->n_keys++] = optarg;
-		return judge_text(args->options[index].name, optarg);
+		return take_key(args, args->options[index].name, optarg);
 	default:
 		return -EINVAL;
 	}
@@ -345,10 +374,13 @@ static int run_files(int argc, char *argv[], struct arguments *args)
 
 /* --- device --- */
 
+/* The name may have a member behind a dot. */
 static const struct config_key *find_key(const struct role *role, const char *name)
 {
+	size_t n = strcspn(name, ".");
+
 	for (size_t i = 0; i < role->type->n_keys; i++)
-		if (strcmp(role->type->keys[i].name, name) == 0)
+		if (strncmp(role->type->keys[i].name, name, n) == 0 && !role->type->keys[i].name[n])
 			return &role->type->keys[i];
 	return NULL;
 }
