@@ -47,7 +47,8 @@ static void check_device(const struct config *config, size_t i)
 	check(config_check_name(device->name) && device->type && device->socket[0] == '/');
 	check(config_device(config, device->name) == device);
 	for (size_t k = 0; k < device->n_values; k++)
-		check(config_value(device, device->values[k].key) == &device->values[k]);
+		check(device->values[k].member ||
+			config_value(device, device->values[k].key) == &device->values[k]);
 	for (size_t k = 0; k < i; k++)
 		check(is_other(device, &config->devices[k]));
 }

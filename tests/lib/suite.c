@@ -75,6 +75,10 @@ static int write_config(struct suite *s)
 			fprintf(f, "mtu = %u\n", d->mtu);
 		if (d->mac)
 			fprintf(f, "mac = %s\n", d->mac);
+		if (d->wayland)
+			fprintf(f, "wayland = %s\n", d->wayland);
+		if (d->vfds)
+			fprintf(f, "vfds = %u\n", d->vfds);
 		if (d->client)
 			fprintf(f, "mode = client\n");
 		if (d->standby)
@@ -307,8 +311,9 @@ size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t 
 			continue;
 		ret[n].pid = pid;
 		role_of(pid, ret[n].role, sizeof(ret[n].role));
-		/* the frontend's helper, which ends as soon as it has nothing to look at */
-		if (!strcmp(ret[n].role, "(intake)"))
+		/* one that has ended and is still to be waited for; the frontend's helper, which
+		 * ends as soon as it has nothing to look at */
+		if (!ret[n].role[0] || !strcmp(ret[n].role, "(intake)"))
 			continue;
 		instance_of(pid, ret[n].instance, sizeof(ret[n].instance));
 		n++;

@@ -25,6 +25,8 @@ struct suite_device {
 	uint32_t generate;    /* bytes, null only; 0: not configured */
 	uint32_t mtu;         /* 0: not configured */
 	const char *mac;      /* NULL: not configured */
+	const char *wayland;  /* NULL: not configured; path of a compositor's socket */
+	uint32_t vfds;        /* 0: not configured */
 	bool client;          /* the product connects, and the test listens */
 	bool standby;         /* with a hot standby */
 };

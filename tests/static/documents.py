@@ -44,6 +44,10 @@ def differences(left, left_name, right, right_name):
 
 # --- rights.md ---
 
+# Directives that may be given more than once; of any other the last one counts.
+LISTS = ("BindPaths", "DeviceAllow", "RestrictAddressFamilies", "SystemCallFilter")
+
+
 def unit_rights():
     found = {}
     for role in ROLES:
@@ -53,7 +57,8 @@ def unit_rights():
                 section = line
             name, equals, value = line.partition("=")
             if section == "[Service]" and equals and not line.startswith("#") and name not in LIFE:
-                found[name, role] = f"{found[name, role]} {value}" if (name, role) in found else value
+                adds = name in LISTS and (name, role) in found
+                found[name, role] = f"{found[name, role]} {value}" if adds else value
     return found
 
 
@@ -109,6 +114,8 @@ def config_keys():
     for path in sorted((ROOT / "procs").glob("*/keys.c")):
         for name, rest in re.findall(r'^\t\{ "([a-z-]+)", CONFIG_KIND_([^}]*) \},$', path.read_text(), re.M):
             keys[name] = rest
+            if "has_members" in rest:
+                keys[f"{name}.NAME"] = None
     return keys
 
 

@@ -80,12 +80,13 @@ def show(case):
     vm.quit()
 
 
-def main():
-    case = Case('demo', show, 120)
+def run_demo(name, show_it):
+    """Runs it as a test runs a case, and tells where its logs are if it fails; the exit status."""
+    case = Case(name, show_it, 120)
     case.dir = Path(tempfile.mkdtemp(prefix='bh-demo-', dir='/tmp'))
     os.chmod(case.dir, 0o755)  # the processes become users of their own
     try:
-        show(case)
+        show_it(case)
         code = 0
     except (AssertionError, Skip) as error:
         print(f'\nThe demo failed: {error}\nLogs: {case.dir}')
@@ -100,4 +101,4 @@ def main():
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(run_demo('demo', show))

@@ -4,9 +4,7 @@
 24 kills under each keeper; with BULKHEAD_FULL=1 200.
 """
 
-import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
@@ -15,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
 from bulkhead_test import env
 from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.keeper import Keeper
 from bulkhead_test.netns import Netns
-from bulkhead_test.process import descendants
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
 from bulkhead_test.systemd import Systemd
@@ -27,33 +25,6 @@ ROLES = env.ROLES
 CHUNK = 128 * MIB
 STEP = 8 * MIB
 BURST = 4
-
-
-class Keeper:
-    """Finds the processes below one that keeps them, and waits for their successors."""
-
-    def __init__(self, pid, all_there):
-        self.pid = pid
-        self.all_there = all_there
-
-    def find(self, role):
-        for pid in descendants(self.pid):
-            try:
-                if Path(f'/proc/{pid}/comm').read_text(errors='replace').strip() == f'bulkhead-{role}'[:15]:
-                    return pid
-            except OSError:
-                pass
-        return None
-
-    def kill(self, roles):
-        """The processes that are there, one right after the other; how many there were."""
-        pids = [pid for pid in map(self.find, roles) if pid]
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pids.remove(pid)
-        return len(pids)
 
 
 class Streams:

@@ -19,6 +19,7 @@ from bulkhead_test.vmm import connect
 
 GET_FEATURES = 1
 NAME = 'dummy'
+NEEDS = {'wl': {'wayland': '/nowhere'}}  # keys without which there is no device of a type
 # What a device of that name changes outside its own folder, and no other file: its row, its rights, its test's row.
 CHANGED = {'common/config/roles.def', 'deploy/rights.md', 'tests/device/meson.build'}
 
@@ -35,7 +36,8 @@ def processes(product):
 def served(kind):
     def run(current):
         path = str(current.dir / 'net0.sock')
-        product = Bulkhead(current, [Device(socket=path, kind=kind, backend='echo' if kind == 'net' else None)])
+        product = Bulkhead(current, [Device(socket=path, kind=kind, backend='echo' if kind == 'net' else None,
+                                            members=NEEDS.get(kind))])
         line = connect(path)
         current.defer(line.close)
         offered = features(line)

@@ -15,6 +15,7 @@
 #define PATH107                                                                                    \
 	"/567890123456789012345678901234567890123456789012345"                                     \
 	"67890123456789012345678901234567890123456789012345.sock"
+#define WL_DEVICE "[device a]\ntype = wl\nsocket = /a\nwayland = /w\n"
 #define OK_DEVICE "[device a]\ntype = net\nsocket = /a\nbackend = echo\n"
 
 static char dir[] = "/tmp/test-config-XXXXXX";
@@ -67,6 +68,25 @@ START_TEST(test_a_full_section_is_read)
 	ck_assert_uint_eq(config_value(device, "queue-pairs")->number, 2);
 	ck_assert_mem_eq(&config_value(device, "mac")->number, mac, 6);
 	config_free(config);
+}
+END_TEST
+
+START_TEST(test_members_of_a_key_are_read)
+{
+	struct config *config = load_good(WL_DEVICE "wayland.b = /x\nwayland.a.1 = /y\n");
+	const struct config_device *device = config_device(config, "a");
+	const struct config_value *b = config_member(device, "wayland", NULL);
+	const struct config_value *a = config_member(device, "wayland", b);
+
+	ck_assert_str_eq(config_value(device, "wayland")->text, "/w");
+	ck_assert_str_eq(b->member, "b");
+	ck_assert_str_eq(b->text, "/x");
+	ck_assert_str_eq(a->member, "a.1");
+	ck_assert_str_eq(a->text, "/y");
+	ck_assert_ptr_null(config_member(device, "wayland", a));
+	ck_assert_ptr_null(config_member(device, "vfds", NULL));
+	config_free(config);
+	config_free(load_good("[device a]\ntype = wl\nsocket = /a\nwayland.b = /x\n"));
 }
 END_TEST
 
@@ -217,6 +237,16 @@ static const struct {
 		{ ":1: [device a]: backend = tap needs 'tap = INTERFACE'" } },
 	{ OK_DEVICE "generate = 64\n",
 		{ ":1: [device a]: 'generate' goes with backend = null only" } },
+	{ "[device a]\ntype = wl\nsocket = /a\n",
+		{ ":1: [device a]: needs a compositor: add wayland = /path/of/its/socket" } },
+	{ WL_DEVICE "wayland.b = x\n",
+		{ ":5: wayland.b = x: must be an absolute path of at most 4095 characters" } },
+	{ WL_DEVICE "wayland.b = /x\nwayland.b = /y\n",
+		{ ":6: wayland.b is given twice in [device a]; remove one" } },
+	{ WL_DEVICE "wayland. = /x\n",
+		{ ":5: unknown key 'wayland.' in [device a]; did you mean 'wayland'?" } },
+	{ WL_DEVICE "vfds.a = 16\n",
+		{ ":5: unknown key 'vfds.a' in [device a]; did you mean 'vfds'?" } },
 	/* all mistakes of a file are told, and what is right between them is not */
 	{ "[device a]\ntype = net\nsocket = /a\nbakend = echo\nmtu = 9\n[device b]\ntype = net\nmode = c\n",
 		{ ":8: mode = c: must be 'server' (we listen) or 'client' (we connect)",
@@ -415,6 +445,7 @@ static void add_tests(Suite *suite)
 
 	tcase_add_checked_fixture(tc, NULL, tear_down);
 	tcase_add_test(tc, test_a_full_section_is_read);
+	tcase_add_test(tc, test_members_of_a_key_are_read);
 	tcase_add_test(tc, test_what_is_not_given_has_its_default);
 	tcase_add_test(tc, test_address_follows_from_the_names);
 	tcase_add_test(tc, test_the_limits_themselves_are_allowed);

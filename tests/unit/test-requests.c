@@ -106,6 +106,8 @@ static int new_fd(enum fd_kind kind)
 	case FD_DEVICE:
 		return open("/dev/null", O_RDWR | O_CLOEXEC);
 	case FD_FOREIGN:
+	case FD_BUFFER: /* none can be had without its device */
+	case FD_FENCE:
 		return open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	}
 	close(pair[1]);

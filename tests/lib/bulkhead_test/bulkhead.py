@@ -13,7 +13,7 @@ class Device:
     """One [device NAME] section."""
 
     def __init__(self, name='net0', socket=None, backend='tap', tap='tap0', mac=None, mtu=None, queue_pairs=1,
-                 mode='server', generate=None, standby=False, socket_group=None, kind='net'):
+                 mode='server', generate=None, standby=False, socket_group=None, kind='net', members=None):
         self.name = name
         self.kind = kind
         self.socket = socket
@@ -26,13 +26,14 @@ class Device:
         self.generate = generate
         self.standby = standby
         self.socket_group = socket_group
+        self.members = members or {}
 
     def section(self):
         pairs = [('type', self.kind), ('socket', self.socket), ('backend', self.backend),
                  ('tap', self.tap if self.backend == 'tap' else None), ('mac', self.mac), ('mtu', self.mtu),
                  ('queue-pairs', self.queue_pairs if self.queue_pairs > 1 else None),
                  ('mode', self.mode if self.mode != 'server' else None), ('generate', self.generate),
-                 ('standby', 'yes' if self.standby else None), ('socket-group', self.socket_group)]
+                 ('standby', 'yes' if self.standby else None), ('socket-group', self.socket_group), *self.members.items()]
         return '\n'.join([f'[device {self.name}]'] + [f'{key}={value}' for key, value in pairs if value is not None])
 
 

@@ -60,6 +60,20 @@ class NetDevice:
         return ['-chardev', chardev, '-netdev', f'vhost-user,id=net{idx},chardev=vu{idx},queues={self.queue_pairs}']
 
 
+class WlDevice:
+    """Any device on a vhost-user socket; QEMU knows virtio-wl by the ID that it had at first."""
+
+    VIRTIO_ID = 30
+    server = False
+
+    def __init__(self, sock):
+        self.sock = sock
+
+    def args(self, idx, version):
+        return ['-chardev', f'socket,id=vu{idx},path={self.sock}', '-device', f'vhost-user-test-device-pci,chardev=vu{idx},'
+                f'id=dev{idx},virtio-id={self.VIRTIO_ID},num_vqs=2,vq_size=256,addr={4 + idx}']
+
+
 class Qmp:
     """The machine protocol: one command at a time, events kept as they come."""
 
@@ -102,7 +116,7 @@ class Qemu:
     """One VM. It boots when constructed; wait_boot() returns when the guest takes commands."""
 
     def __init__(self, case, devices, version='7.2', cpus=1, memory_mb=256, name='qemu', share=True,
-                 memory_object=True, boot=True, extra=()):
+                 memory_object=True, boot=True, extra=(), guest='guest'):
         self.case = case
         self.devices = devices
         self.version = version
@@ -113,6 +127,7 @@ class Qemu:
         self.share = share
         self.memory_object = memory_object
         self.extra = list(extra)
+        self.kind = guest
         self.guest = self.qmp = None
         self.console_path = case.dir / f'{name}-console.log'
         self.n_starts = 0
@@ -166,7 +181,7 @@ class Qemu:
         listeners = [self._listen('agent'), self._listen('qmp')]
         try:
             suffix = '' if self.n_starts == 1 else f'-{self.n_starts}'
-            argv = self._argv(env.prepare('guest'))
+            argv = self._argv(env.prepare(self.kind))
             if any(device.server for device in self.devices):
                 # our frontend is a user of its own, and must be let in
                 argv = ['sh', '-c', 'umask 0; exec "$@"', 'sh', *argv]
@@ -189,11 +204,11 @@ class Qemu:
         self.guest.wait_boot(self.guest.n_boots + 1 if self.guest.n_boots else 1, limit)
         return time.monotonic() - start
 
-    def reboot(self):
+    def reboot(self, limit=60):
         """The guest starts again, the VMM stays."""
         boots = self.guest.n_boots
         self.guest.start('reboot -f')
-        self.guest.wait_boot(boots + 1)
+        self.guest.wait_boot(boots + 1, limit)
 
     def kill(self):
         """The VMM is gone at once, as after a crash."""

@@ -10,8 +10,13 @@ from .netns import Netns
 from .process import Process
 from .report import wait_until
 
-# Of a guest with one device.
-UNITS = {**{role: f'bulkhead-{role}@vm1' for role in env.ROLES_OF_GUEST}, 'net': 'bulkhead-net@vm1:net0'}
+
+def units(kind, name):
+    """Of a guest with that one device."""
+    return {**{role: f'bulkhead-{role}@vm1' for role in env.ROLES_OF_GUEST}, kind: f'bulkhead-{kind}@vm1:{name}'}
+
+
+UNITS = units('net', 'net0')
 
 
 class Inside(Netns):
@@ -29,7 +34,7 @@ class Inside(Netns):
 class Systemd:
     """A systemd in namespaces of its own, with what `meson install` installs."""
 
-    def __init__(self, case, config, taps=(), install=None, tap_user=None):
+    def __init__(self, case, config, taps=(), install=None, tap_user=None, device=('net', 'net0')):
         """install: what another release has installed; its TAPs belong to tap_user."""
         env.need_namespaces('pid', 'fork', 'mount', 'uts', 'ipc', 'cgroup', 'net')
         if not os.access('/sys/fs/cgroup', os.W_OK):
@@ -37,6 +42,7 @@ class Systemd:
         if not os.path.exists('/lib/systemd/systemd'):
             raise env.Skip('systemd is not installed')
         self.case = case
+        self.units = units(*device)
         (case.dir / 'vm1.conf').write_text(config)
         if install is None:
             install = case.dir / 'install'
@@ -66,7 +72,7 @@ class Systemd:
 
     def host_pid(self, role):
         """The same process as pid() names, by its number out here."""
-        return self.host_pid_of(UNITS[role])
+        return self.host_pid_of(self.units[role])
 
     def host_pid_of(self, unit):
         inside = int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', unit))
@@ -116,11 +122,11 @@ class Systemd:
         return Inside(self.case, self.init)
 
     def stored(self, role):
-        return int(self.run('systemctl', 'show', '-p', 'NFileDescriptorStore', '--value', UNITS[role]))
+        return int(self.run('systemctl', 'show', '-p', 'NFileDescriptorStore', '--value', self.units[role]))
 
     def all_there(self, but=()):
         """Every process serves, and memory knows all of them; but: what an earlier release does not have."""
-        units = [unit for role, unit in UNITS.items() if role not in but]
+        units = [unit for role, unit in self.units.items() if role not in but]
 
         def there():
             status = self.run('bulkheadctl', 'status', check=False)
@@ -129,7 +135,7 @@ class Systemd:
         wait_until(there, 'every process serves', 30)
 
     def pid(self, role):
-        return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', UNITS[role]))
+        return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', self.units[role]))
 
 
 def below(pid):
