@@ -111,7 +111,9 @@ static void drop_unnamed(struct wl *wl, struct vfd *vfd)
 	ends_forget(wl, vfd_slot(&wl->vfds, vfd));
 	unkeep(wl, vfd, 'v', &files->fd);
 	vfd_remove(&wl->vfds, vfd);
-	wl_wake(wl, VIRTWL_VQ_IN); /* descriptors may wait for room in the table */
+	if (wl->lacks_room)
+		wl_wake(wl, VIRTWL_VQ_IN);
+	wl->lacks_room = false;
 }
 
 static void uncount_named(void *data, uint32_t handle)

@@ -228,7 +228,12 @@ static enum progress advance(struct turn *turn, struct vfd *vfd, struct stream_m
 {
 	struct vfd_message *message = &vfd->message;
 
-	if (!incoming_make(turn->wl, message, peeked->fds) || !incoming_map(turn->wl, message))
+	if (!incoming_make(turn->wl, message, peeked->fds)) {
+		if (!turn->wl->lacks_room)
+			ends_read_later(turn->wl, vfd);
+		return NOTHING;
+	}
+	if (!incoming_map(turn->wl, message))
 		return NOTHING;
 	if (!tell_vfds(turn, vfd) || !tell_data(turn, vfd, peeked))
 		return STARVED;

@@ -61,6 +61,7 @@ static struct vfd *make(struct wl *wl, int *fd)
 
 	received_judge(fd, &received);
 	vfd = vfd_add(&wl->vfds, vfd_host_id(&wl->vfds), kind_of(&received));
+	wl->lacks_room = !vfd;
 	if (!vfd)
 		return NULL;
 	vfd->flags = flags_of(wl, (enum vfd_kind)vfd->kind);

@@ -7,7 +7,7 @@
 /** incoming_make() - make the VFDs of an open message that are not made yet
  * @fds: all descriptors of the message; those that were used are -1 then, the others stay the
  *       caller's
- * Returns false if it has to wait until VFDs are closed. */
+ * Returns false if it has to wait: until VFDs are closed (wl->lacks_room), or for a moment. */
 bool incoming_make(struct wl *wl, struct vfd_message *message, int *fds);
 
 /** incoming_map() - have the VMM map those that are memory

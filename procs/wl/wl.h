@@ -102,6 +102,7 @@ struct wl {
 	bool impatient;            /* it has waited too long */
 	uint64_t patience_usec;
 	unsigned int turn; /* of the in ring: the slot that is looked at first */
+	bool lacks_room;   /* a descriptor from the host waits for room in the table */
 	/* the pipe of which a message is open; VFD_NONE = none: there may be only one */
 	unsigned int pipe_slot;
 };
