@@ -25,7 +25,7 @@
 #define TIMES_FULL 10000
 #define WARM 120  /* restarts before the first look: caches and arenas have their size then */
 #define SESSION 5 /* restarts that a VMM sees */
-#define SETTLE_MS test_ms(5000)
+#define SETTLE_MS test_ms(20000)
 #define CALM_MS 500
 #define GROWN_MAX_KIB 512 /* what an arena may grow by; 10,000 leaks of 64 bytes are more */
 #define N_WHO (ROLES_PER_GUEST + 2) /* the processes of a guest with one device, and the launcher */

@@ -208,14 +208,14 @@ def tap_fd_elsewhere(current):
     tap_fds(current, 2, inside=False)
 
 
-def capabilities(*argv):
+def capabilities(name, *argv):
     done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, timeout=20, check=False,
                           stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f'status {done.returncode}: {done.stderr}'
     assert not done.stderr, done.stderr
     answer = json.loads(done.stdout)
     assert set(answer) == {'type', 'features'}, answer
-    assert answer['type'] == 'net' and isinstance(answer['features'], list), answer
+    assert answer['type'] == name and isinstance(answer['features'], list), answer
 
 
 @case('device-capabilities', 30)
@@ -225,9 +225,9 @@ def print_capabilities(current):
     wrapper = current.dir / 'vhost-user-net'
     wrapper.symlink_to(program)
     for argv in ([program, 'device', 'net'], [wrapper]):
-        capabilities(*argv, '--print-capabilities')
-        capabilities(*argv, '--fd=777', '--socket-path=/nowhere/s', '--nonsense', '--mtu=x', '--print-capabilities')
-        capabilities(*argv, '--print-capabilities', '--fd=777', '--help')
+        capabilities('net', *argv, '--print-capabilities')
+        capabilities('net', *argv, '--fd=777', '--socket-path=/nowhere/s', '--nonsense', '--mtu=x', '--print-capabilities')
+        capabilities('net', *argv, '--print-capabilities', '--fd=777', '--help')
 
 
 @case('device-installed', 120)
@@ -236,15 +236,16 @@ def installed(current):
     root = current.dir / 'root'
     subprocess.run(['meson', 'install', '-C', str(env.BUILD), '--no-rebuild', '--quiet', '--destdir', str(root)],
                    check=True, capture_output=True, timeout=60)
-    found = list((root / 'usr/share/qemu/vhost-user').glob('*.json'))
-    assert len(found) == 1, found
-    entry = json.loads(found[0].read_text(encoding='utf-8'))
-    assert entry['type'] == 'net' and entry['description'], entry
-    binary = root / entry['binary'].lstrip('/')
-    target = root / os.readlink(binary).lstrip('/')
-    assert target.is_file(), f'{binary} leads to {target}'
-    assert entry['binary'].startswith(f'{prefix_libexec()}/'), entry
-    capabilities(target, 'device', 'net', '--print-capabilities')
+    for name, folder in (('net', 'qemu'), ('wl', 'bulkhead')):
+        found = list((root / 'usr/share' / folder / 'vhost-user').glob('*.json'))
+        assert len(found) == 1, found
+        entry = json.loads(found[0].read_text(encoding='utf-8'))
+        assert entry['type'] == name and entry['description'], entry
+        binary = root / entry['binary'].lstrip('/')
+        target = root / os.readlink(binary).lstrip('/')
+        assert target.is_file(), f'{binary} leads to {target}'
+        assert entry['binary'].startswith(f'{prefix_libexec()}/'), entry
+        capabilities(name, target, 'device', name, '--print-capabilities')
 
 
 def prefix_libexec():

@@ -23,6 +23,7 @@ from bulkhead_test.vmm import Vmm
 
 NAMES = ('net0', 'witness')
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
+NET_STATUS = 1 << 16
 SOME_TEXT = 'a\n\x1b[2J\x07\0b' * 2000
 
 
@@ -227,13 +228,15 @@ def worker_asks(current):
 def worker_is_silent(current):
     """What its VMM was promised is refused in the end; nobody else waits for it."""
     scene = Scene(current, 'net')
-    features = struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)
+    features = vmm.VERSION_1 | vmm.PROTOCOL_FEATURES
     for _ in scene.play(current, 'net0', 'vm:net0'):
         answers, n_asked = [], 0
-        waiting = threading.Thread(target=lambda: answers.append(scene.vmms['net0'].acked(vmm.SET_FEATURES, features)))
+        # what is in force already would need no worker
+        asked = [struct.pack('Q', features | NET_STATUS), struct.pack('Q', features)]
+        waiting = threading.Thread(target=lambda: answers.append(scene.vmms['net0'].acked(vmm.SET_FEATURES, asked[0])))
         waiting.start()
         while waiting.is_alive():
-            assert scene.vmms['witness'].acked(vmm.SET_FEATURES, features)
+            assert scene.vmms['witness'].acked(vmm.SET_FEATURES, asked[n_asked % 2])
             n_asked += 1
         waiting.join()
         assert answers == [False] and n_asked > 1, f'{answers} after {n_asked} questions of the other VMM'
