@@ -278,6 +278,7 @@ static const char *nearest_key(const struct config_type *type, const char *key)
 	const char *names[32] = { "type", "socket", "mode", "socket-group", "standby" };
 	size_t n = 5;
 
+	check(type->keys || type->n_keys == 0);
 	for (size_t i = 0; i < type->n_keys && n < ARRAY_SIZE(names); i++)
 		names[n++] = type->keys[i].name;
 	return nearest(key, names, n);

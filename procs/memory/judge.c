@@ -338,10 +338,10 @@ static int order_maps(const void *a, const void *b)
 /* Each is judged already. */
 static int check_shmem_places(const Bh__Observed *observed, const struct verdict *verdict)
 {
-	const Bh__ShmemMap *maps[RECORD_SHMEM_MAPS_MAX];
+	const Bh__ShmemMap *maps[RECORD_SHMEM_MAPS_MAX] = { NULL };
 
-	if (observed->n_shmem_maps)
-		memcpy(maps, observed->shmem_maps, observed->n_shmem_maps * sizeof(maps[0]));
+	for (size_t i = 0; i < observed->n_shmem_maps; i++)
+		maps[i] = observed->shmem_maps[i];
 	qsort(maps, observed->n_shmem_maps, sizeof(maps[0]), order_maps);
 	for (size_t i = 1; i < observed->n_shmem_maps; i++)
 		if (maps[i]->region == maps[i - 1]->region &&

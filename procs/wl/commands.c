@@ -333,14 +333,16 @@ static uint32_t do_send(const struct command *command)
 
 /* --- The table --- */
 
+#define INDEX(command) (VIRTIO_WL_CMD_##command & 0xff)
+
 static uint32_t (*const commands[])(const struct command *command) = {
-	[VIRTIO_WL_CMD_VFD_NEW - VIRTIO_WL_CMD_VFD_NEW] = do_new,
-	[VIRTIO_WL_CMD_VFD_CLOSE - VIRTIO_WL_CMD_VFD_NEW] = do_close,
-	[VIRTIO_WL_CMD_VFD_SEND - VIRTIO_WL_CMD_VFD_NEW] = do_send,
-	[VIRTIO_WL_CMD_VFD_NEW_CTX - VIRTIO_WL_CMD_VFD_NEW] = do_new_ctx,
-	[VIRTIO_WL_CMD_VFD_NEW_PIPE - VIRTIO_WL_CMD_VFD_NEW] = do_new_pipe,
-	[VIRTIO_WL_CMD_VFD_NEW_DMABUF - VIRTIO_WL_CMD_VFD_NEW] = do_new_dmabuf,
-	[VIRTIO_WL_CMD_VFD_DMABUF_SYNC - VIRTIO_WL_CMD_VFD_NEW] = do_dmabuf_sync,
+	[INDEX(VFD_NEW)] = do_new,
+	[INDEX(VFD_CLOSE)] = do_close,
+	[INDEX(VFD_SEND)] = do_send,
+	[INDEX(VFD_NEW_CTX)] = do_new_ctx,
+	[INDEX(VFD_NEW_PIPE)] = do_new_pipe,
+	[INDEX(VFD_NEW_DMABUF)] = do_new_dmabuf,
+	[INDEX(VFD_DMABUF_SYNC)] = do_dmabuf_sync,
 };
 
 bool command_execute(struct wl *wl, const struct request *request, const struct virtq_chain *chain,

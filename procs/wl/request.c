@@ -169,30 +169,21 @@ static uint32_t read_foreign(struct request *request, const struct raw *raw)
 
 /* --- The table --- */
 
+#define INDEX(command) (VIRTIO_WL_CMD_##command & 0xff)
+
 static const struct {
 	size_t n_bytes; /* at least */
 	uint32_t (*read)(struct request *request, const struct raw *raw);
 } types[] = {
-	[VIRTIO_WL_CMD_VFD_NEW - VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_new),
-		read_new },
-	[VIRTIO_WL_CMD_VFD_CLOSE -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd), read_vfd },
-	[VIRTIO_WL_CMD_VFD_SEND -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_send), read_send },
-	[VIRTIO_WL_CMD_VFD_NEW_CTX -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd), read_vfd },
-	[VIRTIO_WL_CMD_VFD_NEW_PIPE -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_new), read_new },
-	[VIRTIO_WL_CMD_VFD_NEW_DMABUF -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_new_dmabuf),
-		read_dmabuf },
-	[VIRTIO_WL_CMD_VFD_DMABUF_SYNC -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_dmabuf_sync),
-		read_sync },
-	[VIRTIO_WL_CMD_VFD_SEND_FOREIGN_ID -
-		VIRTIO_WL_CMD_VFD_NEW] = { sizeof(struct virtio_wl_ctrl_vfd_send), read_foreign },
-	[VIRTIO_WL_CMD_VFD_NEW_CTX_NAMED -
-		VIRTIO_WL_CMD_VFD_NEW] = { VIRTWL_NAME_OFFSET + VIRTWL_NAME_MAX, read_name },
+	[INDEX(VFD_NEW)] = { sizeof(struct virtio_wl_ctrl_vfd_new), read_new },
+	[INDEX(VFD_CLOSE)] = { sizeof(struct virtio_wl_ctrl_vfd), read_vfd },
+	[INDEX(VFD_SEND)] = { sizeof(struct virtio_wl_ctrl_vfd_send), read_send },
+	[INDEX(VFD_NEW_CTX)] = { sizeof(struct virtio_wl_ctrl_vfd), read_vfd },
+	[INDEX(VFD_NEW_PIPE)] = { sizeof(struct virtio_wl_ctrl_vfd_new), read_new },
+	[INDEX(VFD_NEW_DMABUF)] = { sizeof(struct virtio_wl_ctrl_vfd_new_dmabuf), read_dmabuf },
+	[INDEX(VFD_DMABUF_SYNC)] = { sizeof(struct virtio_wl_ctrl_vfd_dmabuf_sync), read_sync },
+	[INDEX(VFD_SEND_FOREIGN_ID)] = { sizeof(struct virtio_wl_ctrl_vfd_send), read_foreign },
+	[INDEX(VFD_NEW_CTX_NAMED)] = { VIRTWL_NAME_OFFSET + VIRTWL_NAME_MAX, read_name },
 };
 
 uint32_t request_parse(struct request *ret, const void *head, size_t n_head, size_t n_bytes,

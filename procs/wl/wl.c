@@ -134,8 +134,8 @@ static int make_streams(struct wl *wl, int fds[STREAMS_N_KEPT])
 {
 	int r = streams_create(fds);
 
-	for (size_t i = STREAMS_N_KEPT; r == 0 && i-- > 0;)
-		r = device_keep(wl->device, streams_names[i], fds[i]);
+	for (size_t n = STREAMS_N_KEPT; r == 0 && n > 0; n--)
+		r = device_keep(wl->device, streams_names[n - 1], fds[n - 1]);
 	return r;
 }
 

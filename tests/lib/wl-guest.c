@@ -37,7 +37,7 @@ int wl_request(struct wl_link *l, const void *request, size_t n_bytes, struct wl
 		r = wait_answer(l, r, ret_answer);
 	if (r < 0)
 		return r;
-	if (r < 4 || (ret_answer->type < WL_ERR && ret_answer->type < WL_OK))
+	if (r < 4 || ret_answer->type < WL_OK)
 		return -EPROTO;
 	return ret_answer->type >= WL_ERR ? (int)ret_answer->type : 0;
 }

@@ -347,7 +347,8 @@ START_TEST(test_garbage_is_survived)
 		context = security_context_new(&setting, pair[0]);
 		ck_assert_ptr_nonnull(context);
 		for (int k = 0; k < 8 && r != SECURITY_CONTEXT_E_FAILED; k++) {
-			size_t n = make_garbage(bytes), first = (size_t)random() % n;
+			size_t n = make_garbage(bytes),
+			       first = (size_t)random() % MAX(n, (size_t)1);
 
 			ck_assert_int_eq(send(pair[1], bytes, first, 0), (ssize_t)first);
 			(void)security_context_read(context);
