@@ -9,17 +9,15 @@
  * An ordinary run tries points spread evenly over each cell, other ones each time, and the same
  * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <poll.h>
 
 #include "../device/mapper.h"
 #include "lib/patience.h"
 #include "lib/run.h"
-#include "stepper.h"
+#include "victims.h"
 
 #define PAGE UINT64_C(4096)
 #define SAMPLE 5
@@ -37,43 +35,9 @@ static uint64_t next_seq;
 static const char *only; /* this process's cells; NULL = all */
 static uint32_t first_point;
 
-/* --- The product --- */
-
-static unsigned int pids_of(size_t victim, pid_t *ret_pids)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(&m.suite, all, SUITE_MAX_PROCESSES);
-	unsigned int n_pids = 0;
-
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < N_ROLES; k++)
-			if ((victim == k || victim == ALL) && !strcmp(all[i].role, roles[k]) &&
-				n_pids < STEPPER_MAX)
-				ret_pids[n_pids++] = all[i].pid;
-	return n_pids;
-}
-
-static void await_all(void)
-{
-	pid_t pids[STEPPER_MAX];
-	unsigned int n = 0;
-
-	for (int ms = 0; n != N_ROLES && ms < test_ms(WAIT_MS); ms++) {
-		n = pids_of(ALL, pids);
-		if (n != N_ROLES)
-			poll(NULL, 0, 1);
-	}
-	ck_assert_uint_eq(n, N_ROLES);
-}
-
-static void kill_victim(size_t victim)
-{
-	pid_t pids[STEPPER_MAX];
-	unsigned int n = pids_of(victim, pids);
-
-	for (unsigned int i = 0; i < n; i++)
-		kill(pids[i], SIGKILL);
-}
+static const struct victims victims = {
+	.suite = &m.suite, .roles = roles, .n_roles = N_ROLES, .wait_ms = WAIT_MS
+};
 
 /* --- The work --- */
 
@@ -107,27 +71,6 @@ static void work(void)
 
 /* --- A point --- */
 
-static struct stepper_report try_point(size_t victim, bool restart, uint32_t point)
-{
-	struct stepper_plan plan = { .kill_at = point };
-	struct stepper_report report;
-	struct stepper stepper;
-
-	await_all();
-	if (restart)
-		plan.parent = m.suite.pid;
-	else
-		plan.n_pids = pids_of(victim, plan.pids);
-	ck_assert_int_eq(stepper_arm(&stepper, &plan), 0);
-	if (restart)
-		kill_victim(victim);
-	work();
-	ck_assert_int_eq(stepper_disarm(&stepper, &report), 0);
-	await_all();
-	work();
-	return report;
-}
-
 static const char *name_of(size_t victim)
 {
 	return victim != ALL ? roles[victim] : "all";
@@ -144,7 +87,7 @@ START_TEST(test_kill)
 		return;
 	mapper_open(&m, MAPPER_PROTOCOL, true);
 	mapper_begin_vmm(&m);
-	n_steps = try_point(victim, restart, STEPPER_NEVER).n_steps;
+	n_steps = victims_try(&victims, victim, restart, STEPPER_NEVER, work).n_steps;
 	if (first_point) {
 		first = first_point;
 	} else if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
@@ -154,7 +97,7 @@ START_TEST(test_kill)
 	for (uint32_t point = first; point <= n_steps; point += every) {
 		fprintf(stderr, "# kill %s%s at %u of %u\n", name_of(victim),
 			restart ? ", again," : "", point, n_steps);
-		(void)try_point(victim, restart, point);
+		(void)victims_try(&victims, victim, restart, point, work);
 	}
 	mapper_end_vmm(&m);
 	mapper_close(&m);
@@ -173,7 +116,7 @@ static void *kill_later(void *data)
 	const struct killer *killer = data;
 
 	usleep(killer->delay_us);
-	kill_victim(killer->victim);
+	victims_kill(&victims, killer->victim);
 	return NULL;
 }
 
@@ -190,13 +133,13 @@ START_TEST(test_kill_at_any_moment)
 	mapper_open(&m, MAPPER_PROTOCOL, true);
 	mapper_begin_vmm(&m);
 	for (int i = 0; i < n; i++) {
-		await_all();
+		victims_await(&victims);
 		killer.delay_us = (unsigned int)rand_r(&dice) % 30000;
 		ck_assert_int_eq(pthread_create(&thread, NULL, kill_later, &killer), 0);
 		work();
 		pthread_join(thread, NULL);
 	}
-	await_all();
+	victims_await(&victims);
 	work();
 	mapper_end_vmm(&m);
 	mapper_close(&m);

@@ -25,7 +25,7 @@
 #include "lib/run.h"
 #include "lib/suite.h"
 #include "lib/wl-front.h"
-#include "stepper.h"
+#include "victims.h"
 
 #define SAMPLE 8
 #define WAIT_MS 20000
@@ -62,43 +62,9 @@ static struct script written; /* the compositor's next message */
 static int files[SCRIPT_FILES];
 static uint64_t n_ends; /* of pipes, that were sent */
 
-/* --- The product --- */
-
-static unsigned int pids_of(size_t victim, pid_t *ret_pids)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(&suite, all, SUITE_MAX_PROCESSES);
-	unsigned int n_pids = 0;
-
-	for (size_t i = 0; i < n; i++)
-		for (size_t k = 0; k < N_ROLES; k++)
-			if ((victim == k || victim == ALL) && !strcmp(all[i].role, roles[k]) &&
-				n_pids < STEPPER_MAX)
-				ret_pids[n_pids++] = all[i].pid;
-	return n_pids;
-}
-
-static void await_all(void)
-{
-	pid_t pids[STEPPER_MAX];
-	unsigned int n = 0;
-
-	for (int ms = 0; n != N_ROLES && ms < test_ms(WAIT_MS); ms++) {
-		n = pids_of(ALL, pids);
-		if (n != N_ROLES)
-			poll(NULL, 0, 1);
-	}
-	ck_assert_uint_eq(n, N_ROLES);
-}
-
-static void kill_victim(size_t victim)
-{
-	pid_t pids[STEPPER_MAX];
-	unsigned int n = pids_of(victim, pids);
-
-	for (unsigned int i = 0; i < n; i++)
-		kill(pids[i], SIGKILL);
-}
+static const struct victims victims = {
+	.suite = &suite, .roles = roles, .n_roles = N_ROLES, .wait_ms = WAIT_MS
+};
 
 /* --- The guest --- */
 
@@ -325,27 +291,6 @@ static void begin_guest(void)
 
 /* --- A point --- */
 
-static struct stepper_report try_point(size_t victim, bool restart, uint32_t point)
-{
-	struct stepper_plan plan = { .kill_at = point };
-	struct stepper_report report;
-	struct stepper stepper;
-
-	await_all();
-	if (restart)
-		plan.parent = suite.pid;
-	else
-		plan.n_pids = pids_of(victim, plan.pids);
-	ck_assert_int_eq(stepper_arm(&stepper, &plan), 0);
-	if (restart)
-		kill_victim(victim);
-	work();
-	ck_assert_int_eq(stepper_disarm(&stepper, &report), 0);
-	await_all();
-	work();
-	return report;
-}
-
 /* So that a test that fails says where. */
 static void name_point(size_t victim, bool restart, uint32_t point)
 {
@@ -363,7 +308,7 @@ START_TEST(test_kill)
 
 	begin_guest();
 	work();
-	n_steps = try_point(victim, restart, STEPPER_NEVER).n_steps;
+	n_steps = victims_try(&victims, victim, restart, STEPPER_NEVER, work).n_steps;
 	if (!getenv("BULKHEAD_FULL") && n_steps > SAMPLE) {
 		every = n_steps / SAMPLE;
 		first += test_seed() % every;
@@ -372,7 +317,7 @@ START_TEST(test_kill)
 		first = every = n_steps = only_point;
 	for (uint32_t point = first; point <= n_steps; point += every) {
 		name_point(victim, restart, point);
-		(void)try_point(victim, restart, point);
+		(void)victims_try(&victims, victim, restart, point, work);
 	}
 	wl_front_close(&front);
 	recorder_free(compositor);
