@@ -415,12 +415,17 @@ static int stand_by(struct device *device)
 	return turn_wait(&device->core->turn, device->event, on_turn, device);
 }
 
-int device_proc_open(struct proc *proc, const struct device_ops *ops)
+struct device_role {
+	struct proc_role role;
+	const struct device_ops *ops;
+};
+
+static int device_open(struct proc *proc)
 {
+	const struct device_ops *ops = container_of(proc->role, struct device_role, role)->ops;
 	struct device *device = device_new(proc, ops);
 	int r;
 
-	check(strcmp(ops->type, proc->role->name) == 0);
 	proc->data = device;
 	if ((r = start_step("link", open_link(device))) < 0 ||
 		(r = start_step("memory manager", attach(device))) < 0 ||
@@ -433,7 +438,7 @@ int device_proc_open(struct proc *proc, const struct device_ops *ops)
 	return turn_take(&device->core->turn) ? open_host(device) : 0;
 }
 
-int device_proc_start(struct proc *proc)
+static int device_start(struct proc *proc)
 {
 	struct device *device = proc->data;
 	struct device_core *core = device->core;
@@ -467,7 +472,7 @@ static void free_queues(struct device *device)
 	free(device->queues);
 }
 
-void device_proc_leave(struct proc *proc)
+static void device_leave(struct proc *proc)
 {
 	struct device *device = proc->data;
 
@@ -488,7 +493,7 @@ void device_proc_leave(struct proc *proc)
 	turn_give(&device->core->turn);
 }
 
-void device_proc_stop(struct proc *proc)
+static void device_stop(struct proc *proc)
 {
 	struct device *device = proc->data;
 	struct device_core *core;
@@ -515,4 +520,19 @@ void device_proc_stop(struct proc *proc)
 	free(device->data);
 	free(device);
 	proc->data = NULL;
+}
+
+int device_main(int argc, char *argv[], const struct device_ops *ops)
+{
+	const struct device_role role = {
+		.role = { .name = ops->type,
+			.per_device = true,
+			.open = device_open,
+			.start = device_start,
+			.leave = device_leave,
+			.stop = device_stop },
+		.ops = ops,
+	};
+
+	return proc_main(argc, argv, &role.role);
 }

@@ -49,13 +49,10 @@ static inline bool device_is_suspended(const struct device *device)
 	return true;
 }
 
-/** device_proc_open() - implements struct proc_role's open() for a worker of this device */
-int device_proc_open(struct proc *proc, const struct device_ops *ops);
-/** device_proc_start(), device_proc_leave(), device_proc_stop() - implement its start(), leave()
- * and stop() */
-int device_proc_start(struct proc *proc);
-void device_proc_leave(struct proc *proc);
-void device_proc_stop(struct proc *proc);
+/** device_main() - a worker's main(): run a process that serves this device, until it ends
+ * (proc_main()). Returns the exit status. */
+int device_main(int argc, char *argv[], const struct device_ops *ops);
+
 /** device_keep() - keep a descriptor (borrowed) under a name, across restarts of the worker */
 int device_keep(struct device *device, const char *name, int fd);
 /** device_take_kept() - get the descriptor that a previous instance kept under this name, or that

@@ -8,7 +8,7 @@
 
 /*
  * The skeleton of every process: arguments, log, fd store, event loop, readiness, watchdog, exit.
- * main() declares a struct proc_role and calls proc_main().
+ * main() declares a struct proc_role and calls proc_main(); a worker calls device_main().
  */
 
 struct proc {

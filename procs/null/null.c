@@ -96,21 +96,7 @@ static const struct device_ops null_ops = {
 	.load = null_load,
 };
 
-static int null_open(struct proc *proc)
-{
-	return device_proc_open(proc, &null_ops);
-}
-
-static const struct proc_role role = {
-	.name = "null",
-	.per_device = true,
-	.open = null_open,
-	.start = device_proc_start,
-	.leave = device_proc_leave,
-	.stop = device_proc_stop,
-};
-
 int main(int argc, char *argv[])
 {
-	return proc_main(argc, argv, &role);
+	return device_main(argc, argv, &null_ops);
 }

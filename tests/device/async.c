@@ -271,21 +271,7 @@ static const struct device_ops async_ops = {
 	.drain = async_drain,
 };
 
-static int async_open(struct proc *proc)
-{
-	return device_proc_open(proc, &async_ops);
-}
-
-static const struct proc_role role = {
-	.name = "net",
-	.per_device = true,
-	.open = async_open,
-	.start = device_proc_start,
-	.leave = device_proc_leave,
-	.stop = device_proc_stop,
-};
-
 int main(int argc, char *argv[])
 {
-	return proc_main(argc, argv, &role);
+	return device_main(argc, argv, &async_ops);
 }

@@ -249,21 +249,7 @@ static const struct device_ops shmem_ops = {
 	.figures = shmem_figures,
 };
 
-static int shmem_open(struct proc *proc)
-{
-	return device_proc_open(proc, &shmem_ops);
-}
-
-static const struct proc_role role = {
-	.name = "net",
-	.per_device = true,
-	.open = shmem_open,
-	.start = device_proc_start,
-	.leave = device_proc_leave,
-	.stop = device_proc_stop,
-};
-
 int main(int argc, char *argv[])
 {
-	return proc_main(argc, argv, &role);
+	return device_main(argc, argv, &shmem_ops);
 }

@@ -44,7 +44,7 @@ static int load(struct device *device, const struct device_stage *stage, char *w
 	return net_ops.load(device, stage, why, n_why);
 }
 
-static int open(struct proc *proc)
+int main(int argc, char *argv[])
 {
 	later = net_ops;
 	later.state_bytes = sizeof(struct later_saved);
@@ -52,19 +52,5 @@ static int open(struct proc *proc)
 	later.begin = begin;
 	later.save = save;
 	later.load = load;
-	return device_proc_open(proc, &later);
-}
-
-static const struct proc_role role = {
-	.name = "net",
-	.per_device = true,
-	.open = open,
-	.start = device_proc_start,
-	.leave = device_proc_leave,
-	.stop = device_proc_stop,
-};
-
-int main(int argc, char *argv[])
-{
-	return proc_main(argc, argv, &role);
+	return device_main(argc, argv, &later);
 }
