@@ -122,10 +122,21 @@ static void on_ended(struct bus_note *note)
 		bh__envelope__free_unpacked(reply, NULL);
 }
 
+/* nng 1.5 does not free the message of a request that it loses: tests/static/lsan.supp names this
+ * function. */
+static __attribute__((noinline)) int pack_request(const struct bus_call *call,
+	const Bh__Envelope *body, nng_msg **ret_msg)
+{
+	Bh__Envelope envelope = *body;
+
+	envelope.caller = call->client->caller;
+	envelope.seq = call->seq;
+	return bus_pack(&envelope, ret_msg);
+}
+
 int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigned int timeout_ms,
 	bus_reply_fn fn, void *data)
 {
-	Bh__Envelope envelope = *body;
 	struct bus_call *call = calloc(1, sizeof(*call));
 	nng_msg *msg = NULL;
 	int r;
@@ -139,9 +150,7 @@ int bus_client_call(struct bus_client *client, const Bh__Envelope *body, unsigne
 	call->data = data;
 	call->seq = ++client->seq;
 	call->want = body->body_case + 1;
-	envelope.caller = client->caller;
-	envelope.seq = call->seq;
-	r = bus_pack(&envelope, &msg);
+	r = pack_request(call, body, &msg);
 	if (r == 0)
 		r = bus_error(nng_ctx_open(&call->ctx, client->endpoint.socket));
 	if (r == 0)
