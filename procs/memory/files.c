@@ -1,7 +1,7 @@
 /*
- * A token is a number that was never used before. Tokens begin at a random number, so that a memory
- * manager that has lost everything does not give old tokens a new meaning. A token stands for the
- * open file: depositing the same file again yields the same token.
+ * A token is a number that was never used before. In each process they begin at another random
+ * number: not every token of a former one is known, and a record may still name it. A token stands
+ * for the open file: depositing the same file again yields the same token.
  */
 #include "files.h"
 
@@ -88,6 +88,22 @@ static struct file *add(uint64_t token, int fd, const char *stored_name)
 	return file;
 }
 
+static struct file *find_token(uint64_t token)
+{
+	for (size_t i = 0; i < files.n; i++)
+		if (files.list[i]->token == token)
+			return files.list[i];
+	return NULL;
+}
+
+static struct file *find_stored(const char *stored_name)
+{
+	for (size_t i = 0; i < files.n; i++)
+		if (strcmp(files.list[i]->stored_name, stored_name) == 0)
+			return files.list[i];
+	return NULL;
+}
+
 static uint64_t new_token(void)
 {
 	if (files.next_token == 0) {
@@ -95,7 +111,10 @@ static uint64_t new_token(void)
 			sizeof(files.next_token));
 		files.next_token >>= 1;
 	}
-	return ++files.next_token;
+	do
+		files.next_token++;
+	while (find_token(files.next_token));
+	return files.next_token;
 }
 
 static void drop(struct file *file, bool stored)
@@ -113,14 +132,17 @@ static void drop(struct file *file, bool stored)
 	memmove(&files.list[i], &files.list[i + 1], (--files.n - i) * sizeof(files.list[0]));
 }
 
-static int put_new(struct file **ret_file, const char *device, int fd)
+static int put_new(struct file **ret_file, const char *device, const char *stored_name, int fd)
 {
 	uint64_t token = new_token();
 	struct file *file;
 	char name[128];
 
-	snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS,
-		(unsigned long long)token);
+	if (stored_name && !find_stored(stored_name))
+		snprintf(name, sizeof(name), "%s", stored_name);
+	else
+		snprintf(name, sizeof(name), PREFIX "%s.%0*llx", device, TOKEN_DIGITS,
+			(unsigned long long)token);
 	file = add(token, fd, name);
 	if (!file)
 		return -ENOMEM;
@@ -132,7 +154,7 @@ static int put_new(struct file **ret_file, const char *device, int fd)
 	return 0;
 }
 
-int files_put(struct file **ret_file, const char *device, int fd)
+int files_put(struct file **ret_file, const char *device, const char *stored_name, int fd)
 {
 	struct file *file = find(fd);
 	int r = 0;
@@ -140,7 +162,7 @@ int files_put(struct file **ret_file, const char *device, int fd)
 	if (file)
 		fd_close(fd);
 	else
-		r = put_new(&file, device, fd);
+		r = put_new(&file, device, stored_name, fd);
 	if (r < 0)
 		return r;
 	file->n_users++;
@@ -158,18 +180,22 @@ size_t files_count(void)
 	return files.n;
 }
 
-static struct file *find_token(uint64_t token)
-{
-	for (size_t i = 0; i < files.n; i++)
-		if (files.list[i]->token == token)
-			return files.list[i];
-	return NULL;
-}
-
 struct file *files_use(uint64_t token)
 {
 	struct file *file = find_token(token);
 
+	if (file)
+		file->n_users++;
+	return file;
+}
+
+struct file *files_use_stored(const char *stored_name)
+{
+	struct file *file = find_stored(stored_name);
+	int fd = file ? -1 : fdstore_take(stored_name);
+
+	if (fd >= 0)
+		file = add(new_token(), fd, stored_name);
 	if (file)
 		file->n_users++;
 	return file;
@@ -211,7 +237,6 @@ void files_restore(void)
 		if (token == 0 || find_token(token))
 			continue; /* fdstore_drop_rest() drops what nobody takes */
 		(void)add(token, fdstore_take(name), name);
-		files.next_token = MAX(files.next_token, token);
 	}
 }
 

@@ -1,5 +1,4 @@
-/* A vault refers to the files of files.c, which devices may share, and owns the descriptors under
- * names. */
+/* A vault refers to the files of files.c, which devices may share. */
 #include "vault.h"
 
 #include <errno.h>
@@ -11,18 +10,21 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "fd/fdstore.h"
 #include "files.h"
+#include "names.h"
 
 #define FLOOR 32 /* descriptors that each device can always have */
 
+/** struct named - a name, and what it stands for */
 struct named {
-	char *name;
-	int fd;
+	struct name_row *row;
+	struct file *file;
 };
+
+_Static_assert(VAULT_NAMED_MAX <= NAMES_MAX, "each has a row");
 
 /** struct held - a file in the vault, once for each file; it stays while a half of the record has a
  * use for it */
@@ -37,6 +39,7 @@ struct vault {
 	char *device;
 	struct held *held;
 	size_t n_held, n_room;
+	struct names names;
 	struct named *named; /* sorted by name */
 	size_t n_named, n_named_room;
 	LIST_ENTRY(vault) others;
@@ -78,12 +81,9 @@ struct vault *vault_close(struct vault *vault)
 	if (!vault)
 		return NULL;
 	LIST_REMOVE(vault, others);
-	for (size_t i = 0; i < vault->n_named; i++) {
-		fd_close(vault->named[i].fd);
-		free(vault->named[i].name);
-	}
-	free(vault->named);
-	free(vault->held); /* the files are not released: they must stay in the fd store */
+	names_close(&vault->names);
+	free(vault->named); /* the files are not released: they must stay in the fd store */
+	free(vault->held);
 	free(vault->device);
 	free(vault);
 	return NULL;
@@ -131,25 +131,14 @@ static struct held *have(struct vault *vault, struct file *file)
 
 /* --- Budget --- */
 
-/* Files that several devices share are counted once. */
-static size_t count_all(void)
-{
-	const struct vault *vault;
-	size_t n = files_count();
-
-	LIST_FOREACH(vault, &vaults, others)
-	n += vault->n_named;
-	return n;
-}
-
 void vault_leave_room(size_t n)
 {
-	budget = count_all() + n;
+	budget = files_count() + n;
 }
 
 static bool has_room(const struct vault *vault)
 {
-	size_t n = count_all();
+	size_t n = files_count(); /* one that several share is counted once */
 
 	for (const struct vault *other = LIST_FIRST(&vaults); other;
 		other = LIST_NEXT(other, others)) {
@@ -198,7 +187,7 @@ int vault_put(struct vault *vault, enum record_half half, int fd, uint64_t *ret_
 		fd_close(fd);
 		return r;
 	}
-	r = files_put(&file, vault->device, fd);
+	r = files_put(&file, vault->device, NULL, fd);
 	if (r < 0)
 		return r;
 	held = have(vault, file);
@@ -290,7 +279,7 @@ static size_t place_of(const struct vault *vault, const char *name)
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (strcmp(vault->named[middle].name, name) < 0)
+		if (strcmp(vault->named[middle].row->name, name) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -302,79 +291,105 @@ static struct named *find_named(struct vault *vault, const char *name)
 {
 	size_t i = place_of(vault, name);
 
-	return i < vault->n_named && strcmp(vault->named[i].name, name) == 0 ? &vault->named[i]
-									     : NULL;
+	return i < vault->n_named && strcmp(vault->named[i].row->name, name) == 0 ? &vault->named[i]
+										  : NULL;
 }
 
 void vault_drop_named(struct vault *vault, const char *name)
 {
 	struct named *named = find_named(vault, name);
-	char stored[128];
 
 	if (!named)
 		return;
-	kept_name(vault, name, stored, sizeof(stored));
-	(void)fdstore_remove(stored);
-	fd_close(named->fd);
-	free(named->name);
+	names_clear(named->row);
+	files_release(named->file);
 	vault->n_named--;
 	memmove(named, named + 1, (size_t)(vault->named + vault->n_named - named) * sizeof(*named));
 }
 
-static int add_named(struct vault *vault, const char *name, int fd)
+/* There is a table, and room for one more name. */
+static int prepare_named(struct vault *vault)
 {
-	size_t i = place_of(vault, name);
-	int r = vault->n_named == VAULT_NAMED_MAX ? -ENOSPC : has_room(vault) ? 0 : -EMFILE;
-	char *copy = r == 0 ? strdup(name) : NULL;
+	_cleanup_close_ int fd = -1;
+	int r;
 
-	if (!copy ||
-		!grow((void **)&vault->named, vault->n_named, &vault->n_named_room,
-			sizeof(*vault->named))) {
-		fd_close(fd);
-		free(copy);
-		return r ?: -ENOMEM;
-	}
+	if (vault->n_named == VAULT_NAMED_MAX)
+		return -ENOSPC;
+	if (!grow((void **)&vault->named, vault->n_named, &vault->n_named_room,
+		    sizeof(*vault->named)))
+		return -ENOMEM;
+	if (vault->names.rows)
+		return 0;
+	r = names_create(&vault->names, &fd);
+	if (r == 0)
+		r = names_store(vault->device, fd);
+	if (r < 0)
+		names_close(&vault->names);
+	return r;
+}
+
+/* Takes over one use of the file. */
+static void insert_named(struct vault *vault, struct name_row *row, struct file *file)
+{
+	size_t i = place_of(vault, row->name);
+
 	memmove(&vault->named[i + 1], &vault->named[i],
 		(vault->n_named - i) * sizeof(*vault->named));
-	vault->named[i] = (struct named){ .name = copy, .fd = fd };
+	vault->named[i] = (struct named){ .row = row, .file = file };
 	vault->n_named++;
+}
+
+/* The new file is stored before the name stands for it, and the former one is removed after
+ * that. */
+static int set_named(struct vault *vault, struct named *named, const char *name, int fd)
+{
+	char stored[NAMES_STORED_BYTES];
+	struct name_row *row;
+	struct file *file;
+	int r;
+
+	kept_name(vault, name, stored, sizeof(stored));
+	r = files_put(&file, vault->device, stored, fd);
+	if (r < 0)
+		return r;
+	row = names_set(&vault->names, named ? named->row : NULL, name, file->stored_name);
+	check(row);
+	if (!named) {
+		insert_named(vault, row, file);
+		return 0;
+	}
+	files_release(named->file);
+	*named = (struct named){ .row = row, .file = file };
 	return 0;
 }
 
 int vault_keep_named(struct vault *vault, const char *name, int fd)
 {
-	const struct named *named = find_named(vault, name);
-	char stored[128];
-	int r;
+	struct named *named;
+	int r = config_check_name(name) ? 0 : -EINVAL;
 
-	if (!config_check_name(name)) {
+	if (r == 0 && !files_find(fd) && !has_room(vault))
+		r = -EMFILE;
+	named = r == 0 ? find_named(vault, name) : NULL;
+	if (r == 0 && !named)
+		r = prepare_named(vault);
+	if (r < 0) {
 		fd_close(fd);
-		return -EINVAL;
-	}
-	/* storing it again would leave it out of the fd store for a moment */
-	if (named && file_same(named->fd, fd)) {
-		fd_close(fd);
-		return 0;
-	}
-	vault_drop_named(vault, name);
-	r = add_named(vault, name, fd);
-	if (r < 0)
 		return r;
-	kept_name(vault, name, stored, sizeof(stored));
-	(void)fdstore_push(stored, fd);
-	return 0;
+	}
+	return set_named(vault, named, name, fd);
 }
 
 int vault_named_after(const struct vault *vault, const char *name, const char **ret_name)
 {
 	size_t i = place_of(vault, name);
 
-	if (i < vault->n_named && strcmp(vault->named[i].name, name) == 0)
+	if (i < vault->n_named && strcmp(vault->named[i].row->name, name) == 0)
 		i++;
 	if (i == vault->n_named)
 		return -1;
-	*ret_name = vault->named[i].name;
-	return vault->named[i].fd;
+	*ret_name = vault->named[i].row->name;
+	return vault->named[i].file->fd;
 }
 
 size_t vault_count(const struct vault *vault)
@@ -382,22 +397,59 @@ size_t vault_count(const struct vault *vault)
 	return vault->n_held + vault->n_named;
 }
 
-void vault_restore(struct vault *vault)
+/* A name whose file could not be stored stands for nothing any more. */
+static void restore_row(struct vault *vault, struct name_row *row)
 {
-	char prefix[128];
-	const char *name;
+	struct file *file = files_use_stored(row->stored);
+
+	if (file &&
+		grow((void **)&vault->named, vault->n_named, &vault->n_named_room,
+			sizeof(*vault->named)))
+		insert_named(vault, row, file);
+	else
+		names_clear(row);
+}
+
+/* A former release has no table: each file is stored under its name. */
+static void make_rows(struct vault *vault)
+{
+	char prefix[NAMES_STORED_BYTES];
+	const char *stored;
 	int at = 0;
 
-	files_restore();
 	kept_name(vault, "", prefix, sizeof(prefix));
-	while ((name = fdstore_next(prefix, &at))) {
-		_cleanup_free_ char *copy = strdup(name + strlen(prefix));
-		int fd = fdstore_take(name);
+	while ((stored = fdstore_next(prefix, &at)))
+		if (config_check_name(stored + strlen(prefix)))
+			(void)names_set(&vault->names, NULL, stored + strlen(prefix), stored);
+}
 
-		check(copy);
-		if (!config_check_name(copy) || find_named(vault, copy))
-			fd_close(fd);
-		else
-			(void)add_named(vault, copy, fd);
-	}
+static bool is_of_former_release(const struct vault *vault)
+{
+	char prefix[NAMES_STORED_BYTES];
+	int at = 0;
+
+	kept_name(vault, "", prefix, sizeof(prefix));
+	return fdstore_next(prefix, &at) != NULL;
+}
+
+/* It is stored when it is whole. */
+static void take_over_names(struct vault *vault)
+{
+	_cleanup_close_ int fd = -1;
+
+	check(names_create(&vault->names, &fd) == 0);
+	make_rows(vault);
+	(void)names_store(vault->device, fd);
+}
+
+void vault_restore(struct vault *vault)
+{
+	struct name_row *row;
+	size_t at = 0;
+
+	files_restore();
+	if (!names_open(&vault->names, vault->device) && is_of_former_release(vault))
+		take_over_names(vault);
+	while ((row = names_next(&vault->names, &at)))
+		restore_row(vault, row);
 }

@@ -11,14 +11,18 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "fd/fdstore.h"
 #include "lib/file.h"
 #include "lib/notify.h"
 #include "lib/run.h"
 #include "memory/vault.h"
+
+#define ALL (-1)
 
 static int notify_fd;
 static struct vault *net0, *net1;
@@ -117,50 +121,314 @@ START_TEST(test_the_end_of_one_device_takes_nothing_from_another)
 }
 END_TEST
 
-/* As the service manager would start us with what it was given: one descriptor, under the name it
- * was told. */
-static void come_back_with(int fd)
-{
-	char text[512], *name = NULL, pid[32];
-	ssize_t got;
+/* --- A service manager --- */
 
-	while (!name && (got = recv(notify_fd, text, sizeof(text) - 1, 0)) > 0) {
-		text[got] = '\0';
-		name = strstr(text, "FDNAME=");
-	}
+#define STORE_MAX 8
+#define FIRST_ITEM 32 /* the first descriptor that is none of the test's */
+
+/** struct item - a descriptor that it has */
+static struct item {
+	char name[128];
+	int fd;
+} items[STORE_MAX];
+static size_t n_items;
+
+static void add_item(const char *name, int fd)
+{
+	for (size_t i = 0; i < n_items; i++)
+		if (file_same(items[i].fd, fd)) {
+			close(fd);
+			return;
+		}
+	ck_assert_uint_lt(n_items, STORE_MAX);
+	snprintf(items[n_items].name, sizeof(items[n_items].name), "%s", name);
+	items[n_items++].fd = fd;
+}
+
+static void remove_items(const char *name)
+{
+	for (size_t i = n_items; i-- > 0;)
+		if (!strcmp(items[i].name, name)) {
+			close(items[i].fd);
+			items[i] = items[--n_items];
+		}
+}
+
+static int attached(struct msghdr *msg)
+{
+	const struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg);
+	int fd;
+
+	ck_assert(cmsg && cmsg->cmsg_type == SCM_RIGHTS);
+	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
+	return fd;
+}
+
+/* One notification; false: there is none. */
+static bool obey(void)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char text[512], *name;
+	struct iovec iov = { text, sizeof(text) - 1 };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(notify_fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (n < 0)
+		return false;
+	text[n] = '\0';
+	name = strstr(text, "FDNAME=");
 	ck_assert_ptr_nonnull(name);
+	name += strlen("FDNAME=");
 	name[strcspn(name, "\n")] = '\0';
-	ck_assert_int_eq(dup2(fd, 3),
-		3); /* the place of the first one; the test is a process of its own */
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	ck_assert_int_eq(setenv("LISTEN_PID", pid, 1), 0);
-	ck_assert_int_eq(setenv("LISTEN_FDS", "1", 1), 0);
-	ck_assert_int_eq(setenv("LISTEN_FDNAMES", name + strlen("FDNAME="), 1), 0);
+	if (strstr(text, "FDSTOREREMOVE=1"))
+		remove_items(name);
+	else
+		add_item(name, attached(&msg));
+	return true;
+}
+
+/* Start as it starts a process: with what it has. The descriptors of the test itself come first,
+ * under a name that nobody takes. */
+static void start_with_items(void)
+{
+	char text[16], list[STORE_MAX * sizeof(items[0].name)];
+	size_t n = 0;
+	int fd;
+
+	for (fd = 3; fd < FIRST_ITEM; fd++) {
+		if (fcntl(fd, F_GETFD) < 0)
+			ck_assert_int_eq(dup2(0, fd), fd);
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "test:");
+	}
+	for (size_t i = 0; i < n_items; i++)
+		items[i].fd = fcntl(items[i].fd, F_DUPFD, FIRST_ITEM + STORE_MAX);
+	for (size_t i = 0; i < n_items; i++, fd++) {
+		ck_assert_int_eq(dup2(items[i].fd, fd), fd);
+		n += (size_t)snprintf(list + n, sizeof(list) - n, "%s:", items[i].name);
+	}
+	list[n - 1] = '\0';
+	snprintf(text, sizeof(text), "%d", (int)getpid());
+	ck_assert_int_eq(setenv("LISTEN_PID", text, 1), 0);
+	snprintf(text, sizeof(text), "%d", fd - 3);
+	ck_assert_int_eq(setenv("LISTEN_FDS", text, 1), 0);
+	ck_assert_int_eq(setenv("LISTEN_FDNAMES", list, 1), 0);
 	ck_assert_int_eq(fdstore_init(), 0);
+	vault_restore(net0);
+	vault_restore(net1);
+}
+
+/* A process that does this, and dies. What it tells the service manager counts up to the message
+ * of that number. */
+static void live(void (*life)(void), int n_heard)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		start_with_items();
+		life();
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+	while (n_heard-- && obey())
+		;
+	while (n_told("") > 0)
+		;
+}
+
+static int numbered(uint64_t number)
+{
+	int fd = memfd_create("a", MFD_CLOEXEC);
+
+	ck_assert_int_eq(pwrite(fd, &number, sizeof(number), 0), sizeof(number));
+	return fd;
+}
+
+/* The number of the file of that name; 0: it stands for nothing. */
+static uint64_t number_of(const struct vault *vault, const char *name)
+{
+	const char *found, *at = "";
+	uint64_t number;
+	int fd;
+
+	while ((fd = vault_named_after(vault, at, &found)) >= 0) {
+		at = found;
+		if (strcmp(found, name) != 0)
+			continue;
+		ck_assert_int_eq(pread(fd, &number, sizeof(number), 0), sizeof(number));
+		return number;
+	}
+	return 0;
+}
+
+static void keep(struct vault *vault, const char *name, int fd)
+{
+	ck_assert_int_eq(vault_keep_named(vault, name, dup(fd)), 0);
+}
+
+static void keep_under_three_names(void)
+{
+	int fd = numbered(7);
+
+	keep(net0, "a", fd);
+	keep(net0, "b", fd);
+	keep(net1, "a", fd);
+}
+
+static void drop_the_first(void)
+{
+	ck_assert_uint_eq(number_of(net0, "a"), 7);
+	vault_drop_named(net0, "a");
+}
+
+static void find_the_others(void)
+{
+	ck_assert_uint_eq(number_of(net0, "a"), 0);
+	ck_assert_uint_eq(number_of(net0, "b"), 7);
+	ck_assert_uint_eq(number_of(net1, "a"), 7);
+	keep(net0, "a", numbered(8));
+	vault_drop_named(net0, "b");
+	vault_drop_named(net1, "a");
+}
+
+static void find_the_new_one(void)
+{
+	ck_assert_uint_eq(number_of(net0, "a"), 8);
+	ck_assert_uint_eq(number_of(net0, "b"), 0);
+	ck_assert_uint_eq(number_of(net1, "a"), 0);
+}
+
+START_TEST(test_a_file_with_several_names_stays_until_the_last_goes)
+{
+	live(keep_under_three_names, ALL);
+	live(drop_the_first, ALL);
+	live(find_the_others, ALL);
+	live(find_the_new_one, ALL);
+	ck_assert_uint_eq(n_items, 3); /* two tables, and a file */
+}
+END_TEST
+
+static void keep_and_deposit(void)
+{
+	int fd = numbered(7);
+
+	(void)put(net0, dup(fd));
+	keep(net0, "a", fd);
+	vault_committed(net0, &nothing);
+}
+
+static void find_a(void)
+{
+	ck_assert_uint_eq(number_of(net0, "a"), 7);
+}
+
+START_TEST(test_a_file_stays_when_the_token_goes_under_which_it_was_stored)
+{
+	live(keep_and_deposit, ALL);
+	live(find_a, ALL);
+}
+END_TEST
+
+static void keep_first(void)
+{
+	keep(net0, "a", numbered(1));
+}
+
+static void keep_second(void)
+{
+	keep(net0, "a", numbered(2));
+}
+
+static void find_second(void)
+{
+	ck_assert_uint_eq(number_of(net0, "a"), 2);
+}
+
+START_TEST(test_the_next_file_is_stored_before_the_former_goes)
+{
+	live(keep_first, ALL);
+	live(keep_second, 1);
+	live(find_second, ALL);
+}
+END_TEST
+
+static uint64_t *former_token; /* shared by all lives */
+
+static void deposit_what_is_kept(void)
+{
+	int fd = numbered(7);
+
+	(void)put(net0, new_file());
+	keep(net0, "a", fd);
+	*former_token = put(net0, dup(fd));
+}
+
+static void deposit_another(void)
+{
+	for (int i = 0; i < 3; i++)
+		ck_assert_uint_ne(put(net0, new_file()), *former_token);
+}
+
+START_TEST(test_a_token_is_not_given_again_by_the_next_process)
+{
+	former_token = mmap(NULL, sizeof(*former_token), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert_ptr_ne(former_token, MAP_FAILED);
+	live(deposit_what_is_kept, ALL);
+	live(deposit_another, ALL);
+}
+END_TEST
+
+/* As a former release stores it, which has no tables. */
+START_TEST(test_what_a_former_release_kept_is_found)
+{
+	add_item("k.net0.a", numbered(7));
+	live(find_a, ALL);
+	live(find_a, ALL);
+	live(keep_second, 1);
+	live(find_second, ALL);
+}
+END_TEST
+
+static const char *const names[][2] = { { "a.b", "a" }, { "a", "a.b" }, { "a.b.c", "a.b" },
+	{ "a-b", "a" }, { "net", "net0" } };
+static size_t pair;
+
+static struct vault *restored(const char *device)
+{
+	struct vault *vault;
+
+	ck_assert_int_eq(vault_open(&vault, device), 0);
+	vault_restore(vault);
+	return vault;
+}
+
+static void keep_for_one(void)
+{
+	keep(restored(names[pair][0]), "tap.0", numbered(7));
+}
+
+static void find_by_one(void)
+{
+	struct vault *other = restored(names[pair][1]), *one = restored(names[pair][0]);
+
+	ck_assert_uint_eq(vault_count(other), 0);
+	ck_assert_uint_eq(vault_count(one), 1);
+	ck_assert_uint_eq(number_of(one, "tap.0"), 7);
 }
 
 START_TEST(test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike)
 {
-	static const char *const pairs[][2] = { { "a.b", "a" }, { "a", "a.b" }, { "a.b.c", "a.b" },
-		{ "a-b", "a" }, { "net", "net0" } };
-	struct vault *keeper, *other, *again;
-	const char *name;
-
-	ck_assert_int_eq(vault_open(&keeper, pairs[_i][0]), 0);
-	ck_assert_int_eq(vault_open(&other, pairs[_i][1]), 0);
-	ck_assert_int_eq(vault_open(&again, pairs[_i][0]), 0);
-	ck_assert_int_eq(vault_keep_named(keeper, "tap.0", memfd_create("a", MFD_CLOEXEC)), 0);
-	come_back_with(vault_named_after(keeper, "", &name));
-	vault_restore(other);
-	ck_assert_uint_eq(vault_count(other), 0);
-	vault_restore(again);
-	ck_assert_uint_eq(vault_count(again), 1);
-	ck_assert_int_ge(vault_named_after(again, "", &name), 0);
-	ck_assert_str_eq(name, "tap.0");
-	vault_close(keeper);
-	vault_close(other);
-	vault_close(again);
-	fdstore_close_rest();
+	pair = (size_t)_i;
+	live(keep_for_one, ALL);
+	live(find_by_one, ALL);
 }
 END_TEST
 
@@ -279,6 +547,11 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_end_of_one_device_takes_nothing_from_another);
 	tcase_add_loop_test(tc,
 		test_what_a_device_keeps_is_not_found_by_one_whose_name_begins_alike, 0, 5);
+	tcase_add_test(tc, test_a_file_with_several_names_stays_until_the_last_goes);
+	tcase_add_test(tc, test_a_file_stays_when_the_token_goes_under_which_it_was_stored);
+	tcase_add_test(tc, test_the_next_file_is_stored_before_the_former_goes);
+	tcase_add_test(tc, test_a_token_is_not_given_again_by_the_next_process);
+	tcase_add_test(tc, test_what_a_former_release_kept_is_found);
 	tcase_add_test(tc, test_one_device_has_so_many_and_no_more);
 	tcase_add_test(tc, test_each_half_of_the_record_keeps_its_own);
 	tcase_add_test(tc, test_worker_cannot_crowd_the_vmm_out);
