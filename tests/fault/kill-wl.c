@@ -9,8 +9,7 @@
  * CELL is 0 to 3: memory, frontend, wl, all; 4 to 7: their successors.
  *
  * An ordinary run tries points spread evenly over each cell, other ones each time, and the same
- * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all, and kills all
- * processes at once as well.
+ * ones again with the BULKHEAD_SEED that it printed; BULKHEAD_FULL=1 tries all.
  */
 #include <errno.h>
 #include <poll.h>
@@ -329,14 +328,8 @@ static void add(Suite *s)
 	TCase *tc = tcase_create("kill-wl");
 
 	tcase_set_timeout(tc, 36000);
-	if (cell >= 0) {
-		tcase_add_loop_test(tc, test_kill, cell, cell + 1);
-	} else if (getenv("BULKHEAD_FULL")) {
-		tcase_add_loop_test(tc, test_kill, 0, 2 * (int)N_VICTIMS);
-	} else {
-		tcase_add_loop_test(tc, test_kill, 0, (int)ALL);
-		tcase_add_loop_test(tc, test_kill, (int)N_VICTIMS, (int)(N_VICTIMS + ALL));
-	}
+	tcase_add_loop_test(tc, test_kill, cell < 0 ? 0 : cell,
+		cell < 0 ? 2 * (int)N_VICTIMS : cell + 1);
 	suite_add_tcase(s, tc);
 }
 
