@@ -46,6 +46,10 @@ class Transfer:
         if self.finished() and self.progress() < n_bytes:
             raise AssertionError(f'the transfer {self.direction} ended early: {self.host.output()[-300:]}')
 
+    def abort(self):
+        """The guest's end is gone, with its guest: ends ours, and leaves nothing that would be sent again and again."""
+        self.host.stop(signal.SIGKILL)
+
     def end(self, limit=60):
         """Tells the sender to come to an end; then as wait()."""
         if self.direction == 'to-guest':

@@ -9,6 +9,9 @@
  *
  *   tcpsum send|recv connect|listen ADDRESS PORT BYTES [seed=N] [idle=SECONDS] [progress]
  *
+ * Whoever is killed resets its connection: a kernel that went on sending to a guest that is no more
+ * would find its neighbour gone, and hold the next guest's first packets for that.
+ *
  * BYTES 0: the sender goes on until SIGTERM, the receiver takes what comes. One line on stdout:
  * tcpsum send bytes=N digest=HEX seconds=S mbit=R gap=S ok=1. The gap is the longest time in which
  * the socket gave or took nothing. Exit status 0 only with ok=1.
@@ -277,6 +280,14 @@ error:
 	exit(2);
 }
 
+/* How the connection ends, whether by close() or with this process: at once, or in good order. */
+static void set_ending(int fd, bool reset)
+{
+	struct linger linger = { .l_onoff = reset };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 static void parse_options(struct stream *s, char **argv)
 {
 	for (; *argv; argv++) {
@@ -305,12 +316,14 @@ int main(int argc, char **argv)
 	s.n_bytes = strtoull(argv[5], NULL, 0) / 8 * 8;
 	parse_options(&s, argv + 6);
 	fd = open_connection(&s, !strcmp(argv[2], "listen"), argv[3], argv[4]);
+	set_ending(fd, true);
 	start = now_s();
 	if (!strcmp(argv[1], "send"))
 		run_send(&s, fd);
 	else
 		run_recv(&s, fd);
 	seconds = now_s() - start;
+	set_ending(fd, false);
 	close(fd);
 	printf("tcpsum %s bytes=%llu digest=%016llx seconds=%.3f mbit=%.1f gap=%.3f ok=%d", argv[1],
 		(unsigned long long)s.done_bytes, (unsigned long long)s.digest, seconds,
