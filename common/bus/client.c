@@ -260,7 +260,7 @@ struct bus_client *bus_client_free(struct bus_client *client)
 {
 	struct bus_call *call;
 
-	if (!client)
+	if (!client || bus_endpoint_is_stuck())
 		return NULL;
 	while ((call = TAILQ_FIRST(&client->calls)))
 		call_free(call);

@@ -21,6 +21,13 @@
 #define OVERDUE_USEC 5000000  /* nng takes a connection down in a fraction of this */
 #define SUSPECTED_USEC 500000 /* one more chance, see on_overdue() */
 
+static bool stuck;
+
+bool bus_endpoint_is_stuck(void)
+{
+	return stuck;
+}
+
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid)
 {
 	return endpoint->user == BUS_ANY_USER ||
@@ -66,27 +73,40 @@ static void look_after(struct bus_endpoint *endpoint, uint64_t usec)
 
 static void expect_end(struct bus_endpoint *endpoint)
 {
-	endpoint->suspected = false;
-	if (sd_event_source_get_enabled(endpoint->overdue, NULL) == 0)
-		look_after(endpoint, OVERDUE_USEC);
+	if (sd_event_source_get_enabled(endpoint->overdue, NULL) > 0)
+		return;
+	endpoint->n_removed = pipes_n_removed(&endpoint->pipes);
+	look_after(endpoint, OVERDUE_USEC);
+}
+
+/* When a connection to the gate's listener ended is not known. But if any at all was taken down
+ * since the last look, nng is at work. */
+static bool is_overdue(struct bus_endpoint *endpoint)
+{
+	unsigned int former = endpoint->n_removed;
+
+	endpoint->n_removed = pipes_n_removed(&endpoint->pipes);
+	return pipes_are_overdue(&endpoint->pipes, OVERDUE_USEC) ||
+		(pipes_count(&endpoint->pipes) > endpoint->n_most && endpoint->n_removed == former);
 }
 
 /* A process that was stopped (SIGSTOP) finds everything overdue when it continues, so nng gets one
- * more chance before the process gives up. */
+ * more chance before the process gives up. Further ends do not prolong that. */
 static int on_overdue(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct bus_endpoint *endpoint = data;
-	bool overdue = pipes_are_overdue(&endpoint->pipes, OVERDUE_USEC) ||
-		pipes_count(&endpoint->pipes) > endpoint->n_most;
+	bool overdue = is_overdue(endpoint);
 
 	if (overdue && endpoint->suspected) {
 		log_warning("nng does not close a connection that has ended; restarting this process");
+		stuck = true;
 		return sd_event_exit(endpoint->loop->event, 0);
 	}
 	endpoint->suspected = overdue;
 	if (overdue)
 		look_after(endpoint, SUSPECTED_USEC);
-	else if (pipes_are_overdue(&endpoint->pipes, 0))
+	else if (pipes_are_overdue(&endpoint->pipes, 0) ||
+		pipes_count(&endpoint->pipes) > endpoint->n_most)
 		look_after(endpoint, OVERDUE_USEC);
 	return 0;
 }

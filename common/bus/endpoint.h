@@ -22,6 +22,7 @@ struct bus_endpoint {
 	struct bus_note pipes_note; /* the same, for the dialler or the gate */
 	sd_event_source *overdue;   /* armed: nng has connections to take down */
 	bool suspected;             /* nng was late at the last look, and has one more chance */
+	unsigned int n_removed;     /* connections taken down until then */
 	unsigned int n_most;        /* listeners: lines of the gate; nng cannot have more */
 	/* diallers only */
 	nng_dialer dialers[BUS_DIALERS]; /* the most recent ones, in a ring */
@@ -52,6 +53,11 @@ int bus_endpoint_listen_inside(struct bus_endpoint *endpoint);
 /** bus_endpoint_close() - end all connections and release what the endpoint holds; after
  * gate_close() */
 void bus_endpoint_close(struct bus_endpoint *endpoint);
+
+/** bus_endpoint_is_stuck() - nng does not close anything any more, of whichever endpoint, and this
+ * process is about to exit. Closing would block, and nng's threads run on until the exit, so what
+ * they use is not freed either. */
+bool bus_endpoint_is_stuck(void);
 
 /** bus_endpoint_allows() - whether a process of that user may be the peer; any thread */
 bool bus_endpoint_allows(const struct bus_endpoint *endpoint, uid_t uid);

@@ -47,6 +47,7 @@ bool pipes_remove(struct bus_pipes *pipes, uint32_t id)
 	bool news = false;
 
 	pthread_mutex_lock(&pipes->lock);
+	pipes->n_removed++;
 	pipe = find(pipes, id);
 	if (pipe) {
 		news = pipe->left_usec == 0;
@@ -54,6 +55,16 @@ bool pipes_remove(struct bus_pipes *pipes, uint32_t id)
 	}
 	pthread_mutex_unlock(&pipes->lock);
 	return news;
+}
+
+unsigned int pipes_n_removed(struct bus_pipes *pipes)
+{
+	unsigned int n;
+
+	pthread_mutex_lock(&pipes->lock);
+	n = pipes->n_removed;
+	pthread_mutex_unlock(&pipes->lock);
+	return n;
 }
 
 bool pipes_has(struct bus_pipes *pipes, uint32_t id)

@@ -18,6 +18,7 @@ struct bus_pipes {
 	pthread_mutex_t lock;
 	struct bus_pipe all[BUS_PIPES_MAX];
 	unsigned int n;
+	unsigned int n_removed;
 };
 
 /** pipes_init() - an empty list */
@@ -28,6 +29,8 @@ void pipes_destroy(struct bus_pipes *pipes);
 bool pipes_add(struct bus_pipes *pipes, uint32_t id);
 /** pipes_remove() - nng has taken a connection down; true unless its end was known already */
 bool pipes_remove(struct bus_pipes *pipes, uint32_t id);
+/** pipes_n_removed() - how often pipes_remove() was called, refused connections included */
+unsigned int pipes_n_removed(struct bus_pipes *pipes);
 /** pipes_has() - whether that connection is open */
 bool pipes_has(struct bus_pipes *pipes, uint32_t id);
 /** pipes_count() - the number of open connections */

@@ -306,7 +306,7 @@ int bus_server_listen(struct bus_server **ret_server, sd_event *event, const cha
 
 struct bus_server *bus_server_free(struct bus_server *server)
 {
-	if (!server)
+	if (!server || bus_endpoint_is_stuck())
 		return NULL;
 	for (unsigned int i = 0; i < CONTEXTS; i++) {
 		struct bus_request *request = &server->requests[i];

@@ -279,10 +279,10 @@ static int act(enum kind kind, int fd)
 	/* read by nobody where the test itself has asked for the end */
 	(void)send(fd, &(struct actor_result){ .error = r }, sizeof(struct actor_result),
 		MSG_NOSIGNAL);
-	if (self.jammed)
-		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	bus_client_free(self.client);
 	bus_server_free(self.server);
+	if (self.jammed) /* what jam() has opened stays open */
+		_exit(r == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 	sd_event_unref(self.event);
 	close(fd);
 	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

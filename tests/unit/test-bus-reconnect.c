@@ -1,14 +1,17 @@
 /* The bus: how the two ends find each other again, whoever else connects. */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "bus-actor.h"
+#include "bus/pipes.h"
 #include "lib/patience.h"
 #include "lib/run.h"
 
@@ -61,6 +64,63 @@ START_TEST(test_being_told_while_connected_disturbs_nobody)
 	ck_assert_uint_eq(atomic_load(&actor_shared->n_gone), 0);
 	actor_end(&server);
 	actor_kill(&client);
+}
+END_TEST
+
+/* --- nng takes nothing down any more --- */
+
+/* A server that waits for a time without a loss before it starts anew has its list full by then. */
+#define LOSS_MS 100
+
+static bool lives(const struct actor *actor)
+{
+	siginfo_t info = { 0 };
+
+	ck_assert_int_eq(waitid(P_PID, (id_t)actor->pid, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+	return info.si_pid == 0;
+}
+
+/* It may end at any moment, and its answers are of no interest. */
+static void tell(const struct actor *server, enum actor_ask ask)
+{
+	struct actor_command command = { .ask = ask };
+
+	(void)send(server->fd, &command, sizeof(command), MSG_NOSIGNAL);
+}
+
+/* A peer that was connected dies. */
+static void lose_a_peer(const struct actor *server)
+{
+	unsigned int n_served = atomic_load(&actor_shared->n_served);
+	struct actor_command commit = actor_commit("net0", 1);
+	struct actor client = actor_client();
+
+	tell(server, ASK_COMMIT); /* which makes it dial */
+	actor_tell(&client, &commit);
+	while (atomic_load(&actor_shared->n_served) == n_served && lives(server))
+		poll(NULL, 0, 1);
+	actor_kill(&client);
+	tell(server, ASK_PEER_HAS_LEFT);
+}
+
+/* Each of them is one more that is not taken down, and no reason to go on waiting until no more can
+ * be listed. */
+START_TEST(test_server_whose_nng_stands_still_starts_anew_while_peers_go_on_dying)
+{
+	struct actor_command jam = { .ask = ASK_JAM };
+	struct actor server = actor_server();
+	uint64_t begin = now_usec();
+	unsigned int n = 0;
+
+	ck_assert_int_eq(actor_ask(&server, &jam).error, 0);
+	for (; lives(&server); n++) {
+		ck_assert_uint_lt(now_usec() - begin, (uint64_t)test_ms(20000) * 1000);
+		lose_a_peer(&server);
+		poll(NULL, 0, LOSS_MS);
+	}
+	ck_assert_uint_gt(n, 1);
+	ck_assert_uint_lt(n, BUS_PIPES_MAX);
+	actor_ended(&server);
 }
 END_TEST
 
@@ -305,6 +365,7 @@ static void add_tests(Suite *suite)
 	tcase_set_timeout(tc, 240);
 	tcase_add_test(tc, test_server_that_is_told_does_not_wait_for_its_next_try);
 	tcase_add_test(tc, test_being_told_while_connected_disturbs_nobody);
+	tcase_add_test(tc, test_server_whose_nng_stands_still_starts_anew_while_peers_go_on_dying);
 	tcase_add_test(tc, test_listener_bears_an_aborted_connection_before_each_peer);
 	tcase_add_loop_test(tc, test_connections_that_end_early_leave_nothing, 0,
 		2 * ARRAY_SIZE(beginnings));
