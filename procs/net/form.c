@@ -21,6 +21,18 @@ static int judge_mac(const Bh__NetStage *net, struct snapshot_fault *fault)
 	return 0;
 }
 
+static int judge_source(const Bh__NetStage *net, struct snapshot_fault *fault)
+{
+	if (net->source.len == 0)
+		return 0;
+	if (net->source.len != MAC_BYTES)
+		return snapshot_refuse(fault, "source has %zu bytes; it has %d or none",
+			net->source.len, MAC_BYTES);
+	if (net->source.data[0] & 1)
+		return snapshot_refuse(fault, "source is a group's; it is that of one station");
+	return 0;
+}
+
 static int judge_table(const char *what, const ProtobufCBinaryData *macs, size_t n,
 	struct snapshot_fault *fault)
 {
@@ -75,6 +87,8 @@ static int judge_net(const ProtobufCMessage *msg, const struct snapshot_context 
 	const Bh__NetStage *net = (const void *)msg;
 	int r = judge_mac(net, fault);
 
+	if (r == 0)
+		r = judge_source(net, fault);
 	if (r == 0)
 		r = judge_numbers(net, context, fault);
 	if (r == 0)

@@ -146,11 +146,9 @@ static void net_queue_changed(struct device *device, struct device_queue *queue)
 
 /* --- Announce --- */
 
-static void announce(struct device *device, const uint8_t mac[6])
+/* RARP request for the guest's own address: every switch on the way learns the port */
+static void send_rarp(struct net *net, const uint8_t mac[6])
 {
-	struct net *net = device->data;
-	struct net_state state = *net->state;
-	/* RARP request for the guest's own address: every switch on the way learns the port */
 	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x80, 0x35, 0, 1, 8, 0, 6,
 		4, 0, 3 };
 
@@ -159,6 +157,14 @@ static void announce(struct device *device, const uint8_t mac[6])
 	memcpy(frame + 32, mac, 6);
 	if (net->backend->announce)
 		net->backend->announce(net, frame, sizeof(frame));
+}
+
+static void announce(struct device *device, const uint8_t mac[6])
+{
+	struct net *net = device->data;
+	struct net_state state = *net->state;
+
+	send_rarp(net, mac);
 	if (!has_bit(device->features, VIRTIO_NET_F_GUEST_ANNOUNCE) ||
 		!has_bit(device->features, VIRTIO_NET_F_CTRL_VQ))
 		return;
@@ -166,6 +172,26 @@ static void announce(struct device *device, const uint8_t mac[6])
 	net->state = state_commit(net->saved, &state);
 	if (force_config(net))
 		device_config_changed(device);
+}
+
+/* The guest goes on here, and has not said so yet. A guest that announces itself needs its driver
+ * for that, and what is sent to it meanwhile goes where it was. A reset changes nothing: a VMM
+ * resets the device when it stops it. */
+static void announce_arrival(struct device *device, uint64_t session)
+{
+	struct net *net = device->data;
+	uint8_t mac[6];
+
+	if (net->saved->session != session) {
+		net->saved->session = session;
+		net->saved->source = 0;
+		net->saved->arrived = 0;
+	}
+	if (!net->saved->arrived || !device->queues[0].vq)
+		return;
+	net->saved->arrived = 0;
+	if (state_source(net->saved, mac))
+		send_rarp(net, mac);
 }
 
 /* An older frontend writes only the flat fields, and leaves the newer ones outdated. */
@@ -176,6 +202,7 @@ static void net_desired(struct device *device, const Bh__Desired *desired)
 	uint64_t seq = flat ? desired->rarp_seq : net->rarp_seq;
 	ProtobufCBinaryData mac = flat ? desired->rarp_mac : net->rarp_mac;
 
+	announce_arrival(device, desired->session);
 	if (seq == device->ledger.header->own_seq)
 		return;
 	device->ledger.header->own_seq = seq;
@@ -189,7 +216,7 @@ static size_t net_save(const struct device *device, uint8_t **ret_data)
 {
 	const struct net *net = device->data;
 
-	return stage_pack(net->state, device->features, ret_data);
+	return stage_pack(net->saved, device->features, ret_data);
 }
 
 /* The driver knows its settings. It is only told that it was asked to announce itself. */
@@ -197,14 +224,17 @@ static int net_load(struct device *device, const struct device_stage *stage, cha
 	size_t n_why)
 {
 	struct net *net = device->data;
-	struct net_state state;
-	int r = stage_unpack(stage, net->n_pairs, &state, why, n_why);
+	struct net_loaded loaded;
+	int r = stage_unpack(stage, net->n_pairs, &loaded, why, n_why);
 
 	if (r < 0)
 		return r;
-	net->state = state_commit(net->saved, &state);
+	net->state = state_commit(net->saved, &loaded.state);
+	net->saved->source = 0;
+	state_note_source(net->saved, loaded.source);
+	net->saved->arrived = 1;
 	net_apply(net);
-	if (force_config(net) && state.announce)
+	if (force_config(net) && loaded.state.announce)
 		device->offer.config_seq++;
 	return 0;
 }

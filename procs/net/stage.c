@@ -13,7 +13,6 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "filter.h"
-#include "state.h"
 #include "state.pb-c.h"
 
 #define VLANS_MAX 4096
@@ -35,8 +34,10 @@ static size_t list_vlans(const struct net_state *state, uint32_t *vlans)
 	return n;
 }
 
-size_t stage_pack(const struct net_state *state, uint64_t features, uint8_t **ret_data)
+size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **ret_data)
 {
+	const struct net_state *state = &saved->halves[saved->active];
+	uint8_t source[6];
 	Bh__NetStage msg = BH__NET_STAGE__INIT;
 	ProtobufCBinaryData macs[NET_MACS_MAX];
 	uint32_t vlans[VLANS_MAX];
@@ -57,6 +58,8 @@ size_t stage_pack(const struct net_state *state, uint64_t features, uint8_t **re
 	msg.offloads_set = state->offloads_set;
 	msg.offloads = state->offloads_set ? state->offloads & features : 0;
 	msg.announce = state->announce;
+	if (state_source(saved, source))
+		msg.source = mac_of(source);
 	*ret_data = malloc(bh__net_stage__get_packed_size(&msg) + 1);
 	check(*ret_data);
 	return bh__net_stage__pack(&msg, *ret_data);
@@ -109,6 +112,13 @@ static uint16_t copy_macs(uint8_t (*to)[6], const ProtobufCBinaryData *macs, siz
 	return (uint16_t)n;
 }
 
+static void fill_source(uint8_t source[6], const Bh__NetStage *msg)
+{
+	static const uint8_t none[6] = { 1 };
+
+	memcpy(source, msg->source.len ? msg->source.data : none, 6);
+}
+
 static void fill(struct net_state *state, const Bh__NetStage *msg)
 {
 	*state = (struct net_state){ .modes = (uint8_t)msg->modes,
@@ -125,8 +135,8 @@ static void fill(struct net_state *state, const Bh__NetStage *msg)
 		filter_set_vlan(state, (uint16_t)msg->vlans[i], true);
 }
 
-int stage_unpack(const struct device_stage *stage, unsigned int n_pairs,
-	struct net_state *ret_state, char *why, size_t n_why)
+int stage_unpack(const struct device_stage *stage, unsigned int n_pairs, struct net_loaded *ret,
+	char *why, size_t n_why)
 {
 	const struct verdict verdict = { why, n_why };
 	Bh__NetStage *msg = bh__net_stage__unpack(NULL, stage->n_bytes, stage->data);
@@ -135,8 +145,10 @@ int stage_unpack(const struct device_stage *stage, unsigned int n_pairs,
 	if (!msg)
 		return refuse(&verdict, "stage net: there is no memory for it");
 	r = judge(msg, stage->features, n_pairs, &verdict);
-	if (r == 0)
-		fill(ret_state, msg);
+	if (r == 0) {
+		fill(&ret->state, msg);
+		fill_source(ret->source, msg);
+	}
 	bh__net_stage__free_unpacked(msg, NULL);
 	return r;
 }

@@ -42,3 +42,20 @@ struct net_state *state_commit(struct net_saved *saved, const struct net_state *
 	saved->active = other;
 	return &saved->halves[other];
 }
+
+void state_note_source(struct net_saved *saved, const uint8_t mac[6])
+{
+	uint64_t source = 0;
+
+	memcpy(&source, mac, 6);
+	if (!(mac[0] & 1) && atomic_load_explicit(&saved->source, memory_order_relaxed) != source)
+		atomic_store_explicit(&saved->source, source, memory_order_relaxed);
+}
+
+bool state_source(const struct net_saved *saved, uint8_t ret_mac[6])
+{
+	uint64_t source = atomic_load_explicit(&saved->source, memory_order_relaxed);
+
+	memcpy(ret_mac, &source, 6);
+	return source && !(ret_mac[0] & 1);
+}

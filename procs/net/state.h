@@ -62,11 +62,23 @@ struct net_saved {
 	uint32_t active;        /* index of the half in force */
 	uint64_t host_offloads; /* determined by the back-end when it was first opened */
 	struct net_state halves[2];
+
+	/* behind what the first release has */
+	_Atomic uint64_t source; /* address that the driver last sent from: 6 bytes; 0 = none */
+	uint64_t session;        /* that source and arrived belong to */
+	uint64_t arrived;        /* the state was loaded, and source is not announced yet */
 };
 
 _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state) ==
 		NET_SAVED_FIRST_BYTES,
 	"as the first release has it");
+
+/** state_note_source() - the driver has sent from this address; any thread that serves a ring. A
+ * group's is ignored */
+void state_note_source(struct net_saved *saved, const uint8_t mac[6]);
+
+/** state_source() - the address that it last sent from; false: none */
+bool state_source(const struct net_saved *saved, uint8_t ret_mac[6]);
 
 /** state_reset() - set the state that a driver expects after a reset */
 void state_reset(struct net_state *state, const uint8_t mac[6]);

@@ -40,6 +40,16 @@ static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 	return net->backend->send(pair, &hdr, pair->tx_iov, n + 1, frame_bytes);
 }
 
+/* Where the guest goes, its address is announced before it speaks. Once in a turn is enough. */
+static void note_source(struct net *net, const struct virtq_chain *chain)
+{
+	uint8_t mac[6];
+
+	if (!chain->bad && usable(net, chain) &&
+		virtq_read(chain, net->hdr_bytes + sizeof(mac), mac, sizeof(mac)) == sizeof(mac))
+		state_note_source(net->saved, mac);
+}
+
 static void count(struct device_queue *queue, const struct net *net,
 	const struct virtq_chain *chain, int r)
 {
@@ -63,6 +73,8 @@ enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
 		device_queue_broken(queue, virtq_error(queue->vq));
 		return DEVICE_OTHER;
 	}
+	if (n && queue->enabled)
+		note_source(pair->net, virtq_window(queue->vq, 0));
 	for (; done < n; done++) {
 		struct virtq_chain *chain = virtq_window(queue->vq, 0);
 		int r = send_chain(pair, queue, chain);

@@ -152,6 +152,20 @@ size_t wire_recv(uint8_t *ret_frame, size_t max)
 	}
 }
 
+void wire_expect_rarp(const uint8_t *mac)
+{
+	uint8_t frame[1600];
+	size_t n_bytes = wire_recv(frame, sizeof(frame));
+
+	ck_assert_uint_eq(n_bytes, 60);
+	ck_assert_mem_eq(frame, mac_broadcast, 6);
+	ck_assert_mem_eq(frame + 6, mac, 6);
+	ck_assert_mem_eq(frame + 12, "\x80\x35\0\1\x08\0\6\4\0\3",
+		10); /* a reverse request, Ethernet for IPv4 */
+	ck_assert_mem_eq(frame + 22, mac, 6);
+	ck_assert_mem_eq(frame + 32, mac, 6);
+}
+
 /* --- the driver --- */
 
 static void make_control_ring(void)

@@ -56,6 +56,9 @@ void wire_send_tso4(const void *frame, size_t n_bytes, uint16_t gso_bytes);
 /* the next frame that the device sent; the test fails if none comes */
 size_t wire_recv(uint8_t *ret_frame, size_t max);
 
+/* the next one must be a request of reverse ARP for this address, from it to everybody */
+void wire_expect_rarp(const uint8_t *mac);
+
 /* --- the driver --- */
 
 extern struct net control_net;

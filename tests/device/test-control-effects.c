@@ -177,20 +177,6 @@ END_TEST
 
 /* --- Announcement --- */
 
-static void expect_rarp(const uint8_t *mac)
-{
-	uint8_t frame[1600];
-	size_t n_bytes = wire_recv(frame, sizeof(frame));
-
-	ck_assert_uint_eq(n_bytes, 60);
-	ck_assert_mem_eq(frame, mac_broadcast, 6);
-	ck_assert_mem_eq(frame + 6, mac, 6);
-	ck_assert_mem_eq(frame + 12, "\x80\x35\0\1\x08\0\6\4\0\3",
-		10); /* a reverse request, Ethernet for IPv4 */
-	ck_assert_mem_eq(frame + 22, mac, 6);
-	ck_assert_mem_eq(frame + 32, mac, 6);
-}
-
 static void send_rarp(const uint8_t *mac)
 {
 	uint8_t payload[8] = { 0 };
@@ -211,7 +197,7 @@ START_TEST(test_announcement_is_seen_by_network_and_driver)
 	rig_ok(vu_set_backend_channel(&n->c), n->c.why);
 	control_await_config(6, "\1\0", 2);
 	send_rarp(mac_own);
-	expect_rarp(mac_own);
+	wire_expect_rarp(mac_own);
 	rig_ok(vu_backend_request(&n->c, 0, &msg), "the driver was not told");
 	ck_assert_uint_eq(msg.head.request, 2);
 	vu_msg_deinit(&msg);
@@ -231,9 +217,9 @@ START_TEST(test_device_announces_a_driver_that_cannot)
 	p.protocol = VU_BIT(VU_PF_RARP) | VU_BIT(VU_PF_CONFIG);
 	control_open(&p);
 	send_rarp(mac_third);
-	expect_rarp(mac_third);
+	wire_expect_rarp(mac_third);
 	send_rarp(mac_other);
-	expect_rarp(mac_other);
+	wire_expect_rarp(mac_other);
 	control_await_config(6, "\1\0", 2);
 	control_expect(CTRL_ERR, CTRL_ANNOUNCE, 0, NULL, 0);
 	control_close();

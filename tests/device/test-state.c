@@ -143,6 +143,71 @@ START_TEST(test_load_before_features_are_set)
 }
 END_TEST
 
+/* --- Where the guest is now --- */
+
+static void send_from(const uint8_t *mac)
+{
+	uint8_t frame[60] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x88, 0xb5 };
+	uint8_t got[NET_FRAME_MAX];
+
+	memcpy(frame + 6, mac, 6);
+	rig_ok(net_send(n, 0, frame, sizeof(frame)), n->why);
+	ck_assert_uint_eq(wire_recv(got, sizeof(got)), sizeof(frame));
+	ck_assert_mem_eq(got + 6, mac, 6);
+	rig_ok(net_drain_tx(n, 0, 5000), n->why);
+}
+
+/* A VMM that stops a device resets it, too. */
+static void save_after_sending(int i)
+{
+	struct net_profile p = profile(i);
+
+	p.protocol |= VU_BIT(VU_PF_STATUS);
+	control_open(&p);
+	send_from(mac_third);
+	send_from(mac_other);
+	control_stop();
+	rig_ok(vu_set_u64(&n->c, VU_SET_STATUS, 0), n->c.why);
+	rig_ok(vu_save_state(&n->c, state, &n_state), n->c.why);
+	negotiate_anew();
+	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
+}
+
+/* The network learns of it before the driver speaks, and once: what comes next is the driver's. */
+START_TEST(test_address_is_announced_when_the_driver_goes_on)
+{
+	save_after_sending(_i);
+	wake();
+	wire_expect_rarp(mac_other);
+	send_from(mac_other);
+	control_stop();
+	wake();
+	send_from(mac_other);
+	control_close();
+}
+END_TEST
+
+START_TEST(test_worker_killed_after_the_load_announces_it)
+{
+	save_after_sending(_i);
+	rig_ok(suite_kill_worker(&rig, "net0"), rig.why);
+	wake();
+	wire_expect_rarp(mac_other);
+	send_from(mac_other);
+	control_close();
+}
+END_TEST
+
+START_TEST(test_another_session_announces_nothing)
+{
+	save_after_sending(_i);
+	negotiate_anew();
+	wake();
+	send_from(mac_third);
+	control_close();
+}
+END_TEST
+
 /* A save changes nothing: the device goes on. */
 START_TEST(test_device_goes_on_after_a_save)
 {
@@ -197,12 +262,15 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_without_a_load_they_are_not, 0, 2);
 	tcase_add_loop_test(tc, test_load_before_features_are_set, 0, 2);
 	tcase_add_loop_test(tc, test_device_goes_on_after_a_save, 0, 2);
+	tcase_add_loop_test(tc, test_address_is_announced_when_the_driver_goes_on, 0, 2);
+	tcase_add_loop_test(tc, test_another_session_announces_nothing, 0, 2);
 	tcase_add_test(tc, test_time_of_save_and_load_is_printed);
 	/* this one ends a process on purpose, so who runs is not compared after it */
 	tc = tcase_create("kills");
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, wire_open, wire_close);
 	tcase_add_loop_test(tc, test_worker_killed_after_the_load_has_them, 0, 2);
+	tcase_add_loop_test(tc, test_worker_killed_after_the_load_announces_it, 0, 2);
 	suite_add_tcase(suite, tc);
 }
 

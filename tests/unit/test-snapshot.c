@@ -286,7 +286,7 @@ static void fill_stages(void)
 	p.rings.rings = p.ring_list;
 	p.counters.rings = p.counter_list;
 	p.rings.n_rings = p.counters.n_rings = 2;
-	p.net.mac = p.macs[0];
+	p.net.mac = p.net.source = p.macs[0];
 	p.net.modes = 0x3f;
 	p.net.unicast = p.net.multicast = p.macs;
 	p.net.n_unicast = p.net.n_multicast = 1024;
@@ -442,6 +442,9 @@ static const char *spoil_net(int i)
 		BREAK(10, "stage net: unicast has an address of 5 bytes", p.macs[1023].len = 5);
 		BREAK(11, "stage net: vlans has 4096; the last", p.vlans[1] = 4096);
 		BREAK(12, "stage net: vlans has 0 twice", p.vlans[1] = 0);
+		BREAK(13, "stage net: source has 7 bytes; it has 6 or none", p.net.source.len = 7);
+		BREAK(14, "stage net: source is a group's",
+			p.net.source.data = (uint8_t *)"\x01\0\0\0\0\0");
 	}
 	return NULL;
 }
@@ -472,7 +475,7 @@ END_TEST
 static const struct {
 	const char *(*spoil)(int i);
 	int n;
-} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 13 } };
+} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 15 } };
 
 START_TEST(test_what_is_out_of_range_is_refused)
 {
