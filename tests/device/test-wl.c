@@ -15,6 +15,7 @@
 #include "lib/patience.h"
 #include "lib/recorder.h"
 #include "rig.h"
+#include "transfer.h"
 #include "wl-front.h"
 
 #define CTX 1u
@@ -406,6 +407,30 @@ START_TEST(test_pauses_keep_everything)
 }
 END_TEST
 
+/* A socket cannot leave its host: the load says so, and changes nothing. */
+START_TEST(test_state_with_open_windows_is_refused)
+{
+	static uint8_t state[VU_STATE_MAX];
+	struct recorder_peer *peer = connect_ctx(CTX);
+	size_t n_state;
+
+	rig_ok(wl_front_pause(&front), front.why);
+	rig_ok(vu_save_state(&front.c, state, &n_state), front.c.why);
+	ck_assert_int_eq(vu_load_state(&front.c, state, n_state), VU_E_REFUSED);
+	ck_assert(suite_logged(&rig, "n_vfds is 1; sockets, pipes and files cannot leave"));
+	rig_ok(wl_front_resume(&front), front.why);
+	ck_assert_int_eq(wl_send(guest, CTX, NULL, 0, "still there", 11), 0);
+	ck_assert(recorder_wait(peer, 11, 10000));
+
+	ck_assert_int_eq(wl_close(guest, CTX), 0);
+	rig_ok(wl_front_pause(&front), front.why);
+	rig_ok(vu_save_state(&front.c, state, &n_state), front.c.why);
+	rig_ok(vu_load_state(&front.c, state, n_state), front.c.why);
+	rig_ok(wl_front_resume(&front), front.why);
+	(void)connect_ctx(CTX);
+}
+END_TEST
+
 START_TEST(test_compositor_goes_and_comes)
 {
 	recorder_hang_up(connect_ctx(CTX));
@@ -688,6 +713,7 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_pipe_from_the_guest);
 	tcase_add_test(tc, test_reboot_closes_everything);
 	tcase_add_test(tc, test_pauses_keep_everything);
+	tcase_add_test(tc, test_state_with_open_windows_is_refused);
 	tcase_add_test(tc, test_compositor_goes_and_comes);
 	tcase_add_test(tc, test_close_hangs_up);
 	tcase_add_test(tc, test_stalled_compositor);
