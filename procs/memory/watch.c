@@ -166,6 +166,17 @@ struct shown {
 	Bh__Envelope body;
 };
 
+/* An operator's load has ended when the frontend knows where the rings go on: a VMM that asks from
+ * now on gets that. */
+static bool awaits_frontend(const struct memory *memory, size_t i)
+{
+	const struct transfer *transfer = &memory->devices[i].transfer;
+
+	return memory->transfers && transfer->owner && transfer->load && !transfer->error &&
+		transfer->step == BH__TRANSFER__STEP__ENDED &&
+		memory->seen[i].transfer != transfer->id;
+}
+
 /* Rings are for the frontend only. */
 static void fill_shown(const struct memory *memory, struct shown *ret)
 {
@@ -179,6 +190,8 @@ static void fill_shown(const struct memory *memory, struct shown *ret)
 			continue;
 		transfer_show(&device->transfer, device->config->name, msg);
 		msg->n_rings = 0;
+		if (awaits_frontend(memory, i))
+			msg->step = BH__TRANSFER__STEP__SECOND;
 		ret->list[ret->reply.n_transfers++] = msg;
 	}
 	ret->reply.transfers = ret->list;
@@ -319,6 +332,22 @@ static Bh__Seen seen_of(const Bh__WatchObserved *watch, const char *device)
 	return seen;
 }
 
+static void take_seen(struct memory *memory, const Bh__WatchObserved *watch)
+{
+	bool heard = false;
+
+	for (size_t i = 0; i < memory->n_devices; i++) {
+		bool awaited = awaits_frontend(memory, i);
+
+		memory->seen[i] = seen_of(watch, memory->devices[i].config->name);
+		heard |= awaited && !awaits_frontend(memory, i);
+	}
+	if (!heard)
+		return;
+	memory->transfer_seq++;
+	tell_ctl(memory);
+}
+
 int handle_watch_observed(void *context, struct bus_request *request, const Bh__Envelope *msg)
 {
 	struct memory *memory = context;
@@ -330,8 +359,7 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 	memory->transfers = msg->watch_observed->transfers;
 	renew_later(memory, memory->patient);
 	bus_request_on_gone(request, on_frontend_gone, memory);
-	for (size_t i = 0; i < memory->n_devices; i++)
-		memory->seen[i] = seen_of(msg->watch_observed, memory->devices[i].config->name);
+	take_seen(memory, msg->watch_observed);
 	watch_tell_frontend(memory);
 	return 0;
 }

@@ -53,14 +53,10 @@ static void sleep_ms(long ms)
 /* It may work for a moment, but not all the time. */
 static void check_at_rest(const char *what)
 {
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t count = suite_processes(&rig, all, SUITE_MAX_PROCESSES);
 	clockid_t clock = -1;
 	int64_t wall, cpu;
 
-	for (size_t i = 0; i < count; i++)
-		if (strcmp(all[i].role, "net") == 0 && strstr(all[i].instance, ":net0"))
-			ck_assert_int_eq(clock_getcpuclockid(all[i].pid, &clock), 0);
+	ck_assert_int_eq(clock_getcpuclockid(suite_pid(&rig, "net", "net0"), &clock), 0);
 	wall = ns(CLOCK_MONOTONIC);
 	cpu = ns(clock);
 	sleep_ms(WATCH_MS);

@@ -54,22 +54,15 @@ static void start(uint32_t index, bool packed)
 
 static unsigned long rss_mib(void)
 {
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t count = suite_processes(&rig, all, SUITE_MAX_PROCESSES);
 	unsigned long pages = 0;
+	char path[64];
+	FILE *f;
 
-	for (size_t i = 0; i < count; i++) {
-		char path[64];
-		FILE *f;
-
-		if (strcmp(all[i].role, "net") != 0 || !strstr(all[i].instance, ":net0"))
-			continue;
-		snprintf(path, sizeof(path), "/proc/%d/statm", all[i].pid);
-		f = fopen(path, "re");
-		ck_assert_ptr_nonnull(f);
-		ck_assert_int_eq(fscanf(f, "%*u %lu", &pages), 1);
-		fclose(f);
-	}
+	snprintf(path, sizeof(path), "/proc/%d/statm", suite_pid(&rig, "net", "net0"));
+	f = fopen(path, "re");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(fscanf(f, "%*u %lu", &pages), 1);
+	fclose(f);
 	ck_assert_uint_ne(pages, 0);
 	return pages * (unsigned long)sysconf(_SC_PAGESIZE) / MIB;
 }

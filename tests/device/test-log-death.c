@@ -29,25 +29,14 @@ static void end(void)
 	rig_ok(suite_stop(&suite), suite.why);
 }
 
-static pid_t worker(void)
-{
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n_all = suite_processes(&suite, all, SUITE_MAX_PROCESSES);
-
-	for (size_t i = 0; i < n_all; i++)
-		if (!strcmp(all[i].role, "net"))
-			return all[i].pid;
-	return -1;
-}
-
 /* One that is just coming is waited for. */
 static pid_t await_worker(void)
 {
-	pid_t pid = worker();
+	pid_t pid = suite_pid(&suite, "net", NULL);
 
 	for (int i = 0; pid < 0 && i < 5000; i++) {
 		usleep(1000);
-		pid = worker();
+		pid = suite_pid(&suite, "net", NULL);
 	}
 	ck_assert_int_gt(pid, 0);
 	return pid;

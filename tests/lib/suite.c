@@ -353,7 +353,7 @@ static struct suite_fds open_fds(const struct suite *s)
 	return fds;
 }
 
-static pid_t find(const struct suite *s, const char *role, const char *device)
+pid_t suite_pid(const struct suite *s, const char *role, const char *device)
 {
 	struct suite_process all[SUITE_MAX_PROCESSES];
 	size_t n = suite_processes(s, all, SUITE_MAX_PROCESSES);
@@ -369,7 +369,7 @@ static pid_t find(const struct suite *s, const char *role, const char *device)
 
 char *suite_held(const struct suite *s)
 {
-	return held_by(find(s, "(keeper)", NULL));
+	return held_by(suite_pid(s, "(keeper)", NULL));
 }
 
 static void tell_fds(const struct suite *s, const char *when, FILE *to)
@@ -456,7 +456,7 @@ int suite_same(struct suite *s)
 
 static int kill_one(struct suite *s, const char *role, const char *device)
 {
-	pid_t pid = find(s, role, device);
+	pid_t pid = suite_pid(s, role, device);
 
 	if (pid < 0)
 		return say(s, -ESRCH, "no process", device ? device : role);
@@ -495,7 +495,7 @@ static bool runs(pid_t pid)
 
 int suite_kill_for_good(struct suite *s, const char *role, const char *device)
 {
-	pid_t pid = find(s, role, device);
+	pid_t pid = suite_pid(s, role, device);
 	int ms = 0;
 
 	if (pid < 0)

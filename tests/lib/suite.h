@@ -82,6 +82,8 @@ int suite_no_leak(struct suite *s);
  * ("memfd:guest", "eventfd" ...) with its count, sorted; malloc'ed.
  */
 char *suite_held(const struct suite *s);
+/* the first process of that role, of that device (NULL: of any); -1 = there is none */
+pid_t suite_pid(const struct suite *s, const char *role, const char *device);
 /* SIGKILL to the first process of that role */
 int suite_kill(struct suite *s, const char *role);
 /* SIGKILL to the worker of a device */

@@ -167,8 +167,7 @@ static int negotiate(struct wl_front *f)
 	uint64_t want = VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES) |
 		VU_BIT(WL_F_TRANS_FLAGS) | VU_BIT(WL_F_SEND_FENCES) | VU_BIT(WL_F_USE_SHMEM);
 	uint64_t pf = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_BACKEND_REQ) |
-		VU_BIT(VU_PF_BACKEND_SEND_FD) | VU_BIT(VU_PF_SHMEM) |
-		VU_BIT(VU_PF_DEVICE_STATE);
+		VU_BIT(VU_PF_BACKEND_SEND_FD) | VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_DEVICE_STATE);
 	int e = vu_hello(&f->c, pf);
 
 	if (!e && (~f->c.acked_protocol & pf))

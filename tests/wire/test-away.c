@@ -28,25 +28,12 @@ static int away_ms(void)
 	return getenv("BULKHEAD_FULL") ? AWAY_FULL_MS : AWAY_MS;
 }
 
-/* Of net0, where there are several. */
-static pid_t pid_of(const char *role)
-{
-	struct suite_process list[SUITE_MAX_PROCESSES];
-	size_t n = suite_processes(&rig, list, SUITE_MAX_PROCESSES);
-
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(list[i].role, role) == 0 &&
-			(!strchr(list[i].instance, ':') || strstr(list[i].instance, ":net0")))
-			return list[i].pid;
-	return -1;
-}
-
 static void send_away(bool dead)
 {
 	if (dead)
 		rig_ok(suite_kill_for_good(&rig, "memory", NULL), rig.why);
 	else
-		ck_assert_int_eq(kill(pid_of("memory"), SIGSTOP), 0);
+		ck_assert_int_eq(kill(suite_pid(&rig, "memory", NULL), SIGSTOP), 0);
 }
 
 static void bring_back(bool dead)
@@ -54,7 +41,7 @@ static void bring_back(bool dead)
 	if (dead)
 		suite_go_on(&rig);
 	else
-		ck_assert_int_eq(kill(pid_of("memory"), SIGCONT), 0);
+		ck_assert_int_eq(kill(suite_pid(&rig, "memory", NULL), SIGCONT), 0);
 }
 
 /* A message that carries a new call descriptor: from then on the ring interrupts there. */
@@ -162,12 +149,12 @@ START_TEST(test_worker_waits_for_descriptors)
 	rig_ok(net_open(&busy, suite_socket(&rig, "net0"), &p), busy.why);
 	busy.c.timeout_ms = PATIENCE_MS;
 	rig_ok(net_pump(&busy, 0, 50, 200), busy.why);
-	ck_assert_int_eq(kill(pid_of("net"), SIGSTOP), 0);
+	ck_assert_int_eq(kill(suite_pid(&rig, "net", "net0"), SIGSTOP), 0);
 	replace_call(&busy, 0, false);
 	replace_call(&busy, 1, false);
 	poll(NULL, 0, 500); /* the commits */
 	send_away(dead);
-	ck_assert_int_eq(kill(pid_of("net"), SIGCONT), 0);
+	ck_assert_int_eq(kill(suite_pid(&rig, "net", "net0"), SIGCONT), 0);
 	poll(NULL, 0, away_ms());
 	bring_back(dead);
 	rig_finish(&busy);

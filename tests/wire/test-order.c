@@ -336,12 +336,7 @@ END_TEST
 
 static void signal_frontend(int number)
 {
-	struct suite_process all[SUITE_MAX_PROCESSES];
-	size_t n_all = suite_processes(&rig, all, SUITE_MAX_PROCESSES);
-
-	for (size_t i = 0; i < n_all; i++)
-		if (!strcmp(all[i].role, "frontend"))
-			ck_assert_int_eq(kill(all[i].pid, number), 0);
+	ck_assert_int_eq(kill(suite_pid(&rig, "frontend", NULL), number), 0);
 }
 
 /* Both rings are set up without a single answer; in between comes what is refused. */
