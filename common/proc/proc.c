@@ -244,6 +244,8 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 		r = set_up(&proc, &args, guest);
 	if (r >= 0)
 		r = run(&proc);
+	if (r < 0)
+		backoff_give_way();
 	if (role->leave)
 		role->leave(&proc);
 	if (role->leave && !SANITIZES_ADDRESSES)

@@ -129,6 +129,55 @@ def faults(current):
     assert system.run('bulkheadctl', 'check') == '1 file is good'
 
 
+@case('apply-tap', 120)
+def tap(current):
+    """A TAP that is not there holds up nothing, is waited for in silence, and is served once it comes."""
+    system = Systemd(current, TAP.format(guest='vm1', device='net0', tap='late0'))
+    system.all_there()
+    started = time.monotonic()
+    system.run('systemctl', 'restart', 'bulkhead.target')
+    current.note(f'restarted within {time.monotonic() - started:.1f} s')
+    assert 'tap late0 (gone)' in system.run('bulkheadctl', 'status')
+    with connect(system, '/run/vm1/net0.sock') as line:
+        said = said_by(system, UNITS['net'])
+        assert "tap 'late0' does not exist; create it" in said, said
+        pid, ticks = system.pid('net'), cpu_ticks(system, 'net')
+        time.sleep(5)
+        assert said_by(system, UNITS['net']) == said, 'it says nothing more'
+        assert cpu_ticks(system, 'net') == ticks, 'it does nothing'
+        system.run('ip', 'tuntap', 'add', 'dev', 'late0', 'mode', 'tap', 'vnet_hdr', 'user', system.user('vm1:net0'))
+        wait_until(lambda: 'tap late0 (down)' in system.run('bulkheadctl', 'status'), 'it has the TAP', 20)
+        system.netns().set_up('late0')
+        wait_until(lambda: 'tap late0 (up)' in system.run('bulkheadctl', 'status'), 'the TAP is up', 20)
+        assert system.pid('net') == pid, 'without a restart'
+        system.run('systemctl', 'restart', UNITS['net'])
+        system.all_there()
+        assert ask_features(line) & USO, 'a restart offers what the TAP can do'
+
+
+@case('apply-bounded', 120)
+def bounded(current):
+    """What cannot start is tried again for ever, and whoever starts it waits for a limited time only."""
+    system = Systemd(current, device())
+    system.all_there()
+    net = Path(system.path('/etc/systemd/system/bulkhead-net@.service.d'))
+    target = Path(system.path('/etc/systemd/system/bulkhead.target.d'))
+    program = system.run('systemctl', 'show', '-p', 'ExecStart', '--value', UNITS['net']).split('path=')[1].split()[0]
+    assert system.run('systemctl', 'show', '-p', 'JobTimeoutUSec', '--value', 'bulkhead.target') == '5min'
+    target.mkdir()
+    for broken, limit in ((f'{program} --instance=%I --config=/nowhere.conf', ''), ('/bin/false', 'JobTimeoutSec=3')):
+        system.run('systemctl', 'stop', 'bulkhead.target')
+        net.mkdir()
+        (net / 'broken.conf').write_text(f'[Service]\nExecStart=\nExecStart={broken}\n')
+        (target / 'limit.conf').write_text(f'[Unit]\n{limit}\n')
+        system.run('systemctl', 'daemon-reload')
+        system.run('systemctl', 'start', 'bulkhead.target', check=not limit)
+        assert state(system, UNITS['frontend']) == 'active', broken
+        shutil.rmtree(net)
+        system.run('systemctl', 'daemon-reload')
+        system.all_there()
+
+
 @case('apply-clash', 120)
 def clash(current):
     """Two guests that want the same: the one that runs keeps it, or else the first by name."""
