@@ -290,5 +290,68 @@ def heals(current):
     connect(system, '/run/vm1/net0.sock').close()
 
 
+@case('apply-boot', 120)
+def boot(current):
+    """The order at boot and power-off, and a warning where a stop takes a device from a VMM."""
+    system = Systemd(current, device())
+    system.all_there()
+    before = system.run('systemctl', 'show', '-p', 'Before', '--value', 'bulkhead.target').split()
+    for unit in ('libvirtd.service', 'virtqemud.service', 'libvirt-guests.service', 'machine.slice'):
+        assert unit in before, f'{unit} is not after bulkhead.target'
+    for unit in UNITS.values():
+        after = system.run('systemctl', 'show', '-p', 'After', '--value', unit).split()
+        assert 'network.target' in after, f'{unit} is not after the network'
+        assert 'bulkhead.target' in system.run('systemctl', 'show', '-p', 'Before', '--value', unit).split(), unit
+    system.run('systemctl', 'enable', 'bulkhead.target')
+    assert 'bulkhead.target' in system.run('systemctl', 'show', '-p', 'Wants', '--value', 'multi-user.target').split()
+    with connect(system, '/run/vm1/net0.sock'):
+        system.run('systemctl', 'restart', UNITS['frontend'])
+        system.all_there()
+        system.run('bulkheadctl', 'upgrade', 'vm1:frontend')
+        assert 'has lost the device' not in said_by(system, UNITS['frontend']), 'a restart takes nothing away'
+        system.run('systemctl', 'stop', 'bulkhead.target')
+        wait_until(lambda: 'guest vm1 was stopped while a VMM was connected to net0: the VMM has lost the device' in
+                   said_by(system, UNITS['frontend']), 'the journal warns', 20)
+    system.run('systemctl', 'start', 'bulkhead.target')
+    system.all_there()
+    count = said_by(system, UNITS['frontend']).count('has lost the device')
+    system.run('systemctl', 'stop', 'bulkhead.target')
+    assert said_by(system, UNITS['frontend']).count('has lost the device') == count == 1, 'nobody was connected'
+
+
+WITNESS = """[Unit]
+{order}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sh -c 'sleep 1; systemctl is-active {units} >/etc/{name}.seen'
+"""
+
+
+@case('apply-power-off', 120)
+def power_off(current):
+    """VMs end first, then their devices, then the network: what stand-ins for libvirt's and the network's units see as they stop."""
+    system = Systemd(current, device())
+    system.all_there()
+    units = {'libvirt-guests': [*UNITS.values(), 'bulkhead-frontend@vm1:net0.socket'], 'networking': UNITS.values()}
+    for name, order in (('libvirt-guests', ''), ('networking', 'Before=network.target\nWants=network.target')):
+        Path(system.path(f'/etc/systemd/system/{name}.service')).write_text(
+            WITNESS.format(order=order, name=name, units=' '.join(units[name])))
+    # all of a power-off but its last step
+    Path(system.path('/etc/systemd/system/down.target')).write_text('[Unit]\nDefaultDependencies=no\nRequires=shutdown.target\n')
+    system.run('systemctl', 'daemon-reload')
+    system.run('systemctl', 'start', 'networking', 'libvirt-guests')
+    system.run('systemctl', 'start', '--no-block', '--job-mode=replace-irreversibly', 'down.target')
+
+    def seen(name):
+        path = Path(system.path(f'/etc/{name}.seen'))
+        return path.exists() and len(path.read_text().split()) == len(units[name])
+    wait_until(lambda: seen('libvirt-guests') and seen('networking'), 'both have been stopped', 60)
+    states = {name: set(Path(system.path(f'/etc/{name}.seen')).read_text().split()) for name in ('libvirt-guests', 'networking')}
+    assert states['libvirt-guests'] == {'active'}, f'while VMs end, devices are {states["libvirt-guests"]}'
+    assert 'active' not in states['networking'], f'when the network goes down, devices are {states["networking"]}'
+
+
 if __name__ == '__main__':
     main()
