@@ -1,13 +1,18 @@
 /*
- * The systemd generator. For each /etc/bulkhead/GUEST.conf it makes bulkhead.target want the
- * processes of the guest (config/roles.h). The frontend wants a socket unit for each device that
- * VMMs connect to, so that systemd listens whether the frontend runs or not. A drop-in gives each
- * process its user, groups and runtime folder, which a template cannot compute. systemd accepts a
- * numeric user only if the user exists, so a user record is written to where nss-systemd finds it
- * (/run/userdb). A file with errors is reported line by line, and does not affect other guests.
+ * The systemd generator. For each guest it makes bulkhead.target want the processes of the guest
+ * (config/roles.h). systemd runs it at boot and with every daemon-reload, which any package may
+ * cause while an operator edits a file. A guest that runs therefore keeps its units until
+ * `bulkheadctl apply`: systemd closes the sockets of a unit that is gone or changed. The
+ * configuration is the one in force, or the file of a guest that does not run (config/host.h). The
+ * frontend wants a socket unit for each device that VMMs connect to, so that systemd listens
+ * whether the frontend runs or not. A drop-in gives each process its user, groups and runtime
+ * folder, which a template cannot compute. systemd accepts a numeric user only if the user exists,
+ * so a user record is written to where nss-systemd finds it (/run/userdb). A file with errors is
+ * reported line by line, and does not affect other guests.
+ *
+ * It writes below /run only, which is all that is mounted for writing when it runs.
  */
 #include <errno.h>
-#include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,16 +24,27 @@
 #include "base/cleanup.h"
 #include "build-config.h"
 #include "config/config.h"
+#include "config/force.h"
 #include "config/groups.h"
+#include "config/host.h"
+#include "config/unit.h"
 #include "config/user.h"
 
-static void complain(const char *text)
+#define ERROR 3 /* priorities of the kernel's log */
+#define NOTICE 5
+
+static void say(int priority, const char *text)
 {
 	FILE *f = fopen("/dev/kmsg", "ae");
 
-	fprintf(f ?: stderr, "<3>bulkhead-generator: %s\n", text);
+	fprintf(f ?: stderr, "<%d>bulkhead-generator: %s\n", priority, text);
 	if (f)
 		fclose(f);
+}
+
+static void complain(const char *text)
+{
+	say(ERROR, text);
 }
 
 static void complain_of(const char *path, const char *what)
@@ -39,27 +55,9 @@ static void complain_of(const char *path, const char *what)
 	complain(text);
 }
 
-/* Escape an instance name as systemd does: other characters than letters, digits, ':', '_' and '.'
- * become \xNN. */
-static char *escape(const char *name)
-{
-	char *text = malloc(4 * strlen(name) + 1), *at = text;
-
-	check(text);
-	for (; *name; name++) {
-		if ((*name >= 'a' && *name <= 'z') || (*name >= 'A' && *name <= 'Z') ||
-			(*name >= '0' && *name <= '9') || strchr(":_.", *name))
-			*at++ = *name;
-		else
-			at += sprintf(at, "\\x%02x", (unsigned char)*name);
-	}
-	*at = '\0';
-	return text;
-}
-
 static void want(const char *dir, const char *role, const char *instance)
 {
-	_cleanup_free_ char *escaped = escape(instance), *link = NULL, *target = NULL;
+	_cleanup_free_ char *escaped = unit_escape(instance), *link = NULL, *target = NULL;
 
 	check(asprintf(&link, "%s/bulkhead.target.wants/bulkhead-%s@%s.service", dir, role,
 		      escaped) >= 0);
@@ -115,7 +113,7 @@ static void make_users(const struct config *config)
 
 static FILE *open_part(const char *dir, const char *role, const char *instance)
 {
-	_cleanup_free_ char *escaped = escape(instance), *parts = NULL, *path = NULL;
+	_cleanup_free_ char *escaped = unit_escape(instance), *parts = NULL, *path = NULL;
 	FILE *f;
 
 	check(asprintf(&parts, "%s/bulkhead-%s@%s.service.d", dir, role, escaped) >= 0);
@@ -192,12 +190,12 @@ static void write_socket(FILE *f, const struct config_device *device, const char
 
 static void want_socket(const char *dir, const struct config_device *device, const char *guest)
 {
-	_cleanup_free_ char *instance = NULL, *escaped = NULL, *of_guest = escape(guest),
+	_cleanup_free_ char *instance = NULL, *escaped = NULL, *of_guest = unit_escape(guest),
 			    *path = NULL, *wants = NULL, *link = NULL;
 	FILE *f;
 
 	check(asprintf(&instance, "%s:%s", guest, device->name) >= 0);
-	escaped = escape(instance);
+	escaped = unit_escape(instance);
 	check(asprintf(&path, "%s/bulkhead-frontend@%s.socket", dir, escaped) >= 0);
 	check(asprintf(&wants, "%s/bulkhead-frontend@%s.service.wants", dir, of_guest) >= 0);
 	check(asprintf(&link, "%s/bulkhead-frontend@%s.socket", wants, escaped) >= 0);
@@ -212,61 +210,72 @@ static void want_socket(const char *dir, const struct config_device *device, con
 		complain(strerror(errno));
 }
 
-/* --- Files --- */
+/* --- Guests --- */
 
-static bool is_free(struct users *users, const struct config *config)
+static void generate(const char *dir, const struct config *config)
 {
-	_cleanup_free_ char *text = NULL;
-	const char *own, *other;
-
-	if (users_add(users, config, &own, &other) == 0)
-		return true;
-	check(asprintf(&text,
-		      "%s: user %u, which its %s gets by its name, is that of %s already; rename this guest "
-		      "(or the device)",
-		      config->path, user_of(config->guest, own), own, other) >= 0);
-	complain(text);
-	return false;
+	make_users(config);
+	for (struct process process = { 0 }; process_next(config, &process);)
+		want_process(dir, config, &process);
+	for (size_t i = 0; i < config->n_devices; i++)
+		if (!config->devices[i].client)
+			want_socket(dir, &config->devices[i], config->guest);
 }
 
-static void generate(const char *dir, const char *path, struct users *users)
+/* What an operator must do about a file that is not in force. */
+static void explain(const struct host_guest *guest)
 {
-	_cleanup_free_ char *error = NULL;
-	struct config *config = NULL;
-	char *line, *rest;
+	_cleanup_free_ char *text = NULL;
+	char *line, *rest = guest->error;
+	bool served = guest->verdict == HOST_KEEP;
+	const char *what = guest->gone ? "was removed" : guest->error ? "is faulty" : "has changed";
 
-	if (config_load(path, &config, &error) < 0) {
-		for (rest = error; (line = strsep(&rest, "\n"));)
-			complain(line);
+	while (!guest->gone && (line = strsep(&rest, "\n")))
+		complain(line);
+	if (!served)
 		return;
-	}
-	if (is_free(users, config)) {
-		make_users(config);
-		for (struct process process = { 0 }; process_next(config, &process);)
-			want_process(dir, config, &process);
-		for (size_t i = 0; i < config->n_devices; i++)
-			if (!config->devices[i].client)
-				want_socket(dir, &config->devices[i], config->guest);
-	}
-	config_free(config);
+	check(asprintf(&text,
+		      "%s %s; guest %s keeps the configuration in force until 'bulkheadctl apply %s'",
+		      guest->path, what, guest->name, guest->name) >= 0);
+	say(guest->error && !guest->gone ? ERROR : NOTICE, text);
+}
+
+static void put_in_force(const char *runtime_dir, const struct host_guest *guest)
+{
+	int r = 0;
+
+	if (guest->verdict == HOST_NONE && guest->gone)
+		force_drop(runtime_dir, guest->name);
+	if (guest->verdict == HOST_TAKE && (!guest->copy || !force_is(guest->file, guest->copy)))
+		r = force_put(runtime_dir, guest->file);
+	if (r < 0)
+		complain_of(runtime_dir, strerror(-r));
+}
+
+static void serve(const char *dir, const char *runtime_dir, struct host_guest *guest)
+{
+	put_in_force(runtime_dir, guest);
+	if (guest->verdict != HOST_NONE)
+		generate(dir, host_config(guest));
+	if (guest->verdict != HOST_TAKE)
+		explain(guest);
 }
 
 int main(int argc, char *argv[])
 {
 	const char *dir = argc > 1 ? argv[1] : "/tmp";
 	const char *confdir = getenv("BULKHEAD_CONFDIR") ?: BULKHEAD_CONFDIR;
-	_cleanup_free_ char *pattern = NULL, *wants = NULL;
-	struct users users = { 0 };
-	glob_t found = { 0 };
+	const char *runtime_dir = getenv("BULKHEAD_RUNTIME") ?: BULKHEAD_RUNDIR;
+	_cleanup_free_ char *wants = NULL;
+	struct host host = { 0 };
 
-	check(asprintf(&pattern, "%s/*.conf", confdir) >= 0);
 	check(asprintf(&wants, "%s/bulkhead.target.wants", dir) >= 0);
-	if (glob(pattern, 0, NULL, &found) == 0) {
+	host_load(&host, confdir, runtime_dir);
+	host_judge(&host);
+	if (host.n_guests)
 		(void)mkdir(wants, 0755);
-		for (size_t i = 0; i < found.gl_pathc; i++)
-			generate(dir, found.gl_pathv[i], &users);
-	}
-	globfree(&found);
-	users_deinit(&users);
+	for (size_t i = 0; i < host.n_guests; i++)
+		serve(dir, runtime_dir, &host.guests[i]);
+	host_deinit(&host);
 	return EXIT_SUCCESS;
 }

@@ -17,8 +17,10 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "config/claims.h"
 #include "config/keys.h"
 #include "config/nearest.h"
+#include "config/read.h"
 #include "config/roles.h"
 #include "config/values.h"
 
@@ -449,17 +451,25 @@ static void judge_device(struct parse *parse, struct config_device *device)
 	judge_whole(parse, role, device);
 }
 
-static void judge_sockets(struct parse *parse)
+static void judge_pair(struct parse *parse, const struct config_device *device,
+	const struct config_device *other)
 {
-	struct config *config = parse->config;
+	const char *same =
+		device->socket && other->socket ? claims_same(device, other, !parse->errors) : NULL;
+
+	if (same)
+		fail(parse, device->line,
+			"[device %s] has the same %s as [device %s]; each needs its own",
+			device->name, same, other->name);
+}
+
+static void judge_pairs(struct parse *parse)
+{
+	const struct config *config = parse->config;
 
 	for (size_t i = 0; i < config->n_devices; i++)
 		for (size_t j = 0; j < i; j++)
-			if (config->devices[i].socket && config->devices[j].socket &&
-				strcmp(config->devices[i].socket, config->devices[j].socket) == 0)
-				fail(parse, config->devices[i].line,
-					"[device %s] has the same socket as [device %s]; each needs its own",
-					config->devices[i].name, config->devices[j].name);
+			judge_pair(parse, &config->devices[i], &config->devices[j]);
 }
 
 static char *guest_name(const char *path)
@@ -472,23 +482,31 @@ static char *guest_name(const char *path)
 	return strndup(base, n);
 }
 
+static void fail_to_read(struct parse *parse, int r)
+{
+	if (r == -EISDIR)
+		fail(parse, 0, "cannot be read: it is no text file; name the guest's file");
+	else
+		fail(parse, 0, "cannot be read: %s; check its name and who may read it",
+			strerror(-r));
+}
+
 static void parse_file(struct parse *parse)
 {
 	int r;
 
 	ini_allow_multiline = false;
 	ini_inline_comment_prefixes = (char *)";#";
+	parse->file = fmemopen(parse->config->text, parse->config->n_text, "r");
+	check(parse->file);
 	r = ini_parse_stream(read_line, parse, on_key, parse);
-	if (ferror(parse->file)) {
-		fail(parse, 0, "cannot be read: it is no text file; name the guest's file");
-		return;
-	}
+	fclose(parse->file);
 	if (r > 0)
 		fail(parse, (unsigned int)r,
 			"not understood; a line is 'key = value' or '[device NAME]'");
 	for (size_t i = 0; i < parse->config->n_devices; i++)
 		judge_device(parse, &parse->config->devices[i]);
-	judge_sockets(parse);
+	judge_pairs(parse);
 	if (parse->config->n_devices == 0 && !parse->errors)
 		fail(parse, 0, "no [device NAME] section; a guest needs at least one device");
 }
@@ -496,26 +514,22 @@ static void parse_file(struct parse *parse)
 int config_load(const char *path, struct config **ret_config, char **ret_error)
 {
 	struct parse parse = { .config = calloc(1, sizeof(struct config)) };
-	FILE *f = fopen(path, "re");
-	int r = f ? 0 : -errno;
+	int r;
 
-	parse.file = f;
 	check(parse.config);
 	parse.config->path = strdup(path);
 	parse.config->guest = guest_name(path);
 	parse.config->devices = calloc(CONFIG_DEVICES_MAX, sizeof(struct config_device));
 	check(parse.config->path && parse.config->guest && parse.config->devices);
-	if (!f)
-		fail(&parse, 0, "cannot be read: %s; check its name and who may read it",
-			strerror(-r));
+	r = read_text(path, &parse.config->text, &parse.config->n_text);
+	if (r < 0)
+		fail_to_read(&parse, r);
 	else if (!config_check_name(parse.config->guest))
 		fail(&parse, 0,
 			"the guest's name, which is the file's without .conf, is not a valid name: '%s'",
 			parse.config->guest);
 	else
 		parse_file(&parse);
-	if (f)
-		fclose(f);
 	if (parse.errors) {
 		*ret_error = parse.errors;
 		config_free(parse.config);
@@ -545,6 +559,7 @@ struct config *config_free(struct config *config)
 	free(config->devices);
 	free(config->guest);
 	free(config->path);
+	free(config->text);
 	free(config);
 	return NULL;
 }

@@ -49,6 +49,8 @@ struct config {
 	char *path;
 	struct config_device *devices;
 	size_t n_devices;
+	char *text; /* of the file, as it was read; not terminated */
+	size_t n_text;
 };
 
 /**

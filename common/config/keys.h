@@ -42,6 +42,11 @@ struct config_type {
 	/** complete() - validate the device as a whole and compute derived values; returns NULL,
 	 * or the error */
 	const char *(*complete)(const struct config *config, struct config_device *device);
+	/** holds() - what of the host's this device needs for itself, like the name of a TAP: no
+	 * other device may name the same (config/claims.h). May be NULL; NULL = nothing. The
+	 * device is valid. holds_key is the key that names it. */
+	const char *(*holds)(const struct config_device *device);
+	const char *holds_key;
 };
 
 /* config_type_TYPE, for each row of roles.def */

@@ -6,7 +6,10 @@
 #include "proc/backoff.h"
 
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,8 +21,10 @@
 #define NAME "starts"
 #define FREE_STARTS 4 /* without delay; then 10 ms, doubled up to a second */
 #define LAST_START 11
+#define BARRIER_USEC 1000000
 
 static int starts_fd = -1;
+static uint32_t n_failed; /* starts before this one */
 
 static void set_starts(uint32_t n)
 {
@@ -41,6 +46,7 @@ void backoff_begin(void)
 	} else if (pread(starts_fd, &n, sizeof(n), 0) != sizeof(n)) {
 		n = 0;
 	}
+	n_failed = n;
 	set_starts(MIN(n, UINT32_MAX - 1) + 1);
 	if (n < FREE_STARTS)
 		return;
@@ -54,4 +60,15 @@ void backoff_begin(void)
 void backoff_done(void)
 {
 	set_starts(0);
+}
+
+/* systemd is told that the process is ready, which ends the job, and sees it end. */
+void backoff_give_way(void)
+{
+	const char *manager = getenv("NOTIFY_SOCKET");
+
+	if (n_failed < FREE_STARTS || !manager || !strstr(manager, "/systemd/"))
+		return;
+	(void)sd_notify(0, "READY=1\nSTATUS=cannot start, and is tried again; see the journal");
+	(void)sd_notify_barrier(0, BARRIER_USEC);
 }

@@ -6,3 +6,8 @@ void backoff_begin(void);
 
 /** backoff_done() - the process is ready: reset the count of failed starts */
 void backoff_done(void);
+
+/** backoff_give_way() - this start has failed like the ones before: whoever waits for systemd to
+ * start the unit, like the boot of the host, waits no longer. The unit is tried again all the
+ * same. Blocks for a second at most */
+void backoff_give_way(void);

@@ -24,6 +24,7 @@
 #include "base/log.h"
 #include "base/sanitizer.h"
 #include "build-config.h"
+#include "config/force.h"
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
 #include "proc/identity.h"
@@ -40,8 +41,8 @@ static void usage(const struct proc_role *role)
 	printf("Usage: bulkhead-%s --instance=%s [--config=FILE] [--runtime-dir=DIR]\n\n"
 	       "A process of the Bulkhead suite; it is started by systemd or by 'bulkhead run'.\n\n"
 	       "  --instance=%-16s which guest%s to serve\n"
-	       "  --config=FILE              the guest's file (default " BULKHEAD_CONFDIR
-	       "/GUEST.conf)\n"
+	       "  --config=FILE              the guest's file (default: the configuration in force,\n"
+	       "                             or " BULKHEAD_CONFDIR "/GUEST.conf)\n"
 	       "  --runtime-dir=DIR          where the suite's sockets are (default " BULKHEAD_RUNDIR
 	       ")\n"
 	       "  --help, --version\n",
@@ -93,14 +94,25 @@ static int parse_arguments(int argc, char *argv[], const struct proc_role *role,
 	return -EINVAL;
 }
 
+/* The configuration in force, or the guest's file where there is none. */
+static char *find_config(const struct arguments *args, const char *guest)
+{
+	char *path = force_path(args->runtime_dir, guest);
+
+	if (access(path, F_OK) == 0)
+		return path;
+	free(path);
+	check(asprintf(&path, "%s/%s.conf", BULKHEAD_CONFDIR, guest) >= 0);
+	return path;
+}
+
 static int load_config(struct proc *proc, const struct arguments *args, const char *guest,
 	const char *device)
 {
-	_cleanup_free_ char *path = NULL, *error = NULL;
+	_cleanup_free_ char *path = find_config(args, guest), *error = NULL;
 	char *line, *rest;
 	int r;
 
-	check(asprintf(&path, "%s/%s.conf", BULKHEAD_CONFDIR, guest) >= 0);
 	r = config_load(args->config ?: path, &proc->config, &error);
 	if (r < 0) {
 		for (rest = error; (line = strsep(&rest, "\n"));)
@@ -232,6 +244,8 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 		r = set_up(&proc, &args, guest);
 	if (r >= 0)
 		r = run(&proc);
+	if (r < 0)
+		backoff_give_way();
 	if (role->leave)
 		role->leave(&proc);
 	if (role->leave && !SANITIZES_ADDRESSES)

@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apply.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
 #include "bus/bus.h"
+#include "check.h"
 #include "config/user.h"
 #include "inspect.h"
 #include "query.h"
@@ -27,6 +29,8 @@
 
 static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
+	"       bulkheadctl check [FILE...] [--runtime-dir=DIR]\n"
+	"       bulkheadctl apply [GUEST...] [--dry-run] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
 	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
@@ -34,12 +38,14 @@ static const char help[] =
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
-	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
+	"status shows guests, their processes, devices, rings and counters. check judges files. apply makes\n"
+	"what runs look like the files of /etc/bulkhead, and touches nothing that did not change. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
 	"frontend, snapshot, or launcher. release takes a device out of quarantine. snapshot saves the state\n"
 	"of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the users\n"
 	"that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
+	"  --dry-run             say what apply would do, and do nothing\n"
 	"  --json                for programs\n"
 	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
@@ -49,6 +55,7 @@ struct arguments {
 	const char *runtime_dir;
 	bool json;
 	bool no_counters;
+	bool dry_run;
 	bool done;
 };
 
@@ -115,6 +122,16 @@ static int status(const struct arguments *args, char *names[], size_t n)
 			r = -EIO;
 	show->end();
 	return r;
+}
+
+static int judge(const struct arguments *args, char *names[], size_t n)
+{
+	return check_run(args->runtime_dir, names, n);
+}
+
+static int apply(const struct arguments *args, char *names[], size_t n)
+{
+	return apply_run(args->runtime_dir, names, n, args->dry_run);
 }
 
 static int upgrade(const struct arguments *args, char *names[], size_t n)
@@ -207,7 +224,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-		{ "no-counters", no_argument, NULL, 'n' },
+		{ "no-counters", no_argument, NULL, 'n' }, { "dry-run", no_argument, NULL, 'd' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c;
@@ -218,6 +235,8 @@ static int parse(int argc, char *argv[], struct arguments *args)
 			args->json = true;
 		else if (c == 'n')
 			args->no_counters = true;
+		else if (c == 'd')
+			args->dry_run = true;
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')
@@ -237,9 +256,9 @@ int main(int argc, char *argv[])
 	static const struct {
 		const char *name;
 		int (*run)(const struct arguments *args, char *names[], size_t n);
-	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
-		{ "snapshot", snapshot }, { "restore", restore }, { "inspect", inspect },
-		{ "user", user } };
+	} commands[] = { { "status", status }, { "check", judge }, { "apply", apply },
+		{ "upgrade", upgrade }, { "release", release }, { "snapshot", snapshot },
+		{ "restore", restore }, { "inspect", inspect }, { "user", user } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;

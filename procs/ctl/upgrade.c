@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/program.h"
 #include "bus/bus.h"
+#include "check.h"
 #include "config/roles.h"
 #include "query.h"
 
@@ -363,7 +364,14 @@ static int replace_some(const char *runtime_dir, const char *guest, const char *
 				: r;
 }
 
-int upgrade_run(const char *runtime_dir, const char *which)
+bool upgrade_is_launched(const char *runtime_dir, const char *guest)
+{
+	long pid = lock_number(runtime_dir, guest, 0);
+
+	return pid > 0 && (kill((pid_t)pid, 0) == 0 || errno == EPERM);
+}
+
+int upgrade_replace(const char *runtime_dir, const char *which)
 {
 	_cleanup_free_ char *guest = strdup(which);
 	char *process = strchr(guest, ':');
@@ -379,4 +387,14 @@ int upgrade_run(const char *runtime_dir, const char *which)
 	if (!process && lock_number(runtime_dir, guest, 0) > 0)
 		r = replace_launcher(runtime_dir, guest);
 	return r < 0 ? r : replace_some(runtime_dir, guest, process);
+}
+
+int upgrade_run(const char *runtime_dir, const char *which)
+{
+	_cleanup_free_ char *guest = strndup(which, strcspn(which, ":"));
+	int r;
+
+	check(guest);
+	r = check_before_upgrade(runtime_dir, guest);
+	return r < 0 ? r : upgrade_replace(runtime_dir, which);
 }

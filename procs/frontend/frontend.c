@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attached.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -307,6 +308,7 @@ int frontend_start(struct proc *proc)
 		return r;
 	sd_event_source_set_enabled(frontend->retry, SD_EVENT_OFF);
 	fdstore_drop_rest();
+	attached_remove(frontend);
 	watch(frontend);
 	proc_ready(proc);
 	return 0;
@@ -316,6 +318,8 @@ void frontend_leave(struct proc *proc)
 {
 	struct frontend *frontend = proc->data;
 
+	if (frontend)
+		attached_write(frontend);
 	for (size_t i = 0; frontend && i < frontend->n_sessions; i++)
 		if (frontend->sessions[i].door.listen_fd >= 0)
 			listener_leave(frontend->sessions[i].config);

@@ -86,6 +86,17 @@ static bool may_vanish(int probe, uint64_t until_usec)
 	return true;
 }
 
+/* systemd listens for us, in directories that our user cannot write to. If it does not, that is a
+ * matter of its units. NULL: another service manager started us. */
+static const char *unpassed(void)
+{
+	const char *manager = getenv("NOTIFY_SOCKET");
+
+	return manager && strstr(manager, "/systemd/")
+		? "systemd has not passed its socket, whose unit is not active; run 'bulkheadctl apply'"
+		: NULL;
+}
+
 static int look_at_path(const struct config_device *config, const struct sockaddr_un *addr,
 	uint64_t until_usec)
 {
@@ -111,7 +122,7 @@ static int look_at_path(const struct config_device *config, const struct sockadd
 			"another process listens on it; stop that process or choose another path");
 	if (unlink(config->socket) < 0)
 		return fail(config, -errno,
-			"a stale socket is there and cannot be removed; remove it");
+			unpassed() ?: "a stale socket is there and cannot be removed; remove it");
 	return 0;
 }
 
@@ -184,10 +195,12 @@ static const char *bind_error(int r)
 	switch (-r) {
 	case ENOENT:
 	case ENOTDIR:
-		return "its directory does not exist; create it";
+		return unpassed() ?: "its directory does not exist; create it";
+	case EROFS:
 	case EACCES:
 	case EPERM:
-		return "its directory may not be written to; grant our user that, or choose another path";
+		return unpassed()
+			?: "its directory may not be written to; grant our user that, or choose another path";
 	default:
 		return strerror(-r);
 	}

@@ -179,7 +179,8 @@ __attribute__((noreturn)) static void run(const struct child *child, const char 
 		_exit(EXIT_FAILURE);
 	lock_note(child->home->lock_fd, child->slot, (unsigned long)getpid(), child->home->name);
 	check(asprintf(&instance, "--instance=%s", child->instance) >= 0);
-	check(asprintf(&config, "--config=%s", child->home->config_path) >= 0);
+	check(asprintf(&config, "--config=%s",
+		      child->home->copy_path ?: child->home->config_path) >= 0);
 	check(asprintf(&dir, "--runtime-dir=%s", child->home->runtime_base) >= 0);
 	take_store(store_fd, &handed);
 	set_environment(child, &handed);

@@ -26,6 +26,7 @@ struct home {
 	uint64_t watchdog_usec;   /* how long each may be silent; 0 = for ever */
 	char *name;               /* of the guest */
 	char *config_path;
+	char *copy_path; /* the configuration in force, which its processes read; NULL = the file */
 	char *runtime_dir; /* of the guest */
 	int lock_fd;
 	struct keeper *keeper;

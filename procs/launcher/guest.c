@@ -14,6 +14,8 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "config/claims.h"
+#include "config/force.h"
 #include "config/roles.h"
 #include "config/user.h"
 
@@ -205,6 +207,67 @@ static int read_config(const struct launcher *launcher, const char *file,
 	return r;
 }
 
+/* --- The configuration in force --- */
+
+/* What the other guests of this launcher have alone, see config/claims.h. */
+static void add_claims(struct claims *claims, const struct guest *guest)
+{
+	struct config *config = guest->home.copy_path
+		? force_load(guest->launcher->runtime_dir, guest->home.name)
+		: NULL;
+	struct clash clash = { 0 };
+
+	if (config && claims_add(claims, config, &clash) < 0)
+		clash_deinit(&clash);
+	config_free(config);
+}
+
+static int judge_claims(const struct guest *guest, const struct config *config)
+{
+	const struct launcher *launcher = guest->launcher;
+	_cleanup_free_ char *text = NULL;
+	struct claims claims = { 0 };
+	struct clash clash = { 0 };
+	int r;
+
+	for (size_t i = 0; i < launcher->n_guests; i++)
+		if (&launcher->guests[i] != guest)
+			add_claims(&claims, &launcher->guests[i]);
+	r = claims_add(&claims, config, &clash);
+	if (r < 0) {
+		text = clash_text(&clash, config);
+		log_error("%s", text);
+	}
+	clash_deinit(&clash);
+	claims_deinit(&claims);
+	return r;
+}
+
+/* Without a copy the processes read the file, which may change under them. */
+static void put_in_force(struct guest *guest, const struct config *config)
+{
+	const char *dir = guest->launcher->runtime_dir;
+	int r = force_put(dir, config);
+
+	if (r == 0)
+		r = force_put_origin(dir, guest->home.name, guest->home.config_path);
+	if (r < 0)
+		log_warning("guest %s: its configuration cannot be copied to %s: %s",
+			guest->home.name, dir, strerror(-r));
+	else if (!guest->home.copy_path)
+		guest->home.copy_path = force_path(dir, guest->home.name);
+}
+
+void guest_find_copy(struct guest *guest)
+{
+	char *path = force_path(guest->launcher->runtime_dir, guest->home.name);
+
+	if (!guest->launcher->from_options && access(path, R_OK) == 0)
+		guest->home.copy_path = path;
+	else
+		free(path);
+}
+
 int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 {
 	struct config *config = NULL;
@@ -221,11 +284,15 @@ int guest_open(struct launcher *launcher, struct guest *guest, const char *file)
 		      guest->home.name) >= 0);
 	r = judge_path(guest, config);
 	if (r == 0)
+		r = judge_claims(guest, config);
+	if (r == 0)
 		r = lock_guest(guest);
 	if (r < 0)
 		guest->home.lock_fd = fd_close(guest->home.lock_fd);
 	else
 		r = guest_keep(guest);
+	if (r == 0 && !launcher->from_options)
+		put_in_force(guest, config);
 	if (r == 0)
 		add_children(guest, config);
 	config_free(config);
@@ -236,9 +303,16 @@ void guest_follow(struct guest *guest)
 {
 	struct config *config = NULL;
 
-	if (guest->launcher->from_options ||
-		read_config(guest->launcher, guest->home.config_path, &config) < 0)
+	if (guest->launcher->from_options)
 		return;
+	if (read_config(guest->launcher, guest->home.config_path, &config) < 0 ||
+		judge_claims(guest, config) < 0) {
+		log_error("guest %s keeps the configuration in force; correct its file, then run 'bulkheadctl apply %s'",
+			guest->home.name, guest->home.name);
+		config_free(config);
+		return;
+	}
+	put_in_force(guest, config);
 	for (size_t i = 0; i < guest->n_children; i++)
 		guest->children[i].unwanted = true;
 	add_children(guest, config);
@@ -251,6 +325,8 @@ void guest_close(struct guest *guest)
 		child_free(&guest->children[i]);
 	keeper_free(guest->home.keeper);
 	free(guest->children);
+	if (guest->home.copy_path)
+		force_drop(guest->launcher->runtime_dir, guest->home.name);
 	if (guest->home.lock_fd >= 0 && ftruncate(guest->home.lock_fd, 0) < 0)
 		log_warning("cannot empty the lock file of guest %s: %s", guest->home.name,
 			strerror(errno));
@@ -258,5 +334,6 @@ void guest_close(struct guest *guest)
 	free(guest->home.name);
 	free(guest->home.runtime_dir);
 	free(guest->home.config_path);
+	free(guest->home.copy_path);
 	*guest = (struct guest){ .home = { .lock_fd = -1 } };
 }

@@ -51,9 +51,11 @@ void guest_init(struct launcher *launcher, struct guest *guest);
 /** guest_add() - add a child that does not run yet; there must be room (GUEST_CHILDREN_MAX). It
  * never moves */
 struct child *guest_add(struct guest *guest, const char *role, const char *instance);
+/** guest_find_copy() - a former launcher may have put a configuration in force */
+void guest_find_copy(struct guest *guest);
 /** guest_follow() - read the guest's file again: children that it no longer asks for become
- * unwanted, new ones are added and do not run yet. If the file has errors, they are logged and
- * nothing changes. */
+ * unwanted, new ones are added and do not run yet. If the file has errors, or wants what another
+ * guest has, that is logged and nothing changes. */
 void guest_follow(struct guest *guest);
 /** guest_close() - end the keeper, free everything, and empty the lock file, which tells the next
  * launcher that this one ended in order */

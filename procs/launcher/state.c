@@ -239,11 +239,11 @@ static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
 	guest->n_devices = told->n_devices;
 	guest->failed = told->failed;
 	check(guest->home.name && guest->home.config_path && guest->home.runtime_dir);
+	guest_find_copy(guest);
 	set_inherited(guest->home.lock_fd, false);
 	for (size_t i = 0; i < MIN(told->n_children, (size_t)GUEST_CHILDREN_MAX); i++)
 		take_child(guest, told->children[i]);
 	take_keeper(guest, told);
-	guest_follow(guest);
 	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, launcher->executions, guest->home.name);
 }
 
@@ -295,6 +295,8 @@ int state_take_over(struct launcher *launcher, int fd)
 	check(launcher->guests);
 	for (size_t i = 0; i < state->n_guests; i++)
 		take_guest(launcher, state->guests[i]);
+	for (size_t i = 0; i < launcher->n_guests; i++)
+		guest_follow(&launcher->guests[i]);
 	bh__launcher_state__free_unpacked(state, NULL);
 	return 0;
 }

@@ -63,4 +63,12 @@ static const char *complete_net(const struct config *config, struct config_devic
 	return NULL;
 }
 
-const struct config_type config_type_net = { keys, ARRAY_SIZE(keys), complete_net };
+/* A TAP has one reader for each of its queues. */
+static const char *tap_of(const struct config_device *device)
+{
+	return strcmp(config_value(device, "backend")->text, "tap") == 0
+		? config_value(device, "tap")->text
+		: NULL;
+}
+
+const struct config_type config_type_net = { keys, ARRAY_SIZE(keys), complete_net, tap_of, "tap" };

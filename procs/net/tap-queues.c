@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -24,6 +25,9 @@
 
 #define NOTE_NAME "tap.note"
 #define NOTE_VERSION 1
+/* depend on the host's kernel */
+#define PROBED_FEATURES                                                                            \
+	(BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) | BIT(VIRTIO_NET_F_HOST_USO))
 
 /** struct note - what a successor must know about the queues it takes over */
 struct note {
@@ -248,16 +252,6 @@ static int open_by_name(struct net *net, struct tap *tap)
 	return 0;
 }
 
-int tap_queues_open(struct net *net)
-{
-	struct tap *tap = net->backend_data;
-	int r = open_by_name(net, tap);
-
-	if (r == 0)
-		keep_queues(net);
-	return r;
-}
-
 /* --- Start --- */
 
 /* Tests what the host's kernel supports, before frames flow. */
@@ -265,10 +259,34 @@ static uint64_t probe(const struct net *net)
 {
 	unsigned int uso = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6;
 
-	if (ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, uso) == 0)
-		return 0;
-	return BIT(VIRTIO_NET_F_GUEST_USO4) | BIT(VIRTIO_NET_F_GUEST_USO6) |
-		BIT(VIRTIO_NET_F_HOST_USO);
+	return ioctl(net->pairs[0].tap_fd, TUNSETOFFLOAD, uso) == 0 ? 0 : PROBED_FEATURES;
+}
+
+static void keep_what_it_is(struct net *net, bool handed_over, uint64_t refused)
+{
+	const struct tap *tap = net->backend_data;
+	struct note note = {
+		.version = NOTE_VERSION, .handed_over = handed_over, .refused = refused
+	};
+
+	memcpy(note.configured, tap->configured, sizeof(note.configured));
+	keep_note(net, &note);
+}
+
+/* What a device offers does not change while its process runs, so what this interface can do
+ * besides is offered from the next start on. */
+int tap_queues_open(struct net *net)
+{
+	struct tap *tap = net->backend_data;
+	int r = open_by_name(net, tap);
+
+	if (r < 0)
+		return r;
+	keep_queues(net);
+	if (!tap->probed)
+		keep_what_it_is(net, false, probe(net));
+	tap->probed = true;
+	return 0;
 }
 
 /* Whether the kept queues are the ones to be served now. */
@@ -280,19 +298,28 @@ static bool is_meant(const struct tap *tap, const struct note *note)
 	return strcmp(note->version ? note->configured : tap->name, tap->configured) == 0;
 }
 
+/* A guest that was being served is better off with its link down than without the device. So is one
+ * that systemd starts at boot, where the TAP may come later; whoever runs the launcher by hand
+ * wants to know at once. */
 static int begin_by_name(struct net *net, struct tap *tap, struct note *note)
 {
 	int r = open_by_name(net, tap);
 
 	if (r == 0) {
 		note->refused = probe(net);
+		tap->probed = true;
 		return 0;
 	}
 	tap_queues_explain(net, r);
-	return tap->served_before ? 0 : r;
+	if (tap->served_before)
+		return 0;
+	if (!getenv("BULKHEAD_WAIT_FOR_TAP"))
+		return r;
+	note->refused = PROBED_FEATURES;
+	log_notice("the guest's link is down until then; no restart is needed");
+	return 0;
 }
 
-/* A guest that was being served is better off with its link down than without the device. */
 static int begin_anew(struct net *net, struct tap *tap, struct note *note)
 {
 	tap_queues_close(net);
@@ -319,6 +346,7 @@ int tap_queues_start(struct net *net)
 	if (!handed_over)
 		memcpy(tap->configured, tap->name, sizeof(tap->configured));
 	tap->served_before = note.version;
+	tap->probed = note.version && note.refused != PROBED_FEATURES;
 	if (take_queues(net, tap) && is_meant(tap, &note))
 		drop_kept_from(net, net->n_pairs);
 	else
@@ -326,11 +354,7 @@ int tap_queues_start(struct net *net)
 	if (r < 0)
 		return r;
 	net->device->offer.features &= ~note.refused;
-	note = (struct note){
-		.version = NOTE_VERSION, .handed_over = handed_over, .refused = note.refused
-	};
-	memcpy(note.configured, tap->configured, sizeof(note.configured));
-	keep_note(net, &note);
+	keep_what_it_is(net, handed_over, note.refused);
 	keep_queues(net);
 	return 0;
 }

@@ -28,6 +28,7 @@ struct tap {
 	unsigned int ifindex; /* in our network namespace; 0 = not known to be there */
 	bool multi_queue;
 	bool served_before;     /* by a previous instance */
+	bool probed;            /* the note says what the interface can do */
 	unsigned int n_retries; /* since it appeared but could not be opened */
 
 	struct mnl_socket *monitor;

@@ -17,7 +17,7 @@ ROLES = re.findall(r"^(?:PROCESS|DEVICE)\((\w+)", (ROOT / "common/config/roles.d
 # How a process is started, watched and kept is no right.
 LIFE = {"Type", "NotifyAccess", "ExecStart", "ExecReload", "Restart", "RestartSec", "FileDescriptorStoreMax",
         "FileDescriptorStorePreserve", "WatchdogSec", "WatchdogSignal", "TimeoutAbortSec", "TimeoutStopSec", "KillMode", "Slice",
-        "OOMScoreAdjust", "LimitNOFILE", "LimitMEMLOCK", "LimitCORE"}
+        "ExecStopPost", "Environment", "OOMScoreAdjust", "LimitNOFILE", "LimitMEMLOCK", "LimitCORE"}
 
 
 def read(path):

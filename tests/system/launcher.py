@@ -384,6 +384,44 @@ def devices_change(current):
     wait_until(lambda: len(descendants(product.pid)) <= 2 * len(ROLES), 'its worker has ended')
 
 
+@case('launcher-apply', 60)
+def applies(current):
+    """A file that is faulty now harms nobody; put into force, a change restarts what it is about."""
+    first = Device(name='net0', socket=str(current.dir / 'net0.sock'), backend='echo')
+    config = current.dir / 'vm.conf'
+    product = Bulkhead(current, [first])
+
+    def pids():
+        return {process['name']: process['pid'] for process in product.status()['guests'][0]['processes']}
+
+    def replaced(before):
+        return {name for name, pid in pids().items() if before.get(name) != pid}
+    line = Line(current, first.socket)
+    good = config.read_text()
+    for text in (good + 'typo = 1\n', '', None):
+        config.unlink() if text is None else config.write_text(text)
+        for role in ROLES:
+            product.kill(role)
+        product.ctl('upgrade')
+        line.check()
+        before = pids()
+        said = product.ctl('apply', check=False)
+        assert pids() == before, f'{text!r}: {said}'
+        line.check()
+    config.write_text(good + 'mtu = 9000\n')
+    before = pids()
+    assert product.ctl('apply', '--dry-run').strip() == 'vm:net0: restart; its rings pause'
+    assert pids() == before, 'a dry run'
+    assert 'vm:net0: restart' in product.ctl('apply', 'vm')
+    assert replaced(before) == {'net0'}, replaced(before)
+    assert product.ctl('apply').strip() == 'vm: nothing to do'
+    config.write_text(good.replace('net0.sock', 'other.sock'))
+    product.ctl('apply')
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(str(current.dir / 'other.sock'))
+    line.check()
+
+
 def processor_ticks(pids):
     return sum(int(ticks) for pid in pids for ticks in Path(f'/proc/{pid}/stat').read_text().rpartition(') ')[2].split()[11:13])
 

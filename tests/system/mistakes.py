@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Operators' mistakes: one line that says what is wrong and what to do, and a status that is not 0."""
 
+import signal
 import socket
 import struct
 import subprocess
@@ -238,6 +239,31 @@ def two_guests(current):
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(str(current.dir / 'good.sock'))
     assert both.stop() == 1, both.output()
+
+
+@case('mistakes-what-two-guests-want', 60)
+def two_want_one(current):
+    """The launcher refuses the second file, at its start and when the file is changed; the first guest does not notice."""
+    (current.dir / 'alias').symlink_to('.')
+    texts = {'a': section(type='net', backend='echo', socket=f'{current.dir}/net0.sock'),
+             'b': section(type='net', backend='echo', socket=f'{current.dir}/alias//net0.sock'),
+             'c': section(type='net', backend='echo', socket=f'{current.dir}/c.sock')}
+    for guest, text in texts.items():
+        (current.dir / f'{guest}.conf').write_text(text)
+    clash = 'has the socket {}/net0.sock, which is that of a:net0 already'.format(current.dir.resolve())
+    both = Process(current, 'bulkhead', [env.product('bulkhead'), 'run', f'--runtime-dir={current.dir}/r',
+                                         *(current.dir / f'{guest}.conf' for guest in texts)], env=libexec_env())
+    both.wait_output('guest a is served')
+    assert f'{current.dir}/b.conf:4: [device net0] {clash}' in both.output(), both.output()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(f'{current.dir}/net0.sock')
+        (current.dir / 'c.conf').write_text(texts['b'])
+        both.send_signal(signal.SIGHUP)
+        wait_until(lambda: f'/c.conf:4: [device net0] {clash}' in both.output(), 'the changed file is refused')
+        assert 'guest c keeps the configuration in force' in both.output()
+    for path in ('net0.sock', 'c.sock'):
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(f'{current.dir}/{path}')
 
 
 if __name__ == '__main__':

@@ -110,8 +110,7 @@ def devices(current):
     config = Path(system.path('/etc/bulkhead/vm1.conf'))
 
     def put_in_force(n_processes):
-        system.run('systemctl', 'daemon-reload')
-        system.run('systemctl', 'restart', 'bulkhead.target')
+        system.run('bulkheadctl', 'apply')
         wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == n_processes,
                    f'{n_processes} processes are there', 30)
     with socket.socket(socket.AF_UNIX) as line, socket.socket(socket.AF_UNIX) as other:
@@ -124,7 +123,6 @@ def devices(current):
         put_in_force(5)
         other.connect(system.path('/run/vm1/net1.sock'))
         ask_features(other)
-        system.run('systemctl', 'stop', 'bulkhead-net@vm1:net1.service', 'bulkhead-frontend@vm1:net1.socket')
         config.write_text(ECHO)
         put_in_force(4)
         assert ask_features(line) == features
@@ -153,7 +151,7 @@ def storm(current):
                 system.run('systemctl', 'kill', '--signal=KILL', unit)
             system.all_there()
             assert ask_features(line) == features, f'after a storm on {role}'
-        config = system.path('/etc/bulkhead/vm1.conf')
+        config = system.path('/run/bulkhead/.config/vm1.conf')
         with open(config, 'w', encoding='ascii') as file:
             file.write('nonsense\n')
         before = {unit: restarts(system, unit) for unit in UNITS.values()}
@@ -168,7 +166,7 @@ def storm(current):
 
 @case('systemd-guest', 300)
 def guest(current):
-    """A guest's transfers through restarts of each unit, of all of them, reloads and kills."""
+    """A guest's transfers through restarts of each unit, of all of them, reloads and kills, while its file is faulty."""
     system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = tap\ntap = vm1\n',
                      taps=['vm1'])
     netns = system.netns()
@@ -179,6 +177,9 @@ def guest(current):
     vm.guest.ping()
     before, carrier = vm.sockets(), vm.guest.carrier_changes()
     stored = {role: system.stored(role) for role in UNITS}
+    with open(system.path('/etc/bulkhead/vm1.conf'), 'a', encoding='ascii') as file:
+        file.write('typo\n')
+    system.run('systemctl', 'daemon-reload')
     ways = [('systemctl', verb, unit) for verb in ('restart', 'reload') for unit in UNITS.values()] + [
         ('systemctl', 'restart', 'bulkhead.target'), ('bulkheadctl', 'upgrade')] + [
         ('systemctl', 'kill', '--signal=KILL', unit) for unit in UNITS.values()] + [

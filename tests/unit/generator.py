@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,19 +14,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 from bulkhead_test import env
 from bulkhead_test.report import case, main
 
-DEVICE = '[device {name}]\ntype = net\nsocket = /run/x/{name}.sock\nbackend = echo\n'
+DEVICE = '[device {name}]\ntype = net\nsocket = /run/{guest}/{name}.sock\nbackend = echo\n'
 GENERATOR = env.BUILD / 'deploy/bulkhead-generator'
 CLASH = ('g00433', 'g14988') # their memory managers have the same user: found by trying names
 
 
-def section(name, more=''):
-    return DEVICE.format(name=name) + more
+def section(name, more='', guest='x'):
+    return DEVICE.format(name=name, guest=guest) + more
 
 
 def generate(current, files):
     """({link: unit} of the target, what was complained of in the kernel's log)."""
     conf, out, kmsg = (current.dir / name for name in ('conf', 'out', 'kmsg'))
     for directory in (conf, out):
+        shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
     for name, text in files.items():
         (conf / name).write_text(text)
@@ -36,8 +38,8 @@ def generate(current, files):
         # the kernel's log is no place for a test
         argv = ['unshare', '--mount', 'sh', '-ec', 'mount --bind "$0" /dev/kmsg; exec "$@"', str(kmsg), *argv]
     done = subprocess.run(argv, env={**os.environ, 'BULKHEAD_CONFDIR': str(conf),
-                                     'BULKHEAD_USERDB': str(current.dir / 'userdb')}, capture_output=True, text=True,
-                          check=False, timeout=20 * env.TIME_FACTOR)
+                                     'BULKHEAD_RUNTIME': str(current.dir / 'run'), 'BULKHEAD_USERDB': str(current.dir / 'userdb')},
+                          capture_output=True, text=True, check=False, timeout=20 * env.TIME_FACTOR)
     assert done.returncode == 0, done.stderr
     for directory in out.glob('*.wants'):
         assert directory.name == 'bulkhead.target.wants' or directory.name.startswith('bulkhead-frontend@'), directory
@@ -120,7 +122,7 @@ def drop_in(current, role, instance):
 @case('users')
 def users(current):
     """Each process is a user of its own with a folder of its own; only memory is in its peers' groups."""
-    generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1'), 'vm2.conf': section('net0')})
+    generate(current, {'vm1.conf': section('net0', 'standby = yes\n') + section('net1'), 'vm2.conf': section('net0', guest='y')})
     names = [('memory', 'vm1', 'link'), ('frontend', 'vm1', 'frontend'), ('snapshot', 'vm1', 'snapshot'),
              ('net', 'vm1:net0', 'net0'), ('net', 'vm1:net1', 'net1'),
              ('memory', 'vm2', 'link'), ('frontend', 'vm2', 'frontend'), ('snapshot', 'vm2', 'snapshot'),
@@ -160,8 +162,7 @@ def thousand(current):
 @case('two-guests-with-one-user')
 def clash(current):
     """Names that were searched for: the second guest is refused, whichever of its processes it is."""
-    links, said = generate(current, {f'{CLASH[0]}.conf': section('net0'), f'{CLASH[1]}.conf': section('net0'),
-                                     'zz.conf': section('net0')})
+    links, said = generate(current, {f'{name}.conf': section('net0', guest=name) for name in (*CLASH, 'zz')})
     assert {link.split('@')[1].split('.service')[0].split(':')[0] for link in links} == {CLASH[0], 'zz'}, links
     assert said.count('\n') == 1 and f'/{CLASH[1]}.conf: user ' in said and f'is that of {CLASH[0]}:' in said, said
 
@@ -175,7 +176,7 @@ def escaped(current):
 @case('a-file-with-errors-is-nobody-elses-trouble')
 def broken(current):
     links, said = generate(current, {'a.conf': section('net0'), 'b.conf': section('net0', 'mtu = 1\nqueue-pair = 2\n'),
-                                     'c.conf': section('net0')})
+                                     'c.conf': section('net0', guest='c')})
     check_links(links, *of_guest('a'), ('net', 'a:net0'), *of_guest('c'), ('net', 'c:net0'))
     lines = said.splitlines()
     assert len(lines) == 2 and all(line.startswith('<3>bulkhead-generator: ') for line in lines), said
@@ -192,10 +193,67 @@ def others(current):
 
 @case('no-folder')
 def no_folder(current):
-    done = subprocess.run([str(GENERATOR), str(current.dir)], env={**os.environ, 'BULKHEAD_CONFDIR': '/nowhere'},
+    done = subprocess.run([str(GENERATOR), str(current.dir)], env={**os.environ, 'BULKHEAD_CONFDIR': '/nowhere', 'BULKHEAD_RUNTIME': '/nowhere'},
                           capture_output=True, text=True, check=False, timeout=20 * env.TIME_FACTOR)
     assert done.returncode == 0 and not done.stderr, done
     assert not list(current.dir.iterdir())
+
+
+def running(current, guest):
+    """As systemd leaves it: a process of the guest has its runtime directory."""
+    (current.dir / 'run' / guest / 'link').mkdir(parents=True)
+
+
+@case('a-guest-that-runs-keeps-its-units')
+def kept(current):
+    """Whatever has become of its file; one that does not run gets its file."""
+    first = section('net0') + section('net1')
+    wanted = [*of_guest('vm1'), ('net', 'vm1:net0'), ('net', 'vm1:net1')]
+    generate(current, {'vm1.conf': first})
+    copy = current.dir / 'run/.config/vm1.conf'
+    assert copy.read_text() == first and copy.stat().st_mode & 0o777 == 0o644
+    running(current, 'vm1')
+    for files, words in (({'vm1.conf': first + 'typo = 1\n'}, "unknown key 'typo'"),
+                         ({'vm1.conf': ''}, 'no [device NAME] section'),
+                         ({'vm1.conf': section('net0')}, 'has changed; guest vm1 keeps'),
+                         ({}, 'was removed; guest vm1 keeps')):
+        links, said = generate(current, files)
+        check_links(links, *wanted)
+        check_sockets(current, {'vm1': {'net0': [], 'net1': []}})
+        assert words in said and "until 'bulkheadctl apply vm1'" in said, said
+        assert copy.read_text() == first
+    shutil.rmtree(current.dir / 'run/vm1')
+    links, _ = generate(current, {'vm1.conf': 'typo\n'})
+    check_links(links, *wanted)
+    links, said = generate(current, {'vm1.conf': section('net0')})
+    check_links(links, *of_guest('vm1'), ('net', 'vm1:net0'))
+    assert not said and copy.read_text() == section('net0')
+    links, said = generate(current, {})
+    check_links(links)
+    assert not said and not copy.exists()
+
+
+@case('what-two-guests-want')
+def claims(current):
+    """The first by name has it; one that runs keeps it. A path is where it leads."""
+    (current.dir / 'alias').symlink_to('real')
+    (current.dir / 'real').mkdir()
+    for mine, theirs in (('real/s', 'real//./s'), ('real/s', 'alias/s'), ('alias/s', 'real/s'), ('no/such/../s', 'no/s')):
+        texts = {guest: f'[device net0]\ntype = net\nbackend = echo\nsocket = {current.dir}/{path}\n'
+                 for guest, path in (('b', mine), ('a', theirs), ('c', theirs))}
+        links, said = generate(current, {f'{guest}.conf': text for guest, text in texts.items()})
+        check_links(links, *of_guest('a'), ('net', 'a:net0'))
+        assert said.count('is that of a:net0 already') == 2 and '/b.conf:4: ' in said and '/c.conf:4: ' in said, said
+        shutil.rmtree(current.dir / 'run')
+    links, said = generate(current, {f'{guest}.conf': f'[device n]\ntype = net\nsocket = /run/{guest}.sock\ntap = t\n' for guest in 'ab'})
+    check_links(links, *of_guest('a'), ('net', 'a:n'))
+    assert 'has the tap t, which is that of a:n already' in said, said
+    shutil.rmtree(current.dir / 'run')
+    generate(current, {'b.conf': section('net0')})
+    running(current, 'b')
+    links, said = generate(current, {'a.conf': section('net0'), 'b.conf': section('net0')})
+    check_links(links, *of_guest('b'), ('net', 'b:net0'))
+    assert '/a.conf:3: ' in said and 'is that of b:net0' in said, said
 
 
 if __name__ == '__main__':

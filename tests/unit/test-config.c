@@ -167,6 +167,11 @@ static const struct {
 	{ OK_DEVICE "\n[device a]\n", { ":6: [device a] is given twice; rename or remove one" } },
 	{ OK_DEVICE "[device b]\ntype = net\nsocket = /a\nbackend = echo\n",
 		{ ":5: [device b] has the same socket as [device a]; each needs its own" } },
+	{ OK_DEVICE "[device b]\ntype = net\nsocket = //no/such/.././../a\nbackend = echo\n",
+		{ ":5: [device b] has the same socket as [device a]; each needs its own" } },
+	{ "[device a]\ntype = net\nsocket = /a\ntap = t\n"
+	  "[device b]\ntype = net\nsocket = /b\ntap = t\n",
+		{ ":5: [device b] has the same tap as [device a]; each needs its own" } },
 	{ "[device a]\nbackend = echo\n",
 		{ ":1: [device a] has no 'socket'; add socket = /path",
 			":1: [device a] has no 'type'; add type = net" } },

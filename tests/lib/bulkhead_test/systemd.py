@@ -134,6 +134,14 @@ class Systemd:
                 self.run('systemctl', 'is-active', unit, check=False) == 'active' for unit in units)
         wait_until(there, 'every process serves', 30)
 
+    def all_there_of(self, guests):
+        """Every process of each guest serves; guests: {GUEST: how many devices}."""
+        for guest, n_devices in guests.items():
+            def there(guest=guest, n=n_devices + len(env.ROLES_OF_GUEST)):
+                status = self.run('bulkheadctl', 'status', guest, check=False)
+                return status.count(' pid ') == n and 'not there' not in status
+            wait_until(there, f'every process of {guest} serves', 30)
+
     def pid(self, role):
         return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', self.units[role]))
 

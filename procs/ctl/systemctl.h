@@ -1,0 +1,41 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* systemctl, run with many units at once. It blocks until systemd has done what was asked. */
+
+/** struct units - names of units; initially { 0 } */
+struct units {
+	char **names; /* [0] is private */
+	size_t n;
+};
+
+/** units_add() - add a name, which is consumed */
+void units_add(struct units *units, char *name);
+
+/** units_name() - the i-th; borrowed */
+const char *units_name(const struct units *units, size_t i);
+
+/** units_deinit() - free them */
+void units_deinit(struct units *units);
+
+/** systemctl_is_there() - whether systemd is this host's service manager */
+bool systemctl_is_there(void);
+
+/**
+ * systemctl_run() - have systemd do something; without units nothing happens
+ * @verb: "start", "stop", "restart"
+ *
+ * Errors: 0 | -EIO: systemctl failed, and has said why on standard error | negative errno.
+ */
+int systemctl_run(const char *verb, const struct units *units);
+
+/** systemctl_reload() - have systemd run the generator and read all units; as systemctl_run() */
+int systemctl_reload(void);
+
+/**
+ * systemctl_active() - ask which units are active
+ * @active: [out] one for each; false as well where systemd does not answer
+ */
+void systemctl_active(const struct units *units, bool *active);
