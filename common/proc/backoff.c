@@ -6,18 +6,23 @@
 #include "proc/backoff.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "fd/fdstore.h"
 
 #define NAME "starts"
 #define FREE_STARTS 4 /* without delay; then 10 ms, doubled up to a second */
 #define LAST_START 11
+
+#define WHY_BYTES 401
 
 static int starts_fd = -1;
 
@@ -25,6 +30,24 @@ static void set_starts(uint32_t n)
 {
 	if (starts_fd >= 0 && pwrite(starts_fd, &n, sizeof(n), 0) != sizeof(n))
 		log_warning("cannot count the starts of this process");
+}
+
+/* The reason stands behind the number. */
+void backoff_failed(const char *why)
+{
+	char text[WHY_BYTES] = "";
+
+	snprintf(text, sizeof(text), "%s", why);
+	if (starts_fd >= 0 && pwrite(starts_fd, text, sizeof(text), sizeof(uint32_t)) < 0)
+		log_warning("cannot note why this process ends");
+}
+
+static void tell_why(uint32_t n)
+{
+	char text[WHY_BYTES] = "";
+
+	if (pread(starts_fd, text, sizeof(text) - 1, sizeof(n)) > 0 && *text)
+		(void)sd_notifyf(0, "STATUS=start %u, after: %s", n + 1, text_clean(text));
 }
 
 void backoff_begin(void)
@@ -42,6 +65,8 @@ void backoff_begin(void)
 		n = 0;
 	}
 	set_starts(MIN(n, UINT32_MAX - 1) + 1);
+	if (n)
+		tell_why(n);
 	if (n < FREE_STARTS)
 		return;
 	ms = n < LAST_START ? 10u << (n - FREE_STARTS) : 1000;
@@ -54,4 +79,5 @@ void backoff_begin(void)
 void backoff_done(void)
 {
 	set_starts(0);
+	backoff_failed("");
 }
