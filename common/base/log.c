@@ -30,9 +30,18 @@ static struct {
 	const char *role;
 	char guest[64];
 	char device[64];
-	bool debug;
 	bool journal;
 } state = { .role = "bulkhead" };
+
+static atomic_bool debug;
+static char last_error[LINE_MAX_BYTES];
+static _Thread_local enum log_event event;
+
+static const char *const event_ids[_EVENTS] = {
+#define EVENT(name, id) [EVENT_##name] = id,
+#include "base/events.def"
+#undef EVENT
+};
 
 /* systemd sets JOURNAL_STREAM to the device and inode of the stream that is our stderr. */
 static bool stderr_is_journal(void)
@@ -53,14 +62,15 @@ void log_open(const char *role, const char *guest, const char *device)
 	snprintf(state.device, sizeof(state.device), "%s", device ?: "");
 	state.journal = stderr_is_journal();
 	if (getenv("BULKHEAD_DEBUG"))
-		state.debug = true;
+		debug = true;
 }
 
 static void to_journal(int level, const char *device, const char *text)
 {
 	if (sd_journal_send("MESSAGE=%s", text, "PRIORITY=%d", level,
 		    "SYSLOG_IDENTIFIER=bulkhead-%s", state.role, "BULKHEAD_ROLE=%s", state.role,
-		    "BULKHEAD_GUEST=%s", state.guest, "BULKHEAD_DEVICE=%s", device, NULL) < 0)
+		    "BULKHEAD_GUEST=%s", state.guest, "BULKHEAD_DEVICE=%s", device,
+		    event ? "MESSAGE_ID=%s" : NULL, event_ids[event], NULL) < 0)
 		fprintf(stderr, "<%d>%s\n", level, text);
 }
 
@@ -82,10 +92,27 @@ static void to_stderr(const char *device, const char *text)
 static void write_line(int level, const char *device, char *text)
 {
 	text_clean(text);
+	if (level == LOG_ERR)
+		snprintf(last_error, sizeof(last_error), "%s", text);
 	if (state.journal)
 		to_journal(level, device, text);
 	else
 		to_stderr(device, text);
+}
+
+void log_set_debug(bool on)
+{
+	debug = on;
+}
+
+const char *log_last_error(void)
+{
+	return last_error;
+}
+
+void log_begin_event(enum log_event begun)
+{
+	event = begun;
 }
 
 /* --- Rate-limited lines --- */
@@ -179,7 +206,7 @@ __attribute__((format(printf, 4, 0))) static void log_line(int level, const char
 	char text[LINE_MAX_BYTES];
 	size_t n;
 
-	if (level == LOG_DEBUG && !state.debug)
+	if (level >= (state.journal ? LOG_DEBUG : LOG_INFO) && !debug)
 		return;
 	tell_untold(clock_ms());
 	errno = saved;

@@ -13,12 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "config/claims.h"
 #include "config/keys.h"
+#include "config/lines.h"
 #include "config/nearest.h"
 #include "config/read.h"
 #include "config/roles.h"
@@ -124,7 +126,8 @@ bool config_check_name(const char *name)
 /* Whether the guest's runtime directory (proc/proc.h) or a process already has this name. */
 static bool is_taken(const char *name)
 {
-	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl" };
+	static const char *const others[] = { "keeper", "link", "notify", "lock", "ctl",
+		"processes" };
 
 	for (size_t i = 0; i < N_ROLES; i++)
 		if (!roles[i].per_device && strcmp(name, roles[i].name) == 0)
@@ -184,15 +187,30 @@ static int keep_value(struct parse *parse, unsigned int line, const char *key, c
 	return 1;
 }
 
-static int on_key(void *data, const char *section, const char *key, const char *text)
+/* A value in quotes is reported; the rest of it is judged, too. */
+static char *take_value(struct parse *parse, const char *key, const char *text)
+{
+	char *bare = lines_unquote(text);
+
+	if (!bare)
+		check(bare = strdup(text));
+	else
+		fail(parse, parse->line, "%s = %s: a value stands without quotes; write %s = %s",
+			key, text, key, bare);
+	return bare;
+}
+
+static int on_key(void *data, const char *section, const char *key, const char *value)
 {
 	struct parse *parse = data;
+	_cleanup_free_ char *text = NULL;
 	unsigned int n = parse->line;
 
 	if (!*section)
 		return fail(parse, n, "'%s' stands before any [device NAME] section", key);
 	if (!parse->device)
 		return 1; /* the section's error has been reported */
+	text = take_value(parse, key, value);
 	if (strcmp(key, "type") == 0)
 		return set_once(parse, n, &parse->device->type, "type", text);
 	if (strcmp(key, "socket") == 0)
@@ -207,17 +225,6 @@ static int on_key(void *data, const char *section, const char *key, const char *
 	return keep_value(parse, n, key, text);
 }
 
-/* As inih parses it: a comment may begin before the bracket is closed. */
-static bool is_closed(const char *section)
-{
-	const char *end = strchr(section, ']');
-
-	for (const char *p = section + 1; end && p < end; p++)
-		if (strchr(";#", *p) && isspace((unsigned char)p[-1]))
-			return false;
-	return end;
-}
-
 /* fgets() for inih, which tells its handler neither the line number nor that a section begins. An
  * unclosed section header is replaced by a closed one, so that the following keys are not taken for
  * those of the section before. */
@@ -229,7 +236,10 @@ static char *read_line(char *buf, int size, void *data)
 
 	if (!fgets(buf, size, parse->file))
 		return NULL;
-	parse->line++;
+	if (++parse->line == 1 && !lines_skip_mark(buf)) {
+		fail(parse, 1, "the file is in UTF-16; save it as UTF-8");
+		return NULL;
+	}
 	if (!strchr(buf, '\n') && !feof(parse->file)) {
 		fail(parse, parse->line, "the line is longer than %d characters; shorten it",
 			size - 2);
@@ -239,7 +249,7 @@ static char *read_line(char *buf, int size, void *data)
 		buf[1] = '\0';
 	}
 	start = buf + strspn(buf, " \t");
-	if (*start == '[' && !is_closed(start)) {
+	if (*start == '[' && !lines_is_closed(start)) {
 		start[strcspn(start, "\r\n")] = '\0';
 		fail(parse, parse->line, "%s: the bracket is not closed; write [device NAME]",
 			start);
@@ -275,22 +285,30 @@ static const struct config_key *find_key(const struct config_type *type, const c
 	return NULL;
 }
 
-static const char *nearest_key(const struct config_type *type, const char *key)
+/** struct keys - those that a device of a type can have */
+struct keys {
+	const char *names[32];
+	size_t n;
+};
+
+static struct keys keys_of(const struct config_type *type)
 {
-	const char *names[32] = { "type", "socket", "mode", "socket-group", "standby" };
-	size_t n = 5;
+	struct keys keys = { { "type", "socket", "mode", "socket-group", "standby" }, 5 };
 
 	check(type->keys || type->n_keys == 0);
-	for (size_t i = 0; i < type->n_keys && n < ARRAY_SIZE(names); i++)
-		names[n++] = type->keys[i].name;
-	return nearest(key, names, n);
+	for (size_t i = 0; i < type->n_keys && keys.n < ARRAY_SIZE(keys.names); i++)
+		keys.names[keys.n++] = type->keys[i].name;
+	return keys;
 }
 
 static void unknown_key(struct parse *parse, const struct config_device *device,
 	const struct config_type *type, const struct config_value *value)
 {
-	fail(parse, value->line, "unknown key '%s' in [device %s]; did you mean '%s'?", value->key,
-		device->name, nearest_key(type, value->key));
+	const struct keys keys = keys_of(type);
+	char advice[256];
+
+	fail(parse, value->line, "unknown key '%s' in [device %s]; %s", value->key, device->name,
+		nearest_advice(value->key, keys.names, keys.n, advice, sizeof(advice)));
 }
 
 static void judge_value(struct parse *parse, const struct config_key *key,
@@ -395,24 +413,30 @@ static bool is_misspelt(const struct config_device *device, const char *key)
 	const struct role *role = device->type ? role_of_type(device->type) : NULL;
 	const struct config_type *type = device->type ? (role ? role->type : NULL) : usual_type();
 
-	for (size_t i = 0; type && i < device->n_values; i++)
-		if (!find_key(type, device->values[i].key) &&
-			strcmp(nearest_key(type, device->values[i].key), key) == 0)
+	const struct keys keys = type ? keys_of(type) : (struct keys){ .n = 0 };
+
+	for (size_t i = 0; type && i < device->n_values; i++) {
+		const char *meant = nearest(device->values[i].key, keys.names, keys.n);
+
+		if (!find_key(type, device->values[i].key) && meant && strcmp(meant, key) == 0)
 			return true;
+	}
 	return false;
 }
 
 static void fail_type(struct parse *parse, const struct config_device *device)
 {
 	const char *names[N_ROLES];
+	char advice[256];
 	size_t n = 0;
 
 	for (size_t i = 0; i < N_ROLES; i++)
 		if (roles[i].per_device)
 			names[n++] = roles[i].name;
 	if (device->type)
-		fail(parse, device->line, "[device %s]: unknown type '%s'; did you mean '%s'?",
-			device->name, device->type, nearest(device->type, names, n));
+		fail(parse, device->line, "[device %s]: unknown type '%s'; %s", device->name,
+			device->type,
+			nearest_advice(device->type, names, n, advice, sizeof(advice)));
 	else
 		fail(parse, device->line, "[device %s] has no 'type'; add type = %s", device->name,
 			names[0]);
@@ -486,9 +510,12 @@ static void fail_to_read(struct parse *parse, int r)
 {
 	if (r == -EISDIR)
 		fail(parse, 0, "cannot be read: it is no text file; name the guest's file");
+	else if (r == -EACCES)
+		fail(parse, 0,
+			"cannot be read: %s; let user %u read it, and pass all folders above it",
+			strerror(-r), geteuid());
 	else
-		fail(parse, 0, "cannot be read: %s; check its name and who may read it",
-			strerror(-r));
+		fail(parse, 0, "cannot be read: %s; check its name", strerror(-r));
 }
 
 static void parse_file(struct parse *parse)

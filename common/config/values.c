@@ -75,6 +75,7 @@ static bool judge_interface(const struct config_key *key, struct config_value *v
 static bool judge_enum(const struct config_key *key, struct config_value *value,
 	const struct verdict *verdict)
 {
+	char advice[256];
 	size_t n = 0;
 
 	while (key->words[n]) {
@@ -82,8 +83,8 @@ static bool judge_enum(const struct config_key *key, struct config_value *value,
 			return true;
 		n++;
 	}
-	return refuse(verdict, "not a %s; did you mean '%s'?", key->name,
-		nearest(value->text, key->words, n));
+	return refuse(verdict, "not a %s; %s", key->name,
+		nearest_advice(value->text, key->words, n, advice, sizeof(advice)));
 }
 
 static bool judge_path(const struct config_key *key, struct config_value *value,

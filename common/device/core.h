@@ -66,6 +66,9 @@ struct device_core {
 	bool report_open;           /* a report is in flight */
 	bool report_due;            /* state has changed since the last report */
 	bool watch_open;
+	bool was_left;          /* the previous worker ended in order: the pause is known */
+	uint64_t told_features; /* the journal has these */
+	char told_status[160];  /* the service manager has this */
 	char quarantine[160];   /* why no record is applied; "" = not quarantined */
 	atomic_uint blank_ring; /* for blank_look(): 1 + the ring's number; 0 = none */
 	/* the last one for which blank guest memory was reported */

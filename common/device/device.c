@@ -38,8 +38,10 @@ static void note_pause(struct device *device)
 {
 	struct ledger_header *header = device->ledger.header;
 
-	if (header->left_ns)
+	if (header->left_ns) {
 		header->pause_ns = clock_ns() - header->left_ns;
+		device->core->was_left = true;
+	}
 	header->left_ns = 0;
 }
 
@@ -66,6 +68,9 @@ static int read_and_apply(struct device *device)
 	else if (apply_desired(device, desired) < 0)
 		return 0;
 	note_pause(device);
+	log_debug("generation %llu of the record is applied: %s",
+		(unsigned long long)device->core->generation,
+		device->core->apply_error ?: "completely");
 	device_report(device);
 	return 0;
 }
@@ -96,7 +101,12 @@ static int attach_again(struct device *device)
 
 static void start_anew(struct device *device, int error)
 {
-	log_error("lost the record: %s; restarting", strerror(-error));
+	if (error == -ESTALE)
+		LOG_EVENT(ANEW,
+			log_notice(
+				"the memory manager was stopped, and has begun with an empty record; this worker begins anew as well"));
+	else
+		log_error("lost the record: %s; restarting", strerror(-error));
 	sd_event_exit(device->event, 1);
 }
 

@@ -29,6 +29,12 @@ struct device_figure {
 /** struct device_ops - the table of a device. type and serve() are mandatory; other entries may
  * be absent, which means no action unless stated otherwise. All but serve() run in the loop
  * thread. */
+/** struct feature_name - of a virtio feature, as the specification has it */
+struct feature_name {
+	unsigned int bit;
+	const char *name;
+};
+
 struct device_ops {
 	const char *type;  /* as in the configuration */
 	size_t data_bytes; /* size of device->data, which is zeroed */
@@ -111,6 +117,12 @@ struct device_ops {
 	void (*shmem_mapped)(struct device *device, uint64_t seq, bool refused);
 	/** describe() - describe the back-end for the operator: "tap vm1 (up)" */
 	void (*describe)(struct device *device, char *buf, size_t n);
+	/** trouble() - one line on what keeps the device from serving although the record is in
+	 * force: "tap 'vm1' is gone"; unchanged: nothing does. May be NULL. */
+	void (*trouble)(struct device *device, char *buf, size_t n);
+	/** feature_names - of the type's own virtio features, for the journal; the last entry has
+	 * no name. May be NULL */
+	const struct feature_name *feature_names;
 	/** figures() - the device's own numbers for the operator, as of now; returns how many of
 	 * DEVICE_FIGURES_MAX were filled in. Called for each report: device_report() makes one. */
 	size_t (*figures)(struct device *device, struct device_figure *ret);

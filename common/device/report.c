@@ -3,6 +3,7 @@
  * applied.
  */
 #include "device/image.h"
+#include "device/tell.h"
 
 #define DESCRIPTION_BYTES 128
 
@@ -46,7 +47,10 @@ static void on_reported(void *data, int error, const Bh__Envelope *reply)
 	else if (!device->core->started) {
 		device->core->started = true;
 		proc_ready(device->proc);
+		tell_ready(device);
 	}
+	if (!error)
+		tell_state(device);
 	if (!error && reply->report_observed_reply->not_deposited && shmem_deposit_again(device))
 		device->core->report_due = true;
 	if (device->core->report_due)
@@ -98,7 +102,7 @@ void device_report(struct device *device)
 	Bh__ReportObserved report = BH__REPORT_OBSERVED__INIT;
 	Bh__Envelope msg = BH__ENVELOPE__INIT;
 	Bh__RingState states[VHOST_USER_MAX_QUEUES], *list[VHOST_USER_MAX_QUEUES];
-	char description[DESCRIPTION_BYTES] = "";
+	char description[DESCRIPTION_BYTES] = "", trouble[DESCRIPTION_BYTES] = "";
 	struct shmem_report shmem;
 	struct figures figures;
 
@@ -107,6 +111,8 @@ void device_report(struct device *device)
 		return;
 	if (device->ops->describe)
 		device->ops->describe(device, description, sizeof(description));
+	if (device->ops->trouble)
+		device->ops->trouble(device, trouble, sizeof(trouble));
 	observed.generation = ++core->report_generation;
 	observed.applied = core->applied->generation;
 	observed.apply_error = (char *)(core->apply_error ?: "");
@@ -122,6 +128,7 @@ void device_report(struct device *device)
 	observed.config_writable.len = offer->config_bytes;
 	observed.config_seq = offer->config_seq;
 	observed.backend = description;
+	observed.trouble = trouble;
 	observed.quarantine = device->core->quarantine;
 	observed.n_rings = fill_rings(device, states, list);
 	observed.rings = list;

@@ -21,6 +21,7 @@
 #include "base/blame.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sanitizer.h"
 #include "build-config.h"
@@ -29,6 +30,7 @@
 #include "proc/backoff.h"
 #include "proc/identity.h"
 #include "proc/late-unmap.h"
+#include "proc/levels.h"
 
 struct arguments {
 	const char *instance;
@@ -141,7 +143,8 @@ static int make_loop(struct proc *proc)
 	if ((r = sd_event_default(&proc->event)) < 0 ||
 		(r = sd_event_add_signal(proc->event, NULL, SIGTERM, NULL, NULL)) < 0 ||
 		(r = sd_event_add_signal(proc->event, NULL, SIGINT, NULL, NULL)) < 0 ||
-		(r = sd_event_set_watchdog(proc->event, true)) < 0)
+		(r = sd_event_set_watchdog(proc->event, true)) < 0 ||
+		(r = levels_watch(proc->event)) < 0)
 		log_error("cannot make the event loop: %s", strerror(-r));
 	return r < 0 ? r : 0;
 }
@@ -221,7 +224,7 @@ static int set_up(struct proc *proc, const struct arguments *args, char *guest)
 int proc_main(int argc, char *argv[], const struct proc_role *role)
 {
 	_cleanup_free_ char *guest = NULL;
-	struct proc proc = { .role = role };
+	struct proc proc = { .role = role, .started_usec = clock_us() };
 	struct arguments args;
 	int r;
 
@@ -244,6 +247,10 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 		r = set_up(&proc, &args, guest);
 	if (r >= 0)
 		r = run(&proc);
+	if (r != 0 && *log_last_error()) {
+		proc_status(&proc, "%s", log_last_error());
+		backoff_failed(log_last_error());
+	}
 	if (r < 0)
 		backoff_give_way();
 	if (role->leave)
@@ -264,12 +271,15 @@ int proc_main(int argc, char *argv[], const struct proc_role *role)
 void proc_ready(struct proc *proc)
 {
 	backoff_done();
-	(void)sd_notify(0, "READY=1");
+	if (!proc->ready && !proc->role->per_device)
+		LOG_EVENT(SERVES, log_info("version " BULKHEAD_VERSION " is ready"));
+	(void)sd_notify(0, proc->ready ? "READY=1" : "READY=1\nSTATUS=in service");
+	proc->ready = true;
 }
 
 void proc_status(struct proc *proc, const char *fmt, ...)
 {
-	char text[256];
+	char text[512];
 	va_list ap;
 
 	va_start(ap, fmt);

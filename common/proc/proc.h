@@ -1,6 +1,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -21,8 +22,10 @@ struct proc {
 	const char *runtime_dir;  /* of the guest: /run/bulkhead/GUEST */
 	const char *runtime_base; /* the same through a descriptor (identity.c); may be NULL */
 	bool separate;            /* each process has a user of its own (config/user.h) */
-	bool by_root; /* started by root: a restart has the rights that this one dropped */
-	void *data;   /* the role's own */
+	bool by_root;          /* started by root: a restart has the rights that this one dropped */
+	uint64_t started_usec; /* when proc_main() began */
+	bool ready;            /* proc_ready() was called */
+	void *data;            /* the role's own */
 };
 
 struct proc_role {

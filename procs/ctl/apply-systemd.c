@@ -24,12 +24,12 @@ static char *unit_of(const struct plan_item *item)
 
 void apply_look(struct job *job)
 {
-	struct units units = { 0 };
+	struct unit_names units = { 0 };
 	bool *active = calloc(job->plan.n_items + 1, sizeof(*active));
 
 	check(active);
 	for (size_t i = 0; i < job->plan.n_items; i++)
-		units_add(&units, unit_of(&job->plan.items[i]));
+		unit_names_add(&units, unit_of(&job->plan.items[i]));
 	systemctl_active(&units, active);
 	for (size_t i = 0; i < job->plan.n_items; i++) {
 		struct plan_item *item = &job->plan.items[i];
@@ -38,7 +38,7 @@ void apply_look(struct job *job)
 			plan_start(&job->plan, item);
 	}
 	free(active);
-	units_deinit(&units);
+	unit_names_deinit(&units);
 }
 
 /* --- The steps --- */
@@ -70,22 +70,22 @@ static bool is_touched(const struct plan_item *item)
 	return item->action == PLAN_START || item->action == PLAN_RESTART;
 }
 
-static void collect(struct units *units, const struct job *jobs, size_t n, wanted_fn wanted)
+static void collect(struct unit_names *units, const struct job *jobs, size_t n, wanted_fn wanted)
 {
 	for (size_t i = 0; i < n; i++)
 		for (size_t j = 0; !jobs[i].launched && j < jobs[i].plan.n_items; j++)
 			if (wanted(&jobs[i].plan.items[j]))
-				units_add(units, unit_of(&jobs[i].plan.items[j]));
+				unit_names_add(units, unit_of(&jobs[i].plan.items[j]));
 }
 
 static int step(const char *verb, const struct job *jobs, size_t n, wanted_fn wanted)
 {
-	struct units units = { 0 };
+	struct unit_names units = { 0 };
 	int r;
 
 	collect(&units, jobs, n, wanted);
 	r = systemctl_run(verb, &units);
-	units_deinit(&units);
+	unit_names_deinit(&units);
 	return r;
 }
 
@@ -101,13 +101,13 @@ static int put_in_force(const struct job *jobs, size_t n)
 
 static int start_target(void)
 {
-	struct units units = { 0 };
+	struct unit_names units = { 0 };
 	char *name = strdup("bulkhead.target");
 	int r;
 
-	units_add(&units, name);
+	unit_names_add(&units, name);
 	r = systemctl_run("start", &units);
-	units_deinit(&units);
+	unit_names_deinit(&units);
 	return r;
 }
 
@@ -115,7 +115,7 @@ static int start_target(void)
 
 static int report(const struct job *jobs, size_t n)
 {
-	struct units units = { 0 };
+	struct unit_names units = { 0 };
 	bool *active;
 	int r = 0;
 
@@ -127,11 +127,11 @@ static int report(const struct job *jobs, size_t n)
 		if (active[i])
 			continue;
 		fprintf(stderr, "%s does not run; see why: systemctl status '%s'\n",
-			units_name(&units, i), units_name(&units, i));
+			unit_names_at(&units, i), unit_names_at(&units, i));
 		r = -EIO;
 	}
 	free(active);
-	units_deinit(&units);
+	unit_names_deinit(&units);
 	return r;
 }
 

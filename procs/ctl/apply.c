@@ -202,7 +202,7 @@ int apply_run(const char *runtime_dir, char *guests[], size_t n, bool dry_run)
 	struct host host = { 0 };
 	int r;
 
-	check_host(&host, runtime_dir);
+	check_host(&host, runtime_dir, NULL);
 	r = choose(&host, guests, n);
 	if (r == 0)
 		r = judge(&host);

@@ -17,9 +17,11 @@ static const char *confdir(void)
 }
 
 /* Guests of another runtime directory are launchers', whose files lie wherever they were told. */
-void check_host(struct host *host, const char *runtime_dir)
+void check_host(struct host *host, const char *runtime_dir, const char *config_dir)
 {
-	host_load(host, strcmp(runtime_dir, BULKHEAD_RUNDIR) == 0 ? confdir() : NULL, runtime_dir);
+	if (!config_dir && strcmp(runtime_dir, BULKHEAD_RUNDIR) == 0)
+		config_dir = confdir();
+	host_load(host, config_dir, runtime_dir);
 	for (size_t i = 0; i < host->n_guests; i++) {
 		_cleanup_free_ char *file = force_origin(runtime_dir, host->guests[i].name);
 
@@ -63,12 +65,12 @@ static void note_difference(const struct host_guest *guest)
 			guest->path, guest->name);
 }
 
-int check_run(const char *runtime_dir, char *files[], size_t n)
+int check_run(const char *runtime_dir, const char *config_dir, char *files[], size_t n)
 {
 	struct host host = { 0 };
 	size_t n_good = 0, n_bad = 0;
 
-	check_host(&host, runtime_dir);
+	check_host(&host, runtime_dir, config_dir);
 	for (size_t i = 0; i < host.n_guests; i++)
 		host.guests[i].chosen = n == 0;
 	for (size_t i = 0; i < n; i++)

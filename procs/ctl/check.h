@@ -8,8 +8,9 @@
  * each. */
 
 /** check_host() - the files of this host's guests, and what is in force; host_deinit() it. A guest
- * that a launcher serves has the file that the launcher was told */
-void check_host(struct host *host, const char *runtime_dir);
+ * that a launcher serves has the file that the launcher was told
+ * @config_dir: NULL = the usual place, if runtime_dir is the usual one */
+void check_host(struct host *host, const char *runtime_dir, const char *config_dir);
 
 /** check_report() - report what is wrong with a guest's file; returns whether anything is */
 bool check_report(const struct host_guest *guest);
@@ -20,7 +21,7 @@ bool check_report(const struct host_guest *guest);
  *
  * Errors: 0 | -EINVAL, reported.
  */
-int check_run(const char *runtime_dir, char *files[], size_t n);
+int check_run(const char *runtime_dir, const char *config_dir, char *files[], size_t n);
 
 /**
  * check_before_upgrade() - whether new processes of a guest could read its configuration

@@ -22,23 +22,23 @@ static void end(void)
 	putchar('\n');
 }
 
-static void failed(const char *guest, const char *why)
+static void put_process(const struct seen_process *process)
 {
-	writer_open(&out, NULL, '{');
-	writer_text(&out, "name", guest);
-	writer_text(&out, "error", why);
-	writer_close(&out, '}');
-}
+	const Bh__PeerStatus *peer = process->peer;
 
-static void put_peer(const Bh__PeerStatus *peer)
-{
 	writer_open(&out, NULL, '{');
-	writer_text(&out, "name", peer->name);
-	writer_text(&out, "role", peer->role);
-	writer_number(&out, "pid", peer->pid);
-	writer_number(&out, "connected_ms", peer->connected_ms);
-	writer_number(&out, "restarts", peer->connects ? peer->connects - 1 : 0);
-	writer_boolean(&out, "standby", peer->standby);
+	writer_text(&out, "name", process->name);
+	writer_text(&out, "role", process->role);
+	writer_text(&out, "state", seen_state_names[process->state]);
+	writer_text(&out, "says", process->why ?: "");
+	writer_number(&out, "pid", process->pid > 0 ? (uint64_t)process->pid : 0);
+	writer_boolean(&out, "connected", peer && peer->pid);
+	if (process->up_ms >= 0)
+		writer_number(&out, "up_ms", (uint64_t)process->up_ms);
+	writer_number(&out, "connected_ms", peer ? peer->connected_ms : 0);
+	if (process->counted)
+		writer_number(&out, "restarts", process->restarts);
+	writer_boolean(&out, "standby", peer && peer->standby);
 	writer_close(&out, '}');
 }
 
@@ -110,6 +110,7 @@ static void put_device(const Bh__DeviceStatus *device)
 	writer_number(&out, "vault_fds", device->vault_fds);
 	writer_text(&out, "backend", device->observed->backend);
 	writer_text(&out, "error", device->observed->apply_error);
+	writer_text(&out, "trouble", device->observed->trouble);
 	writer_text(&out, "quarantine", device->quarantine);
 	put_figures(device->observed);
 	writer_open(&out, "rings", '[');
@@ -119,22 +120,52 @@ static void put_device(const Bh__DeviceStatus *device)
 	writer_close(&out, '}');
 }
 
-static void guest(const Bh__GetStatusReply *status)
+static const char *manager_of(const struct seen *seen)
 {
+	return seen->manager == SEEN_LAUNCHER   ? "launcher"
+		: seen->manager == SEEN_SYSTEMD ? "systemd"
+						: "";
+}
+
+static const char *health_of(const struct seen *seen)
+{
+	return seen->health == SEEN_HEALTHY      ? "healthy"
+		: seen->health == SEEN_UNHEALTHY ? "unhealthy"
+						 : "unknown";
+}
+
+static void put_faults(const struct seen *seen)
+{
+	writer_open(&out, "faults", '[');
+	for (size_t i = 0; i < seen->n_faults; i++)
+		writer_text(&out, NULL, seen->faults[i]);
+	writer_close(&out, ']');
+}
+
+static void guest(const struct seen *seen)
+{
+	const Bh__GetStatusReply *reply = seen->reply;
+
 	writer_open(&out, NULL, '{');
-	writer_text(&out, "name", status->guest);
-	writer_number(&out, "uptime_ms", status->uptime_ms);
-	writer_text(&out, "version", status->version);
+	writer_text(&out, "name", seen->name);
+	writer_text(&out, "file", seen->file ?: "");
+	writer_text(&out, "manager", manager_of(seen));
+	writer_text(&out, "health", health_of(seen));
+	put_faults(seen);
+	if (reply) {
+		writer_number(&out, "uptime_ms", reply->uptime_ms);
+		writer_text(&out, "version", reply->version);
+	}
 	writer_open(&out, "processes", '[');
-	for (size_t i = 0; i < status->n_peers; i++)
-		put_peer(status->peers[i]);
+	for (size_t i = 0; i < seen->n_processes; i++)
+		put_process(&seen->processes[i]);
 	writer_close(&out, ']');
 	writer_open(&out, "devices", '[');
-	for (size_t i = 0; i < status->n_devices; i++)
-		if (status->devices[i]->desired && status->devices[i]->observed)
-			put_device(status->devices[i]);
+	for (size_t i = 0; reply && i < reply->n_devices; i++)
+		if (reply->devices[i]->desired && reply->devices[i]->observed)
+			put_device(reply->devices[i]);
 	writer_close(&out, ']');
 	writer_close(&out, '}');
 }
 
-const struct show show_json = { begin, guest, failed, end };
+const struct show show_json = { begin, guest, end };

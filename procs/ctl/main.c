@@ -18,61 +18,56 @@
 #include "build-config.h"
 #include "bus/bus.h"
 #include "check.h"
+#include "config/nearest.h"
 #include "config/user.h"
 #include "inspect.h"
+#include "level.h"
 #include "query.h"
-#include "show.h"
 #include "snapshot.h"
+#include "status.h"
 #include "upgrade.h"
 
 #define GUESTS_MAX 1024
+#define EXIT_USAGE 2
 
 static const char help[] =
-	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
-	"       bulkheadctl check [FILE...] [--runtime-dir=DIR]\n"
+	"Usage: bulkheadctl status [GUEST...] [--json] [--quiet] [--config-dir=DIR] [--runtime-dir=DIR]\n"
+	"       bulkheadctl check [FILE...] [--config-dir=DIR] [--runtime-dir=DIR]\n"
 	"       bulkheadctl apply [GUEST...] [--dry-run] [--runtime-dir=DIR]\n"
 	"       bulkheadctl upgrade [GUEST[:PROCESS]...] [--runtime-dir=DIR]\n"
+	"       bulkheadctl log-level GUEST[:PROCESS] debug|info [--runtime-dir=DIR]\n"
 	"       bulkheadctl release GUEST DEVICE [--runtime-dir=DIR]\n"
 	"       bulkheadctl snapshot GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
 	"\n"
-	"status shows guests, their processes, devices, rings and counters. check judges files. apply makes\n"
-	"what runs look like the files of /etc/bulkhead, and touches nothing that did not change. upgrade replaces running processes\n"
-	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
-	"frontend, snapshot, or launcher. release takes a device out of quarantine. snapshot saves the state\n"
-	"of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the users\n"
-	"that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
+	"status shows guests, what is wrong with them, their processes, devices, rings and counters; its exit\n"
+	"status is 0 if all are healthy, 1 if not, 2 if that cannot be told. check judges files. apply makes\n"
+	"what runs look like the files of " BULKHEAD_CONFDIR ", and touches nothing that did not change. upgrade\n"
+	"replaces running processes by the programs that are installed now, while the VMs run on; PROCESS is\n"
+	"a device's name, memory, frontend, snapshot, or launcher. log-level shows lines for debugging, or no\n"
+	"longer, until the process is restarted. release takes a device out of quarantine. snapshot saves the\n"
+	"state of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the\n"
+	"users that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
 	"\n"
 	"  --dry-run             say what apply would do, and do nothing\n"
 	"  --json                for programs\n"
+	"  --quiet               show nothing: the exit status says it\n"
+	"  --config-dir=DIR      where the guests' files are (default " BULKHEAD_CONFDIR ")\n"
 	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
 
 struct arguments {
 	const char *runtime_dir;
+	const char *config_dir;
 	bool json;
+	bool quiet;
 	bool no_counters;
 	bool dry_run;
 	bool done;
 };
-
-static void show_guest(const Bh__GetStatusReply *status, void *data)
-{
-	((const struct show *)data)->guest(status);
-}
-
-static int ask(const struct arguments *args, const struct show *show, const char *guest)
-{
-	int r = query_status(args->runtime_dir, guest, BUS_TIMEOUT_MS, show_guest,
-		(void *)(uintptr_t)show);
-
-	if (r < 0)
-		show->failed(guest, query_why(r));
-	return r;
-}
 
 static int by_name(const void *a, const void *b)
 {
@@ -99,34 +94,21 @@ static size_t find_guests(const char *runtime_dir, char **names)
 	return n;
 }
 
-/* Returns the guests on the command line, or else all; found has room for GUESTS_MAX. */
-static size_t choose_guests(const struct arguments *args, char ***names, size_t n, char **found)
-{
-	if (n)
-		return n;
-	n = find_guests(args->runtime_dir, found);
-	if (n == 0)
-		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
-	*names = found;
-	return n;
-}
-
 static int status(const struct arguments *args, char *names[], size_t n)
 {
-	const struct show *show = args->json ? &show_json : &show_table;
-	int r = 0;
+	const struct status_wish wish = { .runtime_dir = args->runtime_dir,
+		.config_dir = args->config_dir,
+		.names = names,
+		.n_names = n,
+		.json = args->json,
+		.quiet = args->quiet };
 
-	show->begin();
-	for (size_t i = 0; i < n; i++)
-		if (ask(args, show, names[i]) < 0)
-			r = -EIO;
-	show->end();
-	return r;
+	return status_run(&wish);
 }
 
 static int judge(const struct arguments *args, char *names[], size_t n)
 {
-	return check_run(args->runtime_dir, names, n);
+	return check_run(args->runtime_dir, args->config_dir, names, n);
 }
 
 static int apply(const struct arguments *args, char *names[], size_t n)
@@ -136,10 +118,16 @@ static int apply(const struct arguments *args, char *names[], size_t n)
 
 static int upgrade(const struct arguments *args, char *names[], size_t n)
 {
+	char *found[GUESTS_MAX] = { NULL };
+	size_t n_found = n ? 0 : find_guests(args->runtime_dir, found);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = upgrade_run(args->runtime_dir, names[i]);
+	if (n + n_found == 0)
+		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
+	for (size_t i = 0; r == 0 && i < n + n_found; i++)
+		r = upgrade_run(args->runtime_dir, n ? names[i] : found[i]);
+	for (size_t i = 0; i < n_found; i++)
+		free(found[i]);
 	return r;
 }
 
@@ -221,28 +209,40 @@ static int user(const struct arguments *args, char *names[], size_t n)
 	return n ? 0 : -EINVAL;
 }
 
+static int refuse_option(const char *option, int c)
+{
+	fprintf(stderr, "bulkheadctl: %s: %s; see 'bulkheadctl --help'\n", option,
+		c == ':' ? "it needs a value" : "there is no such option, or not in this form");
+	return -EINVAL;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
 		{ "no-counters", no_argument, NULL, 'n' }, { "dry-run", no_argument, NULL, 'd' },
+		{ "quiet", no_argument, NULL, 'q' }, { "config-dir", required_argument, NULL, 'f' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c;
 
 	*args = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
-	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
 		if (c == 'j')
 			args->json = true;
 		else if (c == 'n')
 			args->no_counters = true;
 		else if (c == 'd')
 			args->dry_run = true;
+		else if (c == 'q')
+			args->quiet = true;
+		else if (c == 'f')
+			args->config_dir = optarg;
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')
 			args->done = true;
 		else
-			return -EINVAL;
+			return refuse_option(argv[optind - 1], c);
 		if (c == 'h')
 			fputs(help, stdout);
 		if (c == 'v')
@@ -251,37 +251,68 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	return 0;
 }
 
+static int log_level(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 2)
+		return level_run(args->runtime_dir, names[0], names[1]);
+	fputs("log-level needs a guest or GUEST:PROCESS, and 'debug' or 'info'\n", stderr);
+	return -EINVAL;
+}
+
+/** struct command - a row of the table of commands */
+struct command {
+	const char *name;
+	/* 0 | negative: it has said why not | another exit status */
+	int (*run)(const struct arguments *args, char *names[], size_t n);
+};
+
+static const struct command commands[] = {
+	{ "status", status },
+	{ "check", judge },
+	{ "apply", apply },
+	{ "upgrade", upgrade },
+	{ "log-level", log_level },
+	{ "release", release },
+	{ "snapshot", snapshot },
+	{ "restore", restore },
+	{ "inspect", inspect },
+	{ "user", user },
+};
+
+static const struct command *find_command(const char *name)
+{
+	const char *names[ARRAY_SIZE(commands)];
+	char advice[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+		if (name && strcmp(commands[i].name, name) == 0)
+			return &commands[i];
+		names[i] = commands[i].name;
+	}
+	if (name)
+		fprintf(stderr, "bulkheadctl: no command '%s'; %s (see 'bulkheadctl --help')\n",
+			name,
+			nearest_advice(name, names, ARRAY_SIZE(names), advice, sizeof(advice)));
+	else
+		fputs("bulkheadctl: it needs a command, for example 'bulkheadctl status'; see 'bulkheadctl --help'\n",
+			stderr);
+	return NULL;
+}
+
 int main(int argc, char *argv[])
 {
-	static const struct {
-		const char *name;
-		int (*run)(const struct arguments *args, char *names[], size_t n);
-	} commands[] = { { "status", status }, { "check", judge }, { "apply", apply },
-		{ "upgrade", upgrade }, { "release", release }, { "snapshot", snapshot },
-		{ "restore", restore }, { "inspect", inspect }, { "user", user } };
-	static char *found[GUESTS_MAX];
+	const struct command *command;
 	struct arguments args;
 	int r;
 
 	log_open("ctl", NULL, NULL);
 	if (parse(argc, argv, &args) < 0)
-		return EXIT_FAILURE;
+		return EXIT_USAGE;
 	if (args.done)
 		return EXIT_SUCCESS;
-	for (size_t i = 0; optind < argc && i < ARRAY_SIZE(commands); i++) {
-		char **names = &argv[optind + 1];
-		size_t n;
-
-		if (strcmp(argv[optind], commands[i].name) != 0)
-			continue;
-		n = (size_t)(argc - optind - 1);
-		if (commands[i].run == status || commands[i].run == upgrade)
-			n = choose_guests(&args, &names, n, found);
-		r = commands[i].run(&args, names, n);
-		for (size_t j = 0; j < GUESTS_MAX; j++)
-			free(found[j]);
-		return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
-	}
-	fputs(help, stderr);
-	return EXIT_FAILURE;
+	command = find_command(argv[optind]);
+	if (!command)
+		return EXIT_USAGE;
+	r = command->run(&args, &argv[optind + 1], (size_t)(argc - optind - 1));
+	return r < 0 ? EXIT_FAILURE : r;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-event.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/cleanup.h"
@@ -114,6 +115,17 @@ enum answers query_answers(const char *runtime_dir, const char *guest)
 	return is_socket(path)      ? ANSWERS_MEMORY
 		: is_socket(former) ? ANSWERS_FORMER
 				    : ANSWERS_NOBODY;
+}
+
+/* connect() needs the right to write. */
+int query_allowed(const char *runtime_dir, const char *guest)
+{
+	_cleanup_free_ char *path = path_in(runtime_dir, guest, "link/ctl.sock"),
+			    *former = path_in(runtime_dir, guest, "ctl.sock");
+
+	if (access(path, W_OK) == 0 || access(former, W_OK) == 0)
+		return 0;
+	return access(path, W_OK) < 0 && errno == EACCES ? -EACCES : -ENOENT;
 }
 
 /* If the connection breaks, because the memory manager may be restarting, the request is

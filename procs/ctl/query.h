@@ -18,6 +18,10 @@ enum answers {
 /** query_answers() - which release's socket exists for the guest; sends no query */
 enum answers query_answers(const char *runtime_dir, const char *guest);
 
+/** query_allowed() - whether we may ask the memory manager of a guest
+ * Errors: 0 | -EACCES | -ENOENT: no memory manager has been there. */
+int query_allowed(const char *runtime_dir, const char *guest);
+
 /** query_fn - receives the reply, borrowed for the call; its texts hold no control characters */
 typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
 

@@ -1,13 +1,12 @@
 #pragma once
 
-#include "bus.pb-c.h"
+#include "seen.h"
 
 /** struct show - an output format, written to standard output. begin() is called once, then
- * guest() or failed() for each guest, then end(). */
+ * guest() for each guest, then end(). */
 struct show {
 	void (*begin)(void);
-	void (*guest)(const Bh__GetStatusReply *status);    /* borrowed */
-	void (*failed)(const char *guest, const char *why); /* it could not be queried */
+	void (*guest)(const struct seen *seen); /* judged; borrowed */
 	void (*end)(void);
 };
 

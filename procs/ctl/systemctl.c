@@ -19,7 +19,7 @@ extern char **environ;
 
 /* --- Units --- */
 
-void units_add(struct units *units, char *name)
+void unit_names_add(struct unit_names *units, char *name)
 {
 	units->names = reallocarray(units->names, units->n + HEAD + 2, sizeof(*units->names));
 	check(units->names && name);
@@ -27,17 +27,17 @@ void units_add(struct units *units, char *name)
 	units->names[HEAD + units->n] = NULL;
 }
 
-const char *units_name(const struct units *units, size_t i)
+const char *unit_names_at(const struct unit_names *units, size_t i)
 {
 	return units->names[HEAD + i];
 }
 
-void units_deinit(struct units *units)
+void unit_names_deinit(struct unit_names *units)
 {
 	for (size_t i = 0; i < units->n; i++)
 		free(units->names[HEAD + i]);
 	free(units->names);
-	*units = (struct units){ 0 };
+	*units = (struct unit_names){ 0 };
 }
 
 bool systemctl_is_there(void)
@@ -82,7 +82,7 @@ static int run(char *argv[])
 	return r < 0 ? r : await(pid);
 }
 
-static char **command(const struct units *units, const char *verb)
+static char **command(const struct unit_names *units, const char *verb)
 {
 	units->names[0] = (char *)"systemctl";
 	units->names[1] = (char *)verb;
@@ -90,7 +90,7 @@ static char **command(const struct units *units, const char *verb)
 	return units->names;
 }
 
-int systemctl_run(const char *verb, const struct units *units)
+int systemctl_run(const char *verb, const struct unit_names *units)
 {
 	return units->n ? run(command(units, verb)) : 0;
 }
@@ -112,7 +112,7 @@ static void read_states(int fd, bool *active, size_t n)
 	fclose(f);
 }
 
-void systemctl_active(const struct units *units, bool *active)
+void systemctl_active(const struct unit_names *units, bool *active)
 {
 	int ends[2];
 	pid_t pid = -1;

@@ -5,20 +5,20 @@
 
 /* systemctl, run with many units at once. It blocks until systemd has done what was asked. */
 
-/** struct units - names of units; initially { 0 } */
-struct units {
+/** struct unit_names - names of units; initially { 0 } */
+struct unit_names {
 	char **names; /* [0] is private */
 	size_t n;
 };
 
-/** units_add() - add a name, which is consumed */
-void units_add(struct units *units, char *name);
+/** unit_names_add() - add a name, which is consumed */
+void unit_names_add(struct unit_names *units, char *name);
 
-/** units_name() - the i-th; borrowed */
-const char *units_name(const struct units *units, size_t i);
+/** unit_names_at() - the i-th; borrowed */
+const char *unit_names_at(const struct unit_names *units, size_t i);
 
-/** units_deinit() - free them */
-void units_deinit(struct units *units);
+/** unit_names_deinit() - free them */
+void unit_names_deinit(struct unit_names *units);
 
 /** systemctl_is_there() - whether systemd is this host's service manager */
 bool systemctl_is_there(void);
@@ -29,7 +29,7 @@ bool systemctl_is_there(void);
  *
  * Errors: 0 | -EIO: systemctl failed, and has said why on standard error | negative errno.
  */
-int systemctl_run(const char *verb, const struct units *units);
+int systemctl_run(const char *verb, const struct unit_names *units);
 
 /** systemctl_reload() - have systemd run the generator and read all units; as systemctl_run() */
 int systemctl_reload(void);
@@ -38,4 +38,4 @@ int systemctl_reload(void);
  * systemctl_active() - ask which units are active
  * @active: [out] one for each; false as well where systemd does not answer
  */
-void systemctl_active(const struct units *units, bool *active);
+void systemctl_active(const struct unit_names *units, bool *active);

@@ -9,21 +9,34 @@ static void nothing(void)
 {
 }
 
-static void failed(const char *guest, const char *why)
+static const char *standing_of(const struct seen_process *process)
 {
-	printf("guest %s: %s\n", guest, why);
+	return process->peer && process->peer->standby ? ", standing by" : "";
 }
 
-static void print_peer(const Bh__PeerStatus *peer)
+static void print_restarts(const struct seen_process *process)
 {
-	if (!peer->pid) {
-		printf("  %-12s %-10s not there now\n", peer->name, peer->role);
-		return;
-	}
-	printf("  %-12s %-10s pid %-8u up %" PRIu64 ".%" PRIu64 " s, restarts %" PRIu64 "%s\n",
-		peer->name, peer->role, peer->pid, peer->connected_ms / 1000,
-		peer->connected_ms / 100 % 10, peer->connects ? peer->connects - 1 : 0,
-		peer->standby ? ", standing by" : "");
+	if (process->counted)
+		printf(", restarts %" PRIu64, process->restarts);
+}
+
+static void print_process(const struct seen_process *process)
+{
+	printf("  %-12s %-10s ", process->name, process->role);
+	if (process->pid)
+		printf("pid %-8d ", (int)process->pid);
+	if (process->state == SEEN_RUNNING && process->up_ms >= 0)
+		printf("up %" PRId64 ".%" PRId64 " s", process->up_ms / 1000,
+			process->up_ms / 100 % 10);
+	else
+		printf("%s",
+			process->state == SEEN_STOPPED ? "not running"
+						       : seen_state_names[process->state]);
+	print_restarts(process);
+	printf("%s", standing_of(process));
+	if (process->state != SEEN_RUNNING && process->why)
+		printf(": %s", process->why);
+	printf("\n");
 }
 
 static const Bh__QueueCounters *find_counters(const Bh__DeviceStatus *device, uint32_t index)
@@ -67,33 +80,69 @@ static void print_figures(const Bh__Observed *observed)
 			observed->figures[i]->unit, i + 1 < observed->n_figures ? "" : "\n");
 }
 
-static void print_device(const Bh__DeviceStatus *device)
+/* What the VMM has set up, in the record, and how much of it the worker has in force. */
+static void print_settings(const Bh__DeviceStatus *device)
+{
+	uint64_t n = device->desired->generation - device->observed->applied;
+
+	printf("    socket %s, VMM %s, %zu memory region(s), ", device->socket,
+		device->vmm_connected ? "connected" : "not connected", device->desired->n_regions);
+	if (n == 0)
+		printf("all settings of the VMM in force\n");
+	else
+		printf("the last %" PRIu64 " setting(s) of the VMM not in force yet\n", n);
+}
+
+/* What a worker said of its backend holds as long as it runs. */
+static const char *backend_of(const struct seen *seen, const Bh__DeviceStatus *device)
+{
+	for (size_t i = 0; i < seen->n_processes; i++) {
+		const struct seen_process *process = &seen->processes[i];
+
+		if (device->name && process->state == SEEN_RUNNING && process->peer &&
+			process->peer->pid && !process->peer->standby &&
+			strncmp(process->name, device->name, strlen(device->name)) == 0 &&
+			strchr("+", process->name[strlen(device->name)]))
+			return *device->observed->backend ? device->observed->backend
+							  : "no backend yet";
+	}
+	return "its worker does not run";
+}
+
+static void print_device(const struct seen *seen, const Bh__DeviceStatus *device)
 {
 	const Bh__Desired *desired = device->desired;
 
-	printf("  device %s: %s, %s\n", device->name, device->type,
-		*device->observed->backend ? device->observed->backend : "no worker yet");
-	printf("    socket %s, VMM %s, %zu memory region(s), generation %" PRIu64 " of %" PRIu64
-	       " in force\n",
-		device->socket, device->vmm_connected ? "connected" : "not connected",
-		desired->n_regions, device->observed->applied, desired->generation);
-	if (*device->quarantine)
-		printf("    in quarantine: %s\n", device->quarantine);
-	if (*device->observed->apply_error)
-		printf("    %s\n", device->observed->apply_error);
+	printf("  device %s: %s, %s\n", device->name, device->type, backend_of(seen, device));
+	print_settings(device);
 	print_figures(device->observed);
 	for (size_t i = 0; i < desired->n_rings; i++)
 		print_ring(device, desired->rings[i]);
 }
 
-static void guest(const Bh__GetStatusReply *status)
+static const char *health_of(const struct seen *seen)
 {
-	printf("guest %s\n", status->guest);
-	for (size_t i = 0; i < status->n_peers; i++)
-		print_peer(status->peers[i]);
-	for (size_t i = 0; i < status->n_devices; i++)
-		if (status->devices[i]->desired && status->devices[i]->observed)
-			print_device(status->devices[i]);
+	static const char *const texts[] = {
+		[SEEN_HEALTHY] = "healthy",
+		[SEEN_UNHEALTHY] = "NOT HEALTHY",
+		[SEEN_UNCLEAR] = "cannot be told",
+	};
+
+	return texts[seen->health];
 }
 
-const struct show show_table = { nothing, guest, failed, nothing };
+static void guest(const struct seen *seen)
+{
+	const Bh__GetStatusReply *reply = seen->reply;
+
+	printf("guest %s: %s\n", seen->name, health_of(seen));
+	for (size_t i = 0; i < seen->n_faults; i++)
+		printf("  ! %s\n", seen->faults[i]);
+	for (size_t i = 0; i < seen->n_processes; i++)
+		print_process(&seen->processes[i]);
+	for (size_t i = 0; reply && i < reply->n_devices; i++)
+		if (reply->devices[i]->desired && reply->devices[i]->observed)
+			print_device(seen, reply->devices[i]);
+}
+
+const struct show show_table = { nothing, guest, nothing };

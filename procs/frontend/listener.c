@@ -39,6 +39,19 @@ static int fail(const struct config_device *config, int r, const char *what)
 	return r;
 }
 
+static int fail_group(const struct config_device *config, int r)
+{
+	if (r == -ENOENT)
+		log_limited(LOG_ERR, config->name, 0,
+			"cannot listen on %s: socket-group = %s: there is no such group; create it (groupadd --system %s)",
+			config->socket, config->socket_group, config->socket_group);
+	else
+		log_limited(LOG_ERR, config->name, 0,
+			"cannot listen on %s: its group cannot be set to '%s' (socket-group): %s; make user %u a member of that group",
+			config->socket, config->socket_group, strerror(-r), geteuid());
+	return r;
+}
+
 static int new_socket(void)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -166,15 +179,13 @@ static int set_group(int fd, const struct config_device *config)
 	if (!name)
 		return 0;
 	if (!group)
-		return fail(config, -ENOENT,
-			"the group named by socket-group does not exist; create it");
+		return fail_group(config, -ENOENT);
 	file = open_file(fd, config->socket);
 	if (file < 0)
 		return fail(config, file,
 			"another process replaced its file while it was being created");
 	if (fchownat(file, "", (uid_t)-1, group->gr_gid, AT_EMPTY_PATH) < 0)
-		return fail(config, -errno,
-			"its group cannot be set to socket-group; make our user a member of that group");
+		return fail_group(config, -errno);
 	return 0;
 }
 
@@ -190,19 +201,26 @@ static int bind_with_mode(int fd, const struct sockaddr_un *addr)
 	return r;
 }
 
-static const char *bind_error(int r)
+static int fail_bind(const struct config_device *config, int r)
 {
+	char text[160];
+
 	switch (-r) {
 	case ENOENT:
 	case ENOTDIR:
-		return unpassed() ?: "its directory does not exist; create it";
-	case EROFS:
+		return fail(config, r, unpassed() ?: "its directory does not exist; create it");
 	case EACCES:
 	case EPERM:
-		return unpassed()
-			?: "its directory may not be written to; grant our user that, or choose another path";
+		snprintf(text, sizeof(text),
+			"user %u may not write to its directory; grant that, or choose another path",
+			geteuid());
+		return fail(config, r, unpassed() ?: text);
+	case EROFS:
+		return fail(config, r,
+			unpassed()
+				?: "its directory is on a file system that is mounted read-only; choose another path");
 	default:
-		return strerror(-r);
+		return fail(config, r, strerror(-r));
 	}
 }
 
@@ -221,7 +239,7 @@ static int make_listener(const struct config_device *config)
 		return r;
 	r = bind_with_mode(fd, &addr);
 	if (r < 0)
-		return fail(config, r, bind_error(r));
+		return fail_bind(config, r);
 	r = set_group(fd, config);
 	if (r < 0) {
 		(void)unlink(config->socket);

@@ -311,4 +311,6 @@ void child_free(struct child *child)
 	free(child->instance);
 	free(child->title);
 	free(child->peer);
+	free(child->said);
+	free(child->end);
 }

@@ -54,6 +54,8 @@ struct child {
 	bool unwanted;  /* the guest's file no longer asks for it: it is not restarted */
 	bool ready;     /* the process that runs now */
 	unsigned int restarts;
+	char *said; /* of its own state, last; NULL = nothing */
+	char *end;  /* how the process before this one ended; NULL = there was none */
 };
 
 /** child_init() - initialise a child that does not run yet, at an address that does not change any

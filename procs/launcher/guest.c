@@ -18,6 +18,7 @@
 #include "config/force.h"
 #include "config/roles.h"
 #include "config/user.h"
+#include "told.h"
 
 /* Whether the paths of all sockets fit; an error is reported before anything is started. */
 static int judge_path(const struct guest *guest, const struct config *config)
@@ -40,6 +41,7 @@ static int lock_guest(struct guest *guest)
 {
 	_cleanup_free_ char *path = NULL;
 	pid_t former;
+	int r;
 
 	if (mkdir(guest->home.runtime_dir, 0755) < 0 && errno != EEXIST) {
 		log_error("cannot make the directory %s: %s", guest->home.runtime_dir,
@@ -59,8 +61,12 @@ static int lock_guest(struct guest *guest)
 			guest->home.name, former);
 	if (former)
 		lock_wait_for_children(guest->home.lock_fd);
-	if (ftruncate(guest->home.lock_fd, 0) < 0)
-		return -errno;
+	r = lock_blank(guest->home.lock_fd);
+	if (r < 0) {
+		log_error("cannot write %s: %s; make room there, or choose another folder with --runtime-dir=DIR",
+			path, strerror(-r));
+		return r;
+	}
 	lock_note(guest->home.lock_fd, SLOT_LAUNCHER, (unsigned long)getpid(), guest->home.name);
 	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, guest->launcher->executions,
 		guest->home.name);
@@ -323,6 +329,7 @@ void guest_close(struct guest *guest)
 {
 	for (size_t i = 0; i < guest->n_children; i++)
 		child_free(&guest->children[i]);
+	told_remove(guest);
 	keeper_free(guest->home.keeper);
 	free(guest->children);
 	if (guest->home.copy_path)

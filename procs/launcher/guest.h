@@ -14,7 +14,9 @@ struct guest {
 	size_t n_devices;
 	struct child *children; /* in the order of process_next(); room for GUEST_CHILDREN_MAX */
 	size_t n_children;
-	bool failed; /* it could not be started; its children are stopped */
+	bool failed;           /* it could not be started; its children are stopped */
+	bool untold;           /* told.h: it cannot be written, and that was said */
+	sd_event_source *note; /* what is told of it has changed, and is written soon (told.h) */
 };
 
 /** struct launcher - all guests, and what their processes have in common */

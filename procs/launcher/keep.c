@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/timer.h"
 #include "keeper.h"
 #include "launcher.h"
@@ -93,7 +94,7 @@ static void drop(struct kept *kept, const char *name)
 
 static void obey(struct kept *kept, struct notification *n)
 {
-	char name[NOTIFY_NAME_MAX + 1];
+	char name[NOTIFY_NAME_MAX + 1], status[NOTIFY_STATUS_MAX + 1];
 	bool named = notify_name(n->text, name, sizeof(name));
 	Bh__FromKeeper msg = BH__FROM_KEEPER__INIT;
 
@@ -104,8 +105,10 @@ static void obey(struct kept *kept, struct notification *n)
 			(void)store_add(&kept->store, named ? name : "stored", n->fds[i]);
 		n->n_fds = 0;
 	}
+	if (notify_status(n->text, status, sizeof(status)))
+		msg.status = text_clean(status);
 	msg.ready = notify_says(n->text, "READY", "1");
-	if (msg.ready)
+	if (msg.ready || *msg.status)
 		tell(kept, &msg);
 	if (msg.ready || notify_says(n->text, "WATCHDOG", "1"))
 		expect(kept, kept->watchdog_usec);

@@ -43,6 +43,8 @@ static void tell(struct keeper *keeper, const Bh__FromKeeper *msg)
 {
 	if (*msg->dropped)
 		keeper->events->dropped(keeper->data, msg->child, msg->dropped, msg->listener_left);
+	if (*msg->status)
+		keeper->events->status(keeper->data, msg->child, msg->status);
 	if (msg->silent)
 		keeper->events->silent(keeper->data, msg->child);
 	if (msg->ready)

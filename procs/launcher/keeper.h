@@ -20,6 +20,9 @@ struct keeper; /* the launcher's end */
 struct keeper_events {
 	/** ready() - the process has said READY=1 */
 	void (*ready)(void *data, const char *child);
+	/** status() - what the process says of its own state, for the operator; one line that can
+	 * be displayed */
+	void (*status)(void *data, const char *child, const char *text);
 	/** silent() - the process gave no sign of life in time */
 	void (*silent)(void *data, const char *child);
 	/** dropped() - the process no longer stores its VMM's connection; listener_left: a

@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
@@ -27,7 +26,9 @@
 #include "build-config.h"
 #include "former.h"
 #include "guest.h"
+#include "rlimits.h"
 #include "state.h"
+#include "told.h"
 
 #define KEEPERS_END_USEC 1000000
 #define LATER_USEC 1000000ULL
@@ -105,6 +106,7 @@ static int on_start_again(sd_event_source *source, uint64_t usec, void *data)
 
 	if (child->pid == 0 && !child->guest->launcher->stopping && child_start(child) < 0)
 		start_later(child);
+	told_write(child->guest);
 	return 0;
 }
 
@@ -157,6 +159,7 @@ static void announce(struct launcher *launcher)
 static void note_ready(struct child *child)
 {
 	child->ready = child->was_ready = true;
+	told_write(child->guest);
 	announce(child->guest->launcher);
 }
 
@@ -164,10 +167,12 @@ static void give_up_guest(struct child *child)
 {
 	struct launcher *launcher = child->guest->launcher;
 
-	log_error("guest %s is not served: its %s process could not start", child->guest->home.name,
-		child->role);
+	LOG_EVENT(GIVEN_UP,
+		log_error("guest %s is not served: its %s process could not start",
+			child->guest->home.name, child->role));
 	launcher->status = EXIT_FAILURE;
 	stop_guest(child->guest);
+	told_write(child->guest);
 	announce(launcher);
 	end_if_done(launcher);
 }
@@ -187,6 +192,7 @@ static void on_ended(struct child *child, int wait_status)
 	bool exited = WIFEXITED(wait_status);
 	bool gave_up = exited && WEXITSTATUS(wait_status) && !child->ready;
 
+	told_note_end(child, wait_status);
 	if (launcher->stopping || child->guest->failed) {
 		end_if_done(launcher);
 		return;
@@ -205,6 +211,7 @@ static void on_ended(struct child *child, int wait_status)
 		exited ? WEXITSTATUS(wait_status) : WTERMSIG(wait_status));
 	if (gave_up || child_start(child) < 0)
 		start_later(child);
+	told_write(child->guest);
 }
 
 /* --- The end: workers and frontend first, memory last --- */
@@ -257,6 +264,14 @@ static void on_ready(void *data, const char *title)
 		note_ready(child);
 }
 
+static void on_status(void *data, const char *title, const char *text)
+{
+	struct child *child = find_child(data, title);
+
+	if (child && child->pid)
+		told_note_status(child, text);
+}
+
 static void on_silent(void *data, const char *title)
 {
 	struct child *child = find_child(data, title);
@@ -294,9 +309,11 @@ static void on_lost(void *data)
 		child_kill(&guest->children[i], SIGKILL);
 }
 
-static const struct keeper_events keeper_events = {
-	.ready = on_ready, .silent = on_silent, .dropped = on_dropped, .lost = on_lost
-};
+static const struct keeper_events keeper_events = { .ready = on_ready,
+	.status = on_status,
+	.silent = on_silent,
+	.dropped = on_dropped,
+	.lost = on_lost };
 
 /* --- Our own place --- */
 
@@ -362,6 +379,7 @@ static void start_guest(struct guest *guest)
 		else if (child->pid == 0 && child_start(child) < 0)
 			log_error("cannot start the %s process: %s", child->role, strerror(errno));
 	}
+	told_write(guest);
 }
 
 static int make_loop(struct launcher *launcher)
@@ -417,16 +435,6 @@ static int open_all(struct launcher *launcher, const struct launch *launch)
 	return 0;
 }
 
-static void raise_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* Sockets that a keeper still holds look in use to whoever starts the guest again. One that is
  * blocked in close() is not waited for. */
 static void await_keepers(void)
@@ -455,11 +463,12 @@ int launcher_run(const struct launch *launch)
 		.watchdog_usec = launch->watchdog_sec * 1000000ULL };
 	int r;
 
-	raise_limit();
 	launcher.runtime_dir = strdup(launch->runtime_dir);
 	launcher.program = own_path();
 	check(launcher.runtime_dir);
-	r = find_programs(&launcher, launch->libexec_dir);
+	r = rlimits_raise();
+	if (r == 0)
+		r = find_programs(&launcher, launch->libexec_dir);
 	if (r == 0)
 		r = open_all(&launcher, launch);
 	if (r >= 0) {

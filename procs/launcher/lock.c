@@ -26,6 +26,15 @@ void lock_note(int fd, size_t slot, unsigned long number, const char *guest)
 		log_warning("cannot write the lock file of guest %s: %s", guest, strerror(errno));
 }
 
+int lock_blank(int fd)
+{
+	static const char blank[(SLOT_KEEPER + 1) * SLOT_BYTES];
+
+	if (ftruncate(fd, 0) < 0)
+		return -errno;
+	return pwrite(fd, blank, sizeof(blank), 0) == sizeof(blank) ? 0 : errno ? -errno : -ENOSPC;
+}
+
 pid_t lock_pid(int fd, size_t slot)
 {
 	char line[SLOT_BYTES + 1] = "";

@@ -31,6 +31,9 @@
  */
 int lock_take(int fd);
 
+/** lock_blank() - empty all slots; later notes need no more room on the disk; 0 | negative errno */
+int lock_blank(int fd);
+
 /** lock_pid() - the pid in that slot; 0: the slot is empty */
 pid_t lock_pid(int fd, size_t slot);
 

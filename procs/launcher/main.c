@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "build-config.h"
 #include "config/keys.h"
+#include "config/nearest.h"
 #include "config/roles.h"
 #include "launcher.h"
 #include "state.h"
@@ -214,8 +215,10 @@ static int take_watchdog(struct arguments *args, const char *text)
 
 static int take_key(struct arguments *args, const char *key, const char *text)
 {
-	if (args->n_keys == KEYS_MAX)
+	if (args->n_keys == KEYS_MAX) {
+		log_error("--%s=%s: a device has at most %d such options", key, text, KEYS_MAX);
 		return -E2BIG;
+	}
 	args->keys[args->n_keys] = key;
 	args->values[args->n_keys++] = text;
 	return judge_text(key, text);
@@ -302,6 +305,13 @@ static void fill_options(struct arguments *args)
 		}
 }
 
+static int refuse_option(const char *option, int c)
+{
+	log_error("%s: %s; see 'bulkhead --help'", option,
+		c == ':' ? "it needs a value" : "there is no such option, or not in this form");
+	return -EINVAL;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	const char *state = getenv(LAUNCHER_STATE_ENV);
@@ -315,10 +325,9 @@ static int parse(int argc, char *argv[], struct arguments *args)
 	(void)unsetenv(LAUNCHER_STATE_ENV);
 	fill_options(args);
 	while (r == 0 && !args->done &&
-		(c = getopt_long(argc, argv, "", args->options, &index)) >= 0)
-		r = take_option(args, c, index);
-	if (r < 0 && r != -EBADF)
-		fprintf(stderr, "See 'bulkhead --help'.\n");
+		(c = getopt_long(argc, argv, ":", args->options, &index)) >= 0)
+		r = c == ':' || c == '?' ? refuse_option(argv[optind - 1], c)
+					 : take_option(args, c, index);
 	return r;
 }
 
@@ -539,6 +548,30 @@ static int run_device(struct arguments *args)
 	return r;
 }
 
+static int refuse_command(const char *command, const char *type)
+{
+	static const char *const commands[] = { "run", "device" };
+	const char *types[N_ROLES];
+	char advice[256];
+	size_t n = 0;
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (roles[i].per_device)
+			types[n++] = roles[i].name;
+	if (!*command)
+		log_error("'bulkhead' needs a command, for example 'bulkhead run FILE'; see 'bulkhead --help'");
+	else if (strcmp(command, "device") != 0)
+		log_error("no command '%s'; %s (see 'bulkhead --help')", command,
+			nearest_advice(command, commands, ARRAY_SIZE(commands), advice,
+				sizeof(advice)));
+	else if (!type)
+		log_error("'bulkhead device' needs a TYPE, for example 'bulkhead device net'; see 'bulkhead --help'");
+	else
+		log_error("no device type '%s'; %s (see 'bulkhead --help')", type,
+			nearest_advice(type, types, n, advice, sizeof(advice)));
+	return EXIT_FAILURE;
+}
+
 int main(int argc, char *argv[])
 {
 	struct arguments args = { 0 };
@@ -559,6 +592,5 @@ int main(int argc, char *argv[])
 	args.role = type ? role_of_type(type) : NULL;
 	if (strcmp(command, "device") == 0 && args.role)
 		return run_device(&args);
-	print_help(stderr);
-	return EXIT_FAILURE;
+	return refuse_command(command, type);
 }

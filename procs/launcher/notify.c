@@ -2,6 +2,7 @@
 #include "notify.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -60,25 +61,42 @@ void notify_release(struct notification *n)
 	n->n_fds = 0;
 }
 
-/* Copy the value of KEY=value; false: there is no such line, or the value does not fit. */
-static bool value_of(const char *text, const char *key, char *buf, size_t n)
+/* The value of KEY=value, and its length; NULL: there is no such line. */
+static const char *find_value(const char *text, const char *key, size_t *ret_n)
 {
 	size_t len = strlen(key);
 
 	for (const char *line = text; line; line = strchr(line, '\n')) {
-		size_t end;
-
 		line += *line == '\n';
 		if (strncmp(line, key, len) != 0 || line[len] != '=')
 			continue;
-		end = strcspn(line + len + 1, "\n");
-		if (end >= n)
-			return false;
-		memcpy(buf, line + len + 1, end);
-		buf[end] = '\0';
-		return true;
+		*ret_n = strcspn(line + len + 1, "\n");
+		return line + len + 1;
 	}
-	return false;
+	return NULL;
+}
+
+/* Copy the value; false: there is no such line, or the value does not fit. */
+static bool value_of(const char *text, const char *key, char *buf, size_t n)
+{
+	size_t len;
+	const char *value = find_value(text, key, &len);
+
+	if (!value || len >= n)
+		return false;
+	memcpy(buf, value, len);
+	buf[len] = '\0';
+	return true;
+}
+
+bool notify_status(const char *text, char *buf, size_t n)
+{
+	size_t len;
+	const char *value = find_value(text, "STATUS", &len);
+
+	if (value)
+		snprintf(buf, n, "%.*s", (int)len, value);
+	return value;
 }
 
 static bool name_is_valid(const char *name)

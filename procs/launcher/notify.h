@@ -9,6 +9,7 @@
 #define NOTIFY_TEXT_MAX 4096
 #define NOTIFY_FDS_MAX 253
 #define NOTIFY_NAME_MAX 255
+#define NOTIFY_STATUS_MAX 400 /* of a text for the operator, which is cut */
 
 struct notification {
 	char text[NOTIFY_TEXT_MAX + 1];
@@ -32,6 +33,8 @@ void notify_release(struct notification *n);
 /** notify_says() - whether a line of the text is KEY=value; a value of 16 characters or more
  * matches nothing */
 bool notify_says(const char *text, const char *key, const char *value);
+/** notify_status() - copy the value of STATUS=, cut at n bytes; false: there is none */
+bool notify_status(const char *text, char *buf, size_t n);
 /** notify_name() - copy the value of FDNAME=; false: there is none, or LISTEN_FDNAMES could not
  * carry it */
 bool notify_name(const char *text, char *buf, size_t n);

@@ -38,6 +38,8 @@ struct net_backend {
 	/** announce() - send a frame of the device itself to the network; may be absent */
 	void (*announce)(struct net *net, const uint8_t *frame, size_t n);
 	void (*describe)(struct net *net, char *buf, size_t n);
+	/** trouble() - as in struct device_ops; may be NULL */
+	void (*trouble)(struct net *net, char *buf, size_t n);
 };
 
 extern const struct net_backend backend_tap, backend_echo, backend_null;

@@ -351,6 +351,14 @@ static void net_describe(struct device *device, char *buf, size_t n)
 	net->backend->describe(net, buf, n);
 }
 
+static void net_trouble(struct device *device, char *buf, size_t n)
+{
+	struct net *net = device->data;
+
+	if (net->backend->trouble)
+		net->backend->trouble(net, buf, n);
+}
+
 const struct device_ops net_ops = {
 	.type = "net",
 	.data_bytes = sizeof(struct net),
@@ -372,6 +380,8 @@ const struct device_ops net_ops = {
 	.reads_only = net_reads_only,
 	.desired = net_desired,
 	.describe = net_describe,
+	.trouble = net_trouble,
+	.feature_names = net_feature_names,
 	.state_version = STAGE_VERSION,
 	.save = net_save,
 	.load = net_load,

@@ -112,3 +112,6 @@ enum device_wait ctrl_round(struct net *net, struct device_queue *queue);
  * unchanged */
 bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
 	struct net_state *state);
+
+/** net_feature_names - as in struct device_ops */
+extern const struct feature_name net_feature_names[];

@@ -209,34 +209,6 @@ static bool was_passed(const struct net *net)
 
 /* --- Opening by name --- */
 
-static const char *create_hint(const struct net *net)
-{
-	return net->n_pairs > 1 ? " multi_queue" : "";
-}
-
-void tap_queues_explain(const struct net *net, int r)
-{
-	const struct tap *tap = net->backend_data;
-	const char *name = tap->configured;
-
-	if (r == -ENODEV)
-		log_error("tap '%s' does not exist; create it: ip tuntap add dev %s mode tap vnet_hdr%s",
-			name, name, create_hint(net));
-	else if (r == -EBUSY)
-		log_error("tap '%s' is in use by another process; stop it, or give this device another tap",
-			name);
-	else if (r == -EINVAL && net->n_pairs > 1)
-		log_error("tap '%s' has a single queue, and queue-pairs is %u; create it again with multi_queue",
-			name, net->n_pairs);
-	else if (r == -EINVAL)
-		log_error("'%s' is not a tap interface", name);
-	else if (r == -EPERM)
-		log_error("tap '%s' belongs to another user; create it with 'user' set to ours, or start us with CAP_NET_ADMIN",
-			name);
-	else
-		log_error("tap '%s': /dev/net/tun cannot be used: %s", name, strerror(-r));
-}
-
 /* For a name that does not exist, TUNSETIFF would create an interface. */
 static int open_by_name(struct net *net, struct tap *tap)
 {

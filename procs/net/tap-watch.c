@@ -134,13 +134,15 @@ static void watch_queue(struct net *net, struct tap *tap)
 static void say_gone(struct tap *tap)
 {
 	if (*tap->configured)
-		log_limited(LOG_WARNING, NULL, 0,
-			"tap '%s' is gone; the guest's link is down until one called '%s' exists again",
-			tap->name, tap->configured);
+		LOG_EVENT(TAP_GONE,
+			log_limited(LOG_WARNING, NULL, 0,
+				"tap '%s' is gone; the guest's link is down until one called '%s' exists again",
+				tap->name, tap->configured));
 	else
-		log_limited(LOG_WARNING, NULL, 0,
-			"tap '%s', which was passed in, is gone; the guest's link is down until this device is restarted with another",
-			tap->name);
+		LOG_EVENT(TAP_GONE,
+			log_limited(LOG_WARNING, NULL, 0,
+				"tap '%s', which was passed in, is gone; the guest's link is down until this device is restarted with another",
+				tap->name));
 }
 
 static void let_go(struct net *net, struct tap *tap)
@@ -189,7 +191,7 @@ static void open_again(struct net *net, struct tap *tap)
 	tap->n_retries = 0;
 	if (r < 0)
 		return;
-	log_limited(LOG_NOTICE, NULL, 0, "tap '%s' is there again", tap->name);
+	LOG_EVENT(TAP_BACK, log_limited(LOG_NOTICE, NULL, 0, "tap '%s' is there again", tap->name));
 	watch_queue(net, tap);
 	read_interface(net, tap);
 	atomic_store(&tap->down_told, !net->link_up);

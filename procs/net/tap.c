@@ -221,6 +221,16 @@ static void tap_describe(struct net *net, char *buf, size_t n)
 					 : "down");
 }
 
+static void tap_trouble(struct net *net, char *buf, size_t n)
+{
+	const struct tap *tap = net->backend_data;
+
+	if (net->pairs[0].tap_fd >= 0)
+		return;
+	snprintf(buf, n, "tap '%s' is gone, and the guest's link is down until %s", tap->name,
+		*tap->configured ? "it exists again" : "this device is restarted with another");
+}
+
 const struct net_backend backend_tap = {
 	.name = "tap",
 	.features = BIT(VIRTIO_NET_F_CSUM) | BIT(VIRTIO_NET_F_GUEST_CSUM) |
@@ -238,4 +248,5 @@ const struct net_backend backend_tap = {
 	.receive = tap_receive,
 	.announce = tap_announce,
 	.describe = tap_describe,
+	.trouble = tap_trouble,
 };

@@ -135,10 +135,23 @@ def check_keys():
 def check_hints():
     """Every common key can be the nearest one."""
     text = read("common/config/config.c")
-    names = re.search(r'names\[32\] = \{ (.*?) \};\n\tsize_t n = (\d+);', text)
+    names = re.search(r'struct keys keys = \{ \{ (.*?) \}, (\d+) \};', text)
     common = set(re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', text))
     if set(re.findall('"(.*?)"', names[1])) != common or int(names[2]) != len(common):
         yield f"hints are {names[1]}, keys are {sorted(common)}"
+
+
+def check_events():
+    """The journal's catalogue explains each event, and nothing else."""
+    events = re.findall(r'^EVENT\((\w+),\s*"([0-9a-f]{32})"\)', read("common/base/events.def"), re.M)
+    entries = re.findall(r"^-- ([0-9a-f]{32})\nSubject: .+\nDefined-By: bulkhead\n", read("deploy/bulkhead.catalog"), re.M)
+    if len({number for _, number in events}) != len(events):
+        yield "two events have the same number"
+    for name, number in events:
+        if number not in entries:
+            yield f"{name} is not in the catalogue"
+    if len(entries) != len(events):
+        yield f"the catalogue has {len(entries)} entries for {len(events)} events"
 
 
 # --- Options ---
@@ -186,6 +199,7 @@ CHECKS = (
     ("rights.md says who may ask what", check_requests),
     ("bulkhead.conf(5) has the keys, their limits and defaults", check_keys),
     ("every common key is among the hints", check_hints),
+    ("the journal's catalogue has each event", check_events),
     ("bulkhead: options, --help and manual page", lambda: check_options("procs/launcher/main.c", "deploy/man/bulkhead.1")),
     ("bulkheadctl: options, --help and manual page", lambda: check_options("procs/ctl/main.c", "deploy/man/bulkheadctl.1")),
     ("README.md speaks of what is there", check_readme),

@@ -91,7 +91,7 @@ def socket_path(current):
     program = Program(current, f'--socket-path={current.dir}/net.sock', '--backend=echo')
     front_end = virtio_user(current, f'{current.dir}/net.sock')
     exchange(front_end)
-    assert f'guest device-{program.process.pid}\n' in program.ctl('status')
+    assert f'guest device-{program.process.pid}: ' in program.ctl('status')
     said = program.ctl('upgrade')
     assert [line.split(' ')[0].split(':')[1] for line in said.splitlines()] == ['launcher', 'memory', 'frontend', 'snapshot', 'dev'], said
     exchange(front_end)

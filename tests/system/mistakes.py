@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Operators' mistakes: one line that says what is wrong and what to do, and a status that is not 0."""
 
+import resource
 import signal
 import socket
 import struct
@@ -72,6 +73,22 @@ def config(current):
         refused(current, section(**good, mtu=value), 'vm.conf:5:', f'mtu = {value}', '68 to 65535')
     for value in ('0', '-1', 'two'):
         refused(current, section(**good, queue_pairs=value), 'vm.conf:5:', f'queue-pairs = {value}', '1 to 64')
+    for key, meant in (('queues', 'queue-pairs'), ('pairs', 'queue-pairs'), ('group', 'socket-group'), ('Mtu', 'mtu')):
+        refused(current, section(**good) + f'{key} = 2\n', 'vm.conf:5:', f"'{key}'", f"did you mean '{meant}'")
+    refused(current, section(**good, colour='red'), 'vm.conf:5:', "'colour'", 'it can be one of type, socket, mode')
+    refused(current, section(**{**good, 'type': 'virtio-blk'}), "'virtio-blk'", 'it can be one of net, wl, null')
+    for quote in '"', "'":
+        refused(current, section(**{**good, 'socket': f'{quote}{current.dir}/s{quote}'}), 'vm.conf:3:',
+                f'a value stands without quotes; write socket = {current.dir}/s')
+    refused(current, section(**good, standby='true'), 'vm.conf:5:', "'yes' or 'no'")
+    refused(current, section(**good, mode='both'), 'vm.conf:5:', "'server'", "'client'")
+    refused(current, section(**good, generate='64'), 'vm.conf:1:', 'backend = null')
+    refused(current, section(**good, tap='a/b'), 'vm.conf:5:', 'interface name')
+    refused(current, section(**good).replace('net0', 'net 0'), 'vm.conf:1:', 'letters, digits')
+    refused(current, section(**good).replace('net0', 'memory'), 'vm.conf:1:', 'taken')
+    path = current.dir / 'utf16.conf'
+    path.write_text(section(**good), encoding='utf-16')
+    assert 'utf16.conf:1: the file is in UTF-16; save it as UTF-8' in started(current, 'run', path)
     status, output = run(current, section(**good, a='1', b='2'))
     assert status and 'vm.conf:5:' in output and 'vm.conf:6:' in output, f'both errors are told: {output}'
 
@@ -95,9 +112,13 @@ def file(current):
     path = current.dir / 'vm.conf'
     path.write_text(section(type='net', backend='echo', socket=f'{current.dir}/s'))
     path.chmod(0)
-    line = started(current, 'run', runtime, path, wrap=('setpriv', '--reuid=65534', '--clear-groups')) \
-        if env.os.geteuid() == 0 else started(current, 'run', runtime, path)
-    assert '--runtime-dir' in line or 'vm.conf: cannot be read: Permission denied' in line, line
+    if env.os.geteuid() == 0:
+        own = current.dir / 'own'
+        own.mkdir()
+        env.os.chown(own, 65534, 65534)
+        current.dir.chmod(0o755)
+        line = started(current, 'run', f'--runtime-dir={own}', path, wrap=('setpriv', '--reuid=65534', '--clear-groups'))
+        assert 'vm.conf: cannot be read: Permission denied; let user 65534 read it' in line, line
     path.chmod(0o644)
     assert '--runtime-dir=DIR' in started(current, 'run', f'--runtime-dir={current.dir}/no/where', path)
     assert '--runtime-dir=DIR' in started(current, 'run', f'--runtime-dir={current.dir}/' + 'x' * 100, path)
@@ -126,11 +147,31 @@ def tap(current):
     netns = Netns(current)
     netns.add_tap('tap0')
     keys = {'type': 'net', 'socket': f'{current.dir}/s'}
-    refused(current, section(**keys, tap='nosuch'), "tap 'nosuch' does not exist", 'ip tuntap add', netns=netns)
+    refused(current, section(**keys, tap='nosuch'), "tap 'nosuch' does not exist in our network namespace", 'ip tuntap add',
+            netns=netns)
     refused(current, section(**keys, tap='lo'), "'lo' is not a tap", netns=netns)
+    netns.run('ip', 'link', 'add', 'br0', 'type', 'bridge')
+    refused(current, section(**keys, tap='br0'), "'br0' is not a tap", netns=netns)
     refused(current, section(**keys, tap='tap0', queue_pairs=2), 'multi_queue', netns=netns)
-    Bulkhead(current, [Device(socket=f'{current.dir}/first')], netns).process.wait_output('is served')
-    refused(current, section(**keys, tap='tap0'), "tap 'tap0' is in use", netns=netns)
+    product = Bulkhead(current, [Device(socket=f'{current.dir}/first')], netns)
+    product.process.wait_output('is served')
+    path = current.dir / 'second.conf'
+    path.write_text(section(**keys, tap='tap0'))
+    line = started(current, 'run', f'--runtime-dir={current.dir}/r', path, wrap=netns.argv())
+    assert f"tap 'tap0' is in use by bulkhead-net of vm:net0 (pid {product.pid_of('net')})" in line, line
+
+
+@case('mistakes-tap-elsewhere', 60)
+def tap_elsewhere(current):
+    """The TAP is in a namespace that has a name; in a mount namespace of our own, which ends with the shell."""
+    env.need_netns()
+    path = current.dir / 'vm.conf'
+    path.write_text(section(type='net', socket=f'{current.dir}/s', tap='tap9'))
+    shell = ('mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip netns add other && '
+             'ip netns exec other ip tuntap add dev tap9 mode tap vnet_hdr && exec "$@"')
+    line = started(current, 'run', f'--runtime-dir={current.dir}/r', path,
+                   wrap=('unshare', '--mount', '--net', 'sh', '-c', shell, 'sh'))
+    assert "tap 'tap9' is in another network namespace, /run/netns/other" in line and 'ip link set tap9 netns' in line, line
 
 
 @case('mistakes-socket', 60)
@@ -142,7 +183,85 @@ def socket_(current):
         held.listen(1)
         refused(current, section(**keys, socket=path), path, 'another process')
     refused(current, section(**keys, socket=f'{current.dir}/no/such'), 'directory')
-    refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group', 'create it')
+    refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group = nosuch',
+            'groupadd --system nosuch')
+    if env.os.geteuid() != 0:
+        return
+    own = current.dir / 'own'
+    own.mkdir()
+    env.os.chown(own, 65534, 65534)
+    current.dir.chmod(0o755)
+    (own / 'vm.conf').write_text(section(**keys, socket=f'{current.dir}/s'))
+    status, output = as_user(current, 65534, 'run', f'--runtime-dir={own}', own / 'vm.conf')
+    assert status and 'user 65534 may not write to its directory' in output, output
+    (own / 'vm.conf').write_text(section(**keys, socket=f'{own}/s', socket_group='root'))
+    status, output = as_user(current, 65534, 'run', f'--runtime-dir={own}', own / 'vm.conf')
+    assert status and "'root' (socket-group)" in output and 'make user 65534 a member' in output, output
+
+
+def as_user(current, user, *argv):
+    done = subprocess.run(['setpriv', f'--reuid={user}', f'--regid={user}', '--clear-groups', str(env.product('bulkhead')), *map(str, argv)],
+                          capture_output=True, text=True, timeout=30 * env.TIME_FACTOR, check=False,
+                          env={**env.os.environ, **libexec_env()})
+    return done.returncode, done.stderr
+
+
+@case('mistakes-command', 60)
+def command(current):
+    """One line with a hint."""
+    hint = "see 'bulkhead --help'"
+    for argv, words in (((), 'needs a command'), (('runn',), "did you mean 'run'?"), (('device',), 'needs a TYPE'),
+                        (('device', 'nett'), "did you mean 'net'?"), (('device', 'scsi'), 'it can be one of net, wl, null'),
+                        (('run', '--nonsense'), '--nonsense: there is no such option'), (('run', '--watchdog'), 'needs a value')):
+        line = started(current, *argv)
+        assert words in line and hint in line, line
+    for argv, words in (((), 'needs a command'), (('stauts',), "did you mean 'status'?"), (('frobnicate',), 'one of status, '),
+                        (('status', '--jsn=1'), '--jsn=1: there is no such option')):
+        done = subprocess.run([str(env.product('bulkheadctl')), *argv], capture_output=True, text=True, check=False)
+        lines = done.stderr.splitlines()
+        assert done.returncode == 2 and len(lines) == 1 and words in lines[0] and '--help' in lines[0], done
+
+
+def limited(kind, limit):
+    return lambda: resource.setrlimit(kind, (limit, limit))
+
+
+@case('mistakes-limits', 60)
+def limits(current):
+    """Limits that a shell sets are named, and the least that is allowed is enough to serve and to end."""
+    path = current.dir / 'vm.conf'
+    path.write_text(section(type='net', backend='echo', socket=f'{current.dir}/s'))
+    runtime = f'--runtime-dir={current.dir}/r'
+    assert '100 open files (ulimit -Hn)' in started(current, 'run', runtime, path,
+                                                    preexec_fn=limited(resource.RLIMIT_NOFILE, 100))
+    assert '200000 KiB of address space (ulimit -v)' in started(current, 'run', runtime, path,
+                                                                preexec_fn=limited(resource.RLIMIT_AS, 200000 << 10))
+    argv = ['prlimit', '--nofile=256:256', str(env.product('bulkhead')), 'run', runtime, str(path)]
+    served = Process(current, 'few', argv, env=libexec_env())
+    served.wait_output('guest vm is served')
+    virtio_user(current, f'{current.dir}/s').quit()
+    assert served.stop() == 0, served.output()
+
+
+@case('mistakes-full', 60)
+def full(current):
+    """No room, or none to write to, for what is made at the start; in mount namespaces that end with the shell."""
+    env.need_namespaces('mount')
+    path, room = current.dir / 'vm.conf', current.dir / 'room'
+    path.write_text(section(type='net', backend='echo', socket=f'{current.dir}/s'))
+    room.mkdir()
+
+    def within(mount):
+        return started(current, 'run', f'--runtime-dir={room}/r', path, wrap=(
+            'unshare', '--mount', 'sh', '-c', f'{mount} && exec "$@"', 'sh'))
+    line = within(f'mount -t tmpfs -o size=16k none {room} && ! dd if=/dev/zero of={room}/x bs=1k 2>/dev/null')
+    assert 'No space left on device; make room there' in line, line
+    line = within(f'mount -t tmpfs -o ro none {room}')
+    assert 'Read-only file system; choose another with --runtime-dir=DIR' in line, line
+    path.write_text(section(type='net', backend='echo', socket=f'{room}/s'))
+    line = started(current, 'run', f'--runtime-dir={current.dir}/r', path, wrap=(
+        'unshare', '--mount', 'sh', '-c', f'mount -t tmpfs -o ro none {room} && exec "$@"', 'sh'))
+    assert f'{room}/s' in line and 'mounted read-only' in line, line
 
 
 @case('mistakes-stale-socket', 60)
@@ -215,6 +334,7 @@ def private(current):
 def second(current):
     device = Device(socket=f'{current.dir}/net0.sock', backend='echo')
     product = Bulkhead(current, [device])
+    product.process.wait_output('is served')
     with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as two:
         one.connect(device.socket)
         one.sendall(struct.pack('III', 1, 1, 0))  # GET_FEATURES: one that says nothing would have to make room

@@ -90,6 +90,17 @@ START_TEST(test_members_of_a_key_are_read)
 }
 END_TEST
 
+START_TEST(test_file_of_another_system_is_read)
+{
+	struct config *config = load_good(
+		"\xef\xbb\xbf[device a]\r\ntype = net \r\nsocket = /a\t\r\nbackend = echo\r\n");
+
+	ck_assert_str_eq(config_device(config, "a")->socket, "/a");
+	ck_assert_str_eq(config_value(config_device(config, "a"), "backend")->text, "echo");
+	config_free(config);
+}
+END_TEST
+
 START_TEST(test_what_is_not_given_has_its_default)
 {
 	struct config *config = load_good(OK_DEVICE);
@@ -203,6 +214,21 @@ static const struct {
 		{ ":6: mtu is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "queue-pair = 2\n",
 		{ ":5: unknown key 'queue-pair' in [device a]; did you mean 'queue-pairs'?" } },
+	{ OK_DEVICE "queues = 2\n",
+		{ ":5: unknown key 'queues' in [device a]; did you mean 'queue-pairs'?" } },
+	{ OK_DEVICE "group = kvm\n",
+		{ ":5: unknown key 'group' in [device a]; did you mean 'socket-group'?" } },
+	{ OK_DEVICE "socket-grp = kvm\n",
+		{ ":5: unknown key 'socket-grp' in [device a]; did you mean 'socket-group'?" } },
+	{ "[device a]\ntype = gpu\nsocket = /a\n",
+		{ ":1: [device a]: unknown type 'gpu'; it can be one of net, wl, null" } },
+	{ "[device a]\ntype = net\nsocket = /a\nbackend = passthrough\n",
+		{ ":4: backend = passthrough: not a backend; it can be one of tap, echo, null" } },
+	{ "[device a]\ntype = net\nsocket = \"/a\"\nbackend = echo\n",
+		{ ":3: socket = \"/a\": a value stands without quotes; write socket = /a" } },
+	{ "[device a]\ntype = 'net'\nsocket = /a\nbackend = echo\n",
+		{ ":2: type = 'net': a value stands without quotes; write type = net" } },
+	{ "\xff\xfe[\n", { ":1: the file is in UTF-16; save it as UTF-8" } },
 	{ OK_DEVICE "sokcet = /b\n",
 		{ ":5: unknown key 'sokcet' in [device a]; did you mean 'socket'?" } },
 	{ OK_DEVICE "stanby = yes\n",
@@ -425,7 +451,7 @@ START_TEST(test_file_that_cannot_be_read_is_told)
 	ck_assert_int_eq(config_load("/nowhere/vm1.conf", &config, &error), -ENOENT);
 	ck_assert_str_eq(error,
 		"/nowhere/vm1.conf: cannot be read: No such file or directory; "
-		"check its name and who may read it");
+		"check its name");
 }
 END_TEST
 
@@ -451,6 +477,7 @@ static void add_tests(Suite *suite)
 	tcase_add_checked_fixture(tc, NULL, tear_down);
 	tcase_add_test(tc, test_a_full_section_is_read);
 	tcase_add_test(tc, test_members_of_a_key_are_read);
+	tcase_add_test(tc, test_file_of_another_system_is_read);
 	tcase_add_test(tc, test_what_is_not_given_has_its_default);
 	tcase_add_test(tc, test_address_follows_from_the_names);
 	tcase_add_test(tc, test_the_limits_themselves_are_allowed);

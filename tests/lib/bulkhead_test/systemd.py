@@ -130,7 +130,7 @@ class Systemd:
 
         def there():
             status = self.run('bulkheadctl', 'status', check=False)
-            return status.count(' pid ') == len(units) and 'not there' not in status and all(
+            return status.count(' pid ') == len(units) and 'not there' not in status and 'NOT HEALTHY' not in status and all(
                 self.run('systemctl', 'is-active', unit, check=False) == 'active' for unit in units)
         wait_until(there, 'every process serves', 30)
 
