@@ -184,7 +184,11 @@ static void write_socket(FILE *f, const struct config_device *device, const char
 		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n",
 		guest, device->name);
 	put_value(f, "ListenStream", device->socket);
-	fprintf(f, "SocketMode=0660\nSocketUser=%u\n", user_of(guest, "frontend"));
+	fprintf(f, "SocketMode=%04o\n", device->socket_mode);
+	if (device->socket_user)
+		put_value(f, "SocketUser", device->socket_user);
+	else
+		fprintf(f, "SocketUser=%u\n", user_of(guest, "frontend"));
 	put_value(f, "SocketGroup", device->socket_group ?: PROC_SOCKET_GROUP);
 	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n",
 		device->name);

@@ -135,7 +135,7 @@ def check_keys():
 def check_hints():
     """Every common key can be the nearest one."""
     text = read("common/config/config.c")
-    names = re.search(r'names\[32\] = \{ (.*?) \};\n\tsize_t n = (\d+);', text)
+    names = re.search(r'names\[32\] = \{ (.*?) \};\n\tsize_t n = (\d+);', text, re.S)
     common = set(re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', text))
     if set(re.findall('"(.*?)"', names[1])) != common or int(names[2]) != len(common):
         yield f"hints are {names[1]}, keys are {sorted(common)}"

@@ -142,6 +142,7 @@ def socket_(current):
         refused(current, section(**keys, socket=path), path, 'another process')
     refused(current, section(**keys, socket=f'{current.dir}/no/such'), 'directory')
     refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group', 'create it')
+    refused(current, section(**keys, socket=f'{current.dir}/s', socket_user='nosuch'), 'socket-user', 'create it')
 
 
 @case('mistakes-stale-socket', 60)
