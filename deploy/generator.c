@@ -141,11 +141,13 @@ static void write_groups(FILE *f, const gid_t *groups, size_t n)
  * one that takes over. */
 static void write_part(FILE *f, const struct config *config, const struct process *process)
 {
+	_cleanup_free_ char *guest = escape(config->guest);
 	uid_t user = user_of(config->guest, process->peer);
 	gid_t groups[PROC_GROUPS_MAX];
 
 	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user, user,
 		config->guest, process->role->folder ?: process->peer);
+	fprintf(f, "Slice=bulkhead-%s.slice\n", guest);
 	write_groups(f, groups, groups_of(process->role, config, groups));
 	if (process->device && process->device->standby)
 		fputs("RestartSec=20ms\n", f);
