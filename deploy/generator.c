@@ -139,11 +139,13 @@ static void write_groups(FILE *f, const gid_t *groups, size_t n)
  * one that takes over. */
 static void write_part(FILE *f, const struct config *config, const struct process *process)
 {
+	_cleanup_free_ char *guest = unit_escape(config->guest);
 	uid_t user = user_of(config->guest, process->peer);
 	gid_t groups[PROC_GROUPS_MAX];
 
 	fprintf(f, "[Service]\nUser=%u\nGroup=%u\nRuntimeDirectory=bulkhead/%s/%s\n", user, user,
 		config->guest, process->role->folder ?: process->peer);
+	fprintf(f, "Slice=bulkhead-%s.slice\n", guest);
 	write_groups(f, groups, groups_of(process->role, config, groups));
 	if (process->device && process->device->standby)
 		fputs("RestartSec=20ms\n", f);
@@ -182,7 +184,11 @@ static void write_socket(FILE *f, const struct config_device *device, const char
 		"StopPropagatedFrom=bulkhead.target\n\n[Socket]\n",
 		guest, device->name);
 	put_value(f, "ListenStream", device->socket);
-	fprintf(f, "SocketMode=0660\nSocketUser=%u\n", user_of(guest, "frontend"));
+	fprintf(f, "SocketMode=%04o\n", device->socket_mode);
+	if (device->socket_user)
+		put_value(f, "SocketUser", device->socket_user);
+	else
+		fprintf(f, "SocketUser=%u\n", user_of(guest, "frontend"));
 	put_value(f, "SocketGroup", device->socket_group ?: PROC_SOCKET_GROUP);
 	fprintf(f, "FileDescriptorName=listen.%s\nRemoveOnStop=yes\nTriggerLimitIntervalSec=0\n",
 		device->name);

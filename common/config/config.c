@@ -87,6 +87,34 @@ static int set_socket(struct parse *parse, unsigned int line, const char *text)
 	return set_once(parse, line, &parse->device->socket, "socket", text);
 }
 
+/* The owner has to connect, too, and a group that may only read could not: connecting is
+ * writing. */
+static int set_socket_mode(struct parse *parse, unsigned int line, const char *text)
+{
+	static const struct {
+		const char *text;
+		unsigned int mode;
+	} modes[] = { { "0600", 0600 }, { "0660", 0660 }, { "0666", 0666 } };
+
+	parse->device->access_line = line;
+	if (parse->device->socket_mode)
+		return given_twice(parse, line, "socket-mode");
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
+		if (strcmp(text, modes[i].text) == 0)
+			parse->device->socket_mode = modes[i].mode;
+	if (parse->device->socket_mode)
+		return 1;
+	return fail(parse, line,
+		"socket-mode = %s: must be 0600 (only socket-user connects), 0660 (and socket-group) or 0666 (everyone)",
+		text);
+}
+
+static int set_socket_user(struct parse *parse, unsigned int line, const char *text)
+{
+	parse->device->access_line = line;
+	return set_once(parse, line, &parse->device->socket_user, "socket-user", text);
+}
+
 /** struct choice - a key with two values */
 struct choice {
 	const char *key, *off, *on;
@@ -219,6 +247,10 @@ static int on_key(void *data, const char *section, const char *key, const char *
 		return choose(parse, &mode, text, &parse->mode_given, &parse->device->client);
 	if (strcmp(key, "socket-group") == 0)
 		return set_once(parse, n, &parse->device->socket_group, "socket-group", text);
+	if (strcmp(key, "socket-user") == 0)
+		return set_socket_user(parse, n, text);
+	if (strcmp(key, "socket-mode") == 0)
+		return set_socket_mode(parse, n, text);
 	if (strcmp(key, "standby") == 0)
 		return choose(parse, &standby, text, &parse->standby_given,
 			&parse->device->standby);
@@ -293,7 +325,9 @@ struct keys {
 
 static struct keys keys_of(const struct config_type *type)
 {
-	struct keys keys = { { "type", "socket", "mode", "socket-group", "standby" }, 5 };
+	struct keys keys = { { "type", "socket", "mode", "socket-group", "socket-user",
+				     "socket-mode", "standby" },
+		7 };
 
 	check(type->keys || type->n_keys == 0);
 	for (size_t i = 0; i < type->n_keys && keys.n < ARRAY_SIZE(keys.names); i++)
@@ -446,6 +480,12 @@ static void judge_whole(struct parse *parse, const struct role *role, struct con
 {
 	const char *wrong = NULL;
 
+	if (device->client && device->access_line)
+		fail(parse, device->access_line,
+			"[device %s]: with mode = client the VMM makes the socket; remove socket-user and socket-mode",
+			device->name);
+	if (!device->socket_mode)
+		device->socket_mode = CONFIG_SOCKET_MODE;
 	if (role && device->standby && !role->may_stand_by)
 		fail(parse, device->line,
 			"[device %s]: a device of type '%s' has no standby; remove 'standby'",
@@ -582,6 +622,7 @@ struct config *config_free(struct config *config)
 		free(device->type);
 		free(device->socket);
 		free(device->socket_group);
+		free(device->socket_user);
 	}
 	free(config->devices);
 	free(config->guest);

@@ -14,13 +14,15 @@
  *   backend = tap
  *   tap = vm1-net0
  *
- * Keys common to all types: type, socket, mode (server|client), socket-group, standby (yes|no). The
- * keys of a type are defined in procs/TYPE/keys.c with their kind, range and default.
+ * Keys common to all types: type, socket, mode (server|client), socket-group, socket-user,
+ * socket-mode, standby (yes|no). The keys of a type are defined in procs/TYPE/keys.c with their
+ * kind, range and default.
  */
 
 /* guests and devices: [A-Za-z0-9_.-], beginning with a letter or digit */
 #define CONFIG_NAME_MAX 32
 #define CONFIG_DEVICES_MAX 64
+#define CONFIG_SOCKET_MODE 0660 /* the default */
 
 struct config_value {
 	const char *key; /* from the table */
@@ -37,11 +39,14 @@ struct config_device {
 	char *socket;
 	bool client;        /* mode = client: the frontend connects to the VMM's socket */
 	char *socket_group; /* group that may connect; NULL = the default */
-	bool standby;       /* a second instance of the worker is a hot standby */
+	char *socket_user;  /* owner of the socket, who may connect; NULL = the frontend's user */
+	unsigned int socket_mode; /* of the socket's file */
+	bool standby;             /* a second instance of the worker is a hot standby */
 	struct config_value *values;
 	size_t n_values;
 	unsigned int line;
 	unsigned int socket_line; /* 0 = no socket */
+	unsigned int access_line; /* of socket-user or socket-mode; 0 = neither */
 };
 
 struct config {

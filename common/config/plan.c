@@ -19,7 +19,8 @@ static bool same_text(const char *a, const char *b)
 static bool same_socket(const struct config_device *a, const struct config_device *b)
 {
 	return strcmp(a->socket, b->socket) == 0 && a->client == b->client &&
-		same_text(a->socket_group, b->socket_group);
+		same_text(a->socket_group, b->socket_group) &&
+		same_text(a->socket_user, b->socket_user) && a->socket_mode == b->socket_mode;
 }
 
 static bool same_common(const struct config_device *a, const struct config_device *b)

@@ -11,6 +11,7 @@
 #include <grp.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,19 @@ static int fail_group(const struct config_device *config, int r)
 		log_limited(LOG_ERR, config->name, 0,
 			"cannot listen on %s: its group cannot be set to '%s' (socket-group): %s; make user %u a member of that group",
 			config->socket, config->socket_group, strerror(-r), geteuid());
+	return r;
+}
+
+static int fail_user(const struct config_device *config, int r)
+{
+	if (r == -ENOENT)
+		log_limited(LOG_ERR, config->name, 0,
+			"cannot listen on %s: socket-user = %s: there is no such user; create it (useradd --system %s)",
+			config->socket, config->socket_user, config->socket_user);
+	else
+		log_limited(LOG_ERR, config->name, 0,
+			"cannot listen on %s: its owner cannot be set to '%s' (socket-user): %s; only root may, so use socket-group",
+			config->socket, config->socket_user, strerror(-r));
 	return r;
 }
 
@@ -170,30 +184,54 @@ static int open_file(int fd, const char *path)
 	return -EPERM;
 }
 
-static int set_group(int fd, const struct config_device *config)
+static int find_group(const struct config_device *config, gid_t *ret_group)
 {
-	const char *name = config->socket_group;
-	const struct group *group = name ? getgrnam(name) : NULL;
-	_cleanup_close_ int file = -1;
+	const struct group *group = getgrnam(config->socket_group);
 
-	if (!name)
-		return 0;
 	if (!group)
 		return fail_group(config, -ENOENT);
+	*ret_group = group->gr_gid;
+	return 0;
+}
+
+static int find_user(const struct config_device *config, uid_t *ret_user)
+{
+	const struct passwd *user = getpwnam(config->socket_user);
+
+	if (!user)
+		return fail_user(config, -ENOENT);
+	*ret_user = user->pw_uid;
+	return 0;
+}
+
+/* One after the other, since a user who may set the one may be refused the other. */
+static int set_owners(int fd, const struct config_device *config)
+{
+	_cleanup_close_ int file = -1;
+	gid_t group = (gid_t)-1;
+	uid_t user = (uid_t)-1;
+
+	if (!config->socket_group && !config->socket_user)
+		return 0;
+	if ((config->socket_group && find_group(config, &group) < 0) ||
+		(config->socket_user && find_user(config, &user) < 0))
+		return -ENOENT;
 	file = open_file(fd, config->socket);
 	if (file < 0)
 		return fail(config, file,
 			"another process replaced its file while it was being created");
-	if (fchownat(file, "", (uid_t)-1, group->gr_gid, AT_EMPTY_PATH) < 0)
+	if (fchownat(file, "", (uid_t)-1, group, AT_EMPTY_PATH) < 0)
 		return fail_group(config, -errno);
+	if (fchownat(file, "", user, (gid_t)-1, AT_EMPTY_PATH) < 0)
+		return fail_user(config, -errno);
 	return 0;
 }
 
 /* The mode of the socket, not narrowed, becomes the file's. */
-static int bind_with_mode(int fd, const struct sockaddr_un *addr)
+static int bind_with_mode(int fd, const struct sockaddr_un *addr, mode_t mode)
 {
 	mode_t former = umask(0);
-	int r = fchmod(fd, 0660) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0
+	int r = fchmod(fd, mode) < 0 || bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0
 		? -errno
 		: 0;
 
@@ -237,10 +275,10 @@ static int make_listener(const struct config_device *config)
 	r = clear_path(config, &addr);
 	if (r < 0)
 		return r;
-	r = bind_with_mode(fd, &addr);
+	r = bind_with_mode(fd, &addr, config->socket_mode);
 	if (r < 0)
 		return fail_bind(config, r);
-	r = set_group(fd, config);
+	r = set_owners(fd, config);
 	if (r < 0) {
 		(void)unlink(config->socket);
 		return r;

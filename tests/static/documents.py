@@ -3,11 +3,14 @@
 
 deploy/rights.md to the units and to the tables of procs/memory; bulkhead.conf(5) to the tables of keys in
 common/config and procs; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take; the
-README's paths and links to the tree.
+README's paths and links to the tree; manual pages to their sections; pictures, examples and the package's files to what they
+are made of.
 """
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 from tap import tell
 
@@ -135,7 +138,7 @@ def check_keys():
 def check_hints():
     """Every common key can be the nearest one."""
     text = read("common/config/config.c")
-    names = re.search(r'struct keys keys = \{ \{ (.*?) \}, (\d+) \};', text)
+    names = re.search(r'struct keys keys = \{ \{ (.*?) \},\s*(\d+) \};', text, re.S)
     common = set(re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', text))
     if set(re.findall('"(.*?)"', names[1])) != common or int(names[2]) != len(common):
         yield f"hints are {names[1]}, keys are {sorted(common)}"
@@ -194,6 +197,52 @@ def check_readme():
                 yield f"{folder}/{path.name} is not in the map"
 
 
+# --- Manual pages, pictures, package ---
+
+SECTIONS = {"1": {"EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES"}, "5": {"FILES", "EXAMPLES"}, "7": {"FILES", "EXAMPLES"}}
+
+
+def check_sections():
+    installed = re.search(r"install_man\((.*?)\)", read("deploy/meson.build"), re.S)[1]
+    for path in sorted((ROOT / "deploy/man").iterdir()):
+        text = path.read_text()
+        for missing in sorted(SECTIONS[path.suffix[1:]] - set(re.findall(r"^\.SH (.*)$", text, re.M))):
+            yield f"{path.name} has no section {missing}"
+        if f"'man/{path.name}'" not in installed:
+            yield f"{path.name} is not installed"
+        for name in re.findall(r"^\.BR (bulkhead[\w.\\-]*) \(\d\)", text, re.M):
+            if not list((ROOT / "deploy/man").glob(name.replace("\\", "") + ".?")):
+                yield f"{path.name} names {name}, which is no page"
+
+
+def check_pictures():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([ROOT / "deploy/pictures", folder], check=True)
+        for path in sorted(pathlib.Path(folder).iterdir()):
+            if path.read_text() != read(f"deploy/{path.name}"):
+                yield f"deploy/{path.name} is not what deploy/pictures draws; run it"
+
+
+def check_package():
+    version = re.search(r"version: '(.*?)'", read("meson.build"))[1]
+    packed = re.match(r"bulkhead \((.*?)\)", read("deploy/debian/changelog"))[1]
+    if packed != version:
+        yield f"deploy/debian/changelog has release {packed}, meson.build {version}"
+    listed = set(re.search(r"^build: (.*)$", read("deploy/packages"), re.M)[1].split())
+    wanted = set(re.findall(r"[\w.-]+", re.search(r"Build-Depends: (.*?)\n\n", read("deploy/debian/control"), re.S)[1]))
+    for name in sorted(name for name in listed if name.startswith("lib") and name.endswith("-dev")):
+        if name not in wanted | {"libc6-dev", "libsubunit-dev"}:
+            yield f"{name} is in deploy/packages, and no Build-Depends of deploy/debian/control"
+
+
+def check_examples():
+    page = read("deploy/man/bulkhead-operations.7").replace("\\-", "-").replace("\\e", "\\")
+    for path in sorted((ROOT / "deploy/examples").iterdir()):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith("#") and line not in page:
+                yield f"{path.name}: {line} is not in bulkhead-operations(7)"
+
+
 CHECKS = (
     ("rights.md says what the units leave", check_rights),
     ("rights.md says who may ask what", check_requests),
@@ -202,6 +251,10 @@ CHECKS = (
     ("the journal's catalogue has each event", check_events),
     ("bulkhead: options, --help and manual page", lambda: check_options("procs/launcher/main.c", "deploy/man/bulkhead.1")),
     ("bulkheadctl: options, --help and manual page", lambda: check_options("procs/ctl/main.c", "deploy/man/bulkheadctl.1")),
+    ("manual pages have their sections, and name pages that are there", check_sections),
+    ("pictures are what deploy/pictures draws", check_pictures),
+    ("the package's release and dependencies", check_package),
+    ("examples are those of bulkhead-operations(7)", check_examples),
     ("README.md speaks of what is there", check_readme),
 )
 

@@ -5,6 +5,7 @@ import json
 import contextlib
 import grp
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -292,7 +293,8 @@ def no_rights(current):
     netns.add_tap(user=65534)
     group = grp.getgrgid(65534)
     devices = [Device(socket=str(current.dir / 'net0.sock'), socket_group=group.gr_name),
-               Device(name='net1', socket=str(current.dir / 'net1.sock'), backend='null', standby=True)]
+               Device(name='net1', socket=str(current.dir / 'net1.sock'), backend='null', standby=True,
+                      members={'socket-user': 'nobody', 'socket-mode': '0600'})]
     product = Bulkhead(current, devices, netns)
 
     def check_all():
@@ -315,6 +317,8 @@ def no_rights(current):
                                  f'{ {name: hex(caps) for name, caps in found.items() if caps} }') from None
     check_all()
     assert os.stat(devices[0].socket).st_gid == group.gr_gid
+    given = os.stat(devices[1].socket)
+    assert (given.st_uid, oct(given.st_mode & 0o777)) == (pwd.getpwnam('nobody').pw_uid, '0o600'), given
     for role in env.ROLES_OF_GUEST:
         product.kill(role)
         check_all()

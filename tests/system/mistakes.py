@@ -185,6 +185,7 @@ def socket_(current):
     refused(current, section(**keys, socket=f'{current.dir}/no/such'), 'directory')
     refused(current, section(**keys, socket=f'{current.dir}/s', socket_group='nosuch'), 'socket-group = nosuch',
             'groupadd --system nosuch')
+    refused(current, section(**keys, socket=f'{current.dir}/s', socket_user='nosuch'), 'socket-user = nosuch', 'useradd --system nosuch')
     if env.os.geteuid() != 0:
         return
     own = current.dir / 'own'

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The units under a real systemd: each process as its own user, and a restart of one is a restart of one."""
 
+import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
+from bulkhead_test import env
 from bulkhead_test.caller import Caller
 from bulkhead_test.qemu import NetDevice, Qemu
 from bulkhead_test.report import case, main, wait_until
@@ -37,6 +40,7 @@ def units(current):
         user = system.run('ps', '-o', 'uid=', '-p', str(system.pid(role)))
         wanted = system.user(f'vm1:{"net0" if role == "net" else role}')
         assert user == wanted, f'{role} runs as {user}, not {wanted}'
+        assert '/bulkhead.slice/bulkhead-vm1.slice/' in system.run('systemctl', 'show', '-p', 'ControlGroup', UNITS[role])
     path = f'/proc/{system.init}/root/run/vm1/net0.sock'
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(20)
@@ -130,6 +134,54 @@ def devices(current):
         assert not os.path.exists(system.path('/run/vm1/net1.sock'))
         wait_until(lambda: {role: system.stored(role) for role in UNITS} == stored,
                    'the stores hold what they held', 20)
+
+
+EXAMPLES = env.SOURCE / 'deploy/examples'
+
+
+def example(name, **numbers):
+    """An example of bulkhead-operations(7), with values that this machine has."""
+    text = (EXAMPLES / name).read_text(encoding='utf-8')
+    for key, value in numbers.items():
+        text, n = re.subn(f'^{key}=.*$', f'{key}={value}', text, flags=re.M)
+        assert n == 1, f'{name} does not set {key}'
+    return text
+
+
+@case('systemd-places', 120)
+def places(current):
+    """Who may connect; and the examples of bulkhead-operations(7): processors, memory, the network that systemd-networkd makes."""
+    system = Systemd(current, ECHO + 'socket-user = nobody\nsocket-group = nogroup\nsocket-mode = 0660\n')
+    system.all_there()
+    assert system.run('stat', '-c', '%U:%G %a', '/run/vm1/net0.sock') == 'nobody:nogroup 660'
+    cpu = max(os.sched_getaffinity(0))
+
+    def put(path, text):
+        path = Path(system.path(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding='utf-8')
+    put('/etc/systemd/system/bulkhead-vm1.slice.d/50-place.conf',
+        example('bulkhead-vm1.slice.conf', AllowedCPUs=cpu, AllowedMemoryNodes=0))
+    put('/etc/systemd/system/bulkhead-net@vm1:net0.service.d/50-place.conf',
+        example('bulkhead-net@vm1:net0.service.conf', CPUAffinity=cpu, NUMAMask=0))
+    system.run('systemctl', 'daemon-reload')
+    system.run('bulkheadctl', 'upgrade', 'vm1:net0')
+    shown = system.run('systemctl', 'show', '-p', 'AllowedCPUs,AllowedMemoryNodes,CPUWeight', 'bulkhead-vm1.slice')
+    assert sorted(shown.split()) == [f'AllowedCPUs={cpu}', 'AllowedMemoryNodes=0', 'CPUWeight=200'], shown
+    worker = Path(f'/proc/{system.host_pid("net")}')
+    assert f'Cpus_allowed_list:\t{cpu}\n' in (worker / 'status').read_text()
+    assert ' bind' in (worker / 'numa_maps').read_text(), 'the worker\'s memory has its place'
+    user = system.user('vm1:net0')
+    for name in sorted(path.name for path in EXAMPLES.glob('*-*.net*')):
+        put(f'/run/systemd/network/{name}', example(name, **({'User': user} if name == '10-vm1-net0.netdev' else {})))
+    system.run('systemctl', 'start', 'systemd-networkd')
+
+    def made():
+        links = {link['ifname']: link for link in json.loads(system.run('ip', '-d', '-j', 'link'))}
+        tap = links.get('vm1-net0')
+        return tap and tap.get('master') == 'br0' and tap['linkinfo']['info_data']
+    tap = wait_until(made, 'the TAP is a port of the bridge', 30)
+    assert (tap['type'], tap['user'], tap['vnet_hdr'], tap['multi_queue'], tap['persist']) == ('tap', f'bh{user}', True, True, True), tap
 
 
 def restarts(system, unit):

@@ -83,10 +83,12 @@ def check_sockets(current, wanted):
 @case('sockets')
 def sockets(current):
     _, said = generate(current, {
-        'vm1.conf': section('net0', 'socket-group = kvm\n') + section('net-1') + section('net2', 'mode = client\n')})
+        'vm1.conf': section('net0', 'socket-group = kvm\nsocket-user = nobody\nsocket-mode = 0600\n') + section('net-1') + section('net2', 'mode = client\n')})
     check_sockets(current, {
-        'vm1': {'net0': ['ListenStream=/run/x/net0.sock', 'FileDescriptorName=listen.net0', 'SocketGroup=kvm'],
-                'net-1': ['ListenStream=/run/x/net-1.sock', 'FileDescriptorName=listen.net-1', 'SocketGroup=bulkhead']}})
+        'vm1': {'net0': ['ListenStream=/run/x/net0.sock', 'FileDescriptorName=listen.net0', 'SocketGroup=kvm',
+                         'SocketUser=nobody', 'SocketMode=0600'],
+                'net-1': ['ListenStream=/run/x/net-1.sock', 'FileDescriptorName=listen.net-1', 'SocketGroup=bulkhead',
+                          'SocketMode=0660']}})
     assert not said, said
 
 
@@ -171,6 +173,8 @@ def clash(current):
 def escaped(current):
     links, _ = generate(current, {'web-1.example_A.conf': section('net-0.a_b')})
     check_links(links, *of_guest('web-1.example_A'), ('net', 'web-1.example_A:net-0.a_b'))
+    # a slice lies below those that its name begins with, as far as its hyphens
+    assert drop_in(current, 'memory', 'web-1.example_A')['Slice'] == 'bulkhead-web\\x2d1.example_A.slice'
 
 
 @case('a-file-with-errors-is-nobody-elses-trouble')

@@ -71,6 +71,17 @@ START_TEST(test_a_full_section_is_read)
 }
 END_TEST
 
+START_TEST(test_access_to_a_socket_is_read)
+{
+	struct config *config = load_good(OK_DEVICE "socket-user = root\nsocket-mode = 0600\n");
+	const struct config_device *device = config_device(config, "a");
+
+	ck_assert_str_eq(device->socket_user, "root");
+	ck_assert_uint_eq(device->socket_mode, 0600);
+	config_free(config);
+}
+END_TEST
+
 START_TEST(test_members_of_a_key_are_read)
 {
 	struct config *config = load_good(WL_DEVICE "wayland.b = /x\nwayland.a.1 = /y\n");
@@ -107,6 +118,8 @@ START_TEST(test_what_is_not_given_has_its_default)
 	const struct config_device *device = config_device(config, "a");
 
 	ck_assert(!device->client && !device->standby && !device->socket_group);
+	ck_assert_uint_eq(device->socket_mode, 0660);
+	ck_assert_ptr_null(device->socket_user);
 	ck_assert_uint_eq(config_value(device, "queue-pairs")->number, 1);
 	ck_assert(!config_value(device, "queue-pairs")->given);
 	ck_assert_ptr_null(config_value(device, "mtu")->text);
@@ -208,6 +221,14 @@ static const struct {
 		{ ":6: mode is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "standby = no\nstandby = yes\n",
 		{ ":6: standby is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "socket-mode = 0777\n",
+		{ ":5: socket-mode = 0777: must be 0600 (only socket-user connects), 0660 (and socket-group) or 0666 (everyone)" } },
+	{ OK_DEVICE "socket-mode = 0660\nsocket-mode = 0600\n",
+		{ ":6: socket-mode is given twice in [device a]; remove one" } },
+	{ OK_DEVICE "mode = client\nsocket-user = root\n",
+		{ ":6: [device a]: with mode = client the VMM makes the socket; remove socket-user and socket-mode" } },
+	{ OK_DEVICE "socket-user = a\nsocket-user = b\n",
+		{ ":6: socket-user is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "socket-group = a\nsocket-group = b\n",
 		{ ":6: socket-group is given twice in [device a]; remove one" } },
 	{ OK_DEVICE "mtu = 1500\nmtu = 1500\n",
@@ -476,6 +497,7 @@ static void add_tests(Suite *suite)
 
 	tcase_add_checked_fixture(tc, NULL, tear_down);
 	tcase_add_test(tc, test_a_full_section_is_read);
+	tcase_add_test(tc, test_access_to_a_socket_is_read);
 	tcase_add_test(tc, test_members_of_a_key_are_read);
 	tcase_add_test(tc, test_file_of_another_system_is_read);
 	tcase_add_test(tc, test_what_is_not_given_has_its_default);

@@ -69,11 +69,11 @@ def need_netns():
 
 
 @functools.cache
-def prepare(what):
+def prepare(what, limit=600):
     """A directory that tests/system/guest/prepare makes once and keeps. It asks apt what is newest: once is enough."""
     script = SOURCE / 'tests/system/guest/prepare'
     done = subprocess.run([script, what], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=600)
+                          timeout=limit)
     if done.returncode != 0:
         raise Skip(f'prepare {what}: ' + ' '.join(done.stderr.split('\n')[-2:]).strip())
     return Path(done.stdout.strip().splitlines()[-1])

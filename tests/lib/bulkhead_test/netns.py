@@ -6,7 +6,9 @@ import itertools
 import os
 import struct
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 from . import env
 from .process import Process
@@ -100,3 +102,21 @@ class Netns:
                  'tx_packets', 'tx_bytes', 'tx_dropped', 'tx_errors']
         values = self.run('cat', *[base + entry for entry in names]).stdout.split()
         return dict(zip(names, map(int, values)))
+
+
+class Echoes:
+    """Echo requests from a network namespace to a guest, every 10 ms until end(); see echoes.py."""
+
+    def __init__(self, netns, address):
+        program = Path(__file__).with_name('echoes.py')
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen(netns.argv(sys.executable, program, address), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        netns.case.defer(self.process.kill)
+
+    def end(self):
+        """How many there were; all of them were answered, each once."""
+        out, _ = self.process.communicate(timeout=90)
+        sent, answered, twice = map(int, out.split())
+        assert sent == answered and twice == 0, f'of {sent} frames {sent - answered} were lost, and {twice} came twice'
+        return sent

@@ -34,8 +34,10 @@ class Inside(Netns):
 class Systemd:
     """A systemd in namespaces of its own, with what `meson install` installs."""
 
-    def __init__(self, case, config, taps=(), install=None, tap_user=None, device=('net', 'net0')):
-        """install: what another release has installed; its TAPs belong to tap_user."""
+    def __init__(self, case, config, taps=(), install=None, tap_user=None, device=('net', 'net0'),
+                 package=None, tree='/'):
+        """install: what another release has installed; its TAPs belong to tap_user. package: a file for dpkg instead.
+        tree: a file system other than this machine's."""
         env.need_namespaces('pid', 'fork', 'mount', 'uts', 'ipc', 'cgroup', 'net')
         if not os.access('/sys/fs/cgroup', os.W_OK):
             raise env.Skip('/sys/fs/cgroup cannot be written: systemd could not make a group for each unit')
@@ -46,19 +48,34 @@ class Systemd:
         (case.dir / 'vm1.conf').write_text(config)
         if install is None:
             install = case.dir / 'install'
-            self._install(install)
-        self.process = Process(case, 'systemd', [env.SOURCE / 'tests/system/systemd-boot', case.dir, install])
+            install.mkdir(exist_ok=True)
+            if package is None:
+                self._install(install)
+        self.process = Process(case, 'systemd', [env.SOURCE / 'tests/system/systemd-boot', case.dir, install, tree])
         self.init = wait_until(self._find_init, 'systemd runs', 20)
         case.defer(self._end)
         wait_until(lambda: self.run('systemctl', 'is-system-running', check=False) in ('running', 'degraded'),
                    'systemd has booted', 30)
-        self.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
-        self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
+        if package is None:
+            self.run('systemd-sysusers', '/usr/lib/sysusers.d/bulkhead.conf')
+            self.run('systemd-tmpfiles', '--create', '/usr/lib/tmpfiles.d/bulkhead.conf')
         for tap in taps:
             self.run('ip', 'tuntap', 'add', 'dev', tap, 'mode', 'tap', 'vnet_hdr', 'user', tap_user or self.user('vm1:net0'))
             self.netns().set_up(tap)
-        self.run('systemctl', 'daemon-reload')
-        self.run('systemctl', 'start', 'bulkhead.target')
+        if package is None:
+            self.run('systemctl', 'daemon-reload')
+            self.run('systemctl', 'start', 'bulkhead.target')
+        else:
+            self.run('rm', '-f', '/usr/sbin/policy-rc.d')  # with which a container forbids packages to start anything
+            self.install_package(package)
+
+    def install_package(self, package):
+        shutil.copy(package, self.path('/run/package.deb'))
+        return self.dpkg('--install', '/run/package.deb')
+
+    def dpkg(self, *argv):
+        """Without what other packages would do about it, such as an index of all manual pages."""
+        return self.run('dpkg', '--force-unsafe-io', '--no-triggers', *argv)
 
     def _install(self, directory):
         subprocess.run(['meson', 'install', '-C', env.BUILD, '--no-rebuild', '--quiet'], check=True, capture_output=True,
@@ -89,9 +106,10 @@ class Systemd:
     def user(self, name):
         """The number of the user that GUEST:DEVICE, or GUEST:memory and GUEST:frontend, runs as."""
         guest, _, peer = name.partition(':')
+        ctl = env.product('bulkheadctl')
         if peer not in env.ROLES_OF_GUEST:
-            return self.run('bulkheadctl', 'user', name)
-        return dict(line.split() for line in self.run('bulkheadctl', 'user', guest).splitlines())[peer]
+            return subprocess.check_output([ctl, 'user', name], text=True).strip()
+        return dict(line.split() for line in subprocess.check_output([ctl, 'user', guest], text=True).splitlines())[peer]
 
     def _find_init(self):
         """PID 1 of the namespaces: the only child of unshare, once it is systemd."""
@@ -109,7 +127,7 @@ class Systemd:
 
     def run(self, *argv, check=True, text=None):
         done = subprocess.run(['nsenter', '-t', str(self.init), '-p', '-m', '-u', '-i', '-C', '-n', '-r', '-w', *argv],
-                              capture_output=True, text=True, timeout=60, check=False, input=text)
+                              capture_output=True, text=True, timeout=60 * env.TIME_FACTOR, check=False, input=text)
         if check and done.returncode != 0:
             raise AssertionError(f'{" ".join(argv)}: {done.stdout}{done.stderr}')
         return done.stdout.strip()
