@@ -2,14 +2,15 @@
  * bulkheadctl queries the memory manager of each guest, and prints the reply or acts on it. It
  * needs no other process of the guest.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
@@ -17,13 +18,16 @@
 #include "build-config.h"
 #include "bus/bus.h"
 #include "config/user.h"
+#include "capture.h"
+#include "answering.h"
 #include "inspect.h"
+#include "metrics.h"
 #include "query.h"
 #include "show.h"
 #include "snapshot.h"
+#include "top.h"
+#include "trace.h"
 #include "upgrade.h"
-
-#define GUESTS_MAX 1024
 
 static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--runtime-dir=DIR]\n"
@@ -33,24 +37,29 @@ static const char help[] =
 	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
+	"       bulkheadctl metrics [GUEST...] [--output=FILE|--http] [--runtime-dir=DIR]\n"
+	"       bulkheadctl top [GUEST...] [--interval=SECONDS] [--count=N] [--runtime-dir=DIR]\n"
+	"       bulkheadctl trace GUEST[:DEVICE] [--count=N] [--runtime-dir=DIR]\n"
+	"       bulkheadctl capture GUEST:DEVICE [-w FILE] [--snaplen=BYTES] [--count=N] [--filter=EXPRESSION]\n"
 	"\n"
 	"status shows guests, their processes, devices, rings and counters. upgrade replaces running processes\n"
 	"by the programs that are installed now, while the VMs run on; PROCESS is a device's name, memory,\n"
 	"frontend, snapshot, or launcher. release takes a device out of quarantine. snapshot saves the state\n"
 	"of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the users\n"
-	"that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
+	"that a guest's processes run as, for the owner of a TAP. metrics prints what Prometheus reads. top\n"
+	"shows the rates of devices. trace shows what VMMs say over vhost-user. capture writes a network device's\n"
+	"frames to a file for tcpdump or Wireshark. See bulkheadctl(1).\n"
 	"\n"
 	"  --json                for programs\n"
+	"  -w FILE, --output=FILE  write to this file\n"
+	"  --http                answer the HTTP request that comes in on standard input, a socket\n"
+	"  --interval=SECONDS    between two tables (default 2)\n"
+	"  --count=N             end after so many frames, messages or tables\n"
+	"  --snaplen=BYTES       keep no more of each frame\n"
+	"  --filter=EXPRESSION   only frames that match, as pcap-filter(7) describes\n"
 	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
-
-struct arguments {
-	const char *runtime_dir;
-	bool json;
-	bool no_counters;
-	bool done;
-};
 
 static void show_guest(const Bh__GetStatusReply *status, void *data)
 {
@@ -67,29 +76,31 @@ static int ask(const struct arguments *args, const struct show *show, const char
 	return r;
 }
 
-static int by_name(const void *a, const void *b)
+/* Where nobody is served, that is a page, too. */
+static int metrics(const struct arguments *args, char *names[], size_t n)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
+	char *found[GUESTS_MAX];
+	size_t n_found = n ? 0 : answering_find(args->runtime_dir, found);
+	int r = metrics_run(args, n ? names : found, n + n_found);
+
+	answering_free(found, n_found);
+	return r;
 }
 
-static size_t find_guests(const char *runtime_dir, char **names)
+static int trace(const struct arguments *args, char *names[], size_t n)
 {
-	DIR *dir = opendir(runtime_dir);
-	struct dirent *entry;
-	size_t n = 0;
+	if (n == 1)
+		return trace_run(args, names[0]);
+	fputs("trace needs GUEST or GUEST:DEVICE, as 'bulkheadctl status' shows them\n", stderr);
+	return -EINVAL;
+}
 
-	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (*entry->d_name == '.' ||
-			query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
-			continue;
-		names[n] = strdup(entry->d_name);
-		check(names[n]);
-		n++;
-	}
-	if (dir)
-		closedir(dir);
-	qsort(names, n, sizeof(*names), by_name);
-	return n;
+static int capture(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 1)
+		return capture_run(args, names[0]);
+	fputs("capture needs GUEST:DEVICE, as 'bulkheadctl status' shows them\n", stderr);
+	return -EINVAL;
 }
 
 /* Returns the guests on the command line, or else all; found has room for GUESTS_MAX. */
@@ -97,7 +108,7 @@ static size_t choose_guests(const struct arguments *args, char ***names, size_t 
 {
 	if (n)
 		return n;
-	n = find_guests(args->runtime_dir, found);
+	n = answering_find(args->runtime_dir, found);
 	if (n == 0)
 		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
 	*names = found;
@@ -204,20 +215,65 @@ static int user(const struct arguments *args, char *names[], size_t n)
 	return n ? 0 : -EINVAL;
 }
 
+/** struct number_option - an option whose value is a number */
+static const struct number_option {
+	int letter;
+	const char *name;
+	uint64_t min, max;
+	size_t at; /* in struct arguments */
+} number_options[] = {
+	{ 'i', "interval", 1, 86400, offsetof(struct arguments, interval_s) },
+	{ 'c', "count", 1, UINT64_C(1) << 53, offsetof(struct arguments, count) },
+	{ 's', "snaplen", 14, 262144, offsetof(struct arguments, snap_bytes) },
+};
+
+static int parse_number(int letter, const char *text, struct arguments *args)
+{
+	const struct number_option *option = number_options;
+	unsigned long long value;
+	char *end;
+
+	while (option->letter != letter)
+		option++;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || value < option->min ||
+		value > option->max) {
+		fprintf(stderr, "--%s=%s: expected a number from %" PRIu64 " to %" PRIu64 "\n",
+			option->name, text, option->min, option->max);
+		return -EINVAL;
+	}
+	*(uint64_t *)(void *)((char *)args + option->at) = value;
+	return 0;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
 		{ "no-counters", no_argument, NULL, 'n' },
+		{ "output", required_argument, NULL, 'w' }, { "http", no_argument, NULL, 'H' },
+		{ "interval", required_argument, NULL, 'i' },
+		{ "count", required_argument, NULL, 'c' },
+		{ "snaplen", required_argument, NULL, 's' },
+		{ "filter", required_argument, NULL, 'f' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
-	int c;
+	int c, r = 0;
 
 	*args = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
-	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
+	while (r == 0 && (c = getopt_long(argc, argv, "w:", options, NULL)) >= 0) {
 		if (c == 'j')
 			args->json = true;
 		else if (c == 'n')
 			args->no_counters = true;
+		else if (c == 'w')
+			args->output = optarg;
+		else if (c == 'H')
+			args->http = true;
+		else if (c == 'f')
+			args->filter = optarg;
+		else if (c == 'i' || c == 'c' || c == 's')
+			r = parse_number(c, optarg, args);
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')
@@ -229,7 +285,7 @@ static int parse(int argc, char *argv[], struct arguments *args)
 		if (c == 'v')
 			puts("bulkheadctl " BULKHEAD_VERSION);
 	}
-	return 0;
+	return r;
 }
 
 int main(int argc, char *argv[])
@@ -239,7 +295,8 @@ int main(int argc, char *argv[])
 		int (*run)(const struct arguments *args, char *names[], size_t n);
 	} commands[] = { { "status", status }, { "upgrade", upgrade }, { "release", release },
 		{ "snapshot", snapshot }, { "restore", restore }, { "inspect", inspect },
-		{ "user", user } };
+		{ "user", user }, { "metrics", metrics }, { "top", top_run }, { "trace", trace },
+		{ "capture", capture } };
 	static char *found[GUESTS_MAX];
 	struct arguments args;
 	int r;
