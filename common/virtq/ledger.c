@@ -180,6 +180,21 @@ void ledger_close(struct ledger *ledger)
 	*ledger = (struct ledger){ 0 };
 }
 
+const char *ledger_drop_name(unsigned int drop)
+{
+	static const char *const names[] = {
+		[LEDGER_DROP_CHAIN] = "bad_chain",
+		[LEDGER_DROP_DISABLED] = "disabled",
+		[LEDGER_DROP_MALFORMED] = "malformed",
+		[LEDGER_DROP_HOST] = "host",
+		[LEDGER_DROP_ROOM] = "no_room",
+		[LEDGER_DROP_MEMORY] = "memory",
+	};
+
+	_Static_assert(ARRAY_SIZE(names) == LEDGER_DROPS, "a name for each");
+	return drop < LEDGER_DROPS ? names[drop] : "other";
+}
+
 void *ledger_inflight(const struct ledger *ledger, uint32_t queue)
 {
 	if (ledger->read_only || queue >= ledger->n_queues)

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/blame.h"
+#include "virtq/ledger-detail.h"
 
 /*
  * The ledger: one memfd for each device, mapped by its worker and kept by memory. It holds what a
@@ -79,7 +80,8 @@ struct ledger_queue {
 	struct ledger_counters counters;
 	/* virtq_setup.inflight_id of the region that start_id's chains are in */
 	uint64_t inflight_id;
-	uint8_t reserved[176];
+	struct ledger_detail detail;
+	uint8_t reserved[176 - sizeof(struct ledger_detail)];
 };
 
 _Static_assert(sizeof(struct ledger_queue) == 256, "a slot is 256 bytes");

@@ -403,3 +403,14 @@ struct ledger_counters *virtq_counters(struct virtq *vq)
 {
 	return &vq->ledger->counters;
 }
+
+void virtq_count_item(struct virtq *vq)
+{
+	vq->ledger->detail.items++;
+}
+
+void virtq_count_drop(struct virtq *vq, enum ledger_drop why)
+{
+	vq->ledger->counters.dropped++;
+	vq->ledger->detail.drops[why]++;
+}

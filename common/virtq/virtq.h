@@ -138,6 +138,11 @@ bool virtq_is_blank(const struct virtq *vq);
 /** virtq_counters() - the ring's counters, in the ledger; valid until virtq_stop() */
 struct ledger_counters *virtq_counters(struct virtq *vq);
 
+/** virtq_count_item() - something was moved as a whole. virtq_count_drop() - something was dropped,
+ * and why. Thread: the one that serves the ring */
+void virtq_count_item(struct virtq *vq);
+void virtq_count_drop(struct virtq *vq, enum ledger_drop why);
+
 /** virtq_again_len() - chains that a former worker had taken and not published, and that are not
  * taken yet: they come before all others in the window. Cost: their number. */
 unsigned int virtq_again_len(struct virtq *vq);

@@ -2,32 +2,37 @@
  * bulkheadctl queries the memory manager of each guest, and prints the reply or acts on it. It
  * needs no other process of the guest.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "answering.h"
 #include "apply.h"
+#include "arguments.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "build-config.h"
 #include "bus/bus.h"
+#include "capture.h"
 #include "check.h"
 #include "config/nearest.h"
 #include "config/user.h"
 #include "inspect.h"
 #include "level.h"
+#include "metrics.h"
 #include "query.h"
 #include "snapshot.h"
 #include "status.h"
+#include "top.h"
+#include "trace.h"
 #include "upgrade.h"
 
-#define GUESTS_MAX 1024
 #define EXIT_USAGE 2
 
 static const char help[] =
@@ -41,6 +46,10 @@ static const char help[] =
 	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
+	"       bulkheadctl metrics [GUEST...] [--output=FILE] [--http] [--runtime-dir=DIR]\n"
+	"       bulkheadctl top [GUEST...] [--interval=SECONDS] [--count=N] [--runtime-dir=DIR]\n"
+	"       bulkheadctl trace GUEST[:DEVICE] [--count=N] [--runtime-dir=DIR]\n"
+	"       bulkheadctl capture GUEST:DEVICE [-w FILE] [--snaplen=BYTES] [--count=N] [--filter=EXPRESSION]\n"
 	"\n"
 	"status shows guests, what is wrong with them, their processes, devices, rings and counters; its exit\n"
 	"status is 0 if all are healthy, 1 if not, 2 if that cannot be told. check judges files. apply makes\n"
@@ -49,49 +58,49 @@ static const char help[] =
 	"a device's name, memory, frontend, snapshot, or launcher. log-level shows lines for debugging, or no\n"
 	"longer, until the process is restarted. release takes a device out of quarantine. snapshot saves the\n"
 	"state of devices to a file, restore loads it, and inspect shows it. user prints the numbers of the\n"
-	"users that a guest's processes run as, for the owner of a TAP. See bulkheadctl(1).\n"
+	"users that a guest's processes run as, for the owner of a TAP. metrics prints what Prometheus reads.\n"
+	"top shows the rates of devices. trace shows what VMMs say over vhost-user. capture writes a network\n"
+	"device's frames to a file for tcpdump or Wireshark. See bulkheadctl(1).\n"
 	"\n"
 	"  --dry-run             say what apply would do, and do nothing\n"
 	"  --json                for programs\n"
 	"  --quiet               show nothing: the exit status says it\n"
 	"  --config-dir=DIR      where the guests' files are (default " BULKHEAD_CONFDIR ")\n"
+	"  -w FILE, --output=FILE  write to this file\n"
+	"  --http                answer the HTTP request that comes in on standard input, a socket\n"
+	"  --interval=SECONDS    between two tables (default 2)\n"
+	"  --count=N             end after so many frames, messages or tables\n"
+	"  --snaplen=BYTES       keep no more of each frame\n"
+	"  --filter=EXPRESSION   only frames that match, as pcap-filter(7) describes\n"
 	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
 
-struct arguments {
-	const char *runtime_dir;
-	const char *config_dir;
-	bool json;
-	bool quiet;
-	bool no_counters;
-	bool dry_run;
-	bool done;
-};
-
-static int by_name(const void *a, const void *b)
+/* Where nobody is served, that is a page, too. */
+static int metrics(const struct arguments *args, char *names[], size_t n)
 {
-	return strcmp(*(const char *const *)a, *(const char *const *)b);
+	char *found[GUESTS_MAX];
+	size_t n_found = n ? 0 : answering_find(args->runtime_dir, found);
+	int r = metrics_run(args, n ? names : found, n + n_found);
+
+	answering_free(found, n_found);
+	return r;
 }
 
-static size_t find_guests(const char *runtime_dir, char **names)
+static int trace(const struct arguments *args, char *names[], size_t n)
 {
-	DIR *dir = opendir(runtime_dir);
-	struct dirent *entry;
-	size_t n = 0;
+	if (n == 1)
+		return trace_run(args, names[0]);
+	fputs("trace needs GUEST or GUEST:DEVICE, as 'bulkheadctl status' shows them\n", stderr);
+	return EXIT_USAGE;
+}
 
-	while (dir && (entry = readdir(dir)) && n < GUESTS_MAX) {
-		if (*entry->d_name == '.' ||
-			query_answers(runtime_dir, entry->d_name) == ANSWERS_NOBODY)
-			continue;
-		names[n] = strdup(entry->d_name);
-		check(names[n]);
-		n++;
-	}
-	if (dir)
-		closedir(dir);
-	qsort(names, n, sizeof(*names), by_name);
-	return n;
+static int capture(const struct arguments *args, char *names[], size_t n)
+{
+	if (n == 1)
+		return capture_run(args, names[0]);
+	fputs("capture needs GUEST:DEVICE, as 'bulkheadctl status' shows them\n", stderr);
+	return EXIT_USAGE;
 }
 
 static int status(const struct arguments *args, char *names[], size_t n)
@@ -118,16 +127,15 @@ static int apply(const struct arguments *args, char *names[], size_t n)
 
 static int upgrade(const struct arguments *args, char *names[], size_t n)
 {
-	char *found[GUESTS_MAX] = { NULL };
-	size_t n_found = n ? 0 : find_guests(args->runtime_dir, found);
+	char *found[GUESTS_MAX];
+	size_t n_found = n ? 0 : answering_find(args->runtime_dir, found);
 	int r = 0;
 
 	if (n + n_found == 0)
 		fprintf(stderr, "No guest is served under %s.\n", args->runtime_dir);
 	for (size_t i = 0; r == 0 && i < n + n_found; i++)
 		r = upgrade_run(args->runtime_dir, n ? names[i] : found[i]);
-	for (size_t i = 0; i < n_found; i++)
-		free(found[i]);
+	answering_free(found, n_found);
 	return r;
 }
 
@@ -139,7 +147,7 @@ static int release(const struct arguments *args, char *names[], size_t n)
 	if (n != 2) {
 		fputs("release needs a guest and a device, as 'bulkheadctl status' shows them\n",
 			stderr);
-		return -EINVAL;
+		return EXIT_USAGE;
 	}
 	r = query_release(args->runtime_dir, names[0], names[1], &released);
 	if (r == -ENODEV)
@@ -158,7 +166,7 @@ static int snapshot(const struct arguments *args, char *names[], size_t n)
 	if (n == 2)
 		return snapshot_run(args->runtime_dir, names[0], names[1], !args->no_counters);
 	fputs("snapshot needs a guest or GUEST:DEVICE, and the file to write\n", stderr);
-	return -EINVAL;
+	return EXIT_USAGE;
 }
 
 static int restore(const struct arguments *args, char *names[], size_t n)
@@ -167,7 +175,7 @@ static int restore(const struct arguments *args, char *names[], size_t n)
 		return restore_run(args->runtime_dir, names[0], names[1], !args->no_counters);
 	fputs("restore needs a guest or GUEST:DEVICE, and a file that snapshot has written\n",
 		stderr);
-	return -EINVAL;
+	return EXIT_USAGE;
 }
 
 static int inspect(const struct arguments *args, char *names[], size_t n)
@@ -175,7 +183,7 @@ static int inspect(const struct arguments *args, char *names[], size_t n)
 	if (n == 1)
 		return inspect_run(names[0], args->json);
 	fputs("inspect needs a file with a snapshot, or '-' for standard input\n", stderr);
-	return -EINVAL;
+	return EXIT_USAGE;
 }
 
 static void print_users(const char *guest)
@@ -197,7 +205,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 			fprintf(stderr, "%s: names have 1 to %d letters, digits, '_', '-' or '.'\n",
 				device && config_check_name(names[i]) ? device : names[i],
 				CONFIG_NAME_MAX);
-			return -EINVAL;
+			return EXIT_USAGE;
 		}
 		if (device)
 			printf("%u\n", user_of(names[i], device));
@@ -206,7 +214,7 @@ static int user(const struct arguments *args, char *names[], size_t n)
 	}
 	if (n == 0)
 		fputs("user needs GUEST:DEVICE, or GUEST\n", stderr);
-	return n ? 0 : -EINVAL;
+	return n ? 0 : EXIT_USAGE;
 }
 
 static int refuse_option(const char *option, int c)
@@ -216,17 +224,54 @@ static int refuse_option(const char *option, int c)
 	return -EINVAL;
 }
 
+/** struct number_option - an option whose value is a number */
+static const struct number_option {
+	int letter;
+	const char *name;
+	uint64_t min, max;
+	size_t at; /* in struct arguments */
+} number_options[] = {
+	{ 'i', "interval", 1, 86400, offsetof(struct arguments, interval_s) },
+	{ 'c', "count", 1, UINT64_C(1) << 53, offsetof(struct arguments, count) },
+	{ 's', "snaplen", 14, 262144, offsetof(struct arguments, snap_bytes) },
+};
+
+static int parse_number(int letter, const char *text, struct arguments *args)
+{
+	const struct number_option *option = number_options;
+	unsigned long long value;
+	char *end;
+
+	while (option->letter != letter)
+		option++;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || value < option->min ||
+		value > option->max) {
+		fprintf(stderr, "--%s=%s: expected a number from %" PRIu64 " to %" PRIu64 "\n",
+			option->name, text, option->min, option->max);
+		return -EINVAL;
+	}
+	*(uint64_t *)(void *)((char *)args + option->at) = value;
+	return 0;
+}
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
 		{ "no-counters", no_argument, NULL, 'n' }, { "dry-run", no_argument, NULL, 'd' },
-		{ "quiet", no_argument, NULL, 'q' }, { "config-dir", required_argument, NULL, 'f' },
+		{ "quiet", no_argument, NULL, 'q' }, { "config-dir", required_argument, NULL, 'C' },
+		{ "output", required_argument, NULL, 'w' }, { "http", no_argument, NULL, 'H' },
+		{ "interval", required_argument, NULL, 'i' },
+		{ "count", required_argument, NULL, 'c' },
+		{ "snaplen", required_argument, NULL, 's' },
+		{ "filter", required_argument, NULL, 'f' },
 		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' }, { 0 } };
-	int c;
+	int c, r = 0;
 
 	*args = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
+	while (r == 0 && (c = getopt_long(argc, argv, ":w:", options, NULL)) >= 0) {
 		if (c == 'j')
 			args->json = true;
 		else if (c == 'n')
@@ -235,8 +280,16 @@ static int parse(int argc, char *argv[], struct arguments *args)
 			args->dry_run = true;
 		else if (c == 'q')
 			args->quiet = true;
-		else if (c == 'f')
+		else if (c == 'C')
 			args->config_dir = optarg;
+		else if (c == 'w')
+			args->output = optarg;
+		else if (c == 'H')
+			args->http = true;
+		else if (c == 'f')
+			args->filter = optarg;
+		else if (c == 'i' || c == 'c' || c == 's')
+			r = parse_number(c, optarg, args);
 		else if (c == 'r')
 			args->runtime_dir = optarg;
 		else if (c == 'h' || c == 'v')
@@ -248,7 +301,7 @@ static int parse(int argc, char *argv[], struct arguments *args)
 		if (c == 'v')
 			puts("bulkheadctl " BULKHEAD_VERSION);
 	}
-	return 0;
+	return r;
 }
 
 static int log_level(const struct arguments *args, char *names[], size_t n)
@@ -256,7 +309,7 @@ static int log_level(const struct arguments *args, char *names[], size_t n)
 	if (n == 2)
 		return level_run(args->runtime_dir, names[0], names[1]);
 	fputs("log-level needs a guest or GUEST:PROCESS, and 'debug' or 'info'\n", stderr);
-	return -EINVAL;
+	return EXIT_USAGE;
 }
 
 /** struct command - a row of the table of commands */
@@ -277,6 +330,10 @@ static const struct command commands[] = {
 	{ "restore", restore },
 	{ "inspect", inspect },
 	{ "user", user },
+	{ "metrics", metrics },
+	{ "top", top_run },
+	{ "trace", trace },
+	{ "capture", capture },
 };
 
 static const struct command *find_command(const char *name)

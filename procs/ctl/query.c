@@ -21,6 +21,7 @@
 struct query {
 	query_fn fn;                  /* for a status query */
 	query_transfers_fn transfers; /* for one for transfers */
+	query_trace_fn trace;         /* for one for a trace */
 	void *data;
 	bool released; /* for a release */
 	int error;
@@ -38,12 +39,14 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 		query->fn(reply->get_status_reply, query->data);
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_WATCH_TRANSFERS_REPLY)
 		query->transfers(reply->watch_transfers_reply, query->data);
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_WATCH_TRACE_REPLY)
+		query->trace(reply->watch_trace_reply, query->data);
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_RELEASE_DEVICE_REPLY)
 		query->released = reply->release_device_reply->released;
 	query->answered = true;
 }
 
-/* The connection to the guest queried last. It is never closed, because the process ends soon. */
+/* The connection to the guest queried last. */
 static struct {
 	char *path;
 	sd_event *event;
@@ -67,6 +70,7 @@ static int open_line(const char *path)
 		return 0;
 	free(line.path);
 	line.path = NULL;
+	line.client = bus_client_free(line.client);
 	r = bus_client_dial(&line.client, line.event, path);
 	if (r < 0)
 		return r;
@@ -192,4 +196,19 @@ int query_transfers(const char *runtime_dir, const char *guest, uint64_t seq, qu
 	body.body_case = BH__ENVELOPE__BODY_WATCH_TRANSFERS;
 	body.watch_transfers = &request;
 	return ask(&query, runtime_dir, guest, TRANSFER_WAIT_MS, &body);
+}
+
+int query_trace(const char *runtime_dir, const char *guest, const char *device, uint64_t next,
+	query_trace_fn fn, void *data)
+{
+	struct query query = { .trace = fn, .data = data };
+	Bh__WatchTrace request = BH__WATCH_TRACE__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+
+	if (device)
+		request.device = (char *)device;
+	request.next = next;
+	body.body_case = BH__ENVELOPE__BODY_WATCH_TRACE;
+	body.watch_trace = &request;
+	return ask(&query, runtime_dir, guest, BUS_WATCH_MS, &body);
 }

@@ -48,6 +48,18 @@ typedef void (*query_transfers_fn)(const Bh__WatchTransfersReply *reply, void *d
 int query_transfers(const char *runtime_dir, const char *guest, uint64_t seq, query_transfers_fn fn,
 	void *data);
 
+/** query_trace_fn - receives the entries of a trace, as query_fn */
+typedef void (*query_trace_fn)(const Bh__WatchTraceReply *reply, void *data);
+
+/** query_trace() - wait for entries of a guest's trace, and call fn with them
+ * @device: NULL = of all devices
+ * @next:   as in the last reply; 0 = begin, and wait until it has begun
+ *
+ * Errors: -ENODEV: no such device | -EOPNOTSUPP: the frontend is of a former release | -EBUSY: too
+ * many watch | as query_status(). */
+int query_trace(const char *runtime_dir, const char *guest, const char *device, uint64_t next,
+	query_trace_fn fn, void *data);
+
 /** query_event() - the loop that runs while a query waits; borrowed; NULL = no memory */
 sd_event *query_event(void);
 

@@ -19,6 +19,7 @@
 #include "intake.h"
 #include "listener.h"
 #include "record/copy.h"
+#include "trace-report.h"
 
 #define RETRY_USEC 20000
 
@@ -192,6 +193,7 @@ static void on_observed(void *data, int error, const Bh__Envelope *reply)
 	}
 	for (size_t i = 0; i < reply->watch_observed_reply->n_records; i++)
 		take_record(frontend, reply->watch_observed_reply->records[i]);
+	trace_report_set(reply->watch_observed_reply->trace);
 	watch(frontend);
 }
 
@@ -220,6 +222,8 @@ static void watch(struct frontend *frontend)
 		list[i] = &seen[i];
 	}
 	request.transfers = true;
+	request.traces = true;
+	request.tracing = trace_report_is_on();
 	request.n_seen = frontend->n_sessions;
 	request.seen = list;
 	request.patient = true;
@@ -307,6 +311,7 @@ int frontend_start(struct proc *proc)
 	if (r < 0)
 		return r;
 	sd_event_source_set_enabled(frontend->retry, SD_EVENT_OFF);
+	trace_report_open(frontend->bus);
 	fdstore_drop_rest();
 	attached_remove(frontend);
 	watch(frontend);
@@ -331,6 +336,7 @@ void frontend_stop(struct proc *proc)
 
 	if (!frontend)
 		return;
+	trace_report_close();
 	bus_client_free(frontend->bus);
 	for (size_t i = 0; i < frontend->n_sessions; i++)
 		session_close(&frontend->sessions[i]);

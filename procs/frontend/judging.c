@@ -9,12 +9,16 @@
 #include "base/fault.h"
 #include "intake.h"
 #include "requests.h"
+#include "trace.h"
 
 void judging_log_refusal(const struct exchange *x)
 {
-	if (*x->why)
-		exchange_log(x, "message %s (%u) of the VMM refused: %s",
-			x->row ? x->row->name : "without a name", x->msg.header.request, x->why);
+	if (!*x->why)
+		return;
+	exchange_log(x, "message %s (%u) of the VMM refused: %s",
+		x->row ? x->row->name : "without a name", x->msg.header.request, x->why);
+	if (trace_on)
+		trace_refused(x);
 }
 
 bool judging_acks(const struct exchange *x)
@@ -130,6 +134,8 @@ enum step judging_check(struct exchange *x)
 	blame_set(x->mark, x->msg.header.request, x->msg.header.size);
 	fault_point("frontend", x->msg.header.request);
 	x->row = requests_find(x->msg.header.request);
+	if (trace_on)
+		trace_message(x);
 	if (!x->row)
 		exchange_refuse(x, "there is no such message");
 	else if (requests_check(x, x->row, &x->msg) == 0)

@@ -22,6 +22,7 @@
 #include "listener.h"
 #include "requests.h"
 #include "steps.h"
+#include "trace.h"
 #include "verdict.h"
 
 #define CONNECT_MIN_USEC 100000ULL
@@ -104,6 +105,8 @@ static void hang_up(struct session *session, const char *why)
 		exchange_log(&session->exchange, "closing the VMM's connection: %s", why);
 	else
 		log_limited(LOG_INFO, session->config->name, 0, "the VMM has disconnected");
+	if (trace_on)
+		trace_event(session->config->name, why ?: "the VMM has disconnected");
 	end_session(session);
 	exchange_change(&session->exchange, desired_empty(session->view.desired, false));
 }
@@ -274,6 +277,8 @@ static void attach(struct session *session)
 	}
 	log_limited(LOG_INFO, session->config->name, 0, "a VMM has connected (pid %d)",
 		(int)session->exchange.peer.pid);
+	if (trace_on)
+		trace_event(session->config->name, "a VMM has connected");
 	begin(session);
 	session_run(session);
 }

@@ -27,6 +27,7 @@
 #include "steps.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
@@ -34,6 +35,7 @@
 #include "base/log.h"
 #include "judging.h"
 #include "requests.h"
+#include "trace.h"
 
 #define WAIT_USEC (5 * 1000000ULL)
 #define COMMIT_RETRY_USEC 20000
@@ -248,12 +250,18 @@ static int stage_reply(struct exchange *x)
 	uint64_t failed = *x->why != '\0';
 	uint32_t request = x->msg.header.request;
 
+	size_t n = sizeof(failed);
+
 	x->reply_row = x->row && owes_reply(x) ? x->row : NULL;
 	if (x->reply_row)
-		return replay_stage(&x->replay, request, buf, requests_reply(x, buf));
-	if (!judging_acks(x))
+		n = requests_reply(x, buf);
+	else if (judging_acks(x))
+		memcpy(buf, &failed, sizeof(failed));
+	else
 		return 0;
-	return replay_stage(&x->replay, request, &failed, sizeof(failed));
+	if (trace_on)
+		trace_reply(x, buf, n);
+	return replay_stage(&x->replay, request, buf, n);
 }
 
 static enum step stage(struct exchange *x)

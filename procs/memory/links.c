@@ -261,6 +261,8 @@ static void on_left(struct peer *peer)
 
 	if (was_there)
 		bus_server_left(peer->bus);
+	if (was_there && peer->device)
+		pauses_left(peer->device, peer);
 	disconnect(peer);
 	if (was_there)
 		transfers_link_ended(peer);

@@ -21,6 +21,7 @@
 #include "files.h"
 #include "links.h"
 #include "quarantine.h"
+#include "traces.h"
 #include "transfers.h"
 #include "watch.h"
 
@@ -159,7 +160,7 @@ int memory_start(struct proc *proc)
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
 		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0 ||
-		(r = transfers_open(memory)) < 0)
+		(r = transfers_open(memory)) < 0 || (r = traces_open(memory)) < 0)
 		return r;
 	set_budget(memory);
 	fdstore_drop_rest();
@@ -190,6 +191,7 @@ void memory_stop(struct proc *proc)
 		free(memory->peers[i].name);
 	}
 	transfers_close(memory);
+	traces_close(memory);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		served_close(&memory->devices[i]);
 	free(memory->peers);

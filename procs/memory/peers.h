@@ -8,6 +8,7 @@
 #include "proc/proc.h"
 
 #include "served.h"
+#include "traces-ring.h"
 
 /* The processes that speak to the memory manager, and the devices that they speak about. */
 
@@ -58,8 +59,9 @@ struct memory {
 	struct bus_request *watch; /* the frontend's; or NULL */
 	bool patient;              /* it need not be renewed */
 	bool transfers;            /* it takes part in transfers */
-	sd_event_source *renewal;  /* off while all are patient */
-	sd_event_source *hearing;  /* off while all have asked who are to be told */
+	struct traces traces;
+	sd_event_source *renewal; /* off while all are patient */
+	sd_event_source *hearing; /* off while all have asked who are to be told */
 	uint64_t hearing_usec;
 	Bh__Seen *seen;        /* what the frontend has seen, n_devices entries; without names */
 	uint64_t transfer_seq; /* counts the changes of all transfers */

@@ -220,8 +220,12 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 	blame_finish();
 	if (r < 0)
 		return r;
-	if (taken)
-		device->serving = peer_find(context, bus_request_peer(request));
+	if (taken) {
+		const struct peer *peer = peer_find(context, bus_request_peer(request));
+
+		pauses_reported(device, peer);
+		device->serving = peer;
+	}
 	answer_report(request, not_deposited);
 	watch_tell_frontend(context);
 	return 0;

@@ -8,6 +8,7 @@
 #include "config/config.h"
 
 #include "copies.h"
+#include "pauses.h"
 #include "transfer.h"
 #include "vault.h"
 
@@ -40,6 +41,7 @@ struct served {
 	bool wake;               /* the worker's next question is answered at once */
 	/* of two instances the one that reported last; NULL = none yet */
 	const struct peer *serving;
+	struct pauses pauses;
 	struct transfer transfer; /* of its state */
 	uint64_t transfer_seq;    /* counts its changes; never 0 */
 };

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "build-config.h"
+#include "details.h"
 #include "virtq/ledger.h"
 
 struct collected {
@@ -44,6 +45,7 @@ static void fill_counters(const struct ledger_queue *queue, uint32_t index, Bh__
 	ret->errors = queue->counters.errors;
 	ret->kicks = queue->counters.kicks;
 	ret->calls = queue->counters.calls;
+	details_fill_queue(queue, ret);
 }
 
 static void add_ledger(const struct served *device, Bh__DeviceStatus *ret)
@@ -79,6 +81,7 @@ static void fill_device(const struct served *device, Bh__DeviceStatus *ret)
 	ret->vmm_connected = device->desired->connected;
 	ret->quarantine = (char *)served_quarantine(device);
 	add_ledger(device, ret);
+	details_fill_device(device, ret);
 }
 
 static void collect(struct memory *memory, struct collected *c)
@@ -107,8 +110,11 @@ static void collect(struct memory *memory, struct collected *c)
 static void release(struct collected *c, size_t n_devices)
 {
 	for (size_t i = 0; i < n_devices; i++) {
-		for (size_t j = 0; j < c->devices[i].n_counters; j++)
+		for (size_t j = 0; j < c->devices[i].n_counters; j++) {
+			details_free_queue(c->devices[i].counters[j]);
 			free(c->devices[i].counters[j]);
+		}
+		details_free_device(&c->devices[i]);
 		free(c->devices[i].counters);
 	}
 	free(c->peers);

@@ -117,6 +117,7 @@ static void answer_frontend(struct memory *memory, Bh__Record **records, size_t 
 		return;
 	reply.n_records = n;
 	reply.records = records;
+	reply.trace = memory->traces.on;
 	body.body_case = BH__ENVELOPE__BODY_WATCH_OBSERVED_REPLY;
 	body.watch_observed_reply = &reply;
 	bus_request_reply(ptr_steal(&memory->watch), &body);
@@ -153,7 +154,7 @@ void watch_tell_frontend(struct memory *memory)
 		list[n] = &records[n];
 		n++;
 	}
-	if (n)
+	if (n || traces_have_news(&memory->traces))
 		answer_frontend(memory, list, n);
 }
 
@@ -357,6 +358,8 @@ int handle_watch_observed(void *context, struct bus_request *request, const Bh__
 	peer_find(memory, bus_request_peer(request))->unheard = false;
 	memory->patient = msg->watch_observed->patient;
 	memory->transfers = msg->watch_observed->transfers;
+	memory->traces.can = msg->watch_observed->traces;
+	memory->traces.begun = msg->watch_observed->tracing;
 	renew_later(memory, memory->patient);
 	bus_request_on_gone(request, on_frontend_gone, memory);
 	take_seen(memory, msg->watch_observed);

@@ -96,7 +96,7 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 	if (status == RX_OFF)
 		return -ENETDOWN;
 	if (room < frame_bytes) {
-		rx_drop(pair);
+		rx_drop(pair, LEDGER_DROP_ROOM);
 		return -EMSGSIZE;
 	}
 	rx->hdr = *hdr;
@@ -105,7 +105,7 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 	if (header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first], rx->end - rx->first,
 		    frame_bytes)) {
 		rx_discard(pair, frame_bytes);
-		rx_drop(pair);
+		rx_drop(pair, LEDGER_DROP_MALFORMED);
 		return -EPROTO;
 	}
 	rx_deliver(pair, frame_bytes);

@@ -98,8 +98,8 @@ void rx_deliver(struct net_pair *pair, size_t frame_bytes);
 /** rx_discard() - a frame of frame_bytes, which is in iov, is not delivered: its memory was written
  * all the same */
 void rx_discard(struct net_pair *pair, size_t frame_bytes);
-/** rx_drop() - count a frame that could not be delivered */
-void rx_drop(struct net_pair *pair);
+/** rx_drop() - count a frame that could not be delivered, and why */
+void rx_drop(struct net_pair *pair, enum ledger_drop why);
 /** rx_give_back() - return the unusable loaded chains unused; they count in n_frames */
 void rx_give_back(struct net_rx *rx);
 /** rx_flush() - publish what was delivered to the driver */

@@ -200,6 +200,7 @@ void rx_deliver(struct net_pair *pair, size_t frame_bytes)
 		left -= part;
 	}
 	virtq_counters(vq)->bytes += frame_bytes;
+	virtq_count_item(vq);
 	rx->n_frames++;
 }
 
@@ -210,9 +211,9 @@ void rx_discard(struct net_pair *pair, size_t frame_bytes)
 	virtq_mark_window(rx->queue->vq, MIN(pair->net->hdr_bytes + frame_bytes, rx->bytes));
 }
 
-void rx_drop(struct net_pair *pair)
+void rx_drop(struct net_pair *pair, enum ledger_drop why)
 {
-	virtq_counters(pair->rx.queue->vq)->dropped++;
+	virtq_count_drop(pair->rx.queue->vq, why);
 }
 
 void rx_flush(struct net_rx *rx)

@@ -141,7 +141,8 @@ static bool wanted(const struct net *net, const struct net_rx *rx, size_t frame_
 static void take_frame(struct net_pair *pair, size_t n, size_t room)
 {
 	struct net_rx *rx = &pair->rx;
-	bool fits = n >= NET_FRAME_MIN && n <= room &&
+	bool has_room = n <= room;
+	bool fits = n >= NET_FRAME_MIN && has_room &&
 		!header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first],
 			rx->end - rx->first, n);
 
@@ -151,7 +152,7 @@ static void take_frame(struct net_pair *pair, size_t n, size_t room)
 	}
 	rx_discard(pair, n);
 	if (!fits)
-		rx_drop(pair);
+		rx_drop(pair, has_room ? LEDGER_DROP_MALFORMED : LEDGER_DROP_ROOM);
 }
 
 static enum rx_status receive_one(struct net_pair *pair)
@@ -177,7 +178,7 @@ static enum rx_status receive_one(struct net_pair *pair)
 			/* guest memory has changed: drop this frame, and keep the queue */
 			EFAULT) {
 		rx_discard(pair, room);
-		rx_drop(pair);
+		rx_drop(pair, LEDGER_DROP_MEMORY);
 		return RX_MORE;
 	}
 	if (r < 0) {

@@ -13,8 +13,14 @@
 
 static bool usable(const struct net *net, const struct virtq_chain *chain)
 {
-	return !chain->bad && chain->out_bytes >= net->hdr_bytes + NET_FRAME_MIN &&
+	return chain->out_bytes >= net->hdr_bytes + NET_FRAME_MIN &&
 		chain->out_bytes - net->hdr_bytes <= NET_FRAME_MAX;
+}
+
+static int drop(const struct device_queue *queue, enum ledger_drop why)
+{
+	virtq_count_drop(queue->vq, why);
+	return -EBADMSG;
 }
 
 /* 0 | -EAGAIN: the back-end is busy | other: the frame was dropped, and counted */
@@ -25,19 +31,23 @@ static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 	size_t frame_bytes = chain->out_bytes - net->hdr_bytes;
 	struct net_hdr hdr = { 0 };
 	unsigned int n;
+	int r;
 
 	if (chain->bad) {
 		virtq_counters(queue->vq)->errors++;
-		return -EBADMSG;
+		return drop(queue, LEDGER_DROP_CHAIN);
 	}
-	if (!queue->enabled || !usable(net, chain))
-		return -EBADMSG;
+	if (!queue->enabled)
+		return drop(queue, LEDGER_DROP_DISABLED);
+	if (!usable(net, chain))
+		return drop(queue, LEDGER_DROP_MALFORMED);
 	virtq_read(chain, 0, &hdr, net->hdr_bytes);
 	fault_point("net", frame_bytes);
 	if (header_check_tx(&hdr, frame_bytes, net->device->features))
-		return -EBADMSG;
+		return drop(queue, LEDGER_DROP_MALFORMED);
 	n = virtq_slice(chain->iov, chain->n_out, net->hdr_bytes, frame_bytes, &pair->tx_iov[1]);
-	return net->backend->send(pair, &hdr, pair->tx_iov, n + 1, frame_bytes);
+	r = net->backend->send(pair, &hdr, pair->tx_iov, n + 1, frame_bytes);
+	return r == 0 || r == -EAGAIN ? r : drop(queue, LEDGER_DROP_HOST);
 }
 
 /* Where the guest goes, its address is announced before it speaks. Once in a turn is enough. */
@@ -51,14 +61,10 @@ static void note_source(struct net *net, const struct virtq_chain *chain)
 }
 
 static void count(struct device_queue *queue, const struct net *net,
-	const struct virtq_chain *chain, int r)
+	const struct virtq_chain *chain)
 {
-	struct ledger_counters *counters = virtq_counters(queue->vq);
-
-	if (r == 0)
-		counters->bytes += chain->out_bytes - net->hdr_bytes;
-	else
-		counters->dropped++;
+	virtq_counters(queue->vq)->bytes += chain->out_bytes - net->hdr_bytes;
+	virtq_count_item(queue->vq);
 }
 
 enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
@@ -84,7 +90,8 @@ enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
 			break;
 		}
 		virtq_take(queue->vq, 1);
-		count(queue, pair->net, chain, r);
+		if (r == 0)
+			count(queue, pair->net, chain);
 		virtq_complete(queue->vq, chain, 0);
 	}
 	if (done) {

@@ -2,10 +2,11 @@
 """Holds what is written down to what is there; prints TAP.
 
 deploy/rights.md to the units and to the tables of procs/memory; bulkhead.conf(5) to the tables of keys in
-common/config and procs; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take; the
-README's paths and links to the tree; manual pages to their sections; pictures, examples and the package's files to what they
-are made of.
+common/config and procs; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take;
+bulkhead-metrics(7), the alert rules and the dashboard to the table of series; the README's paths and links to the tree; manual
+pages to their sections; pictures, examples and the package's files to what they are made of.
 """
+import json
 import pathlib
 import re
 import subprocess
@@ -175,6 +176,47 @@ def check_options(source, page):
                            dict.fromkeys(set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", plain(read(page)))) - (keys - taken)), page)
 
 
+# --- Metrics ---
+
+# The labels of each scope's series, besides those that a series has of its own.
+SCOPES = {"GUEST": {"guest"}, "PROCESS": {"guest", "process", "role"}, "DEVICE": {"guest", "device"},
+          "QUEUE": {"guest", "device", "queue", "direction"}}
+
+
+def series():
+    """{name: (type, labels of its scope)}, by the table."""
+    found = {name: (kind, SCOPES[scope]) for name, kind, scope in
+             re.findall(r'^\t\{ "(bulkhead_\w+)", "(\w+)", ".*?", SCOPE_(\w+),', read("procs/ctl/series.c"), re.M)}
+    return {**found, "bulkhead_build_info": ("gauge", set())}
+
+
+def check_series():
+    page = {name: (kind, set(labels.split(", "))) for name, kind, labels in
+            re.findall(r"^\.B (bulkhead_\w+)\n\((\w+); ([\w, ]+)\)", read("deploy/man/bulkhead-metrics.7"), re.M)}
+    table = series()
+    yield from differences(dict.fromkeys(table), "series.c", dict.fromkeys(page), "bulkhead-metrics.7")
+    for name in set(table) & set(page):
+        if table[name][0] != page[name][0]:
+            yield f"{name} is a {table[name][0]}, documented as {page[name][0]}"
+        if not table[name][1] <= page[name][1]:
+            yield f"{name}: the page lacks {table[name][1] - page[name][1]}"
+        if (table[name][0] == "counter") != name.endswith("_total"):
+            yield f"{name}: a counter, and nothing else, ends in _total"
+
+
+def check_uses():
+    """Rules, dashboard and examples ask for series that there are."""
+    known = {name + suffix for name, (kind, _) in series().items()
+             for suffix in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))}
+    json.loads(read("deploy/metrics/bulkhead-dashboard.json"))
+    for path in ("deploy/metrics/bulkhead.rules.yml", "deploy/metrics/bulkhead-dashboard.json"):
+        used = set(re.findall(r"\bbulkhead_\w+", read(path)))
+        if not used:
+            yield f"{path} asks for nothing"
+        for name in sorted(used - known):
+            yield f"{path}: there is no {name}"
+
+
 # --- README ---
 
 def check_readme():
@@ -255,6 +297,8 @@ CHECKS = (
     ("pictures are what deploy/pictures draws", check_pictures),
     ("the package's release and dependencies", check_package),
     ("examples are those of bulkhead-operations(7)", check_examples),
+    ("bulkhead-metrics(7) has the series of bulkheadctl metrics", check_series),
+    ("alert rules and dashboard ask for series that there are", check_uses),
     ("README.md speaks of what is there", check_readme),
 )
 

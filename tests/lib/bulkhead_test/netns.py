@@ -39,6 +39,10 @@ class Netns:
     def argv(self, *args):
         return ['ip', 'netns', 'exec', self.name, *args]
 
+    def place(self):
+        """The file that stands for it."""
+        return f'/run/netns/{self.name}'
+
     def run(self, *args, check=True, limit=60):
         done = subprocess.run(self.argv(*map(str, args)), capture_output=True, text=True, check=False,
                               stdin=subprocess.DEVNULL, timeout=limit * env.TIME_FACTOR)
@@ -55,14 +59,14 @@ class Netns:
         found = []
 
         def enter():
-            with open(f'/run/netns/{self.name}', 'rb') as there:
+            with open(self.place(), 'rb') as there:
                 if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), CLONE_NEWNET) == 0:
                     found.append(function())
         thread = threading.Thread(target=enter)
         thread.start()
         thread.join()
         if not found:
-            raise AssertionError(f'not done in {self.name}')
+            raise AssertionError(f'not done in {self.place()}')
         return found[0]
 
     def open_tap(self, name, queues=1):

@@ -30,6 +30,9 @@ class Inside(Netns):
     def argv(self, *args):
         return ['nsenter', '-t', str(self.init), '-n', *args]
 
+    def place(self):
+        return f'/proc/{self.init}/ns/net'
+
 
 class Systemd:
     """A systemd in namespaces of its own, with what `meson install` installs."""

@@ -1,0 +1,104 @@
+/* A guest that does not answer costs a second, and is then one that is down. */
+#include "scrape.h"
+
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "query.h"
+
+#define ANSWER_MS 1000
+
+/* A device without a record is none that could be told about. */
+static void leave_out_incomplete(Bh__GetStatusReply *status)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < status->n_devices; i++) {
+		Bh__DeviceStatus *device = status->devices[i];
+
+		if (device->desired && device->observed)
+			status->devices[n++] = device;
+		else
+			bh__device_status__free_unpacked(device, NULL);
+	}
+	status->n_devices = n;
+}
+
+static void keep(const Bh__GetStatusReply *status, void *data)
+{
+	size_t n = bh__get_status_reply__get_packed_size(status);
+	_cleanup_free_ uint8_t *bytes = malloc(n + 1);
+	Bh__GetStatusReply **ret = data;
+
+	check(bytes);
+	bh__get_status_reply__pack(status, bytes);
+	*ret = bh__get_status_reply__unpack(NULL, n, bytes);
+	check(*ret);
+	leave_out_incomplete(*ret);
+}
+
+void scrape_take(struct scrape *ret, const char *runtime_dir, char *const names[], size_t n,
+	bool wants_memory)
+{
+	*ret = (struct scrape){ .guests = calloc(n + 1, sizeof(*ret->guests)), .n = n };
+	check(ret->guests);
+	for (size_t i = 0; i < n; i++) {
+		struct scraped *guest = &ret->guests[i];
+		size_t n_peers;
+
+		guest->guest = names[i];
+		(void)query_status(runtime_dir, names[i], ANSWER_MS, keep, &guest->status);
+		guest->taken_us = clock_us();
+		n_peers = guest->status ? guest->status->n_peers : 0;
+		guest->usage = calloc(n_peers + 1, sizeof(*guest->usage));
+		check(guest->usage);
+		for (size_t j = 0; j < n_peers; j++)
+			guest->usage[j] = usage_read(guest->status->peers[j]->pid, wants_memory);
+	}
+}
+
+void scrape_free(struct scrape *scrape)
+{
+	for (size_t i = 0; i < scrape->n; i++) {
+		if (scrape->guests[i].status)
+			bh__get_status_reply__free_unpacked(scrape->guests[i].status, NULL);
+		free(scrape->guests[i].usage);
+	}
+	free(scrape->guests);
+	*scrape = (struct scrape){ 0 };
+}
+
+/* Without the feature of several pairs the control queue comes behind the first one. */
+const char *scrape_direction(const Bh__DeviceStatus *device, uint32_t index)
+{
+	uint32_t pairs = has_bit(device->desired->features, VIRTIO_NET_F_MQ)
+		? device->observed->n_queues / 2
+		: 1;
+
+	if (strcmp(device->type, "net") != 0)
+		return "";
+	if (index >= 2 * pairs)
+		return "control";
+	return index % 2 ? "transmit" : "receive";
+}
+
+const Bh__QueueCounters *scrape_counters(const Bh__DeviceStatus *device, uint32_t index)
+{
+	for (size_t i = 0; i < device->n_counters; i++)
+		if (device->counters[i]->index == index)
+			return device->counters[i];
+	return NULL;
+}
+
+const Bh__RingState *scrape_ring(const Bh__DeviceStatus *device, uint32_t index)
+{
+	for (size_t i = 0; i < device->observed->n_rings; i++)
+		if (device->observed->rings[i]->index == index)
+			return device->observed->rings[i];
+	return NULL;
+}

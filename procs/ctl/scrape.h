@@ -1,0 +1,45 @@
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bus.pb-c.h"
+#include "usage.h"
+
+/* The state of several guests at one time: what their memory managers say, and what the kernel
+ * says of their processes. */
+
+/** struct scraped - a guest */
+struct scraped {
+	const char *guest; /* borrowed */
+	/* NULL = its memory manager did not answer. Every device has both halves of its record,
+	 * and every text is safe to show */
+	Bh__GetStatusReply *status;
+	struct usage *usage; /* of status->peers, in their order */
+	uint64_t taken_us;   /* CLOCK_MONOTONIC */
+};
+
+/** struct scrape - all of them */
+struct scrape {
+	struct scraped *guests;
+	size_t n;
+};
+
+/** scrape_take() - ask n guests, one after the other
+ * @names: borrowed until scrape_free()
+ * @wants_memory: as in usage_read() */
+void scrape_take(struct scrape *ret, const char *runtime_dir, char *const names[], size_t n,
+	bool wants_memory);
+
+/** scrape_free() - zeros are fine */
+void scrape_free(struct scrape *scrape);
+
+/** scrape_direction() - the way of a queue's frames as the guest sees them: "receive",
+ * "transmit", "control"; "" = the type of device has no such notion. A static text */
+const char *scrape_direction(const Bh__DeviceStatus *device, uint32_t index);
+
+/** scrape_counters() - of a queue; NULL = there are none */
+const Bh__QueueCounters *scrape_counters(const Bh__DeviceStatus *device, uint32_t index);
+
+/** scrape_ring() - a queue as the worker sees it; NULL = it does not say */
+const Bh__RingState *scrape_ring(const Bh__DeviceStatus *device, uint32_t index);
