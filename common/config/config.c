@@ -21,6 +21,7 @@
 #include "config/claims.h"
 #include "config/keys.h"
 #include "config/lines.h"
+#include "config/names.h"
 #include "config/nearest.h"
 #include "config/read.h"
 #include "config/roles.h"
@@ -296,49 +297,10 @@ static char *read_line(char *buf, int size, void *data)
 
 /* --- Validating a device --- */
 
-/* The member of "KEY.MEMBER"; "" of KEY itself; NULL: it is neither. */
-static const char *member_of(const struct config_key *key, const char *name)
-{
-	size_t n = strlen(key->name);
-
-	if (strncmp(key->name, name, n) != 0)
-		return NULL;
-	if (!name[n])
-		return &name[n];
-	return key->has_members && name[n] == '.' && config_check_name(&name[n + 1]) ? &name[n + 1]
-										     : NULL;
-}
-
-static const struct config_key *find_key(const struct config_type *type, const char *name)
-{
-	for (size_t i = 0; i < type->n_keys; i++)
-		if (member_of(&type->keys[i], name))
-			return &type->keys[i];
-	return NULL;
-}
-
-/** struct keys - those that a device of a type can have */
-struct keys {
-	const char *names[32];
-	size_t n;
-};
-
-static struct keys keys_of(const struct config_type *type)
-{
-	struct keys keys = { { "type", "socket", "mode", "socket-group", "socket-user",
-				     "socket-mode", "standby" },
-		7 };
-
-	check(type->keys || type->n_keys == 0);
-	for (size_t i = 0; i < type->n_keys && keys.n < ARRAY_SIZE(keys.names); i++)
-		keys.names[keys.n++] = type->keys[i].name;
-	return keys;
-}
-
 static void unknown_key(struct parse *parse, const struct config_device *device,
 	const struct config_type *type, const struct config_value *value)
 {
-	const struct keys keys = keys_of(type);
+	const struct names keys = names_of(type);
 	char advice[256];
 
 	fail(parse, value->line, "unknown key '%s' in [device %s]; %s", value->key, device->name,
@@ -377,8 +339,8 @@ static void fall_back(struct parse *parse, const struct config_device *device,
 static void place_value(struct parse *parse, struct config_device *device,
 	const struct config_type *type, const struct config_value *from)
 {
-	const struct config_key *key = find_key(type, from->key);
-	const char *member = key ? member_of(key, from->key) : NULL;
+	const struct config_key *key = names_find(type, from->key);
+	const char *member = key ? names_member(key, from->key) : NULL;
 	struct config_value *to;
 
 	if (!key) {
@@ -430,34 +392,6 @@ static void drop_values(struct config_device *device)
 	device->n_values = 0;
 }
 
-/* A device of unknown type is validated as the first type, so that its other errors are
- * reported, too. */
-static const struct config_type *usual_type(void)
-{
-	const struct role *role = roles;
-
-	while (!role->per_device)
-		role++;
-	return role->type;
-}
-
-/* Whether an unknown key is probably a misspelling of this one, and will be reported as such. */
-static bool is_misspelt(const struct config_device *device, const char *key)
-{
-	const struct role *role = device->type ? role_of_type(device->type) : NULL;
-	const struct config_type *type = device->type ? (role ? role->type : NULL) : usual_type();
-
-	const struct keys keys = type ? keys_of(type) : (struct keys){ .n = 0 };
-
-	for (size_t i = 0; type && i < device->n_values; i++) {
-		const char *meant = nearest(device->values[i].key, keys.names, keys.n);
-
-		if (!find_key(type, device->values[i].key) && meant && strcmp(meant, key) == 0)
-			return true;
-	}
-	return false;
-}
-
 static void fail_type(struct parse *parse, const struct config_device *device)
 {
 	const char *names[N_ROLES];
@@ -501,11 +435,11 @@ static void judge_device(struct parse *parse, struct config_device *device)
 	const struct role *role = device->type ? role_of_type(device->type) : NULL;
 	const struct config_type *type = role ? role->type : NULL;
 
-	if (!device->socket && !device->socket_line && !is_misspelt(device, "socket"))
+	if (!device->socket && !device->socket_line && !names_is_misspelt(device, "socket"))
 		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path",
 			device->name);
-	if (!device->type && is_misspelt(device, "type"))
-		type = usual_type();
+	if (!device->type && names_is_misspelt(device, "type"))
+		type = names_usual_type();
 	if (!type) {
 		fail_type(parse, device);
 		drop_values(device);

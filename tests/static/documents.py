@@ -139,7 +139,7 @@ def check_keys():
 def check_hints():
     """Every common key can be the nearest one."""
     text = read("common/config/config.c")
-    names = re.search(r'struct keys keys = \{ \{ (.*?) \},\s*(\d+) \};', text, re.S)
+    names = re.search(r'struct names keys = \{ \{ (.*?) \},\s*(\d+) \};', read("common/config/names.c"), re.S)
     common = set(re.findall(r'strcmp\(key, "([a-z-]+)"\) == 0', text))
     if set(re.findall('"(.*?)"', names[1])) != common or int(names[2]) != len(common):
         yield f"hints are {names[1]}, keys are {sorted(common)}"
