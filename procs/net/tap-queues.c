@@ -215,6 +215,7 @@ static int open_by_name(struct net *net, struct tap *tap)
 	unsigned int index = if_nametoindex(tap->configured);
 	int r = index ? open_queues(net, tap) : -ENODEV;
 
+	tap->open_error = r;
 	if (r < 0) {
 		tap_queues_close(net);
 		return r;

@@ -222,14 +222,32 @@ static void tap_describe(struct net *net, char *buf, size_t n)
 					 : "down");
 }
 
+static const char *why_closed(const struct tap *tap)
+{
+	switch (-tap->open_error) {
+	case 0:
+		return "is gone";
+	case ENODEV:
+		return "does not exist";
+	case EBUSY:
+		return "is in use by another process";
+	case EPERM:
+		return "belongs to another user";
+	default:
+		return "cannot be opened";
+	}
+}
+
+/* The journal says more of the reason, and what to do. */
 static void tap_trouble(struct net *net, char *buf, size_t n)
 {
 	const struct tap *tap = net->backend_data;
 
 	if (net->pairs[0].tap_fd >= 0)
 		return;
-	snprintf(buf, n, "tap '%s' is gone, and the guest's link is down until %s", tap->name,
-		*tap->configured ? "it exists again" : "this device is restarted with another");
+	snprintf(buf, n, "tap '%s' %s, and the guest's link is down until %s", tap->name,
+		why_closed(tap),
+		*tap->configured ? "it can be used" : "this device is restarted with another");
 }
 
 const struct net_backend backend_tap = {

@@ -30,6 +30,7 @@ struct tap {
 	bool served_before;     /* by a previous instance */
 	bool probed;            /* the note says what the interface can do */
 	unsigned int n_retries; /* since it appeared but could not be opened */
+	int open_error;         /* of the last attempt to open it by name; 0 = it was open */
 
 	struct mnl_socket *monitor;
 	sd_event_source *monitor_source;

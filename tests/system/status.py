@@ -217,7 +217,7 @@ def systemd_files(current):
     settled(run, UNHEALTHY, 'process net0 is not running', guest='vm2')
     system.run('systemctl', 'daemon-reload')
     system.run('systemctl', 'start', '--no-block', 'bulkhead.target')
-    settled(run, UNHEALTHY, 'process net0', "tap 'tap7' does not exist", guest='vm2')
+    settled(run, UNHEALTHY, 'device net0', "tap 'tap7' does not exist", guest='vm2')
     (etc / 'vm2.conf').unlink()
     settled(run, UNHEALTHY, 'its file is gone', guest='vm2')
     (etc / 'vm1.conf').write_text(ECHO + 'nonsense = 1\n')
