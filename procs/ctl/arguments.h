@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define EXIT_USAGE 2 /* exit status: the command line is wrong */
+
 /** struct arguments - the options of bulkheadctl; each command uses those that its usage names */
 struct arguments {
 	const char *runtime_dir;

@@ -341,7 +341,7 @@ int capture_run(const struct arguments *args, char *target)
 		return r;
 	if (!c.target.device) {
 		fputs("capture needs GUEST:DEVICE, as 'bulkheadctl status' shows them\n", stderr);
-		return -EINVAL;
+		return EXIT_USAGE;
 	}
 	catch_signals();
 	r = open_all(&c);

@@ -16,12 +16,20 @@ static const char *confdir(void)
 	return getenv("BULKHEAD_CONFDIR") ?: BULKHEAD_CONFDIR;
 }
 
+bool check_is_usual(const char *runtime_dir)
+{
+	return strcmp(runtime_dir, BULKHEAD_RUNDIR) == 0;
+}
+
 /* Guests of another runtime directory are launchers', whose files lie wherever they were told. */
+const char *check_folder(const char *runtime_dir, const char *config_dir)
+{
+	return config_dir ?: check_is_usual(runtime_dir) ? confdir() : NULL;
+}
+
 void check_host(struct host *host, const char *runtime_dir, const char *config_dir)
 {
-	if (!config_dir && strcmp(runtime_dir, BULKHEAD_RUNDIR) == 0)
-		config_dir = confdir();
-	host_load(host, config_dir, runtime_dir);
+	host_load(host, check_folder(runtime_dir, config_dir), runtime_dir);
 	for (size_t i = 0; i < host->n_guests; i++) {
 		_cleanup_free_ char *file = force_origin(runtime_dir, host->guests[i].name);
 

@@ -84,10 +84,10 @@ static void take_file(struct seen *seen, FILE *f)
 
 	while (fgets(line, sizeof(line), f)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (strncmp(line, config, strlen(config)) == 0)
-			seen_file(seen, line + strlen(config));
-		else
+		if (strncmp(line, config, strlen(config)) != 0)
 			take_line(seen, line);
+		else if (!seen->file)
+			seen_file(seen, line + strlen(config));
 	}
 }
 
@@ -97,6 +97,7 @@ bool launched_look(const char *runtime_dir, struct seen *seen)
 	_cleanup_free_ char *path = NULL;
 	FILE *f;
 
+	seen->hidden = lock == LOCK_HIDDEN;
 	if (lock == LOCK_FREE || lock == LOCK_HIDDEN)
 		return false;
 	seen->manager = SEEN_LAUNCHER;

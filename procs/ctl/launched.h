@@ -7,7 +7,7 @@
 /**
  * launched_look() - add the processes of a guest and its file, if a launcher serves it
  *
- * Returns: false: none does. What keeps us from knowing, and a launcher that was killed, are faults
- *          of the guest.
+ * Returns: false: none does, or we may not know (seen->hidden). A launcher that was killed is a
+ *          fault of the guest.
  */
 bool launched_look(const char *runtime_dir, struct seen *seen);

@@ -33,8 +33,6 @@
 #include "trace.h"
 #include "upgrade.h"
 
-#define EXIT_USAGE 2
-
 static const char help[] =
 	"Usage: bulkheadctl status [GUEST...] [--json] [--quiet] [--config-dir=DIR] [--runtime-dir=DIR]\n"
 	"       bulkheadctl check [FILE...] [--config-dir=DIR] [--runtime-dir=DIR]\n"
@@ -46,14 +44,15 @@ static const char help[] =
 	"       bulkheadctl restore GUEST[:DEVICE] FILE [--no-counters] [--runtime-dir=DIR]\n"
 	"       bulkheadctl inspect FILE [--json]\n"
 	"       bulkheadctl user GUEST[:DEVICE]...\n"
-	"       bulkheadctl metrics [GUEST...] [--output=FILE] [--http] [--runtime-dir=DIR]\n"
-	"       bulkheadctl top [GUEST...] [--interval=SECONDS] [--count=N] [--runtime-dir=DIR]\n"
+	"       bulkheadctl metrics [GUEST...] [--output=FILE] [--http] [--config-dir=DIR] [--runtime-dir=DIR]\n"
+	"       bulkheadctl top [GUEST...] [--interval=SECONDS] [--count=N] [--config-dir=DIR] [--runtime-dir=DIR]\n"
 	"       bulkheadctl trace GUEST[:DEVICE] [--count=N] [--runtime-dir=DIR]\n"
 	"       bulkheadctl capture GUEST:DEVICE [-w FILE] [--snaplen=BYTES] [--count=N] [--filter=EXPRESSION]\n"
 	"\n"
 	"status shows guests, what is wrong with them, their processes, devices, rings and counters; its exit\n"
 	"status is 0 if all are healthy, 1 if not, 2 if that cannot be told. check judges files. apply makes\n"
-	"what runs look like the files of " BULKHEAD_CONFDIR ", and touches nothing that did not change. upgrade\n"
+	"what runs look like the files of " BULKHEAD_CONFDIR
+	", and touches nothing that did not change. upgrade\n"
 	"replaces running processes by the programs that are installed now, while the VMs run on; PROCESS is\n"
 	"a device's name, memory, frontend, snapshot, or launcher. log-level shows lines for debugging, or no\n"
 	"longer, until the process is restarted. release takes a device out of quarantine. snapshot saves the\n"
@@ -75,17 +74,6 @@ static const char help[] =
 	"  --no-counters         leave the counters of rings out\n"
 	"  --runtime-dir=DIR     where the suite's sockets are (default " BULKHEAD_RUNDIR ")\n"
 	"  --help, --version\n";
-
-/* Where nobody is served, that is a page, too. */
-static int metrics(const struct arguments *args, char *names[], size_t n)
-{
-	char *found[GUESTS_MAX];
-	size_t n_found = n ? 0 : answering_find(args->runtime_dir, found);
-	int r = metrics_run(args, n ? names : found, n + n_found);
-
-	answering_free(found, n_found);
-	return r;
-}
 
 static int trace(const struct arguments *args, char *names[], size_t n)
 {
@@ -330,7 +318,7 @@ static const struct command commands[] = {
 	{ "restore", restore },
 	{ "inspect", inspect },
 	{ "user", user },
-	{ "metrics", metrics },
+	{ "metrics", metrics_run },
 	{ "top", top_run },
 	{ "trace", trace },
 	{ "capture", capture },

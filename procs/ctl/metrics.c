@@ -170,9 +170,11 @@ static int answer_http(const struct scrape *scrape)
 int metrics_run(const struct arguments *args, char *names[], size_t n)
 {
 	struct scrape scrape;
+	struct look look;
 	int r = 0;
 
-	scrape_take(&scrape, args->runtime_dir, names, n, true);
+	look_open(&look, args->runtime_dir, args->config_dir);
+	scrape_take(&scrape, &look, names, n, true);
 	if (args->http) {
 		r = answer_http(&scrape);
 	} else if (args->output) {
@@ -183,5 +185,6 @@ int metrics_run(const struct arguments *args, char *names[], size_t n)
 			r = fail("standard output", "cannot be written");
 	}
 	scrape_free(&scrape);
+	look_close(&look);
 	return r;
 }

@@ -42,24 +42,32 @@ static void keep(const Bh__GetStatusReply *status, void *data)
 	leave_out_incomplete(*ret);
 }
 
-void scrape_take(struct scrape *ret, const char *runtime_dir, char *const names[], size_t n,
+static void take(struct scraped *ret, const struct look *look, const char *name, bool wants_memory)
+{
+	size_t n_peers;
+
+	ret->guest = name;
+	look_guest(look, name, &ret->seen);
+	(void)query_status(look->runtime_dir, name, ANSWER_MS, keep, &ret->status);
+	ret->taken_us = clock_us();
+	n_peers = ret->status ? ret->status->n_peers : 0;
+	ret->usage = calloc(n_peers + 1, sizeof(*ret->usage));
+	check(ret->usage);
+	for (size_t i = 0; i < n_peers; i++)
+		ret->usage[i] = usage_read(ret->status->peers[i]->pid, wants_memory);
+}
+
+void scrape_take(struct scrape *ret, const struct look *look, char *const names[], size_t n,
 	bool wants_memory)
 {
+	if (n == 0) {
+		names = look->guests.names;
+		n = look->guests.n;
+	}
 	*ret = (struct scrape){ .guests = calloc(n + 1, sizeof(*ret->guests)), .n = n };
 	check(ret->guests);
-	for (size_t i = 0; i < n; i++) {
-		struct scraped *guest = &ret->guests[i];
-		size_t n_peers;
-
-		guest->guest = names[i];
-		(void)query_status(runtime_dir, names[i], ANSWER_MS, keep, &guest->status);
-		guest->taken_us = clock_us();
-		n_peers = guest->status ? guest->status->n_peers : 0;
-		guest->usage = calloc(n_peers + 1, sizeof(*guest->usage));
-		check(guest->usage);
-		for (size_t j = 0; j < n_peers; j++)
-			guest->usage[j] = usage_read(guest->status->peers[j]->pid, wants_memory);
-	}
+	for (size_t i = 0; i < n; i++)
+		take(&ret->guests[i], look, names[i], wants_memory);
 }
 
 void scrape_free(struct scrape *scrape)
@@ -68,9 +76,19 @@ void scrape_free(struct scrape *scrape)
 		if (scrape->guests[i].status)
 			bh__get_status_reply__free_unpacked(scrape->guests[i].status, NULL);
 		free(scrape->guests[i].usage);
+		seen_deinit(&scrape->guests[i].seen);
 	}
 	free(scrape->guests);
 	*scrape = (struct scrape){ 0 };
+}
+
+uint64_t scrape_restarts(const struct scraped *guest, const Bh__PeerStatus *process)
+{
+	for (size_t i = 0; i < guest->seen.n_processes; i++)
+		if (guest->seen.processes[i].counted &&
+			strcmp(guest->seen.processes[i].name, process->name) == 0)
+			return guest->seen.processes[i].restarts;
+	return process->connects ? process->connects - 1 : 0;
 }
 
 /* Without the feature of several pairs the control queue comes behind the first one. */

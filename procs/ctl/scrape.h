@@ -4,14 +4,16 @@
 #include <stdint.h>
 
 #include "bus.pb-c.h"
+#include "look.h"
 #include "usage.h"
 
-/* The state of several guests at one time: what their memory managers say, and what the kernel
- * says of their processes. */
+/* The state of several guests at one time: what their service managers and memory managers say, and
+ * what the kernel says of their processes. */
 
 /** struct scraped - a guest */
 struct scraped {
 	const char *guest; /* borrowed */
+	struct seen seen;  /* without a reply */
 	/* NULL = its memory manager did not answer. Every device has both halves of its record,
 	 * and every text is safe to show */
 	Bh__GetStatusReply *status;
@@ -26,13 +28,18 @@ struct scrape {
 };
 
 /** scrape_take() - ask n guests, one after the other
- * @names: borrowed until scrape_free()
+ * @look:  borrowed until scrape_free()
+ * @names: borrowed until scrape_free(); n = 0: all guests of look
  * @wants_memory: as in usage_read() */
-void scrape_take(struct scrape *ret, const char *runtime_dir, char *const names[], size_t n,
+void scrape_take(struct scrape *ret, const struct look *look, char *const names[], size_t n,
 	bool wants_memory);
 
 /** scrape_free() - zeros are fine */
 void scrape_free(struct scrape *scrape);
+
+/** scrape_restarts() - how often a process was started again, as its service manager knows; without
+ * one, as the memory manager has seen it */
+uint64_t scrape_restarts(const struct scraped *guest, const Bh__PeerStatus *process);
 
 /** scrape_direction() - the way of a queue's frames as the guest sees them: "receive",
  * "transmit", "control"; "" = the type of device has no such notion. A static text */

@@ -75,12 +75,17 @@ void seen_file(struct seen *seen, const char *path)
 	free(seen->file);
 	seen->file = strdup(path);
 	check(seen->file);
-	if (config_load(path, &seen->config, &error) < 0)
+	if (config_load(path, &seen->own, &error) < 0)
 		for (rest = error; (line = strsep(&rest, "\n"));)
 			seen_fault(seen, "%s", line);
-	if (seen->config)
-		for (struct process process = { 0 }; process_next(seen->config, &process);)
-			(void)seen_process(seen, process.peer, process.role->name);
+	seen_config(seen, seen->own);
+}
+
+void seen_config(struct seen *seen, const struct config *config)
+{
+	seen->config = config;
+	for (struct process process = { 0 }; config && process_next(config, &process);)
+		(void)seen_process(seen, process.peer, process.role->name);
 }
 
 /* Where no service manager is known, the memory manager is asked for all of it. */
@@ -162,18 +167,24 @@ void seen_judge(struct seen *seen)
 		judge_device(seen, seen->reply->devices[i]);
 }
 
-void seen_deinit(struct seen *seen)
+void seen_forget_processes(struct seen *seen)
 {
 	for (size_t i = 0; i < seen->n_processes; i++) {
 		free(seen->processes[i].name);
 		free(seen->processes[i].role);
 		free(seen->processes[i].why);
 	}
+	seen->n_processes = 0;
+}
+
+void seen_deinit(struct seen *seen)
+{
+	seen_forget_processes(seen);
 	for (size_t i = 0; i < seen->n_faults; i++)
 		free(seen->faults[i]);
 	free(seen->processes);
 	free(seen->faults);
-	config_free(seen->config);
+	config_free(seen->own);
 	free(seen->file);
 	free(seen->name);
 	*seen = (struct seen){ 0 };

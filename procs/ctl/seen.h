@@ -46,10 +46,12 @@ enum seen_health { SEEN_HEALTHY, SEEN_UNHEALTHY, SEEN_UNCLEAR };
 
 struct seen {
 	char *name;
-	char *file;            /* of its devices; NULL = unknown */
-	struct config *config; /* NULL = the file has faults, or there is none */
+	char *file;                  /* of its devices; NULL = unknown */
+	const struct config *config; /* that it gets; NULL = none */
+	struct config *own;          /* private: the same, if seen_file() has read it */
 	enum seen_manager manager;
 	bool dead;                      /* its launcher was killed: nobody answers */
+	bool hidden;                    /* we may not know whether a launcher serves it */
 	struct seen_process *processes; /* as process_next() has them, then others */
 	size_t n_processes;
 	const Bh__GetStatusReply *reply; /* NULL = there was none */
@@ -70,6 +72,13 @@ void seen_unclear(struct seen *seen, const char *fmt, ...) __attribute__((format
 /** seen_file() - read the guest's file: the processes that it asks for are added, and its faults
  * @path: [in] copied */
 void seen_file(struct seen *seen, const char *path);
+
+/** seen_config() - the configuration that the guest gets: its processes are added
+ * @config: borrowed for as long as seen is used; NULL = none */
+void seen_config(struct seen *seen, const struct config *config);
+
+/** seen_forget_processes() - nothing is known of them */
+void seen_forget_processes(struct seen *seen);
 
 /** seen_reply() - what the memory manager says, borrowed for as long as seen is used: its peers
  * are found in the processes */

@@ -59,9 +59,7 @@ static bool process_age(const struct subject *subject, double *ret)
 
 static bool process_restarts(const struct subject *subject, double *ret)
 {
-	uint64_t connects = subject->process->connects;
-
-	return found(ret, connects ? (double)(connects - 1) : 0);
+	return found(ret, (double)scrape_restarts(subject->guest, subject->process));
 }
 
 static bool process_rss(const struct subject *subject, double *ret)
@@ -265,7 +263,7 @@ const struct series series_table[] = {
 	{ "bulkhead_process_up", "gauge", "Whether the process is connected to the memory manager.", SCOPE_PROCESS, process_up },
 	{ "bulkhead_process_standby", "gauge", "Whether the process stands by while another instance serves.", SCOPE_PROCESS, process_standby },
 	{ "bulkhead_process_connected_seconds", "gauge", "For how long the process has been connected.", SCOPE_PROCESS, process_age },
-	{ "bulkhead_process_restarts_total", "counter", "How often the process was restarted, as the memory manager has seen it.", SCOPE_PROCESS, process_restarts },
+	{ "bulkhead_process_restarts_total", "counter", "How often the process was started again, as its service manager knows it.", SCOPE_PROCESS, process_restarts },
 	{ "bulkhead_process_resident_memory_bytes", "gauge", "Resident memory, guest memory that it has mapped included.", SCOPE_PROCESS, process_rss },
 	{ "bulkhead_process_proportional_memory_bytes", "gauge", "Resident memory, each page divided by the number of processes that share it.", SCOPE_PROCESS, process_pss },
 	{ "bulkhead_process_open_fds", "gauge", "Open file descriptors.", SCOPE_PROCESS, process_fds },

@@ -16,7 +16,6 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
-#include "answering.h"
 #include "scrape.h"
 
 #define DEFAULT_INTERVAL_S 2
@@ -37,8 +36,7 @@ struct totals {
 
 /** struct view - a look at all guests */
 struct view {
-	char *names[GUESTS_MAX];
-	size_t n_names; /* to be freed */
+	struct look look;
 	struct scrape scrape;
 };
 
@@ -78,7 +76,7 @@ static struct totals totals_of(const struct scraped *guest, const Bh__DeviceStat
 		if (!is_worker_of(peer, device))
 			continue;
 		totals.cpu_ms += guest->usage[i].cpu_ms;
-		totals.restarts += peer->connects ? peer->connects - 1 : 0;
+		totals.restarts += scrape_restarts(guest, peer);
 	}
 	return totals;
 }
@@ -187,18 +185,16 @@ static void print_table(const struct scrape *now, const struct scrape *before, b
 
 /* --- Again and again --- */
 
-static void look(struct view *view, const char *runtime_dir, char *names[], size_t n)
+static void look(struct view *view, const struct arguments *args, char *names[], size_t n)
 {
-	view->n_names = n ? 0 : answering_find(runtime_dir, view->names);
-	scrape_take(&view->scrape, runtime_dir, n ? names : view->names, n ? n : view->n_names,
-		false);
+	look_open(&view->look, args->runtime_dir, args->config_dir);
+	scrape_take(&view->scrape, &view->look, names, n, false);
 }
 
 static void forget(struct view *view)
 {
 	scrape_free(&view->scrape);
-	answering_free(view->names, view->n_names);
-	view->n_names = 0;
+	look_close(&view->look);
 }
 
 int top_run(const struct arguments *args, char *names[], size_t n)
@@ -207,14 +203,14 @@ int top_run(const struct arguments *args, char *names[], size_t n)
 	bool redraw = isatty(STDOUT_FILENO);
 	uint64_t interval = args->interval_s ?: DEFAULT_INTERVAL_S;
 
-	look(&views[0], args->runtime_dir, names, n);
+	look(&views[0], args, names, n);
 	for (uint64_t i = 0; !args->count || i < args->count; i++) {
 		const struct view *before = &views[i % 2];
 		struct view *now = &views[(i + 1) % 2];
 
 		sleep((unsigned int)interval);
 		forget(now);
-		look(now, args->runtime_dir, names, n);
+		look(now, args, names, n);
 		print_table(&now->scrape, &before->scrape, redraw, i == 0);
 		if (fflush(stdout) != 0)
 			break;

@@ -94,6 +94,25 @@ static bool split(const char *id, struct unit *ret)
 	return true;
 }
 
+/* bulkhead-metrics@.service has instances that are no guests. */
+static bool is_of_guest(const struct unit *unit)
+{
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (strcmp(unit->role, roles[i].name) == 0)
+			return true;
+	return false;
+}
+
+static void forget(struct unit *unit)
+{
+	free(unit->id);
+	free(unit->path);
+	free(unit->active);
+	free(unit->sub);
+	free(unit->role);
+	free(unit->instance);
+}
+
 static void take_unit(struct units *units, const char *id, const char *active, const char *sub,
 	const char *path)
 {
@@ -101,6 +120,10 @@ static void take_unit(struct units *units, const char *id, const char *active, c
 
 	if (!split(id, &unit))
 		return;
+	if (!is_of_guest(&unit)) {
+		forget(&unit);
+		return;
+	}
 	unit.id = strdup(id);
 	unit.path = strdup(path);
 	unit.active = strdup(active);
@@ -337,14 +360,8 @@ void units_names(const struct units *units, void (*fn)(const char *guest, void *
 
 void units_deinit(struct units *units)
 {
-	for (size_t i = 0; i < units->n; i++) {
-		free(units->list[i].id);
-		free(units->list[i].path);
-		free(units->list[i].active);
-		free(units->list[i].sub);
-		free(units->list[i].role);
-		free(units->list[i].instance);
-	}
+	for (size_t i = 0; i < units->n; i++)
+		forget(&units->list[i]);
 	free(units->list);
 	sd_bus_unref(units->bus);
 	*units = (struct units){ 0 };
