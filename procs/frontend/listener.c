@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <poll.h>
 #include <pwd.h>
@@ -124,45 +125,99 @@ static const char *unpassed(void)
 		: NULL;
 }
 
-static int look_at_path(const struct config_device *config, const struct sockaddr_un *addr,
+/** struct place - the folder that a path led to, and the name in it */
+struct place {
+	int dir_fd;
+	const char *name;
+};
+
+/* Whoever owns a folder above may turn the path elsewhere at any moment, so what is asked and what
+ * is removed are looked up in one folder. */
+static int open_place(const struct config_device *config, struct place *ret)
+{
+	const char *slash = strrchr(config->socket, '/');
+	_cleanup_free_ char *dir = strndup(config->socket, (size_t)(slash - config->socket) + 1);
+
+	if (!dir)
+		return -ENOMEM;
+	ret->name = slash + 1;
+	ret->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return ret->dir_fd < 0 ? -errno : 0;
+}
+
+/* Errors: 0: somebody listens there | -EAGAIN: its maker dies | another negative errno. */
+static int ask_socket(const struct place *place, int probe, uint64_t until_usec)
+{
+	struct sockaddr_un addr;
+	char path[PATH_MAX];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", place->dir_fd, place->name);
+	r = address_fill(&addr, path);
+	if (r < 0)
+		return r;
+	if (connect(probe, (const struct sockaddr *)&addr, sizeof(addr)) < 0)
+		return errno == EAGAIN ? -EADDRINUSE : -errno;
+	return may_vanish(probe, until_usec) ? -EAGAIN : 0;
+}
+
+static int judge_answer(const struct config_device *config, const struct place *place, int probe,
+	int answer)
+{
+	switch (-answer) {
+	case 0:
+		return fail_held(config, probe);
+	case EAGAIN:
+		return -EAGAIN;
+	case EACCES:
+		return fail(config, -EADDRINUSE,
+			"another user's socket is there; remove it or choose another path");
+	case ECONNREFUSED:
+		break;
+	case ENAMETOOLONG:
+		return fail(config, answer,
+			"a socket of that name is there, and the name is too long to ask it; remove it or choose a shorter name");
+	default:
+		return fail(config, -EADDRINUSE,
+			"another process listens on it; stop that process or choose another path");
+	}
+	if (unlinkat(place->dir_fd, place->name, 0) < 0)
+		return fail(config, -errno,
+			unpassed() ?: "a stale socket is there and cannot be removed; remove it");
+	return 0;
+}
+
+static int look_at_place(const struct config_device *config, const struct place *place,
 	uint64_t until_usec)
 {
 	_cleanup_close_ int probe = -1;
 	struct stat st;
 
-	if (lstat(config->socket, &st) < 0)
-		return errno == ENOENT || errno == ENOTDIR ? 0
-							   : fail(config, -errno, strerror(errno));
+	if (fstatat(place->dir_fd, place->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : fail(config, -errno, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return fail(config, -EEXIST,
 			"the path exists and is not a socket; remove it or choose another path");
 	probe = new_socket();
 	if (probe < 0)
 		return fail(config, probe, strerror(-probe));
-	if (connect(probe, (const struct sockaddr *)addr, sizeof(*addr)) == 0)
-		return may_vanish(probe, until_usec) ? -EAGAIN : fail_held(config, probe);
-	if (errno == EACCES)
-		return fail(config, -EADDRINUSE,
-			"another user's socket is there; remove it or choose another path");
-	if (errno != ECONNREFUSED)
-		return fail(config, -EADDRINUSE,
-			"another process listens on it; stop that process or choose another path");
-	if (unlink(config->socket) < 0)
-		return fail(config, -errno,
-			unpassed() ?: "a stale socket is there and cannot be removed; remove it");
-	return 0;
+	return judge_answer(config, place, probe, ask_socket(place, probe, until_usec));
 }
 
 /* What stands at the path: nothing or a dead socket (which is removed), or something that is in
  * use. */
-static int clear_path(const struct config_device *config, const struct sockaddr_un *addr)
+static int clear_path(const struct config_device *config)
 {
 	uint64_t until_usec = clock_us() + VANISHES_USEC;
-	int r;
+	struct place place;
+	int r = open_place(config, &place);
 
+	if (r < 0) /* bind() has the sentence for a folder that is not there */
+		return r == -ENOENT || r == -ENOTDIR ? 0 : fail(config, r, strerror(-r));
 	do
-		r = look_at_path(config, addr, until_usec);
+		r = look_at_place(config, &place, until_usec);
 	while (r == -EAGAIN);
+	fd_close(place.dir_fd);
 	return r;
 }
 
@@ -272,7 +327,7 @@ static int make_listener(const struct config_device *config)
 		return fail(config, fd, strerror(-fd));
 	if (address_fill(&addr, config->socket) < 0)
 		return fail(config, -ENAMETOOLONG, "the path is too long; choose a shorter one");
-	r = clear_path(config, &addr);
+	r = clear_path(config);
 	if (r < 0)
 		return r;
 	r = bind_with_mode(fd, &addr, config->socket_mode);

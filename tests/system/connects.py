@@ -36,8 +36,8 @@ def session(path, memory, graceful):
     """A whole set-up of both rings, and an end of either kind."""
     kick, call = os.eventfd(0), os.eventfd(0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(10)
         line.connect(path)
+        line.settimeout(10)
         send(line, GET_FEATURES)
         offered = struct.unpack('Q', answer(line))[0]
         assert offered >> 32 & 1, 'VERSION_1 is offered'

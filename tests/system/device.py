@@ -48,8 +48,8 @@ def mac_at(path):
     """The address in the configuration space of the device behind this socket."""
     features, set_features, protocol, set_protocol, config = 1, 2, 15, 16, 24
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(10 * env.TIME_FACTOR)
         line.connect(str(path))
+        line.settimeout(10 * env.TIME_FACTOR)
 
         def ask(number, payload=b'', answer=0):
             line.sendall(struct.pack('III', number, 1, len(payload)) + payload)

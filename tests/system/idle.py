@@ -45,8 +45,8 @@ class Vmm:
 
     def __init__(self, current, path):
         self.line = socket.socket(socket.AF_UNIX)
-        self.line.settimeout(20 * env.TIME_FACTOR)
         self.line.connect(path)
+        self.line.settimeout(20 * env.TIME_FACTOR)
         current.defer(self.line.close)
         self.memory = os.memfd_create('guest', os.MFD_ALLOW_SEALING)
         os.ftruncate(self.memory, 1 << 20)

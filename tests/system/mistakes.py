@@ -341,8 +341,8 @@ def second(current):
         one.sendall(struct.pack('III', 1, 1, 0))  # GET_FEATURES: one that says nothing would have to make room
         assert len(one.recv(64)) == 20
         wait_until(lambda: product.status()['guests'][0]['devices'][0]['vmm_connected'], 'the first is there')
-        two.settimeout(5)
         two.connect(device.socket)
+        two.settimeout(5)
         assert two.recv(1) == b'', 'the second is sent away'
         assert product.status()['guests'][0]['devices'][0]['vmm_connected'], 'the first is still there'
     wait_until(lambda: 'second' in product.process.output(), 'a line about it')

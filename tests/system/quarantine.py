@@ -26,8 +26,8 @@ FAULTS = '/run/faults'
 
 def connect(system, device):
     line = socket.socket(socket.AF_UNIX)
-    line.settimeout(20)
     line.connect(system.path(f'/run/vm1/{device}.sock'))
+    line.settimeout(20)
     return line
 
 

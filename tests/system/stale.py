@@ -26,8 +26,8 @@ class Vmm:
 
     def __init__(self, path):
         self.line = socket.socket(socket.AF_UNIX)
-        self.line.settimeout(20)
         self.line.connect(path)
+        self.line.settimeout(20)
         self.memory = os.memfd_create('guest')
         os.ftruncate(self.memory, 8 * MIB)
         self.fds = [self.memory]
@@ -107,7 +107,7 @@ def stale(current):
     system = Systemd(current, CONFIG)
     system.all_there()
     for role in UNITS:
-        system.run('kill', '-9', str(system.pid(role)))
+        system.kill(role)
         system.all_there()
     path = system.path('/run/vm1/net0.sock')
     before = {role: system.stored(role) for role in UNITS}
@@ -129,7 +129,7 @@ def stale(current):
             vmm = Vmm(path)
             for i, step in enumerate(vmm.steps):
                 if i == at:
-                    system.run('kill', '-9', str(system.pid(role)))
+                    system.kill(role)
                     kills += 1
                 step()
             vmm.end()

@@ -43,8 +43,8 @@ def units(current):
         assert '/bulkhead.slice/bulkhead-vm1.slice/' in system.run('systemctl', 'show', '-p', 'ControlGroup', UNITS[role])
     path = f'/proc/{system.init}/root/run/vm1/net0.sock'
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(20)
         line.connect(path)
+        line.settimeout(20)
         features = ask_features(line)
         for role in UNITS:
             before = {other: system.pid(other) for other in UNITS}
@@ -82,7 +82,7 @@ def listens(current):
     caller = Caller(path)
     try:
         for _ in range(5):
-            system.run('kill', '-9', str(system.pid('frontend')))
+            system.kill('frontend')
             system.all_there()
             system.run('systemctl', 'restart', UNITS['frontend'])
             system.run('systemctl', 'restart', 'bulkhead.target')
@@ -92,8 +92,8 @@ def listens(current):
     assert list(met) == ['accepted'], f'{met}'
     current.note(f'{met["accepted"]} connections')
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(20)
         line.connect(path)
+        line.settimeout(20)
         ask_features(line)
         system.run('systemctl', 'stop', 'bulkhead.target')
         assert line.recv(1) == b'', 'the end of the service ends the connection'
@@ -101,8 +101,8 @@ def listens(current):
     system.run('systemctl', 'start', 'bulkhead.target')
     system.all_there()
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(20)
         line.connect(path)
+        line.settimeout(20)
         ask_features(line)
 
 
@@ -195,8 +195,8 @@ def storm(current):
     system.all_there()
     path = system.path('/run/vm1/net0.sock')
     with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(60)
         line.connect(path)
+        line.settimeout(60)
         features = ask_features(line)
         for role, unit in UNITS.items():
             for _ in range(STORM):

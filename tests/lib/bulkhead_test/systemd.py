@@ -166,6 +166,13 @@ class Systemd:
     def pid(self, role):
         return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', self.units[role]))
 
+    def kill(self, role):
+        """SIGKILL to the process of that role, once there is one: systemd may not have seen yet that the last one ended."""
+        def killed():
+            pid = self.pid(role)
+            return pid and 'killed' in self.run('sh', '-c', f'kill -9 {pid} && echo killed', check=False)
+        wait_until(killed, f'a process of {role} is there', 30)
+
 
 def below(pid):
     children = subprocess.run(['pgrep', '-P', str(pid)], capture_output=True, text=True, check=False).stdout.split()
