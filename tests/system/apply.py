@@ -93,7 +93,7 @@ def mend(path):
     path.write_text(device())
 
 
-@case('apply-faults', 240)
+@case('apply-faults', 240, turn='long')
 def faults(current):
     """A file that is faulty now: units, processes and VMs do not notice, and the operator does."""
     system = Systemd(current, device())
@@ -129,7 +129,7 @@ def faults(current):
     assert system.run('bulkheadctl', 'check') == '1 file is good'
 
 
-@case('apply-tap', 120)
+@case('apply-tap', 120, turn='short')
 def tap(current):
     """A TAP that is not there holds up nothing, is waited for in silence, and is served once it comes."""
     system = Systemd(current, TAP.format(guest='vm1', device='net0', tap='late0'))
@@ -155,7 +155,7 @@ def tap(current):
         assert ask_features(line) & USO, 'a restart offers what the TAP can do'
 
 
-@case('apply-bounded', 120)
+@case('apply-bounded', 120, turn='long')
 def bounded(current):
     """What cannot start is tried again for ever, and whoever starts it waits for a limited time only."""
     system = Systemd(current, device())
@@ -178,7 +178,7 @@ def bounded(current):
         system.all_there()
 
 
-@case('apply-clash', 120)
+@case('apply-clash', 120, turn='short')
 def clash(current):
     """Two guests that want the same: the one that runs keeps it, or else the first by name."""
     system = Systemd(current, device())
@@ -277,7 +277,7 @@ def changes(current):
         assert ask_features(other) and changed(system, neighbours) == set()
 
 
-@case('apply-heals', 120)
+@case('apply-heals', 120, turn='long')
 def heals(current):
     """Whatever should run and does not is started."""
     system = Systemd(current, device())
@@ -290,7 +290,7 @@ def heals(current):
     connect(system, '/run/vm1/net0.sock').close()
 
 
-@case('apply-boot', 120)
+@case('apply-boot', 120, turn='short')
 def boot(current):
     """The order at boot and power-off, and a warning where a stop takes a device from a VMM."""
     system = Systemd(current, device())
@@ -329,7 +329,7 @@ ExecStop=/bin/sh -c 'sleep 1; systemctl is-active {units} >/etc/{name}.seen'
 """
 
 
-@case('apply-power-off', 120)
+@case('apply-power-off', 120, turn='short')
 def power_off(current):
     """VMs end first, then their devices, then the network: what stand-ins for libvirt's and the network's units see as they stop."""
     system = Systemd(current, device())

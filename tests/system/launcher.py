@@ -140,7 +140,7 @@ def not_ready(current):
     """A process that cannot become ready is tried until it can, and nothing else ends meanwhile."""
     product = Bulkhead(current, [echo(current)])
     line = Line(current, product.guests['vm'][0].socket)
-    file = current.dir / 'vm.conf'
+    file = Path(product.runtime) / '.config/vm.conf'
     good = file.read_text()
     replace(file, 'nonsense\n')
     os.kill(product.pid_of('net'), signal.SIGKILL)

@@ -25,7 +25,27 @@ def installed(system):
     return system.run('dpkg-query', '-W', '-f', '${Status} ${Version}', 'bulkhead', check=False)
 
 
-@case('package-upgrade', 600)
+FILES = ('usr/bin/bulkheadctl', 'etc/bulkhead/', 'lib/systemd/system-generators/bulkhead-generator', 'lib/systemd/catalog/bulkhead.catalog',
+         'usr/libexec/bulkhead/frontend-stopped', 'usr/share/bulkhead/status.schema.json', 'usr/share/bulkhead/bulkhead.rules.yml',
+         'usr/share/bulkhead/bulkhead-dashboard.json', 'usr/share/bash-completion/completions/bulkheadctl',
+         *(f'lib/systemd/system/{unit}' for unit in (
+             'bulkhead.target', 'bulkhead.slice', 'bulkhead-check.path', 'bulkhead-check.service', 'bulkhead-metrics.service',
+             'bulkhead-metrics.socket', 'bulkhead-metrics.timer', 'bulkhead-metrics@.service')),
+         *(f'usr/share/man/man{path.suffix[1:]}/{path.name}.gz' for path in (env.SOURCE / 'deploy/man').iterdir()))
+
+
+@case('package-files', 120)
+def files(current):
+    """Everything is in it, of this build; it depends on the libraries that its programs use."""
+    package = build(current, 'package', BULKHEAD_BUILD=str(env.BUILD))
+    names = subprocess.run(['dpkg-deb', '-c', package], capture_output=True, text=True, check=True).stdout
+    missing = [path for path in FILES if f' ./{path}\n' not in names]
+    assert not missing, f'{missing} are not in the package: {names}'
+    depends = subprocess.run(['dpkg-deb', '-f', package, 'Depends'], capture_output=True, text=True, check=True).stdout
+    assert all(name in depends for name in ('libpcap0.8', 'libnng1', 'libsystemd0', 'libnss-systemd')), depends
+
+
+@case('package-upgrade', 600, ordinary=False)
 def upgrade(current):
     """A new version replaces every process, and no frame to or from a guest is lost."""
     package = build(current, 'package', BULKHEAD_BUILD=str(env.BUILD))
@@ -70,11 +90,7 @@ def remove_and_return(system, vm, package):
 @case('package-lintian', 900, ordinary=False)
 def lintian(current):
     """The documented command builds everything, and lintian finds no error."""
-    package = build(current, 'package', BULKHEAD_BUILD='')
-    names = subprocess.run(['dpkg-deb', '-c', package], capture_output=True, text=True, check=True).stdout
-    for path in ('./usr/bin/bulkheadctl', './etc/bulkhead/', './lib/systemd/system-generators/bulkhead-generator',
-                 './usr/share/man/man7/bulkhead-libvirt.7.gz', './usr/share/bash-completion/completions/bulkheadctl'):
-        assert f' {path}\n' in names, f'{path} is not in the package: {names}'
+    build(current, 'package', BULKHEAD_BUILD='')
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ from . import env
 
 _cases = []
 _long = set()
+_turns = {}
 
 # What a process of ours says when it found a fault in itself, and its launcher when it died of one. Whoever is started
 # again at once would hide it otherwise. SIGKILL is what the tests and the watchdog send; SIGTERM ends who is just starting.
@@ -68,22 +69,29 @@ class Run:
         shutil.rmtree(self.case.dir, ignore_errors=True)
 
 
-def case(name, limit=120, ordinary=True):
+def case(name, limit=120, ordinary=True, turn=None):
     """Registers a test; limit is in seconds of an unsanitized build. One that is not ordinary runs when it is named, and
-    with BULKHEAD_FULL=1."""
+    with BULKHEAD_FULL=1. Of those with the same turn an ordinary run has one, each day the next."""
     def register(function):
         _cases.append((name, function, limit))
         if not ordinary:
             _long.add(name)
+        if turn:
+            _turns.setdefault(turn, []).append(name)
         return function
     return register
+
+
+def _is_ordinary(name):
+    day = int(time.time() // 86400)
+    return name not in _long and all(name == names[day % len(names)] for names in _turns.values() if name in names)
 
 
 def _chosen(names):
     """Those that were asked for by the beginnings of their names, else an ordinary run's."""
     if names:
         return [entry for entry in _cases if any(entry[0].startswith(name) for name in names)]
-    return [entry for entry in _cases if env.FULL or entry[0] not in _long]
+    return [entry for entry in _cases if env.FULL or _is_ordinary(entry[0])]
 
 
 def wait_until(condition, what, limit=10.0, interval=0.02):
