@@ -158,6 +158,12 @@ def metrics_of_the_dead(current):
         os.kill(pid, signal.SIGCONT)
     assert page['bulkhead_up'].values(('guest',)) == {('vm1',): 0, ('vm2',): 1}
     assert page['bulkhead_process_up'].only(guest='vm2', role='memory')
+    # one that has a file, and nobody serves it
+    folder = current.dir / 'files'
+    folder.mkdir()
+    (folder / 'vm3.conf').write_text(f'[device net0]\ntype = net\nbackend = echo\nsocket = {current.dir}/vm3.sock\n')
+    page = parse(product.ctl('metrics', f'--config-dir={folder}'))
+    assert page['bulkhead_up'].values(('guest',)) == {('vm1',): 1, ('vm2',): 1, ('vm3',): 0}
     before = file.read_bytes()
     done = subprocess.run([env.product('bulkheadctl'), f'--runtime-dir={product.runtime}', 'metrics', '--output=/nowhere/x'],
                           capture_output=True, text=True, check=False)
@@ -219,6 +225,11 @@ def metrics_units(current):
     system.all_there()
     states = {unit: system.run('systemctl', 'is-active', f'bulkhead-metrics.{unit}', check=False) for unit in ('timer', 'socket')}
     assert states == {'timer': 'inactive', 'socket': 'inactive'}, states
+    for _ in range(2):
+        before = system.pid('memory')
+        system.run('kill', '-9', str(before))
+        wait_until(lambda before=before: system.pid('memory') not in (0, before), 'started again', 20)
+    system.all_there()
     file = Path(system.path('/var/lib/prometheus/node-exporter/bulkhead.prom'))
     file.parent.mkdir(parents=True, exist_ok=True)
     system.run('systemctl', 'start', 'bulkhead-metrics.timer', 'bulkhead-metrics.socket')
@@ -234,6 +245,8 @@ def metrics_units(current):
     for text in (file.read_text(encoding='utf-8'), system.netns().inside(fetch).split('\r\n\r\n', 1)[1]):
         page = parse(text)
         assert page['bulkhead_up'].value(guest='vm1') == 1
+        restarts = page['bulkhead_process_restarts_total']
+        assert (restarts.value(guest='vm1', role='memory'), restarts.value(guest='vm1', role='frontend')) == (2, 0), 'as systemd knows'
         for role in env.ROLES:
             found = page['bulkhead_process_up'].only(guest='vm1', role=role)
             assert page['bulkhead_process_proportional_memory_bytes'].value(**found) > 0, f'{role}: its memory is seen'
