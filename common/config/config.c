@@ -140,18 +140,6 @@ static int choose(struct parse *parse, const struct choice *choice, const char *
 
 /* --- Parsing sections and keys --- */
 
-bool config_check_name(const char *name)
-{
-	size_t n = strlen(name);
-
-	if (n == 0 || n > CONFIG_NAME_MAX || !isalnum((unsigned char)*name))
-		return false;
-	for (; *name; name++)
-		if (!isalnum((unsigned char)*name) && !strchr("_.-", *name))
-			return false;
-	return true;
-}
-
 /* Whether the guest's runtime directory (proc/proc.h) or a process already has this name. */
 static bool is_taken(const char *name)
 {

@@ -1,12 +1,25 @@
 /* The names of keys: those that are common to all types, and those of each type's table. */
 #include "config/names.h"
 
+#include <ctype.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/check.h"
 #include "config/nearest.h"
 #include "config/roles.h"
+
+bool config_check_name(const char *name)
+{
+	size_t n = strlen(name);
+
+	if (n == 0 || n > CONFIG_NAME_MAX || !isalnum((unsigned char)*name))
+		return false;
+	for (; *name; name++)
+		if (!isalnum((unsigned char)*name) && !strchr("_.-", *name))
+			return false;
+	return true;
+}
 
 const char *names_member(const struct config_key *key, const char *name)
 {
