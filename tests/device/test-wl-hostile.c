@@ -7,20 +7,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/recorder.h"
-#include "rig.h"
 #include "wl-front.h"
+#include "wl-rig.h"
 
 #define CTX 1u
 #define PAGE 4096u
 #define STEPS_MAX 6
 #define ITEMS_MAX 8
-#define QUOTA_VFDS 100
 
-static char compositor_path[64];
 static struct wl_front front;
 static struct recorder *compositor;
 static uint64_t n_sent;
@@ -43,8 +39,7 @@ static struct recorder_peer *innocent(void)
 
 static void setup(void)
 {
-	compositor = recorder_new(compositor_path, 64);
-	chmod(compositor_path, 0777);
+	compositor = wl_rig_compositor();
 	memset(&front, 0, sizeof(front));
 	n_sent = 0;
 	rig_ok(wl_front_open(&front, rig_socket()), front.why);
@@ -352,15 +347,5 @@ static void add(Suite *suite)
 
 int main(void)
 {
-	struct suite_device net0 = { .type = "wl", .wayland = compositor_path, .vfds = QUOTA_VFDS };
-	char dir[] = "/tmp/bh-wl-XXXXXX";
-	int r;
-
-	if (!mkdtemp(dir) || chmod(dir, 0755) < 0)
-		return 1;
-	snprintf(compositor_path, sizeof(compositor_path), "%s/wayland-0", dir);
-	r = rig_main("wl-hostile", &net0, add);
-	unlink(compositor_path);
-	rmdir(dir);
-	return r;
+	return wl_rig_main("wl-hostile", add);
 }

@@ -9,23 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/patience.h"
-#include "lib/recorder.h"
-#include "rig.h"
 #include "transfer.h"
 #include "wl-front.h"
+#include "wl-rig.h"
 
 #define CTX 1u
 #define WAIT_MS test_ms(10000)
 #define PAGE 4096u
 #define N_PAGES(bytes) (((bytes) + PAGE - 1) / PAGE)
-#define QUOTA_VFDS 100
 #define ENOUGH_BYTES (4u << 20)
 
-static char compositor_path[64];
 static struct wl_front front;
 static struct wl_link *guest = &front.link;
 static struct recorder *compositor;
@@ -33,8 +29,7 @@ static bool is_asked; /* on a connection of the device's own, for wp_security_co
 
 static void start_compositor(void)
 {
-	compositor = recorder_new(compositor_path, 64);
-	chmod(compositor_path, 0777);
+	compositor = wl_rig_compositor();
 	is_asked = false;
 }
 
@@ -553,7 +548,7 @@ static uint32_t close_all(const struct wl_data *recv)
 START_TEST(test_compositor_floods_with_descriptors)
 {
 	struct recorder_peer *peer = connect_ctx(CTX), *other = connect_ctx(2);
-	int fds[28], n_messages = 3 * QUOTA_VFDS / 28;
+	int fds[28], n_messages = 3 * WL_RIG_VFDS / 28;
 	uint32_t n_fds = 0, n_data = 0, type;
 
 	for (int i = 0; i < 28; i++)
@@ -660,7 +655,7 @@ START_TEST(test_until_refused)
 	} while (!r);
 	ck_assert_int_eq(r, WL_OUT_OF_MEMORY);
 	n = id - 1;
-	ck_assert_uint_eq(n, QUOTA_VFDS);
+	ck_assert_uint_eq(n, WL_RIG_VFDS);
 	ck_assert_int_eq(wl_new_pipe(guest, id, WL_READ), WL_OUT_OF_MEMORY);
 	ck_assert_int_eq(wl_new_ctx(guest, id, NULL), WL_OUT_OF_MEMORY);
 	ck_assert_int_eq(wl_close(guest, id - 1), 0);
@@ -730,15 +725,5 @@ static void add(Suite *suite)
 
 int main(void)
 {
-	struct suite_device net0 = { .type = "wl", .wayland = compositor_path, .vfds = QUOTA_VFDS };
-	char dir[] = "/tmp/bh-wl-XXXXXX";
-	int r;
-
-	if (!mkdtemp(dir) || chmod(dir, 0755) < 0)
-		return 1;
-	snprintf(compositor_path, sizeof(compositor_path), "%s/wayland-0", dir);
-	r = rig_main("wl", &net0, add);
-	unlink(compositor_path);
-	rmdir(dir);
-	return r;
+	return wl_rig_main("wl", add);
 }

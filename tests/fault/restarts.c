@@ -6,7 +6,6 @@
  *
  * 	restarts [PROCESS]		150 times, with BULKHEAD_FULL=1 10,000 times
  */
-#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <poll.h>
@@ -37,7 +36,8 @@
 
 /** struct look - what there is of everything */
 struct look {
-	size_t n_fds[N_WHO], n_sockets[N_WHO], n_files; /* sockets are not among n_fds */
+	struct suite_fds fds[N_WHO];
+	size_t n_files;
 	long rss_kib[N_WHO];
 };
 
@@ -46,26 +46,6 @@ struct look {
 static const char *who(const struct world *w, size_t i)
 {
 	return i ? world_role(w, i - 1) : "launcher";
-}
-
-static void count_fds(pid_t pid, size_t *ret_fds, size_t *ret_sockets)
-{
-	char path[64], target[16];
-	struct dirent *entry;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir))) {
-		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target));
-
-		if (n > 7 && !memcmp(target, "socket:", 7))
-			++*ret_sockets;
-		else
-			++*ret_fds;
-	}
-	if (dir)
-		closedir(dir);
 }
 
 static long rss_of(pid_t pid)
@@ -101,7 +81,7 @@ static void look(const struct world *w, struct look *ret)
 
 		if (i && world_pids(w, who(w, i), &pid, 1) != 1)
 			continue;
-		count_fds(pid, &ret->n_fds[i], &ret->n_sockets[i]);
+		suite_count_fds(pid, &ret->fds[i]);
 		ret->rss_kib[i] = rss_of(pid);
 	}
 	n_files = 0;
@@ -112,17 +92,18 @@ static void look(const struct world *w, struct look *ret)
 static bool same_counts(const struct look *a, const struct look *b)
 {
 	for (size_t i = 0; i < N_WHO; i++)
-		if (b->n_sockets[i] > a->n_sockets[i] + SPARE_SOCKETS ||
-			a->n_sockets[i] > b->n_sockets[i] + SPARE_SOCKETS)
+		if (b->fds[i].others != a->fds[i].others ||
+			b->fds[i].sockets > a->fds[i].sockets + SPARE_SOCKETS ||
+			a->fds[i].sockets > b->fds[i].sockets + SPARE_SOCKETS)
 			return false;
-	return !memcmp(a->n_fds, b->n_fds, sizeof(a->n_fds)) && a->n_files == b->n_files;
+	return a->n_files == b->n_files;
 }
 
 static bool leaks(const struct look *before, const struct look *after)
 {
 	for (size_t i = 0; i < N_WHO; i++)
-		if (after->n_fds[i] > before->n_fds[i] ||
-			after->n_sockets[i] > before->n_sockets[i] + SPARE_SOCKETS)
+		if (after->fds[i].others > before->fds[i].others ||
+			after->fds[i].sockets > before->fds[i].sockets + SPARE_SOCKETS)
 			return true;
 	return after->n_files > before->n_files;
 }
@@ -224,8 +205,8 @@ static bool try_role(int number, struct world *w, const char *role, uint32_t tim
 		e ? ": " : "", e ? w->why : "");
 	for (size_t i = 0; i < N_WHO; i++)
 		printf("#   %-8s descriptors %zu, then %zu; sockets %zu, then %zu; memory %ld KiB, then %ld\n",
-			who(w, i), before.n_fds[i], after.n_fds[i], before.n_sockets[i],
-			after.n_sockets[i], before.rss_kib[i], after.rss_kib[i]);
+			who(w, i), before.fds[i].others, after.fds[i].others, before.fds[i].sockets,
+			after.fds[i].sockets, before.rss_kib[i], after.rss_kib[i]);
 	printf("#   files %zu, then %zu\n", before.n_files, after.n_files);
 	fflush(stdout);
 	if (e && world_renew(w))

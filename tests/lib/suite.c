@@ -325,7 +325,7 @@ size_t suite_processes(const struct suite *s, struct suite_process *ret, size_t 
 	return n;
 }
 
-static void count_fds(pid_t pid, struct suite_fds *fds)
+void suite_count_fds(pid_t pid, struct suite_fds *fds)
 {
 	char path[64], target[16];
 	struct dirent *entry;
@@ -352,7 +352,7 @@ static struct suite_fds open_fds(const struct suite *s)
 	struct suite_fds fds = { 0 };
 
 	for (size_t i = 0; i < n; i++)
-		count_fds(all[i].pid, &fds);
+		suite_count_fds(all[i].pid, &fds);
 	return fds;
 }
 

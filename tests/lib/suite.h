@@ -37,7 +37,7 @@ struct suite_process {
 	char instance[64]; /* GUEST, or GUEST:DEVICE for a worker: vm1:net0 */
 };
 
-/* descriptors open in all processes together */
+/* open descriptors */
 struct suite_fds {
 	size_t sockets;
 	size_t others;
@@ -51,9 +51,9 @@ struct suite {
 	size_t n_devices;
 	struct suite_process before[SUITE_MAX_PROCESSES];
 	size_t n_before;
-	struct suite_fds fds_before;
-	char *held_before; /* by whom, as text */
-	bool deadly;       /* the test makes processes die by signals */
+	struct suite_fds fds_before; /* of all processes together */
+	char *held_before;           /* by whom, as text */
+	bool deadly;                 /* the test makes processes die by signals */
 	char why[400];
 };
 
@@ -84,6 +84,8 @@ int suite_no_leak(struct suite *s);
 char *suite_held(const struct suite *s);
 /* the first process of that role, of that device (NULL: of any); -1 = there is none */
 pid_t suite_pid(const struct suite *s, const char *role, const char *device);
+/* adds the open descriptors of a process; one that is gone has none */
+void suite_count_fds(pid_t pid, struct suite_fds *fds);
 /* SIGKILL to the first process of that role */
 int suite_kill(struct suite *s, const char *role);
 /* SIGKILL to the worker of a device */
