@@ -198,7 +198,7 @@ static int lock(const char *runtime_dir)
 
 int apply_run(const char *runtime_dir, char *guests[], size_t n, bool dry_run)
 {
-	_cleanup_close_ int lock_fd = dry_run ? -1 : lock(runtime_dir);
+	int lock_fd = dry_run ? -1 : lock(runtime_dir);
 	struct host host = { 0 };
 	int r;
 
@@ -211,5 +211,7 @@ int apply_run(const char *runtime_dir, char *guests[], size_t n, bool dry_run)
 	if (r == 0)
 		r = apply(runtime_dir, &host, n == 0, dry_run);
 	host_deinit(&host);
+	if (lock_fd >= 0)
+		close(lock_fd);
 	return r;
 }
