@@ -1,8 +1,8 @@
 /*
  * Clashes are judged over what all guests would get. A guest whose file is refused falls back to
- * what is in force, which may clash with a file that was accepted before; so all is judged again
- * until no more file is refused. Each round refuses one file at least, and hardly ever is there a
- * second one.
+ * what is in force. Where that clashes with a file that was accepted before, all is judged again.
+ * Each round refuses one file at least, and hardly ever is there a second one, even if a thousand
+ * files want the same socket.
  */
 #include "config/host.h"
 
@@ -202,23 +202,48 @@ static char *judge_claims(struct claims *claims, const struct config *config)
 	return text;
 }
 
-/* Returns whether a file was refused. One that does not change is kept even where it clashes. */
+/* What a refused guest keeps takes its place among what was judged before. Returns whether it fits
+ * there. */
+static bool fall_back(struct host_guest *guest, struct claims *claims, struct users *users)
+{
+	_cleanup_free_ char *clash = NULL;
+
+	guest->verdict = wish(guest);
+	if (guest->verdict == HOST_KEEP)
+		clash = judge_claims(claims, guest->copy) ?: judge_users(users, guest->copy);
+	return !clash;
+}
+
+/* Returns whether all must be judged again. A file that does not change is kept even where it
+ * clashes. */
+static bool judge_one(struct host_guest *guest, bool changed, struct claims *claims,
+	struct users *users)
+{
+	const struct config *config = host_config(guest);
+	char *fault = judge_claims(claims, config);
+	bool noted = !fault;
+
+	fault = fault ?: judge_users(users, config);
+	if (!fault)
+		return false;
+	if (!changed) {
+		free(fault);
+		return false;
+	}
+	blame(guest, fault);
+	guest->refused = true;
+	/* claims that were noted and do not hold are in the way */
+	return noted || !fall_back(guest, claims, users);
+}
+
 static bool judge_some(struct host *host, bool changed, struct claims *claims, struct users *users)
 {
 	for (size_t i = 0; i < host->n_guests; i++) {
 		struct host_guest *guest = &host->guests[i];
-		const struct config *config = host_config(guest);
-		char *fault;
 
-		if (!config || changes(guest) != changed)
-			continue;
-		fault = judge_claims(claims, config) ?: judge_users(users, config);
-		if (fault && changed) {
-			blame(guest, fault);
-			guest->refused = true;
+		if (host_config(guest) && changes(guest) == changed &&
+			judge_one(guest, changed, claims, users))
 			return true;
-		}
-		free(fault);
 	}
 	return false;
 }
