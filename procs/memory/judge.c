@@ -389,10 +389,16 @@ static int check_figures(const Bh__Observed *observed, const struct verdict *ver
 	if (observed->n_figures > FIGURES_MAX)
 		return refuse(verdict, "%zu figures; at most %d are possible", observed->n_figures,
 			FIGURES_MAX);
-	for (size_t i = 0; i < observed->n_figures; i++)
-		if (check_text("the name of a figure", observed->figures[i]->name, verdict) ||
-			check_text("the unit of a figure", observed->figures[i]->unit, verdict))
+	for (size_t i = 0; i < observed->n_figures; i++) {
+		const Bh__Figure *figure = observed->figures[i];
+
+		if (check_text("the name of a figure", figure->name, verdict) ||
+			check_text("the unit of a figure", figure->unit, verdict))
 			return 1;
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(observed->figures[j]->name, figure->name) == 0)
+				return refuse(verdict, "figure '%s' is there twice", figure->name);
+	}
 	return 0;
 }
 
@@ -412,6 +418,7 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 		check_figures(observed, &verdict) ||
 		check_text("what is said of the rest", observed->backend, &verdict) ||
 		check_text("the error", observed->apply_error, &verdict) ||
+		check_text("what is wrong", observed->trouble, &verdict) ||
 		check_text("the reason of the quarantine", observed->quarantine, &verdict);
 }
 
