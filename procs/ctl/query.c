@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "bus/bus.h"
 #include "bus/texts.h"
+#include "plausible.h"
 
 /* Each step of a transfer ends after 30 s at the latest, and is then another number. */
 #define TRANSFER_WAIT_MS 40000
@@ -35,7 +36,10 @@ static void on_reply(void *data, int error, const Bh__Envelope *reply)
 	query->error = error;
 	if (!error)
 		texts_clean((ProtobufCMessage *)&reply->base); /* shown on a terminal */
-	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY)
+	if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY &&
+		plausible_status(reply->get_status_reply))
+		query->error = -EBADMSG;
+	else if (!error && reply->body_case == BH__ENVELOPE__BODY_GET_STATUS_REPLY)
 		query->fn(reply->get_status_reply, query->data);
 	if (!error && reply->body_case == BH__ENVELOPE__BODY_WATCH_TRANSFERS_REPLY)
 		query->transfers(reply->watch_transfers_reply, query->data);
@@ -165,6 +169,8 @@ int query_status(const char *runtime_dir, const char *guest, unsigned int timeou
 
 const char *query_why(int r)
 {
+	if (r == -EBADMSG)
+		return "its memory manager says what cannot be; it may have been compromised";
 	return r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r);
 }
 
