@@ -1,6 +1,8 @@
 /*
  * The level is changed by a signal (proc/levels.h). It would end a process that does not know it,
- * one of a former release, so each is asked first: who handles the signal has blocked it.
+ * one of a former release, so each is asked first: who handles the signal has blocked it. The
+ * number is what the memory manager says, which may have been compromised: only a process that
+ * bears one of our names is signalled.
  */
 #include "level.h"
 
@@ -19,6 +21,8 @@
 #include "proc/levels.h"
 #include "query.h"
 
+#define NAMES "bulkhead"
+
 /** struct change - of one guest */
 struct change {
 	const char *guest;
@@ -29,17 +33,17 @@ struct change {
 
 static bool handles(pid_t pid, int signal)
 {
-	char path[64], line[128];
+	char path[64], line[128], name[16] = "";
 	uint64_t blocked = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f) && sscanf(line, "SigBlk: %" SCNx64, &blocked) != 1)
-		;
+		(void)sscanf(line, "Name: %15s", name);
 	if (f)
 		fclose(f);
-	return blocked >> (signal - 1) & 1;
+	return strncmp(name, NAMES, strlen(NAMES)) == 0 && (blocked >> (signal - 1) & 1);
 }
 
 static void change_one(struct change *change, const Bh__PeerStatus *peer)
