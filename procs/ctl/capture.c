@@ -5,8 +5,9 @@
  * copies, filters them (the expression is compiled to BPF), and drops copies, never frames, if they
  * are not read in time. What a worker drops is not seen here: bulkhead_queue_drops_total counts it.
  *
- * The TAP is the one of the guest's file, in the network namespace of the device's worker, which
- * this process enters. That takes root, whose rights end when the TAP and the file are open.
+ * The TAP is the one of the configuration in force, in the network namespace of the device's
+ * worker, which this process enters. That takes root, whose rights end when the TAP and the file
+ * are open.
  *
  * The direction of a frame is not in what libpcap delivers: there is a handle for each, and of two
  * frames the older one is written first.
@@ -30,6 +31,7 @@
 #include "base/check.h"
 #include "base/cleanup.h"
 #include "build-config.h"
+#include "look.h"
 #include "pcapng.h"
 #include "query.h"
 #include "rights.h"
@@ -51,6 +53,7 @@ struct way {
 struct capture {
 	const struct arguments *args;
 	struct target target;
+	struct seen seen; /* without a reply */
 	char interface[64];
 	uint32_t worker; /* its pid */
 	bool has_device;
@@ -71,7 +74,8 @@ static void on_status(const Bh__GetStatusReply *status, void *data)
 		if (strcmp(status->devices[i]->name, c->target.device) != 0)
 			continue;
 		c->has_device = true;
-		snprintf(c->interface, sizeof(c->interface), "%s", status->devices[i]->interface);
+		snprintf(c->interface, sizeof(c->interface), "%s",
+			seen_interface(&c->seen, status->devices[i]));
 	}
 	for (size_t i = 0; i < status->n_peers; i++)
 		if (strcmp(status->peers[i]->name, c->target.device) == 0)
@@ -87,8 +91,14 @@ static int say(const struct capture *c, int r, const char *what, const char *why
 
 static int find_interface(struct capture *c)
 {
-	int r = query_status(c->args->runtime_dir, c->target.guest, ANSWER_MS, on_status, c);
+	struct look now;
+	int r;
 
+	look_open(&now, c->args->runtime_dir, NULL);
+	look_guest(&now, c->target.guest, &c->seen);
+	r = query_status(c->args->runtime_dir, c->target.guest, ANSWER_MS, on_status, c);
+	seen_deinit(&c->seen);
+	look_close(&now);
 	if (r < 0) {
 		fprintf(stderr, "guest %s: %s\n", c->target.guest, query_why(r));
 		return r;

@@ -10,6 +10,7 @@
 #include "alive.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "config/interface.h"
 #include "config/roles.h"
 
 const char *const seen_state_names[_SEEN_STATES] = {
@@ -105,6 +106,14 @@ void seen_reply(struct seen *seen, const Bh__GetStatusReply *reply)
 	seen->reply = reply;
 	for (size_t i = 0; i < reply->n_peers; i++)
 		take_peer(seen, reply->peers[i]);
+}
+
+const char *seen_interface(const struct seen *seen, const Bh__DeviceStatus *device)
+{
+	for (size_t i = 0; seen->config && i < seen->config->n_devices; i++)
+		if (strcmp(seen->config->devices[i].name, device->name) == 0)
+			return config_interface(&seen->config->devices[i]);
+	return device->interface;
 }
 
 /* --- What is wrong --- */

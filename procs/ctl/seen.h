@@ -84,6 +84,11 @@ void seen_forget_processes(struct seen *seen);
  * are found in the processes */
 void seen_reply(struct seen *seen, const Bh__GetStatusReply *reply);
 
+/** seen_interface() - the network interface of the host that a device is on, by the configuration
+ * that the guest gets; without one as the memory manager says, which keeps what it read at its
+ * start. Borrowed; "" = none */
+const char *seen_interface(const struct seen *seen, const Bh__DeviceStatus *device);
+
 /** seen_judge() - what is wrong with processes and devices, once all else is there */
 void seen_judge(struct seen *seen);
 

@@ -89,7 +89,8 @@ static void device_info(FILE *to, const struct series *series, const struct subj
 	struct labels labels = labels_with(subject->labels, "type", subject->device->type);
 
 	labels = labels_with(labels, "backend", subject->device->observed->backend);
-	labels = labels_with(labels, "interface", subject->device->interface);
+	labels = labels_with(labels, "interface",
+		seen_interface(&subject->guest->seen, subject->device));
 	exposition_sample(to, series->name, "", &labels, 1);
 }
 

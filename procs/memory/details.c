@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "config/keys.h"
-#include "config/roles.h"
+#include "config/interface.h"
 
 /* --- Of a queue --- */
 
@@ -51,31 +50,13 @@ static Bh__Pauses *new_pauses(const struct served *device, enum pause_cause caus
 	return pauses;
 }
 
-static bool names_interface(const struct config_type *type, const char *key)
-{
-	for (size_t i = 0; i < type->n_keys; i++)
-		if (strcmp(type->keys[i].name, key) == 0)
-			return type->keys[i].kind == CONFIG_KIND_INTERFACE;
-	return false;
-}
-
-static const char *interface_of(const struct config_device *device)
-{
-	const struct config_type *type = role_of_type(device->type)->type;
-
-	for (size_t i = 0; i < device->n_values; i++)
-		if (device->values[i].text && names_interface(type, device->values[i].key))
-			return device->values[i].text;
-	return "";
-}
-
 void details_fill_device(const struct served *device, Bh__DeviceStatus *ret)
 {
 	ret->pauses = calloc(PAUSE_CAUSES, sizeof(*ret->pauses));
 	check(ret->pauses);
 	for (unsigned int i = 0; i < PAUSE_CAUSES; i++)
 		ret->pauses[ret->n_pauses++] = new_pauses(device, i);
-	ret->interface = (char *)interface_of(device->config);
+	ret->interface = (char *)config_interface(device->config);
 }
 
 void details_free_device(Bh__DeviceStatus *status)

@@ -242,6 +242,19 @@ def metrics_units(current):
             while part := line.recv(65536):
                 answer += part
         return answer.decode()
+
+    def answer_or_nothing():
+        try:
+            return fetch()
+        except ConnectionError:
+            return ''
+
+    def flood():
+        held = [socket.create_connection(('127.0.0.1', 9478), 60 * env.TIME_FACTOR) for _ in range(400)]
+        return len(held)
+    assert system.netns().inside(flood) == 400
+    # those that are too many are closed without an answer
+    wait_until(lambda: 'HTTP/1.1 200 OK' in system.netns().inside(answer_or_nothing), 'it answers again', 60)
     for text in (file.read_text(encoding='utf-8'), system.netns().inside(fetch).split('\r\n\r\n', 1)[1]):
         page = parse(text)
         assert page['bulkhead_up'].value(guest='vm1') == 1
