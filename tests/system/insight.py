@@ -220,7 +220,7 @@ def metrics_http(current):
 
 @case('metrics-units', 180)
 def metrics_units(current):
-    """Off by default; the timer fills a file, and the socket answers, within the limits of their units."""
+    """Off by default; the timer fills a file, and the socket answers, within the limits of their units and after a flood."""
     system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n')
     system.all_there()
     states = {unit: system.run('systemctl', 'is-active', f'bulkhead-metrics.{unit}', check=False) for unit in ('timer', 'socket')}
@@ -407,6 +407,28 @@ def capture_mistakes(current):
     status, said = end_capture(spawn_ctl(current, product, 'capture', 'vm:net0', '-w', file))
     assert status == 1 and said == ('device net0 of guest vm: tap0: there is no such interface in the network namespace of '
                                     'the worker\n'), said
+
+
+@case('capture-after-a-change', 60)
+def capture_after_a_change(current):
+    """A device that was put on another TAP is captured there, and metrics name that one: its worker alone was restarted."""
+    netns, product, front_end = run_vm(current)
+    netns.add_tap('tap1')
+    config = current.dir / 'vm.conf'
+    config.write_text(config.read_text().replace('tap0', 'tap1'))
+    page = parse(product.ctl('metrics'))
+    assert page['bulkhead_device_info'].only(guest='vm')['interface'] == 'tap0', 'it is not in force yet'
+    said = product.ctl('apply')
+    assert said.startswith('vm:net0: restart; its rings pause\n') and 'vm:memory' not in said, said
+    page = parse(product.ctl('metrics'))
+    assert page['bulkhead_device_info'].only(guest='vm')['interface'] == 'tap1'
+    netns.ip('link', 'del', 'tap0')
+    file = current.dir / 'a.pcapng'
+    child = start_capture(current, product, file, '--count=1', '--filter=ether proto 0x88b5')
+    front_end.send(FRAME)
+    status, said = end_capture(child)
+    assert (status, said) == (0, '1 frames captured, 0 lost\n'), said
+    assert tcpdump(file) == [FRAME]
 
 
 # --- Messages ---
