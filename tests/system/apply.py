@@ -76,7 +76,7 @@ FAULTS = {
     'typo': (lambda path: path.write_text(device().replace('backend', 'bakend')), "did you mean 'backend'"),
     'half': (lambda path: path.write_text(device()[:24]), "has no 'socket'"),
     'empty': (lambda path: path.write_text(''), 'no [device NAME] section'),
-    'mark': (lambda path: path.write_bytes(b'\xef\xbb\xbf' + device().encode()), 'vm1.conf:'),
+    'wide': (lambda path: path.write_text(device(), encoding='utf-16'), 'is in UTF-16; save it as UTF-8'),
     'folder': (break_by_folder, 'no text file'),
     'link': (break_by_link, 'cannot be read'),
     'gone': (lambda path: path.unlink(), 'was removed'),
