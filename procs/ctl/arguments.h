@@ -21,4 +21,5 @@ struct arguments {
 	uint64_t count;      /* 0 = without end */
 	uint64_t snap_bytes; /* 0 = whole frames */
 	uint64_t interval_s;
+	bool given[128]; /* options, by the letter of each */
 };

@@ -244,18 +244,17 @@ static int parse_number(int letter, const char *text, struct arguments *args)
 	return 0;
 }
 
+static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+	{ "no-counters", no_argument, NULL, 'n' }, { "dry-run", no_argument, NULL, 'd' },
+	{ "quiet", no_argument, NULL, 'q' }, { "config-dir", required_argument, NULL, 'C' },
+	{ "output", required_argument, NULL, 'w' }, { "http", no_argument, NULL, 'H' },
+	{ "interval", required_argument, NULL, 'i' }, { "count", required_argument, NULL, 'c' },
+	{ "snaplen", required_argument, NULL, 's' }, { "filter", required_argument, NULL, 'f' },
+	{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'v' }, { 0 } };
+
 static int parse(int argc, char *argv[], struct arguments *args)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
-		{ "no-counters", no_argument, NULL, 'n' }, { "dry-run", no_argument, NULL, 'd' },
-		{ "quiet", no_argument, NULL, 'q' }, { "config-dir", required_argument, NULL, 'C' },
-		{ "output", required_argument, NULL, 'w' }, { "http", no_argument, NULL, 'H' },
-		{ "interval", required_argument, NULL, 'i' },
-		{ "count", required_argument, NULL, 'c' },
-		{ "snaplen", required_argument, NULL, 's' },
-		{ "filter", required_argument, NULL, 'f' },
-		{ "runtime-dir", required_argument, NULL, 'r' }, { "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'v' }, { 0 } };
 	int c, r = 0;
 
 	*args = (struct arguments){ .runtime_dir = BULKHEAD_RUNDIR };
@@ -288,6 +287,7 @@ static int parse(int argc, char *argv[], struct arguments *args)
 			fputs(help, stdout);
 		if (c == 'v')
 			puts("bulkheadctl " BULKHEAD_VERSION);
+		args->given[c] = true;
 	}
 	return r;
 }
@@ -305,23 +305,24 @@ struct command {
 	const char *name;
 	/* 0 | negative: it has said why not | another exit status */
 	int (*run)(const struct arguments *args, char *names[], size_t n);
+	const char *letters; /* of the options that it takes; each takes --runtime-dir */
 };
 
 static const struct command commands[] = {
-	{ "status", status },
-	{ "check", judge },
-	{ "apply", apply },
-	{ "upgrade", upgrade },
-	{ "log-level", log_level },
-	{ "release", release },
-	{ "snapshot", snapshot },
-	{ "restore", restore },
-	{ "inspect", inspect },
-	{ "user", user },
-	{ "metrics", metrics_run },
-	{ "top", top_run },
-	{ "trace", trace },
-	{ "capture", capture },
+	{ "status", status, "jqC" },
+	{ "check", judge, "C" },
+	{ "apply", apply, "d" },
+	{ "upgrade", upgrade, "" },
+	{ "log-level", log_level, "" },
+	{ "release", release, "" },
+	{ "snapshot", snapshot, "n" },
+	{ "restore", restore, "n" },
+	{ "inspect", inspect, "j" },
+	{ "user", user, "" },
+	{ "metrics", metrics_run, "wHC" },
+	{ "top", top_run, "icC" },
+	{ "trace", trace, "c" },
+	{ "capture", capture, "wscf" },
 };
 
 static const struct command *find_command(const char *name)
@@ -344,6 +345,21 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
+/* One that would do nothing is no harmless one: whoever wants a dry run of a command that has none
+ * must not get the command. */
+static bool takes_all(const struct command *command, const struct arguments *args)
+{
+	for (const struct option *option = options; option->name; option++) {
+		if (!args->given[option->val] || option->val == 'r' ||
+			strchr(command->letters, option->val))
+			continue;
+		fprintf(stderr, "bulkheadctl: %s does not take --%s; see 'bulkheadctl --help'\n",
+			command->name, option->name);
+		return false;
+	}
+	return true;
+}
+
 int main(int argc, char *argv[])
 {
 	const struct command *command;
@@ -356,7 +372,7 @@ int main(int argc, char *argv[])
 	if (args.done)
 		return EXIT_SUCCESS;
 	command = find_command(argv[optind]);
-	if (!command)
+	if (!command || !takes_all(command, &args))
 		return EXIT_USAGE;
 	r = command->run(&args, &argv[optind + 1], (size_t)(argc - optind - 1));
 	return r < 0 ? EXIT_FAILURE : r;

@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -147,6 +149,14 @@ static int write_file(const char *path, const struct scrape *scrape)
 	return r;
 }
 
+static bool is_connection(int fd)
+{
+	struct sockaddr_storage address;
+	socklen_t n = sizeof(address);
+
+	return getpeername(fd, (struct sockaddr *)(void *)&address, &n) == 0;
+}
+
 /* The page is complete before the first byte of a request is read, and then nothing is left of the
  * rights that it took: whoever connects meets a process that can do nothing else. */
 static int answer_http(const struct scrape *scrape)
@@ -173,6 +183,9 @@ int metrics_run(const struct arguments *args, char *names[], size_t n)
 	struct look look;
 	int r = 0;
 
+	if (args->http && !is_connection(STDIN_FILENO))
+		return fail("--http",
+			"standard input must be a connection, as bulkhead-metrics.socket gives it");
 	look_open(&look, args->runtime_dir, args->config_dir);
 	scrape_take(&scrape, &look, names, n, true);
 	if (args->http) {

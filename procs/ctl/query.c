@@ -136,6 +136,17 @@ int query_allowed(const char *runtime_dir, const char *guest)
 	return access(path, W_OK) < 0 && errno == EACCES ? -EACCES : -ENOENT;
 }
 
+/* Where there is nobody to wait for, nobody is waited for. The folder stays while a memory manager
+ * is restarted. */
+static int look_first(const char *runtime_dir, const char *guest)
+{
+	_cleanup_free_ char *folder = path_in(runtime_dir, guest, "");
+
+	if (query_allowed(runtime_dir, guest) == -EACCES)
+		return -EACCES;
+	return access(folder, F_OK) < 0 && errno == ENOENT ? -ENOENT : 0;
+}
+
 /* If the connection breaks, because the memory manager may be restarting, the request is
  * repeated. All of these requests are idempotent. */
 static int ask(struct query *query, const char *runtime_dir, const char *guest,
@@ -146,7 +157,9 @@ static int ask(struct query *query, const char *runtime_dir, const char *guest,
 	uint64_t end = clock_ms() + timeout_ms;
 	int r;
 
-	r = open_line(path);
+	r = look_first(runtime_dir, guest);
+	if (r == 0)
+		r = open_line(path);
 	if (r < 0)
 		return r;
 	do
@@ -169,9 +182,18 @@ int query_status(const char *runtime_dir, const char *guest, unsigned int timeou
 
 const char *query_why(int r)
 {
-	if (r == -EBADMSG)
+	switch (r) {
+	case -EBADMSG:
 		return "its memory manager says what cannot be; it may have been compromised";
-	return r == -ETIMEDOUT ? "no answer within 3 s; is it running?" : strerror(-r);
+	case -ENOENT:
+		return "nobody serves it; 'bulkheadctl status' shows which guests there are";
+	case -EACCES:
+		return "this user may not ask its memory manager; root may";
+	case -ETIMEDOUT:
+		return "no answer within 3 s; is it running?";
+	default:
+		return strerror(-r);
+	}
 }
 
 int query_release(const char *runtime_dir, const char *guest, char *device, bool *ret_released)

@@ -26,7 +26,9 @@ int query_allowed(const char *runtime_dir, const char *guest);
 typedef void (*query_fn)(const Bh__GetStatusReply *status, void *data);
 
 /** query_status() - query the status of a guest, and call fn with the reply
- * Errors: 0 | -ETIMEDOUT: no reply in time | another negative errno: fn was not called. */
+ * Errors: 0 | -ENOENT: nobody serves the guest | -EACCES: we may not ask | -EBADMSG: the reply
+ * cannot be true (plausible.h) | -ETIMEDOUT: no reply in time | another negative errno: fn was not
+ * called. */
 int query_status(const char *runtime_dir, const char *guest, unsigned int timeout_ms, query_fn fn,
 	void *data);
 

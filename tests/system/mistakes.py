@@ -217,10 +217,36 @@ def command(current):
         line = started(current, *argv)
         assert words in line and hint in line, line
     for argv, words in (((), 'needs a command'), (('stauts',), "did you mean 'status'?"), (('frobnicate',), 'one of status, '),
-                        (('status', '--jsn=1'), '--jsn=1: there is no such option')):
+                        (('status', '--jsn=1'), '--jsn=1: there is no such option'),
+                        (('upgrade', '--dry-run'), 'upgrade does not take --dry-run'),
+                        (('trace', 'vm', '-w', 'x'), 'trace does not take --output')):
         done = subprocess.run([str(env.product('bulkheadctl')), *argv], capture_output=True, text=True, check=False)
         lines = done.stderr.splitlines()
         assert done.returncode == 2 and len(lines) == 1 and words in lines[0] and '--help' in lines[0], done
+
+
+@case('mistakes-nobody-answers', 60)
+def nobody_answers(current):
+    """A guest that nobody serves, and a user who may not ask: at once, with a hint; and standard input that is no connection."""
+    product = Bulkhead(current, [Device(socket=f'{current.dir}/s', backend='echo')])
+    product.process.wait_output('is served')
+
+    def said(*argv, wrap=()):
+        done = subprocess.run([*wrap, str(env.product('bulkheadctl')), f'--runtime-dir={product.runtime}', *argv], capture_output=True,
+                              text=True, check=False, stdin=subprocess.DEVNULL, timeout=30 * env.TIME_FACTOR)
+        lines = done.stderr.splitlines()
+        assert done.returncode == 1 and len(lines) == 1, done
+        return lines[0]
+    for argv in (('upgrade', 'vn'), ('log-level', 'vn', 'debug'), ('release', 'vn', 'net0'), ('snapshot', 'vn', f'{current.dir}/x'),
+                 ('trace', 'vn'), ('capture', 'vn:net0')):
+        line = said(*argv)
+        assert 'vn' in line and "nobody serves it; 'bulkheadctl status' shows which guests there are" in line, line
+    assert '--http: standard input must be a connection' in said('metrics', '--http')
+    if env.os.geteuid() == 0:
+        current.dir.chmod(0o755)
+        for argv in (('release', 'vm', 'net0'), ('log-level', 'vm', 'debug'), ('trace', 'vm')):
+            line = said(*argv, wrap=('setpriv', '--reuid=65534', '--clear-groups'))
+            assert 'this user may not ask its memory manager; root may' in line, line
 
 
 def limited(kind, limit):
