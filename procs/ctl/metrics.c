@@ -6,6 +6,7 @@
 #include "metrics.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -128,6 +129,16 @@ static int fail(const char *path, const char *what)
 	return r;
 }
 
+/* The folder may be another user's, who must not have us write to a file of his choice. */
+static FILE *open_new(const char *path)
+{
+	int fd;
+
+	(void)unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 ? NULL : fdopen(fd, "w");
+}
+
 /* Whoever reads the file sees all of it, or the former one. Its name ends as no collector reads
  * it until then. */
 static int write_file(const char *path, const struct scrape *scrape)
@@ -137,7 +148,7 @@ static int write_file(const char *path, const struct scrape *scrape)
 	int r = 0;
 
 	check(asprintf(&draft, "%s.%d", path, (int)getpid()) >= 0);
-	file = fopen(draft, "we");
+	file = open_new(draft);
 	if (!file)
 		return fail(path, "cannot be written");
 	metrics_write(file, scrape);
