@@ -1,6 +1,8 @@
 #include "check.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,11 +46,54 @@ static bool is_missed(const struct host_guest *guest)
 	return guest->gone && guest->runs;
 }
 
+/* --- Users and groups --- */
+
+/* A number need not have a name. */
+static bool is_number(const char *name)
+{
+	return name[strspn(name, "0123456789")] == '\0';
+}
+
+static bool is_missing(const struct config *config, const struct config_device *device,
+	const char *key, const char *name, const char *command)
+{
+	bool group = strcmp(key, "socket-group") == 0;
+
+	if (!name || is_number(name) || (group ? getgrnam(name) != NULL : getpwnam(name) != NULL))
+		return false;
+	fprintf(stderr,
+		"%s:%u: [device %s] %s = %s: there is no such %s; create it (%s --system %s), or correct the name\n",
+		config->path, device->line, device->name, key, name, group ? "group" : "user",
+		command, name);
+	return true;
+}
+
+/* The generator does not look: names may come from where it cannot ask at boot. */
+static bool accounts_are_missing(const struct config *config)
+{
+	bool missing = false;
+
+	for (size_t i = 0; config && i < config->n_devices; i++) {
+		const struct config_device *device = &config->devices[i];
+
+		missing |=
+			is_missing(config, device, "socket-user", device->socket_user, "useradd");
+		missing |= is_missing(config, device, "socket-group", device->socket_group,
+			"groupadd");
+	}
+	return missing;
+}
+
+/* --- The outcome --- */
+
 bool check_report(const struct host_guest *guest)
 {
-	if (!guest->error)
+	bool missing = accounts_are_missing(guest->file);
+
+	if (!guest->error && !missing)
 		return false;
-	fprintf(stderr, "%s\n", guest->error);
+	if (guest->error)
+		fprintf(stderr, "%s\n", guest->error);
 	if (guest->runs)
 		fprintf(stderr, "%s: guest %s keeps the configuration in force meanwhile\n",
 			guest->path, guest->name);

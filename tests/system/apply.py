@@ -195,6 +195,11 @@ def clash(current):
                 refused(system, words, 'apply', guest)
                 refused(system, words, 'check', f'/etc/bulkhead/{guest}.conf')
                 file(system, guest).unlink()
+        for key, command in (('group', 'groupadd'), ('user', 'useradd')):
+            file(system, 'vm1').write_text(device(more=f'socket-{key} = nosuch\n'))
+            words = f'vm1.conf:1: [device net0] socket-{key} = nosuch: there is no such {key}; create it ({command} --system nosuch)'
+            refused(system, words, 'check')
+            refused(system, words, 'apply', 'vm1')
         assert ask_features(line)
     assert os.path.exists(system.path('/run/vm1/net0.sock'))
 
