@@ -238,11 +238,17 @@ static char *end_of(const struct units *units, const struct unit *unit)
 	return text;
 }
 
-static char *why_ended(const struct units *units, const struct unit *unit)
+/* Where nothing failed, what the process said of itself last is not why. */
+static char *why_ended(const struct units *units, const struct unit *unit, enum seen_state state)
 {
 	_cleanup_free_ char *end = end_of(units, unit), *said = text_of(units, unit, "StatusText");
 	char *text = NULL;
 
+	if (!end && state == SEEN_STOPPED) {
+		text = strdup("it was stopped, or never started; 'bulkheadctl apply' starts it");
+		check(text);
+		return text;
+	}
 	if (!said && end && !strstr(end, "signal"))
 		said = last_error(unit);
 	if (!said && !end)
@@ -276,7 +282,7 @@ static void look_at_service(const struct units *units, const struct unit *unit, 
 	process->restarts = number_of(units, unit, "NRestarts", 'u');
 	free(process->why);
 	process->why = process->state == SEEN_RUNNING ? text_of(units, unit, "StatusText")
-						      : why_ended(units, unit);
+						      : why_ended(units, unit, process->state);
 	if (process->why)
 		text_clean(process->why);
 }

@@ -192,7 +192,8 @@ def systemd(current):
     assert counts == {'memory': 2, 'frontend': 0, 'snapshot': 0, 'net': 1}, counts
     for role, name in (('net', 'net0'), ('memory', 'memory')):
         system.run('systemctl', 'stop', system.units[role])
-        look = settled(run, UNHEALTHY, f'process {name} is not running', guest='vm1')
+        look = settled(run, UNHEALTHY, f"process {name} is not running: it was stopped, or never started; 'bulkheadctl apply' starts it",
+                       guest='vm1')
         assert look.process('frontend', 'vm1')['state'] == 'running', look.text
         system.run('systemctl', 'start', system.units[role])
         settled(run, HEALTHY)
