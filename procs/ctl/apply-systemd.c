@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "config/force.h"
 #include "config/unit.h"
 #include "job.h"
 #include "systemctl.h"
@@ -135,12 +136,18 @@ static int report(const struct job *jobs, size_t n)
 	return r;
 }
 
+static bool is_in_force(const struct job *job)
+{
+	const struct config *copy = job->guest->copy;
+
+	return job->config ? copy && force_is(job->config, copy) : !copy;
+}
+
 /* Nothing to do for any of them: then not even the units are read again. */
 static bool is_idle(const struct job *jobs, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!jobs[i].launched &&
-			(!plan_is_empty(&jobs[i].plan) || jobs[i].config != jobs[i].guest->copy))
+		if (!jobs[i].launched && (!plan_is_empty(&jobs[i].plan) || !is_in_force(&jobs[i])))
 			return false;
 	return true;
 }
