@@ -515,8 +515,9 @@ int config_load(const char *path, struct config **ret_config, char **ret_error)
 		fail_to_read(&parse, r);
 	else if (!config_check_name(parse.config->guest))
 		fail(&parse, 0,
-			"the guest's name, which is the file's without .conf, is not a valid name: '%s'",
-			parse.config->guest);
+			"the guest's name, which is the file's without .conf, is not a valid name: '%s'; "
+			"names have 1 to %d letters, digits, '_', '-' or '.'",
+			parse.config->guest, CONFIG_NAME_MAX);
 	else
 		parse_file(&parse);
 	if (parse.errors) {

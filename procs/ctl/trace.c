@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "bus/bus.h"
 #include "query.h"
 #include "target.h"
 
@@ -97,6 +98,10 @@ static int explain(const struct target *target, int r)
 	return r;
 }
 
+static void on_there(const Bh__GetStatusReply *status, void *data)
+{
+}
+
 /* No answer for a long time means that no VMM has said anything. */
 int trace_run(const struct arguments *args, char *text)
 {
@@ -106,8 +111,10 @@ int trace_run(const struct arguments *args, char *text)
 
 	if (r < 0)
 		return r;
-	if (query_answers(args->runtime_dir, target.guest) == ANSWERS_NOBODY)
-		return explain(&target, -ENOENT);
+	/* the question itself is one that may wait for long */
+	r = query_status(args->runtime_dir, target.guest, BUS_TIMEOUT_MS, on_there, NULL);
+	if (r < 0)
+		return explain(&target, r);
 	while (!watching.broken && (!watching.n_max || watching.n < watching.n_max)) {
 		r = query_trace(args->runtime_dir, target.guest, target.device, watching.next,
 			on_entries, &watching);
