@@ -65,11 +65,11 @@ class Scene:
         assert status == 0 and not errors, f'{args}: status {status}: {output}{errors}'
         return output
 
-    def bad(self, *args, says, **options):
-        """One line that says it, and status 1."""
+    def bad(self, *args, says, expected=1, **options):
+        """One line that says it, and the status that is expected."""
         status, output, errors = self.ctl(*args, **options)
         lines = errors.splitlines()
-        assert status == 1 and len(lines) == 1, f'{args}: status {status}, not one line: {output}{errors}'
+        assert status == expected and len(lines) == 1, f'{args}: status {status}, not one line: {output}{errors}'
         assert says in lines[0], f"{args}: '{lines[0]}' does not say '{says}'"
         assert lines[0].isprintable(), f'a terminal obeys {lines[0]!r}'
 
@@ -381,7 +381,7 @@ def mistakes(current):
             scene.bad('restore', which, file, says=says)
     for args, says in ((('snapshot', 'vm'), 'and the file to write'), (('restore', 'vm'), 'that snapshot has written'),
                        (('inspect',), "or '-' for standard input"), (('snapshot', 'vm', 'a', 'b'), 'and the file')):
-        scene.bad(*args, says=says)
+        scene.bad(*args, says=says, expected=2)
     scene.bad('restore', 'vm:null0', single(scene, folder), says='device net0 is of type net there, and vm:null0')
     (folder / 'single').unlink()
     assert names(folder) == before and file.read_bytes() == old, f'nothing is left: {names(folder)}'

@@ -241,7 +241,7 @@ def guest(current):
         for i, way in enumerate(ways):
             transfer.wait_progress((i + 1) * 16 * MIB)
             system.run(*way)
-            system.all_there()
+            system.all_there(faulty=True)
         current.note(f'{direction} {transfer.wait(180):.0f} Mbit/s')
     vm.qemu_events = vm.qmp.event_names()
     vm.check_connection(before)
