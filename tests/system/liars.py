@@ -128,7 +128,9 @@ REPORTS = (
     ('one ring a thousand times', [ring(index=0, running=1, position=i) for i in range(1000)]),
     ('rings that do not exist', [ring(index=U32, running=1, position=U32), ring(index=256), ring(index=3)]),
     ('a position that no ring has', [ring(index=0, position=U32, start_id=U64)]),
-    ('texts that are none', [(3, SOME_TEXT), (13, SOME_TEXT), ring(index=0, error=SOME_TEXT)]),
+    ('texts that are none', [(3, SOME_TEXT), (13, SOME_TEXT), (40, SOME_TEXT), ring(index=0, error=SOME_TEXT)]),
+    ('a text without end', [(40, 'x' * 200000)]),
+    ('counters that have no room left', [(11, 1 << 63), (23, 1 << 63)]),
     ('bytes that are no text', [(3, b'\xff\xfe' * 500), (13, b'\xc0\x80' * 500)]),
     ('configuration that changes each time', [(11, U64)]),
 )
@@ -162,6 +164,7 @@ def worker_reports(current):
             answer_to(puppet, REPORT_OBSERVED, report)
             provoke(scene.vmms['net0'])
             scene.check(what)
+            assert 'xxxxx' not in scene.product.ctl('status', check=False), what
             assert scene.vmms['witness'].acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)), what
     scene.check_net0()
 
@@ -282,6 +285,7 @@ NONSENSE_RECORDS = (
     ('a channel, a session and a reset of any number', [(2, U64), (9, U64), (16, U64)]),
     ('a reason that is none', [(18, '')]),
     ('nothing at all', []),
+    ('counters that have no room left', [(2, 1 << 63), (9, 1 << 63), (13, 1 << 63), (23, 1 << 63)]),
 )
 
 
