@@ -5,6 +5,7 @@
 #include "links.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "fd/fdlink.h"
 #include "fd/fdstore.h"
@@ -98,16 +100,21 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
-static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdloan *out)
+/* Each worker has the ledger as an open file of its own: the flags of one belong to all who share
+ * it, also to those who come later. It is closed when the answer was sent. */
+static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *in,
+	struct fdloan *out)
 {
 	struct served *device = peer->device;
 	int ledger = ledgers_get(device, attach->ledger_bytes);
 
+	if (ledger >= 0)
+		ledger = file_open_again(ledger, O_RDWR);
 	if (ledger < 0)
 		return ledger;
 	ledgers_attached(device, peer->pid);
 	out->fds[out->n_fds++] = copies_fd(device->copies, attach->by_record_id);
-	out->fds[out->n_fds++] = ledger;
+	in->fds[in->n_fds++] = out->fds[out->n_fds++] = ledger;
 	return 0;
 }
 
@@ -138,7 +145,7 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	body.kept = names;
 	body.record_id = copies_id(peer->device->copies);
 	if (!*msg->attach->kept_after)
-		r = give_files(peer, msg->attach, out);
+		r = give_files(peer, msg->attach, in, out);
 	if (r < 0)
 		return r;
 	give_page(peer->device->vault, msg->attach->kept_after, &body, out);

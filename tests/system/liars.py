@@ -2,7 +2,9 @@
 """A process of ours that was taken over: what it says is judged, and costs its own device at most."""
 
 import errno
+import fcntl
 import os
+import random
 import struct
 import sys
 import threading
@@ -167,6 +169,59 @@ def worker_reports(current):
             assert 'xxxxx' not in scene.product.ctl('status', check=False), what
             assert scene.vmms['witness'].acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)), what
     scene.check_net0()
+
+
+# --- What a worker shares with its successor ---
+
+def write_all(fd, byte, first=0):
+    for at in range(first, os.fstat(fd).st_size, 1 << 20):
+        os.pwrite(fd, byte * min(1 << 20, os.fstat(fd).st_size - at), at)
+
+
+def open_for_appending(fd):
+    """To where a file of a fixed size takes nothing."""
+    os.pwrite(fd, b'no ledger', 0)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+
+
+SPOILED = (
+    ('a header that is none', lambda fd: os.pwrite(fd, b'no ledger', 0)),
+    ('another one, and writes go to the end', open_for_appending),
+    ('a shape of its own', lambda fd: os.pwrite(fd, b'\xff' * 8, 12)),
+    ('ones behind its shape', lambda fd: write_all(fd, b'\xff', 64)),
+    ('large numbers behind its shape', lambda fd: write_all(fd, b'\xc0', 64)),
+    ('nothing but ones', lambda fd: write_all(fd, b'\xff')),
+    ('noise', lambda fd: os.pwrite(fd, random.randbytes(1 << 16), 0)),
+)
+
+
+def check_served(scene, what):
+    """The worker of net0 puts in force what its VMM changes; if it is in quarantine, once it was released."""
+    one, asked = scene.vmms['net0'], [vmm.VERSION_1 | vmm.PROTOCOL_FEATURES, vmm.VERSION_1 | vmm.PROTOCOL_FEATURES | NET_STATUS]
+
+    def serves():
+        if 'quarantine' in scene.product.ctl('status', check=False):
+            scene.product.ctl('release', 'vm', 'net0')
+        # what is in force already would need no worker
+        return all(one.acked(vmm.SET_FEATURES, struct.pack('Q', features)) for features in asked)
+    wait_until(serves, f'{what}: the device is served again', 20)
+
+
+# covers: P1
+@case('liars-worker-ledger', 120)
+def worker_spoils_ledger(current):
+    """Whatever it leaves in its ledger and in the open file, its successor serves; at most the operator has to release it."""
+    scene = Scene(current, 'net')
+    for what, spoil in SPOILED:
+        for puppet in scene.play(current, 'net0', 'vm:net0'):
+            _, (record, ledger) = puppet.ask_link(ATTACH, field(1, 'net0') + field(2, 8192))
+            spoil(ledger)
+            os.close(record)
+            os.close(ledger)
+            scene.check(what)
+        check_served(scene, what)
+        scene.check(what)
+    assert scene.vmms['witness'].stop() == [0, 0]
 
 
 GARBAGE = (b'\xff' * 4, b'\0', b'\x0a\xff\xff\xff\x0f', field(99, b'x'), field(5, b''), field(GET_STATUS, b''), b'\x10' * 3000,
