@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import random
+import resource
 import struct
 import sys
 import threading
@@ -222,6 +223,30 @@ def worker_spoils_ledger(current):
         check_served(scene, what)
         scene.check(what)
     assert scene.vmms['witness'].stop() == [0, 0]
+
+
+# covers: P1 P5
+@case('liars-worker-that-reads-nothing', 120)
+def worker_does_not_read(current):
+    """Descriptors that it does not take are counted for who sent them: the others' must not be among those that suffer."""
+    few = 1024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+    scene = Scene(current, 'net')
+    for puppet in scene.play(current, 'net0', 'vm:net0'):
+        for i in range(60):
+            puppet.ask_link(KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1)
+        for _ in range(20):
+            puppet.ask_and_leave(ATTACH, field(1, 'net0') + field(2, 8192), 100)
+        scene.check('answers that nobody reads')
+        witness = scene.vmms['witness']
+        assert witness.stop() == [0, 0]
+        witness.start()
+        assert witness.stop() == [0, 0]
+        kill_and_wait(scene.others['witness'])
+        scene.others['witness'] = wait_until(lambda: scene.pids().get('witness'), 'the other worker is started again')
+        witness.start()
+    assert witness.stop() == [0, 0]
+    check_served(scene, 'after that')
 
 
 GARBAGE = (b'\xff' * 4, b'\0', b'\x0a\xff\xff\xff\x0f', field(99, b'x'), field(5, b''), field(GET_STATUS, b''), b'\x10' * 3000,
