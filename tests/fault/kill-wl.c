@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "lib/patience.h"
 #include "lib/recorder.h"
 #include "lib/rig.h"
@@ -153,23 +154,22 @@ static uint8_t byte_at(size_t i)
 	return (uint8_t)(i * 7 >> 3);
 }
 
-/* The other end of a new pipe, with the compositor. */
+/* The other end of a new pipe, with the compositor; the caller's. */
 static int send_end(uint32_t id, uint32_t flags)
 {
-	uint64_t at;
-
 	rig_ok(wl_new_pipe(&front.link, id, flags), front.why);
 	rig_ok(wl_send(&front.link, PIPES_CONTEXT, &id, 1, "p", 1), front.why);
 	n_ends++;
 	ck_assert(recorder_wait(pipes, n_ends, WAIT_MS));
 	ck_assert_uint_eq(recorder_n_fds(pipes), n_ends);
-	return recorder_fd(pipes, n_ends - 1, &at);
+	return recorder_take_fd(pipes, n_ends - 1);
 }
 
 static void write_pipe(void)
 {
 	static uint8_t bytes[PIPE_BYTES], got[2 * PIPE_BYTES];
-	struct pollfd ready = { .fd = send_end(FIRST_PIPE, WL_WRITE), .events = POLLIN };
+	_cleanup_close_ int end = send_end(FIRST_PIPE, WL_WRITE);
+	struct pollfd ready = { .fd = end, .events = POLLIN };
 	size_t n = 0;
 
 	for (size_t i = 0; i < PIPE_BYTES; i++)
@@ -199,7 +199,7 @@ static void read_pipe(void)
 {
 	static _Alignas(8) uint8_t event[WL_EVENT_BYTES];
 	static uint8_t bytes[PIPE_BYTES];
-	int end = send_end(FIRST_PIPE + 1, WL_READ);
+	_cleanup_close_ int end = send_end(FIRST_PIPE + 1, WL_READ);
 	size_t at = 0;
 
 	for (size_t i = 0; i < PIPE_BYTES; i++)
