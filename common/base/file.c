@@ -1,9 +1,10 @@
-/* Memory files, and comparing open files. */
+/* Memory files; files that are opened again, and compared. */
 #include "base/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,6 +28,16 @@ int file_fixed(const char *name, uint64_t n_bytes)
 int file_sealed(const char *name, uint64_t n_bytes)
 {
 	return make_file(name, n_bytes, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+}
+
+int file_open_again(int fd, int flags)
+{
+	char path[64];
+	int again;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, flags | O_CLOEXEC);
+	return again < 0 ? -errno : again;
 }
 
 /* kcmp(2): 0 equal, 1 less, 2 greater, 3 different without an order, or -1. */

@@ -11,6 +11,11 @@ int file_fixed(const char *name, uint64_t n_bytes);
  * Errors: the descriptor, the caller's | negative errno. */
 int file_sealed(const char *name, uint64_t n_bytes);
 
+/** file_open_again() - the same file, as another open file description
+ * @flags: O_RDONLY, O_WRONLY or O_RDWR
+ * Errors: the descriptor, the caller's | negative errno. */
+int file_open_again(int fd, int flags);
+
 /** file_same() - whether two descriptors refer to the same open file description; false also if the
  * kernel cannot tell */
 bool file_same(int a, int b);

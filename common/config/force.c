@@ -24,13 +24,14 @@ char *force_path(const char *runtime_dir, const char *guest)
 	return path;
 }
 
+/* The processes of a guest know the name of their file, and have no use for a list of guests. */
 static int make_folder(const char *runtime_dir)
 {
 	_cleanup_free_ char *folder = NULL;
 
 	check(asprintf(&folder, "%s/" FOLDER, runtime_dir) >= 0);
 	if ((mkdir(runtime_dir, 0755) < 0 && errno != EEXIST) ||
-		(mkdir(folder, 0755) < 0 && errno != EEXIST))
+		(mkdir(folder, 0711) < 0 && errno != EEXIST))
 		return -errno;
 	return 0;
 }

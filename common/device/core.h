@@ -63,6 +63,7 @@ struct device_core {
 	size_t state_mapping_bytes; /* of device->state; 0 = it is in the ledger */
 
 	uint64_t report_generation; /* of the last report */
+	uint64_t reported_epoch;    /* shmem_epoch of the last report before this instance */
 	bool report_open;           /* a report is in flight */
 	bool report_due;            /* state has changed since the last report */
 	bool watch_open;

@@ -28,6 +28,7 @@
 #include "fd/fdstore.h"
 
 #define SETTLE_USEC 5000
+#define EPOCHS_AHEAD_MAX 1024
 
 static void watch(struct device *device);
 
@@ -232,6 +233,7 @@ static int open_record(struct device *device)
 	if (r < 0)
 		return r;
 	core->report_generation = observed->generation;
+	core->reported_epoch = observed->shmem_epoch;
 	device->offer.config_seq = observed->config_seq;
 	bh__observed__free_unpacked(observed, NULL);
 	return 0;
@@ -252,6 +254,17 @@ static int clear_ledger(int fd)
 	return 0;
 }
 
+/* The ledger is ahead of the record by what was not reported yet. What is further ahead was not
+ * counted by a worker: memory would refuse every report with it. */
+static void judge_epoch(struct device *device)
+{
+	uint64_t *epoch = &device->ledger.header->shmem_epoch;
+	uint64_t reported = device->core->reported_epoch;
+
+	if (*epoch > reported && *epoch - reported > EPOCHS_AHEAD_MAX)
+		*epoch = reported + 1;
+}
+
 static int open_ledger(struct device *device)
 {
 	int fd = device->core->attachment.ledger_fd;
@@ -264,7 +277,10 @@ static int open_ledger(struct device *device)
 	if (r == 0 && !device->ledger.header)
 		r = ledger_open(&device->ledger, fd, VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX,
 			state_bytes);
-	return r < 0 ? r : device_state_open(device);
+	if (r < 0)
+		return r;
+	judge_epoch(device);
+	return device_state_open(device);
 }
 
 static int make_queues(struct device *device)

@@ -102,16 +102,6 @@ struct record_file *record_close(struct record_file *file)
 	return NULL;
 }
 
-int record_readonly_fd(int fd)
-{
-	char path[64];
-	int ro;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ro = open(path, O_RDONLY | O_CLOEXEC);
-	return ro < 0 ? -errno : ro;
-}
-
 /* A writable mapping that exists before F_SEAL_FUTURE_WRITE stays writable; there can be no
  * other. */
 int record_publish(struct record_file **ret_file, int *ret_fd, const char *device)
@@ -123,7 +113,7 @@ int record_publish(struct record_file **ret_file, int *ret_fd, const char *devic
 	if (r == 0)
 		r = fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0
 			? -errno
-			: record_readonly_fd(fd);
+			: file_open_again(fd, O_RDONLY);
 	if (r < 0) {
 		record_close(file);
 		return r;

@@ -34,11 +34,6 @@ int record_open(struct record_file **ret_file, int fd);
 /** record_close() - unmap a record file; NULL is fine; returns NULL */
 struct record_file *record_close(struct record_file *file);
 
-/** record_readonly_fd() - open the same file read-only. The holder may still reopen it for writing
- * through /proc, unless the file was published.
- * Errors: the descriptor, the caller's | negative errno. */
-int record_readonly_fd(int fd);
-
 /**
  * record_publish() - create a record file that only *ret_file can write
  * @ret_fd: [out] the caller's, for readers. Nobody can reopen it for writing or map it writable,

@@ -325,9 +325,12 @@ void frontend_leave(struct proc *proc)
 
 	if (frontend)
 		attached_write(frontend);
-	for (size_t i = 0; frontend && i < frontend->n_sessions; i++)
-		if (frontend->sessions[i].door.listen_fd >= 0)
-			listener_leave(frontend->sessions[i].config);
+	for (size_t i = 0; frontend && i < frontend->n_sessions; i++) {
+		const struct session *session = &frontend->sessions[i];
+
+		if (session->door.listen_fd >= 0)
+			listener_leave(session->config, session->door.listen_fd);
+	}
 }
 
 void frontend_stop(struct proc *proc)

@@ -3,6 +3,7 @@
  * group are set before the socket listens, so nobody can connect earlier. The VMM may own the
  * directory and put anything at the path at any moment. The mode therefore goes with the socket,
  * and the group is set through a descriptor of the socket's own file: no symbolic link is followed.
+ * A file is judged and removed in one and the same folder, wherever the path leads by then.
  */
 #include "listener.h"
 
@@ -133,13 +134,13 @@ struct place {
 
 /* Whoever owns a folder above may turn the path elsewhere at any moment, so what is asked and what
  * is removed are looked up in one folder. */
-static int open_place(const struct config_device *config, struct place *ret)
+static int open_place(const char *path, struct place *ret)
 {
-	const char *slash = strrchr(config->socket, '/');
-	_cleanup_free_ char *dir = strndup(config->socket, (size_t)(slash - config->socket) + 1);
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : NULL;
 
 	if (!dir)
-		return -ENOMEM;
+		return slash ? -ENOMEM : -EINVAL;
 	ret->name = slash + 1;
 	ret->dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return ret->dir_fd < 0 ? -errno : 0;
@@ -210,7 +211,7 @@ static int clear_path(const struct config_device *config)
 {
 	uint64_t until_usec = clock_us() + VANISHES_USEC;
 	struct place place;
-	int r = open_place(config, &place);
+	int r = open_place(config->socket, &place);
 
 	if (r < 0) /* bind() has the sentence for a folder that is not there */
 		return r == -ENOENT || r == -ENOTDIR ? 0 : fail(config, r, strerror(-r));
@@ -237,6 +238,32 @@ static int open_file(int fd, const char *path)
 		return file;
 	fd_close(file);
 	return -EPERM;
+}
+
+/* Without the right to ask for the socket's own file, another socket of ours cannot be told from
+ * it. */
+static bool is_own_at(int fd, const struct place *place)
+{
+	_cleanup_close_ int file = ioctl(fd, SIOCUNIXFILE);
+	struct stat own, there;
+
+	if (fstatat(place->dir_fd, place->name, &there, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	if (file < 0)
+		return S_ISSOCK(there.st_mode) && there.st_uid == geteuid();
+	return fstat(file, &own) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+}
+
+/* What stands at the path is removed if it is the file that the socket is bound to. */
+static void remove_own(int fd, const char *path)
+{
+	struct place place;
+
+	if (open_place(path, &place) < 0)
+		return;
+	if (is_own_at(fd, &place))
+		(void)unlinkat(place.dir_fd, place.name, 0);
+	fd_close(place.dir_fd);
 }
 
 static int find_group(const struct config_device *config, gid_t *ret_group)
@@ -335,7 +362,7 @@ static int make_listener(const struct config_device *config)
 		return fail_bind(config, r);
 	r = set_owners(fd, config);
 	if (r < 0) {
-		(void)unlink(config->socket);
+		remove_own(fd, config->socket);
 		return r;
 	}
 	if (listen(fd, BACKLOG) < 0)
@@ -393,7 +420,7 @@ static void drop(const struct config *config, const char *name)
 
 	if (getsockname(fd, (struct sockaddr *)&addr, &n) == 0 && addr.sun_path[0] &&
 		!is_succeeded(config, addr.sun_path))
-		(void)unlink(addr.sun_path);
+		remove_own(fd, addr.sun_path);
 	(void)fdstore_remove(name);
 }
 
@@ -458,10 +485,10 @@ int listener_open(const struct config_device *config, bool *ret_passed)
 	return make_kept(config, name);
 }
 
-void listener_leave(const struct config_device *config)
+void listener_leave(const struct config_device *config, int listen_fd)
 {
 	if (!fdstore_available())
-		(void)unlink(config->socket);
+		remove_own(listen_fd, config->socket);
 }
 
 int listener_connect(const struct config_device *config)

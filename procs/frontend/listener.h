@@ -23,8 +23,9 @@ int listener_renew(const struct config_device *config);
 void listener_drop_others(const struct config *config);
 
 /** listener_leave() - this process listens no more. Where nothing keeps the socket, its file
- * goes. */
-void listener_leave(const struct config_device *config);
+ * goes.
+ * @listen_fd: [in] borrowed; from listener_open() or listener_renew() */
+void listener_leave(const struct config_device *config, int listen_fd);
 
 /** listener_connect() - to the VMM's socket, without waiting: the descriptor | negative errno */
 int listener_connect(const struct config_device *config);

@@ -43,6 +43,7 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 
 #define MARK (1 << 20)
 #define MARK_DONE (MARK + (1 << 19)) /* no message that is begun has so many bytes */
@@ -148,16 +149,6 @@ size_t replay_look_at_staged(const struct replay *replay, void *buf, size_t n)
 	return stage_look(&replay->stage, buf, n);
 }
 
-static int reopen(int file)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
-}
-
 static int send_with_fd(int fd, const void *buf, size_t n, int file)
 {
 	union {
@@ -185,7 +176,7 @@ static int send_with_fd(int fd, const void *buf, size_t n, int file)
 int replay_send_fd(struct replay *replay, int fd, int file)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	_cleanup_close_ int own = reopen(file);
+	_cleanup_close_ int own = file_open_again(file, O_RDWR);
 	uint8_t reply[STAGE_BYTES_MAX];
 	size_t n;
 	int r;

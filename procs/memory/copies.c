@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 #include "judge.h"
@@ -189,7 +190,7 @@ static int note_handed_out(struct copies *copies)
 
 	if (seals < 0 || !(seals & F_SEAL_SEAL))
 		return 0;
-	copies->handed_out_fd = record_readonly_fd(copies->former_fd);
+	copies->handed_out_fd = file_open_again(copies->former_fd, O_RDONLY);
 	return copies->handed_out_fd < 0 ? copies->handed_out_fd : 0;
 }
 

@@ -1,7 +1,8 @@
 /*
  * Counters that only grow survive all restarts. A counter near its end would stop the device for
  * good, so a counter may not leap. A first value of up to 2^62 leaves more steps than anybody will
- * ever make.
+ * ever make. What is read from a file again was judged when it was written there, by what was in
+ * force then.
  */
 #include "judge.h"
 
@@ -96,13 +97,26 @@ static int check_counter(const char *what, uint64_t value, const struct verdict 
 		NUM(value));
 }
 
+static bool follows(uint64_t next, uint64_t now)
+{
+	if (now == 0)
+		return next <= FIRST_MAX;
+	return next <= COUNTER_MAX && (next < now || next - now <= LEAP_MAX);
+}
+
+static int check_step(const char *what, uint64_t next, uint64_t now, const struct verdict *verdict)
+{
+	if (follows(next, now))
+		return 0;
+	return refuse(verdict, "%s is %llu, which does not follow on %llu", what, NUM(next),
+		NUM(now));
+}
+
 /* --- Desired --- */
 
 static int check_generation(uint64_t generation, uint64_t now, const struct verdict *verdict)
 {
-	if (now == 0 ? generation <= FIRST_MAX
-		     : generation <= COUNTER_MAX &&
-				(generation < now || generation - now <= LEAP_MAX))
+	if (follows(generation, now))
 		return 0;
 	return refuse(verdict, "generation %llu does not follow on %llu", NUM(generation),
 		NUM(now));
@@ -238,6 +252,25 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
 		regions_check_table(desired->regions, desired->n_regions, text, n_text) ||
 		check_inflight(desired->inflight, &verdict) || check_log(desired->log, &verdict) ||
 		check_config_writes(desired, &verdict) || check_rest(desired, &verdict);
+}
+
+static uint64_t announcements_of(const Bh__Desired *desired)
+{
+	return desired->net ? desired->net->rarp_seq : 0;
+}
+
+int judge_desired_steps(const Bh__Desired *next, const Bh__Desired *now, char *text, size_t n_text)
+{
+	const struct verdict verdict = { text, n_text };
+
+	return check_step("the number of sessions", next->session, now->session, &verdict) ||
+		check_step("the number of resets", next->reset_epoch, now->reset_epoch, &verdict) ||
+		check_step("the number of announcements", next->rarp_seq, now->rarp_seq,
+			&verdict) ||
+		check_step("the number of announcements", announcements_of(next),
+			announcements_of(now), &verdict) ||
+		check_step("the number of times at which mappings were dropped", next->shmem_epoch,
+			now->shmem_epoch, &verdict);
 }
 
 /* --- Observed --- */
@@ -420,6 +453,17 @@ int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, s
 		check_text("the error", observed->apply_error, &verdict) ||
 		check_text("what is wrong", observed->trouble, &verdict) ||
 		check_text("the reason of the quarantine", observed->quarantine, &verdict);
+}
+
+int judge_observed_steps(const Bh__Observed *next, const Bh__Observed *now, char *text,
+	size_t n_text)
+{
+	const struct verdict verdict = { text, n_text };
+
+	return check_step("the number of changes of the configuration", next->config_seq,
+		       now->config_seq, &verdict) ||
+		check_step("the number of times at which mappings were dropped", next->shmem_epoch,
+			now->shmem_epoch, &verdict);
 }
 
 /* --- Transfers --- */

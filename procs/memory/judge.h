@@ -24,6 +24,16 @@
 int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n_text);
 
 /**
+ * judge_desired_steps() - whether what it counts beside its generation goes on from what is in
+ *                         force, by steps that leave room for more
+ * @now:  [in] what is in force
+ * @text: [out] as above
+ *
+ * Returns: 0 | 1 refused.
+ */
+int judge_desired_steps(const Bh__Desired *next, const Bh__Desired *now, char *text, size_t n_text);
+
+/**
  * judge_observed() - whether a worker may report this
  * @desired: [in] the generation in force: nothing later can have been applied
  * @text:    [out] as above
@@ -31,6 +41,16 @@ int judge_desired(const Bh__Desired *desired, uint64_t now, char *text, size_t n
  * Returns: 0 | 1 refused.
  */
 int judge_observed(const Bh__Observed *observed, uint64_t desired, char *text, size_t n_text);
+
+/**
+ * judge_observed_steps() - as judge_desired_steps(), of a report
+ * @now:  [in] the last report
+ * @text: [out] as above
+ *
+ * Returns: 0 | 1 refused.
+ */
+int judge_observed_steps(const Bh__Observed *next, const Bh__Observed *now, char *text,
+	size_t n_text);
 
 /**
  * judge_transfer() - whether this can be the end of a step of a transfer

@@ -5,13 +5,18 @@
 #include "links.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "fd/fdlink.h"
 #include "fd/fdstore.h"
@@ -98,16 +103,21 @@ static int handle_redeem(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	return 0;
 }
 
-static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdloan *out)
+/* Each worker has the ledger as an open file of its own: the flags of one belong to all who share
+ * it, also to those who come later. It is closed when the answer was sent. */
+static int give_files(struct peer *peer, const Bh__Attach *attach, struct fdset *in,
+	struct fdloan *out)
 {
 	struct served *device = peer->device;
 	int ledger = ledgers_get(device, attach->ledger_bytes);
 
+	if (ledger >= 0)
+		ledger = file_open_again(ledger, O_RDWR);
 	if (ledger < 0)
 		return ledger;
 	ledgers_attached(device, peer->pid);
 	out->fds[out->n_fds++] = copies_fd(device->copies, attach->by_record_id);
-	out->fds[out->n_fds++] = ledger;
+	in->fds[in->n_fds++] = out->fds[out->n_fds++] = ledger;
 	return 0;
 }
 
@@ -138,7 +148,7 @@ static int handle_attach(struct peer *peer, const Bh__Link *msg, struct fdset *i
 	body.kept = names;
 	body.record_id = copies_id(peer->device->copies);
 	if (!*msg->attach->kept_after)
-		r = give_files(peer, msg->attach, out);
+		r = give_files(peer, msg->attach, in, out);
 	if (r < 0)
 		return r;
 	give_page(peer->device->vault, msg->attach->kept_after, &body, out);
@@ -243,6 +253,43 @@ static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh
 	return -EOPNOTSUPP;
 }
 
+/* --- Answers that are not read ---
+ *
+ * Descriptors on their way count for the user who sent them, until they are read, over all
+ * connections and also when the sender has closed his end. With RLIMIT_NOFILE of them nobody would
+ * be sent any more. So a peer reads each answer before it asks again, and only a few of its
+ * connections may have ended with an answer unread. */
+
+static bool is_unread(int fd)
+{
+	int n_bytes = 0;
+
+	return ioctl(fd, SIOCOUTQ, &n_bytes) == 0 && n_bytes > 0;
+}
+
+static void close_read(struct peer *peer)
+{
+	for (size_t i = peer->n_unread; i-- > 0;) {
+		if (is_unread(peer->unread_fds[i]))
+			continue;
+		fd_close(peer->unread_fds[i]);
+		peer->unread_fds[i] = peer->unread_fds[--peer->n_unread];
+	}
+}
+
+static void close_link(struct peer *peer)
+{
+	int fd = fd_steal(&peer->link_fd);
+
+	if (fd < 0 || peer->role->asks == ROLE_CTL || peer->n_unread == PEER_UNREAD_MAX ||
+		!is_unread(fd)) {
+		fd_close(fd);
+		return;
+	}
+	(void)shutdown(fd, SHUT_RDWR);
+	peer->unread_fds[peer->n_unread++] = fd;
+}
+
 /* --- Connections --- */
 
 static void disconnect(struct peer *peer)
@@ -250,7 +297,7 @@ static void disconnect(struct peer *peer)
 	if (peer->link_fd >= 0 && peer->device && --peer->device->n_attached == 0)
 		vault_abandoned(peer->device->vault);
 	peer->link_source = sd_event_source_disable_unref(peer->link_source);
-	peer->link_fd = fd_close(peer->link_fd);
+	close_link(peer);
 	peer->pid = 0;
 }
 
@@ -328,7 +375,7 @@ static int on_request(sd_event_source *source, int fd, uint32_t revents, void *d
 		on_left(peer);
 		return 0;
 	}
-	r = dispatch(peer, msg, &in, &reply, &out);
+	r = is_unread(fd) ? -EBUSY : dispatch(peer, msg, &in, &reply, &out);
 	blame_finish();
 	bh__link__free_unpacked(msg, NULL);
 	if (r < 0)
@@ -361,6 +408,14 @@ static int on_connect(sd_event_source *source, int listen_fd, uint32_t revents, 
 		if (fd == -EPERM)
 			log_limited(LOG_WARNING, NULL, 0,
 				"a process of another user tried to connect as '%s'", peer->name);
+		return 0;
+	}
+	close_read(peer);
+	if (peer->n_unread == PEER_UNREAD_MAX) {
+		log_limited(LOG_WARNING, NULL, 0,
+			"%s does not read what it asks for; it may not connect until it does",
+			peer->name);
+		fd_close(fd);
 		return 0;
 	}
 	on_left(peer);
@@ -417,6 +472,8 @@ int links_open(struct peer *peer)
 void links_close(struct peer *peer)
 {
 	disconnect(peer);
+	while (peer->n_unread)
+		fd_close(peer->unread_fds[--peer->n_unread]);
 	peer->listen_source = sd_event_source_disable_unref(peer->listen_source);
 	peer->listen_fd = fd_close(peer->listen_fd);
 }

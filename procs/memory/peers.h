@@ -12,6 +12,8 @@
 
 /* The processes that speak to the memory manager, and the devices that they speak about. */
 
+#define PEER_UNREAD_MAX 4
+
 /** struct peer - a process of the suite that may speak to us */
 struct peer {
 	struct memory *memory;
@@ -32,7 +34,9 @@ struct peer {
 	pid_t pid;
 	uint64_t connected_usec;
 	uint64_t connects;
-	size_t n_buried; /* descriptors of it that nobody may close */
+	size_t n_buried;                 /* descriptors of it that nobody may close */
+	int unread_fds[PEER_UNREAD_MAX]; /* connections that ended with an answer unread */
+	size_t n_unread;
 };
 
 #define CTL_MAX 4 /* instances of bulkheadctl that have a link, or wait for a transfer */

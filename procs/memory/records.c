@@ -131,6 +131,7 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 	if (!desired)
 		return -ENOMEM;
 	if (judge_desired(desired, device->desired->generation, text, sizeof(text)) ||
+		judge_desired_steps(desired, device->desired, text, sizeof(text)) ||
 		check_tokens(device, desired, NULL, text, sizeof(text)) ||
 		check_regions(device, desired, text, sizeof(text)) ||
 		check_inflight(device, desired->inflight, text, sizeof(text)) ||
@@ -192,7 +193,8 @@ static bool may_be_said(struct served *device, const Bh__Observed *observed,
 	/* the worker has sent a later one, which overtook it */
 	if (observed->applied < device->observed->applied)
 		return false;
-	if (!judge_observed(observed, device->desired->generation, text, sizeof(text))) {
+	if (!judge_observed(observed, device->desired->generation, text, sizeof(text)) &&
+		!judge_observed_steps(observed, device->observed, text, sizeof(text))) {
 		*ret_not_deposited = check_tokens(device, NULL, observed, text, sizeof(text)) != 0;
 		if (!*ret_not_deposited)
 			return true;

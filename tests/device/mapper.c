@@ -10,31 +10,26 @@
 #include <unistd.h>
 
 #include "lib/patience.h"
+#include "lib/rig.h"
 #include "lib/run.h"
 
 #define SIZE 64
 #define QUIET_MS 100
-
-#define ok(r, why)                                                                                 \
-	do {                                                                                       \
-		int _r = (r);                                                                      \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
-	} while (0)
 
 /* --- The session --- */
 
 void mapper_start_rings(struct mapper *m)
 {
 	for (uint16_t i = 0; i < 2; i++) {
-		ok(net_start_ring(&m->n, i), m->n.why);
-		ok(net_enable(&m->n, i, true), m->n.why);
+		rig_ok(net_start_ring(&m->n, i), m->n.why);
+		rig_ok(net_enable(&m->n, i, true), m->n.why);
 	}
 }
 
 void mapper_stop_rings(struct mapper *m)
 {
 	for (uint16_t i = 0; i < 2; i++)
-		ok(net_stop_ring(&m->n, i), m->n.why);
+		rig_ok(net_stop_ring(&m->n, i), m->n.why);
 }
 
 void mapper_open(struct mapper *m, uint64_t protocol, bool with_channel)
@@ -42,16 +37,16 @@ void mapper_open(struct mapper *m, uint64_t protocol, bool with_channel)
 	struct net_profile p = { .ring_size = SIZE, .protocol = protocol };
 	struct net *n = &m->n;
 
-	ok(net_init(n, &p), n->why);
-	ok(vu_connect(&n->c, suite_socket(&m->suite, "net0")), n->c.why);
+	rig_ok(net_init(n, &p), n->why);
+	rig_ok(vu_connect(&n->c, suite_socket(&m->suite, "net0")), n->c.why);
 	n->c.timeout_ms = MAPPER_WAIT_MS;
-	ok(net_negotiate(n), n->why);
-	ok(net_make_rings(n), n->why);
+	rig_ok(net_negotiate(n), n->why);
+	rig_ok(net_make_rings(n), n->why);
 	if (with_channel)
-		ok(vu_set_backend_channel(&n->c), n->c.why);
+		rig_ok(vu_set_backend_channel(&n->c), n->c.why);
 	if (protocol & VU_BIT(VU_PF_SHMEM))
-		ok(window_open(&m->w, &n->c, SHMEM_REGION), m->w.why);
-	ok(net_set_memory(n), n->why);
+		rig_ok(window_open(&m->w, &n->c, SHMEM_REGION), m->w.why);
+	rig_ok(net_set_memory(n), n->why);
 	m->request = guest_alloc(&n->g, sizeof(struct shmem_request), 8);
 	m->answer = guest_alloc(&n->g, sizeof(struct shmem_answer), 8);
 	ck_assert(m->request && m->answer);
@@ -61,7 +56,7 @@ void mapper_open(struct mapper *m, uint64_t protocol, bool with_channel)
 void mapper_close(struct mapper *m)
 {
 	mapper_stop_rings(m);
-	ok(net_check(&m->n), m->n.why);
+	rig_ok(net_check(&m->n), m->n.why);
 	window_close(&m->w);
 	net_close(&m->n);
 }
@@ -77,9 +72,9 @@ struct shmem_answer mapper_ask(struct mapper *m, const struct shmem_request *req
 	struct ring_used used;
 
 	memcpy(guest_at(&m->n.g, m->request, sizeof(*request)), request, sizeof(*request));
-	ok(ring_post(ring, segs, 2, NULL), ring->fault);
+	rig_ok(ring_post(ring, segs, 2, NULL), ring->fault);
 	(void)ring_kick(ring);
-	ok(ring_poll(ring, MAPPER_WAIT_MS), ring->fault);
+	rig_ok(ring_poll(ring, MAPPER_WAIT_MS), ring->fault);
 	ck_assert_int_eq(ring_reap(ring, &used), 1);
 	ck_assert_uint_eq(used.len, sizeof(answer));
 	memcpy(&answer, guest_at(&m->n.g, m->answer, sizeof(answer)), sizeof(answer));
@@ -138,7 +133,7 @@ struct vu_msg mapper_take(struct mapper *m)
 {
 	struct vu_msg msg;
 
-	ok(vu_backend_recv(&m->n.c, &msg), m->n.c.why);
+	rig_ok(vu_backend_recv(&m->n.c, &msg), m->n.c.why);
 	return msg;
 }
 
@@ -148,7 +143,7 @@ void mapper_answer(struct mapper *m, struct vu_msg *msg)
 
 	vu_msg_deinit(msg);
 	ck_assert_msg(value >= 0, "%s", m->w.why);
-	ok(vu_backend_answer(&m->n.c, msg->head.request, (uint64_t)value), m->n.c.why);
+	rig_ok(vu_backend_answer(&m->n.c, msg->head.request, (uint64_t)value), m->n.c.why);
 }
 
 void mapper_expect_silence(struct mapper *m)
@@ -165,7 +160,7 @@ static void serve_one(struct mapper *m)
 	struct vu_msg msg = { .n_fds = 0 };
 	int value = 0;
 
-	ok(vu_backend_recv(&m->n.c, &msg), m->n.c.why);
+	rig_ok(vu_backend_recv(&m->n.c, &msg), m->n.c.why);
 	pthread_mutex_lock(&m->lock);
 	value = window_do(&m->w, &msg);
 	pthread_mutex_unlock(&m->lock);

@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "device/device.h"
 #include "device/shmem.h"
 
@@ -61,15 +62,13 @@ static int make_file(const struct shmem_request *request)
 {
 	_cleanup_close_ int fd = memfd_create("map", MFD_CLOEXEC);
 	uint64_t size = request->flags & SHMEM_F_SHORT ? request->size / 2 : request->size;
-	char path[64];
 
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
 		pwrite(fd, &request->seq, sizeof(request->seq), 0) != sizeof(request->seq))
 		return -errno;
 	if (!(request->flags & SHMEM_F_READ_ONLY))
 		return fd_steal(&fd);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	return file_open_again(fd, O_RDONLY);
 }
 
 static struct shmem_map map_of(const struct slot *slot)

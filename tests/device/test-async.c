@@ -20,6 +20,7 @@
 #include "instead.h"
 #include "lib/run.h"
 #include "net.h"
+#include "rig.h"
 #include "suite.h"
 
 #define SIZE 64
@@ -33,12 +34,6 @@ static uint64_t next_id;
 static unsigned int n_back; /* since a test looked */
 static bool inverted;       /* one came back before an earlier one */
 static uint64_t last_id;
-
-#define ok(r, why)                                                                                 \
-	do {                                                                                       \
-		int _r = (r);                                                                      \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
-	} while (0)
 
 struct request {
 	uint64_t id, out, in;
@@ -66,7 +61,7 @@ static void post_in(size_t region, uint16_t index, uint32_t delay_us)
 	memcpy(guest_at(&n.g, r->out, sizeof(request)), &request, sizeof(request));
 	segs[0] = (struct ring_seg){ r->out, sizeof(request), false };
 	segs[1] = (struct ring_seg){ r->in, sizeof(struct async_answer), true };
-	ok(ring_post(&n.rings[index], segs, 2, r), n.rings[index].fault);
+	rig_ok(ring_post(&n.rings[index], segs, 2, r), n.rings[index].fault);
 	(void)ring_kick(&n.rings[index]);
 }
 
@@ -100,7 +95,7 @@ static void reap(uint16_t index)
 
 	while ((r = ring_reap(ring, &used)) == 1)
 		take_back(ring, &used);
-	ok(r, ring->fault);
+	rig_ok(r, ring->fault);
 }
 
 /* until all are back */
@@ -110,10 +105,10 @@ static void reap_all(uint16_t index)
 
 	reap(index);
 	while (ring_in_flight(ring)) {
-		ok(ring_poll(ring, WAIT_MS), ring->fault);
+		rig_ok(ring_poll(ring, WAIT_MS), ring->fault);
 		reap(index);
 	}
-	ok(ring_check(ring), ring->fault);
+	rig_ok(ring_check(ring), ring->fault);
 }
 
 /* _i: bit 0 packed */
@@ -122,15 +117,15 @@ static void open_session(int i)
 	struct net_profile p = { .ring_size = SIZE, .protocol = VU_BIT(VU_PF_MEM_SLOTS) };
 
 	p.features = i & 1 ? VU_BIT(VU_F_PACKED) : 0;
-	ok(net_init(&n, &p), n.why);
-	ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
+	rig_ok(net_init(&n, &p), n.why);
+	rig_ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
 	n.c.timeout_ms = WAIT_MS;
-	ok(net_negotiate(&n), n.why);
-	ok(net_make_rings(&n), n.why);
-	ok(net_set_memory(&n), n.why);
+	rig_ok(net_negotiate(&n), n.why);
+	rig_ok(net_make_rings(&n), n.why);
+	rig_ok(net_set_memory(&n), n.why);
 	for (uint16_t k = 0; k < 2; k++) {
-		ok(net_start_ring(&n, k), n.why);
-		ok(net_enable(&n, k, true), n.why);
+		rig_ok(net_start_ring(&n, k), n.why);
+		rig_ok(net_enable(&n, k, true), n.why);
 	}
 	n_back = 0;
 	inverted = false;
@@ -142,7 +137,7 @@ static void stop(uint16_t index)
 {
 	uint32_t base;
 
-	ok(vu_get_vring_base(&n.c, index, &base), n.c.why);
+	rig_ok(vu_get_vring_base(&n.c, index, &base), n.c.why);
 	reap(index);
 	ck_assert_uint_eq(ring_in_flight(&n.rings[index]), 0);
 	ck_assert_uint_eq(base, ring_base(&n.rings[index]));
@@ -154,7 +149,7 @@ static void close_session(void)
 		reap_all(i);
 		stop(i);
 	}
-	ok(net_check(&n), n.why);
+	rig_ok(net_check(&n), n.why);
 	net_close(&n);
 }
 
@@ -190,14 +185,14 @@ START_TEST(test_pauses_wait_for_no_chain)
 	begin = now_ms();
 	post_held(8);
 	for (int k = 0; k < 4; k++) {
-		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 0,
-			   k & 1 ? n.rings[0].call_fd : call_fd),
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 0,
+			       k & 1 ? n.rings[0].call_fd : call_fd),
 			n.c.why);
-		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1,
-			   k & 1 ? n.rings[1].call_fd : call_fd),
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, 1,
+			       k & 1 ? n.rings[1].call_fd : call_fd),
 			n.c.why);
-		ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, 1, n.rings[1].kick_fd), n.c.why);
-		ok(net_enable(&n, 0, k & 1), n.why);
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, 1, n.rings[1].kick_fd), n.c.why);
+		rig_ok(net_enable(&n, 0, k & 1), n.why);
 	}
 	post(0, 0);
 	reap_all(0);
@@ -215,11 +210,11 @@ START_TEST(test_disabled_ring_gives_back_what_it_holds)
 {
 	open_session(_i);
 	post_held(8);
-	ok(net_enable(&n, 1, false), n.why);
+	rig_ok(net_enable(&n, 1, false), n.why);
 	reap_all(1);
 	post(1, 0);
 	ck_assert_int_eq(ring_poll(&n.rings[1], 100), -ETIMEDOUT);
-	ok(net_enable(&n, 1, true), n.why);
+	rig_ok(net_enable(&n, 1, true), n.why);
 	close_session();
 	ck_assert_uint_eq(n_back, 10);
 }
@@ -235,8 +230,8 @@ START_TEST(test_memory_that_comes_waits_for_no_chain)
 	open_session(_i);
 	begin = now_ms();
 	post_held(8);
-	ok(guest_add_region(&n.g, &at), "region");
-	ok(vu_add_mem_reg(&n.c, &n.g.regions[1].at, n.g.regions[1].fd), n.c.why);
+	rig_ok(guest_add_region(&n.g, &at), "region");
+	rig_ok(vu_add_mem_reg(&n.c, &n.g.regions[1].at, n.g.regions[1].fd), n.c.why);
 	post_in(1, 0, 0);
 	reap_all(0);
 	if (now_ms() - begin < HOLD_MS)
@@ -246,7 +241,7 @@ START_TEST(test_memory_that_comes_waits_for_no_chain)
 	for (int i = 0; i < 4; i++)
 		post_in(1, 1, HOLD_US / 2);
 	usleep(20000);
-	ok(vu_rem_mem_reg(&n.c, &n.g.regions[1].at, -1), n.c.why);
+	rig_ok(vu_rem_mem_reg(&n.c, &n.g.regions[1].at, -1), n.c.why);
 	reap(1);
 	ck_assert_uint_eq(ring_in_flight(&n.rings[1]), 0);
 	ck_assert_uint_eq(n_back, 14);
@@ -267,7 +262,7 @@ static void set_memory(bool halves)
 		regions[1].uva += regions[0].size;
 		regions[1].offset += regions[0].size;
 	}
-	ok(vu_set_mem_table(&n.c, regions, fds, halves ? 2 : 1), n.c.why);
+	rig_ok(vu_set_mem_table(&n.c, regions, fds, halves ? 2 : 1), n.c.why);
 }
 
 START_TEST(test_memory_that_goes_waits_for_its_chains)
@@ -296,8 +291,8 @@ START_TEST(test_stop_waits_for_its_chains)
 		stop(1);
 		post(0, 0);
 		reap_all(0);
-		ok(net_start_ring(&n, 1), n.why);
-		ok(net_enable(&n, 1, true), n.why);
+		rig_ok(net_start_ring(&n, 1), n.why);
+		rig_ok(net_enable(&n, 1, true), n.why);
 		post(1, 0);
 		reap_all(1);
 	}
@@ -333,8 +328,8 @@ START_TEST(test_death_loses_and_doubles_nothing)
 		pthread_join(killer, &failed);
 		ck_assert_ptr_null(failed);
 		if (what == 2) {
-			ok(net_start_ring(&n, 1), n.why);
-			ok(net_enable(&n, 1, true), n.why);
+			rig_ok(net_start_ring(&n, 1), n.why);
+			rig_ok(net_enable(&n, 1, true), n.why);
 		}
 		reap_all(0);
 		reap_all(1);

@@ -16,17 +16,12 @@
 #include "lib/patience.h"
 #include "lib/run.h"
 #include "net.h"
+#include "rig.h"
 #include "suite.h"
 
 #define INFLIGHT VU_BIT(VU_PF_INFLIGHT_SHMFD)
 #define BATCH 64 /* frames that a worker takes in one turn */
 #define FRAME_BYTES 300
-
-#define ok(r, why)                                                                                 \
-	do {                                                                                       \
-		int _r = (r);                                                                      \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
-	} while (0)
 
 static struct suite suite;
 static struct net n;
@@ -44,11 +39,11 @@ static void start_ring(uint16_t index, uint32_t base)
 	struct vu_addr addr;
 
 	ring_addr(r, &addr);
-	ok(vu_set_state(&n.c, VU_SET_VRING_NUM, index, r->cfg.size), n.c.why);
-	ok(vu_set_state(&n.c, VU_SET_VRING_BASE, index, base), n.c.why);
-	ok(vu_set_vring_addr(&n.c, &addr), n.c.why);
-	ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, index, r->call_fd), n.c.why);
-	ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, index, r->kick_fd), n.c.why);
+	rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, index, r->cfg.size), n.c.why);
+	rig_ok(vu_set_state(&n.c, VU_SET_VRING_BASE, index, base), n.c.why);
+	rig_ok(vu_set_vring_addr(&n.c, &addr), n.c.why);
+	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_CALL, index, r->call_fd), n.c.why);
+	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, index, r->kick_fd), n.c.why);
 }
 
 static uint32_t guess(uint16_t index)
@@ -60,15 +55,15 @@ static void connect_again(void)
 {
 	vu_close(&n.c);
 	n.c = (struct vu_client)VU_CLIENT_NULL;
-	ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
-	ok(net_negotiate(&n), n.why);
-	ok(net_set_memory(&n), n.why);
+	rig_ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
+	rig_ok(net_negotiate(&n), n.why);
+	rig_ok(net_set_memory(&n), n.why);
 	if (inflight_fd >= 0)
-		ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
+		rig_ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
 	/* first of all: a transmit ring that runs and is not enabled is emptied, as the
 	 * specification wants */
 	for (uint16_t i = 0; i < 2; i++)
-		ok(net_enable(&n, i, true), n.why);
+		rig_ok(net_enable(&n, i, true), n.why);
 	for (uint16_t i = 0; i < 2; i++)
 		start_ring(i, guess(i));
 }
@@ -77,19 +72,19 @@ static void open_first(uint64_t features)
 {
 	struct net_profile p = { .features = features, .protocol = INFLIGHT, .ring_size = 256 };
 
-	ok(net_init(&n, &p), n.why);
-	ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
-	ok(net_negotiate(&n), n.why);
-	ok(net_make_rings(&n), n.why);
-	ok(net_set_memory(&n), n.why);
+	rig_ok(net_init(&n, &p), n.why);
+	rig_ok(vu_connect(&n.c, suite_socket(&suite, "net0")), n.c.why);
+	rig_ok(net_negotiate(&n), n.why);
+	rig_ok(net_make_rings(&n), n.why);
+	rig_ok(net_set_memory(&n), n.why);
 	area = (struct vu_inflight){ .n_queues = 2, .queue_size = 256 };
-	ok(vu_get_inflight(&n.c, &area, &inflight_fd), n.c.why);
-	ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
+	rig_ok(vu_get_inflight(&n.c, &area, &inflight_fd), n.c.why);
+	rig_ok(vu_set_inflight(&n.c, &area, inflight_fd), n.c.why);
 	for (uint16_t i = 0; i < 2; i++)
-		ok(net_start_ring(&n, i), n.why);
+		rig_ok(net_start_ring(&n, i), n.why);
 	for (uint16_t i = 0; i < 2; i++)
-		ok(net_enable(&n, i, true), n.why);
-	ok(net_fill(&n, 0), n.why);
+		rig_ok(net_enable(&n, i, true), n.why);
+	rig_ok(net_fill(&n, 0), n.why);
 }
 
 /* --- Traffic --- */
@@ -99,7 +94,7 @@ static void send_one(void)
 	uint8_t frame[FRAME_BYTES];
 
 	net_frame_make(frame, sizeof(frame), n_sent++);
-	ok(net_send(&n, 0, frame, sizeof(frame)), n.why);
+	rig_ok(net_send(&n, 0, frame, sizeof(frame)), n.why);
 }
 
 static uint32_t seq_of(const uint8_t *frame)
@@ -113,7 +108,7 @@ static void receive_one(void)
 	static uint8_t frame[NET_FRAME_MAX];
 	uint32_t n_bytes, seq;
 
-	ok(net_recv(&n, 0, frame, &n_bytes, 5000), n.why);
+	rig_ok(net_recv(&n, 0, frame, &n_bytes, 5000), n.why);
 	ck_assert_uint_eq(n_bytes, FRAME_BYTES);
 	seq = seq_of(frame);
 	ck_assert_msg(net_frame_is_echo(frame, n_bytes, seq), "a frame came back changed");
@@ -132,7 +127,7 @@ static void settle(void)
 	send_one();
 	while (next_due < n_sent)
 		receive_one();
-	ok(net_drain_tx(&n, 0, 5000), n.why);
+	rig_ok(net_drain_tx(&n, 0, 5000), n.why);
 }
 
 static void *kill_all(void *data)
@@ -167,8 +162,8 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 	uint64_t features = (_i & 1 ? VU_BIT(VU_F_PACKED) : 0) |
 		(_i & 2 ? VU_BIT(VU_F_EVENT_IDX) : 0) | (_i & 4 ? VU_BIT(VU_F_INDIRECT) : 0);
 
-	ok(suite_start(&suite, &device, 1), suite.why);
-	ok(suite_wait_ready(&suite), suite.why);
+	rig_ok(suite_start(&suite, &device, 1), suite.why);
+	rig_ok(suite_wait_ready(&suite), suite.why);
 	open_first(features);
 	n.p.indirect = n.rings[0].cfg.indirect = n.rings[1].cfg.indirect = _i & 4;
 	srand48(_i);
@@ -176,21 +171,21 @@ START_TEST(test_whole_product_dies_and_no_buffer_is_lost)
 		uint32_t lost = n_lost, repeated = n_repeated;
 
 		run_until_killed(lrand48() % 3000000);
-		ok(suite_start_again(&suite), suite.why);
+		rig_ok(suite_start_again(&suite), suite.why);
 		connect_again();
 		settle();
-		ok(net_check(&n), n.why);
+		rig_ok(net_check(&n), n.why);
 		ck_assert_uint_le(n_lost - lost, BATCH);
 		ck_assert_uint_le(n_repeated - repeated, BATCH);
 	}
-	ok(net_stop_ring(&n, 0), n.why);
-	ok(net_stop_ring(&n, 1), n.why);
+	rig_ok(net_stop_ring(&n, 0), n.why);
+	rig_ok(net_stop_ring(&n, 1), n.why);
 	printf("# %s%s%s: %u deaths of all, %u frames, %u lost, %u repeated, no buffer lost or repeated\n",
 		_i & 1 ? "packed" : "split", _i & 2 ? ", event index" : "",
 		_i & 4 ? ", indirect" : "", test_rounds(12), n_sent, n_lost, n_repeated);
 	close(inflight_fd);
 	net_close(&n);
-	ok(suite_stop(&suite), suite.why);
+	rig_ok(suite_stop(&suite), suite.why);
 }
 END_TEST
 
@@ -200,8 +195,8 @@ START_TEST(test_whole_product_dies_and_rings_go_on_where_they_are)
 {
 	struct suite_device device = { .name = "net0", .backend = "echo" };
 
-	ok(suite_start(&suite, &device, 1), suite.why);
-	ok(suite_wait_ready(&suite), suite.why);
+	rig_ok(suite_start(&suite, &device, 1), suite.why);
+	rig_ok(suite_wait_ready(&suite), suite.why);
 	open_first(_i & 1 ? VU_BIT(VU_F_PACKED) : 0);
 	close(inflight_fd);
 	inflight_fd = -1;
@@ -209,17 +204,17 @@ START_TEST(test_whole_product_dies_and_rings_go_on_where_they_are)
 	for (int i = 0; i < 6; i++) {
 		for (int k = 0; k < 40 + 30 * i; k++)
 			settle();
-		ok(suite_kill_all(&suite), suite.why);
-		ok(suite_start_again(&suite), suite.why);
+		rig_ok(suite_kill_all(&suite), suite.why);
+		rig_ok(suite_start_again(&suite), suite.why);
 		connect_again();
 	}
 	settle();
-	ok(net_check(&n), n.why);
+	rig_ok(net_check(&n), n.why);
 	if (_i & 1)
 		ck_assert(suite_logged(&suite, "does not match the ring"));
 	ck_assert(!suite_logged(&suite, "its memory is blank"));
 	net_close(&n);
-	ok(suite_stop(&suite), suite.why);
+	rig_ok(suite_stop(&suite), suite.why);
 }
 END_TEST
 

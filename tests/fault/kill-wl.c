@@ -19,8 +19,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "lib/patience.h"
 #include "lib/recorder.h"
+#include "lib/rig.h"
 #include "lib/run.h"
 #include "lib/suite.h"
 #include "lib/wl-front.h"
@@ -42,12 +44,6 @@ static const char *const roles[] = { "memory", "frontend", "wl", "snapshot" };
 #define N_ROLES (sizeof(roles) / sizeof(roles[0]))
 #define N_VICTIMS N_ROLES
 #define ALL (N_ROLES - 1)
-
-#define ok(r, why)                                                                                 \
-	do {                                                                                       \
-		int _r = (r);                                                                      \
-		ck_assert_msg(!_r, #r " = %d: %s", _r, (why));                                     \
-	} while (0)
 
 static struct suite suite;
 static int cell = -1;       /* the only one to try; -1: all */
@@ -104,7 +100,7 @@ static void take_recv(const struct wl_data *recv, int n_bytes)
 		fds[i] = take_file(recv->ids[i]);
 	ck_assert_msg(script_verify(&in, data, n, fds, recv->n_vfds), "to the guest: %s", in.why);
 	for (uint32_t i = 0; i < recv->n_vfds; i++)
-		ok(wl_close(&front.link, recv->ids[i]), front.why);
+		rig_ok(wl_close(&front.link, recv->ids[i]), front.why);
 }
 
 /* Until all that the compositor has written has arrived. */
@@ -135,7 +131,7 @@ static void send_message(void)
 	script_fill(&out, 0, bytes, out.n_bytes);
 	for (uint32_t i = 0; i < out.n_fds; i++)
 		ids[i] = FIRST_FILE + (uint32_t)((out.file + i) % SCRIPT_FILES);
-	ok(wl_send(&front.link, CONTEXT, ids, out.n_fds, bytes, out.n_bytes), front.why);
+	rig_ok(wl_send(&front.link, CONTEXT, ids, out.n_fds, bytes, out.n_bytes), front.why);
 	script_next(&out);
 }
 
@@ -158,29 +154,28 @@ static uint8_t byte_at(size_t i)
 	return (uint8_t)(i * 7 >> 3);
 }
 
-/* The other end of a new pipe, with the compositor. */
+/* The other end of a new pipe, with the compositor; the caller's. */
 static int send_end(uint32_t id, uint32_t flags)
 {
-	uint64_t at;
-
-	ok(wl_new_pipe(&front.link, id, flags), front.why);
-	ok(wl_send(&front.link, PIPES_CONTEXT, &id, 1, "p", 1), front.why);
+	rig_ok(wl_new_pipe(&front.link, id, flags), front.why);
+	rig_ok(wl_send(&front.link, PIPES_CONTEXT, &id, 1, "p", 1), front.why);
 	n_ends++;
 	ck_assert(recorder_wait(pipes, n_ends, WAIT_MS));
 	ck_assert_uint_eq(recorder_n_fds(pipes), n_ends);
-	return recorder_fd(pipes, n_ends - 1, &at);
+	return recorder_take_fd(pipes, n_ends - 1);
 }
 
 static void write_pipe(void)
 {
 	static uint8_t bytes[PIPE_BYTES], got[2 * PIPE_BYTES];
-	struct pollfd ready = { .fd = send_end(FIRST_PIPE, WL_WRITE), .events = POLLIN };
+	_cleanup_close_ int end = send_end(FIRST_PIPE, WL_WRITE);
+	struct pollfd ready = { .fd = end, .events = POLLIN };
 	size_t n = 0;
 
 	for (size_t i = 0; i < PIPE_BYTES; i++)
 		bytes[i] = byte_at(i);
-	ok(wl_send(&front.link, FIRST_PIPE, NULL, 0, bytes, PIPE_BYTES), front.why);
-	ok(wl_close(&front.link, FIRST_PIPE), front.why);
+	rig_ok(wl_send(&front.link, FIRST_PIPE, NULL, 0, bytes, PIPE_BYTES), front.why);
+	rig_ok(wl_close(&front.link, FIRST_PIPE), front.why);
 	for (ssize_t r = 1; r > 0 && n<sizeof(got); n += r> 0 ? (size_t)r : 0) {
 		ck_assert_int_eq(poll(&ready, 1, test_ms(WAIT_MS)), 1);
 		r = read(ready.fd, got + n, sizeof(got) - n);
@@ -204,7 +199,7 @@ static void read_pipe(void)
 {
 	static _Alignas(8) uint8_t event[WL_EVENT_BYTES];
 	static uint8_t bytes[PIPE_BYTES];
-	int end = send_end(FIRST_PIPE + 1, WL_READ);
+	_cleanup_close_ int end = send_end(FIRST_PIPE + 1, WL_READ);
 	size_t at = 0;
 
 	for (size_t i = 0; i < PIPE_BYTES; i++)
@@ -220,7 +215,7 @@ static void read_pipe(void)
 		take_pipe_data((const struct wl_data *)event, n, &at);
 	}
 	ck_assert_uint_eq(at, PIPE_BYTES);
-	ok(wl_close(&front.link, FIRST_PIPE + 1), front.why);
+	rig_ok(wl_close(&front.link, FIRST_PIPE + 1), front.why);
 }
 
 /* --- The work --- */
@@ -240,7 +235,7 @@ static void work(void)
 	complaint = recorder_complaint(client);
 	ck_assert_msg(!complaint, "to the host: %s", complaint);
 	ck_assert_uint_eq(recorder_n_bytes(client), out.at);
-	ok(wl_front_check(&front), front.why);
+	rig_ok(wl_front_check(&front), front.why);
 }
 
 /* Memory that the guest allocates; it writes there which one it is. */
@@ -250,7 +245,7 @@ static void make_files(void)
 		struct wl_msg answer;
 
 		files[i] = script_file(i);
-		ok(wl_new(&front.link, FIRST_FILE + i, 4096, &answer), front.why);
+		rig_ok(wl_new(&front.link, FIRST_FILE + i, 4096, &answer), front.why);
 		*(uint64_t *)wl_memory(&front.link, &answer) = i;
 	}
 }
@@ -271,12 +266,12 @@ static void begin_guest(void)
 	struct script_setting setting = { .seed = test_seed(), .max_bytes = MAX_BYTES };
 
 	compositor = recorder_new(socket_path, 16);
-	ok(wl_front_open(&front, suite_socket(&suite, "wl0")), front.why);
+	rig_ok(wl_front_open(&front, suite_socket(&suite, "wl0")), front.why);
 	front.link.timeout_ms = test_ms(WAIT_MS);
-	ok(wl_new_ctx(&front.link, CONTEXT, NULL), front.why);
+	rig_ok(wl_new_ctx(&front.link, CONTEXT, NULL), front.why);
 	answer_first();
 	client = recorder_accept(compositor, WAIT_MS);
-	ok(wl_new_ctx(&front.link, PIPES_CONTEXT, NULL), front.why);
+	rig_ok(wl_new_ctx(&front.link, PIPES_CONTEXT, NULL), front.why);
 	pipes = recorder_accept(compositor, WAIT_MS);
 	ck_assert(client && pipes);
 	recorder_follow(client, &setting);

@@ -19,11 +19,10 @@
 #include "lib/patience.h"
 
 #define PEERS_MAX 128
-#define FDS_MAX 4096
 #define READ_BYTES 30000u
 
 struct received_fd {
-	int fd;
+	int fd; /* -1: somebody has taken it */
 	uint64_t at;
 };
 
@@ -39,7 +38,7 @@ struct recorder_peer {
 	bool complains;
 	uint8_t *bytes;
 	uint64_t n_bytes;
-	struct received_fd fds[FDS_MAX];
+	struct received_fd *fds;
 	size_t n_fds;
 };
 
@@ -98,7 +97,8 @@ static void keep_record(struct recorder_peer *peer, const uint8_t *bytes, size_t
 {
 	peer->bytes = realloc(peer->bytes, peer->n_bytes + n);
 	memcpy(peer->bytes + peer->n_bytes, bytes, n);
-	for (size_t i = 0; i < n_fds && peer->n_fds < FDS_MAX; i++)
+	peer->fds = reallocarray(peer->fds, peer->n_fds + n_fds + 1, sizeof(*peer->fds));
+	for (size_t i = 0; i < n_fds; i++)
 		peer->fds[peer->n_fds++] = (struct received_fd){ fds[i], peer->n_bytes };
 	peer->n_bytes += n;
 }
@@ -201,7 +201,8 @@ static void free_peer(struct recorder_peer *peer)
 {
 	close_peer(peer);
 	for (size_t i = 0; i < peer->n_fds; i++)
-		close(peer->fds[i].fd);
+		fd_close(peer->fds[i].fd);
+	free(peer->fds);
 	free(peer->bytes);
 	free(peer);
 }
@@ -313,6 +314,17 @@ int recorder_fd(struct recorder_peer *peer, size_t i, uint64_t *ret_at)
 	pthread_mutex_unlock(&peer->lock);
 	*ret_at = found.at;
 	return found.fd;
+}
+
+int recorder_take_fd(struct recorder_peer *peer, size_t i)
+{
+	int fd;
+
+	pthread_mutex_lock(&peer->lock);
+	ck_assert_uint_lt(i, peer->n_fds);
+	fd = fd_steal(&peer->fds[i].fd);
+	pthread_mutex_unlock(&peer->lock);
+	return fd;
 }
 
 /* --- What it does --- */

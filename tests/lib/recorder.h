@@ -45,6 +45,8 @@ size_t recorder_n_fds(struct recorder_peer *peer);
 /* the i-th descriptor, which stays the recorder's, and the position of the first byte of the
  * receive call that brought it */
 int recorder_fd(struct recorder_peer *peer, size_t i, uint64_t *ret_at);
+/* the i-th descriptor becomes the caller's */
+int recorder_take_fd(struct recorder_peer *peer, size_t i);
 
 /* recorder_stall() - do not read, or read again */
 void recorder_stall(struct recorder_peer *peer, bool yes);

@@ -226,9 +226,7 @@ def metrics_units(current):
     states = {unit: system.run('systemctl', 'is-active', f'bulkhead-metrics.{unit}', check=False) for unit in ('timer', 'socket')}
     assert states == {'timer': 'inactive', 'socket': 'inactive'}, states
     for _ in range(2):
-        before = system.pid('memory')
-        system.run('kill', '-9', str(before))
-        wait_until(lambda before=before: system.pid('memory') not in (0, before), 'started again', 20)
+        system.kill_and_wait('memory')
     system.all_there()
     file = Path(system.path('/var/lib/prometheus/node-exporter/bulkhead.prom'))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def starts(current):
     system.run('systemctl', 'reload', system.units['net'])
     said(system, 'net', 'SERVES', r'resumed after \d+\.\d ms', r'\bVERSION_1\b')
     system.all_there()
-    system.run('kill', '-9', str(system.pid('net')))
+    system.kill('net')
     said(system, 'net', 'SERVES', r'resumed \d+\.\d ms after its start', r'\bVERSION_1\b')
     front_end.quit()
     system.all_there()

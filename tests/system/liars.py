@@ -2,7 +2,10 @@
 """A process of ours that was taken over: what it says is judged, and costs its own device at most."""
 
 import errno
+import fcntl
 import os
+import random
+import resource
 import struct
 import sys
 import threading
@@ -128,7 +131,9 @@ REPORTS = (
     ('one ring a thousand times', [ring(index=0, running=1, position=i) for i in range(1000)]),
     ('rings that do not exist', [ring(index=U32, running=1, position=U32), ring(index=256), ring(index=3)]),
     ('a position that no ring has', [ring(index=0, position=U32, start_id=U64)]),
-    ('texts that are none', [(3, SOME_TEXT), (13, SOME_TEXT), ring(index=0, error=SOME_TEXT)]),
+    ('texts that are none', [(3, SOME_TEXT), (13, SOME_TEXT), (40, SOME_TEXT), ring(index=0, error=SOME_TEXT)]),
+    ('a text without end', [(40, 'x' * 200000)]),
+    ('counters that have no room left', [(11, 1 << 63), (23, 1 << 63)]),
     ('bytes that are no text', [(3, b'\xff\xfe' * 500), (13, b'\xc0\x80' * 500)]),
     ('configuration that changes each time', [(11, U64)]),
 )
@@ -162,8 +167,86 @@ def worker_reports(current):
             answer_to(puppet, REPORT_OBSERVED, report)
             provoke(scene.vmms['net0'])
             scene.check(what)
+            assert 'xxxxx' not in scene.product.ctl('status', check=False), what
             assert scene.vmms['witness'].acked(vmm.SET_FEATURES, struct.pack('Q', vmm.VERSION_1 | vmm.PROTOCOL_FEATURES)), what
     scene.check_net0()
+
+
+# --- What a worker shares with its successor ---
+
+def write_all(fd, byte, first=0):
+    for at in range(first, os.fstat(fd).st_size, 1 << 20):
+        os.pwrite(fd, byte * min(1 << 20, os.fstat(fd).st_size - at), at)
+
+
+def open_for_appending(fd):
+    """To where a file of a fixed size takes nothing."""
+    os.pwrite(fd, b'no ledger', 0)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+
+
+SPOILED = (
+    ('a header that is none', lambda fd: os.pwrite(fd, b'no ledger', 0)),
+    ('another one, and writes go to the end', open_for_appending),
+    ('a shape of its own', lambda fd: os.pwrite(fd, b'\xff' * 8, 12)),
+    ('ones behind its shape', lambda fd: write_all(fd, b'\xff', 64)),
+    ('large numbers behind its shape', lambda fd: write_all(fd, b'\xc0', 64)),
+    ('nothing but ones', lambda fd: write_all(fd, b'\xff')),
+    ('noise', lambda fd: os.pwrite(fd, random.randbytes(1 << 16), 0)),
+)
+
+
+def check_served(scene, what):
+    """The worker of net0 puts in force what its VMM changes; if it is in quarantine, once it was released."""
+    one, asked = scene.vmms['net0'], [vmm.VERSION_1 | vmm.PROTOCOL_FEATURES, vmm.VERSION_1 | vmm.PROTOCOL_FEATURES | NET_STATUS]
+
+    def serves():
+        if 'quarantine' in scene.product.ctl('status', check=False):
+            scene.product.ctl('release', 'vm', 'net0')
+        # what is in force already would need no worker
+        return all(one.acked(vmm.SET_FEATURES, struct.pack('Q', features)) for features in asked)
+    wait_until(serves, f'{what}: the device is served again', 20)
+
+
+# covers: P1
+@case('liars-worker-ledger', 120)
+def worker_spoils_ledger(current):
+    """Whatever it leaves in its ledger and in the open file, its successor serves; at most the operator has to release it."""
+    scene = Scene(current, 'net')
+    for what, spoil in SPOILED:
+        for puppet in scene.play(current, 'net0', 'vm:net0'):
+            _, (record, ledger) = puppet.ask_link(ATTACH, field(1, 'net0') + field(2, 8192))
+            spoil(ledger)
+            os.close(record)
+            os.close(ledger)
+            scene.check(what)
+        check_served(scene, what)
+        scene.check(what)
+    assert scene.vmms['witness'].stop() == [0, 0]
+
+
+# covers: P1 P5
+@case('liars-worker-that-reads-nothing', 120)
+def worker_does_not_read(current):
+    """Descriptors that it does not take are counted for who sent them: the others' must not be among those that suffer."""
+    few = 1024
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
+    scene = Scene(current, 'net')
+    for puppet in scene.play(current, 'net0', 'vm:net0'):
+        for i in range(60):
+            puppet.ask_link(KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1)
+        for _ in range(20):
+            puppet.ask_and_leave(ATTACH, field(1, 'net0') + field(2, 8192), 100)
+        scene.check('answers that nobody reads')
+        witness = scene.vmms['witness']
+        assert witness.stop() == [0, 0]
+        witness.start()
+        assert witness.stop() == [0, 0]
+        kill_and_wait(scene.others['witness'])
+        scene.others['witness'] = wait_until(lambda: scene.pids().get('witness'), 'the other worker is started again')
+        witness.start()
+    assert witness.stop() == [0, 0]
+    check_served(scene, 'after that')
 
 
 GARBAGE = (b'\xff' * 4, b'\0', b'\x0a\xff\xff\xff\x0f', field(99, b'x'), field(5, b''), field(GET_STATUS, b''), b'\x10' * 3000,
@@ -282,6 +365,7 @@ NONSENSE_RECORDS = (
     ('a channel, a session and a reset of any number', [(2, U64), (9, U64), (16, U64)]),
     ('a reason that is none', [(18, '')]),
     ('nothing at all', []),
+    ('counters that have no room left', [(2, 1 << 63), (9, 1 << 63), (13, 1 << 63), (23, 1 << 63)]),
 )
 
 

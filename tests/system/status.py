@@ -184,9 +184,7 @@ def systemd(current):
     look = settled(run, HEALTHY)
     assert look.guests['vm1']['manager'] == 'systemd'
     for role in ('memory', 'net', 'memory'):
-        before = system.pid(role)
-        system.run('kill', '-9', str(before))
-        wait_until(lambda role=role, before=before: system.pid(role) not in (0, before), 'started again', 20)
+        system.kill_and_wait(role)
     look = settled(run, HEALTHY)
     counts = {entry['role']: entry['restarts'] for entry in look.guests['vm1']['processes']}
     assert counts == {'memory': 2, 'frontend': 0, 'snapshot': 0, 'net': 1}, counts

@@ -48,10 +48,9 @@ def units(current):
         features = ask_features(line)
         for role in UNITS:
             before = {other: system.pid(other) for other in UNITS}
-            system.run('kill', '-9', str(before[role]))
-            wait_until(lambda role=role, before=before: system.pid(role) not in (0, before[role]) and
-                       system.run('systemctl', 'is-active', UNITS[role], check=False) == 'active',
-                       f'{role} is started again', 20)
+            system.kill_and_wait(role)
+            wait_until(lambda role=role: system.run('systemctl', 'is-active', UNITS[role], check=False) == 'active',
+                       f'{role} is active again', 20)
             assert ask_features(line) == features, 'the VMM\'s connection goes on'
             for other in UNITS:
                 assert other == role or system.pid(other) == before[other], f'{other} was restarted, too'

@@ -226,9 +226,7 @@ def old_units(current):
     front_end.start()
     system.install()
     for role in ('memory', 'frontend', 'net'):
-        pid = system.pid(role)
-        system.run('kill', '-9', str(pid))
-        wait_until(lambda role=role, pid=pid: system.pid(role) not in (0, pid), f'{role} is started again', 20)
+        system.kill_and_wait(role)
         assert front_end.get_features() & VERSION_1, f'served after the death of {role}'
     wait_until(lambda: system.run('bulkheadctl', 'status', check=False).count(' pid ') == 3, 'the three have found each other', 20)
     assert front_end.stop() == [0, 0]

@@ -124,6 +124,7 @@ static void set_up(void)
 	o.rings = state_list;
 	o.n_rings = VHOST_USER_MAX_QUEUES;
 	o.backend = (char *)"tap tap0 (up)";
+	o.trouble = (char *)"interface tap0 is gone";
 	set_up_shmem();
 	set_up_figures();
 }
@@ -141,7 +142,7 @@ static int judge(void)
 		what;                                                                              \
 		break
 
-#define N_BROKEN 72
+#define N_BROKEN 73
 
 static bool break_rule(int i)
 {
@@ -220,6 +221,7 @@ static bool break_rule(int i)
 		BREAK(69, figures[3].unit = (char *)"bell\a");
 		BREAK(70, figures[31].name = figure_names[3]);
 		BREAK(71, o.trouble = long_text);
+		BREAK(72, o.trouble = (char *)"two\nlines");
 	default:
 		return false;
 	}
@@ -241,32 +243,89 @@ START_TEST(test_each_rule_is_kept_with_words)
 }
 END_TEST
 
+static const struct {
+	uint64_t now, next;
+	int refused;
+} leaps[] = {
+	{ 0, 1, 0 },
+	{ 0, 500, 0 },
+	{ 0, UINT64_C(1) << 62, 0 },
+	{ 0, (UINT64_C(1) << 62) + 1, 1 },
+	{ 0, UINT64_MAX, 1 },
+	{ 5, 6, 0 },
+	{ 5, 5 + (1 << 20), 0 },
+	{ 5, 6 + (1 << 20), 1 },
+	{ 5, UINT64_MAX, 1 },
+	{ UINT64_C(1) << 62, (UINT64_C(1) << 62) + 1, 0 },
+	{ UINT64_C(1) << 63, (UINT64_C(1) << 63) + 1, 1 },
+};
+
 START_TEST(test_generations_do_not_leap)
 {
-	static const struct {
-		uint64_t now, next;
-		int refused;
-	} rows[] = {
-		{ 0, 1, 0 },
-		{ 0, 500, 0 },
-		{ 0, UINT64_C(1) << 62, 0 },
-		{ 0, (UINT64_C(1) << 62) + 1, 1 },
-		{ 0, UINT64_MAX, 1 },
-		{ 5, 6, 0 },
-		{ 5, 5 + (1 << 20), 0 },
-		{ 5, 6 + (1 << 20), 1 },
-		{ 5, UINT64_MAX, 1 },
-		{ UINT64_C(1) << 62, (UINT64_C(1) << 62) + 1, 0 },
-		{ UINT64_C(1) << 63, (UINT64_C(1) << 63) + 1, 1 },
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(leaps); i++) {
 		Bh__Desired next = BH__DESIRED__INIT;
 
-		next.generation = rows[i].next;
-		ck_assert_int_eq(judge_desired(&next, rows[i].now, text, sizeof(text)),
-			rows[i].refused);
+		next.generation = leaps[i].next;
+		ck_assert_int_eq(judge_desired(&next, leaps[i].now, text, sizeof(text)),
+			leaps[i].refused);
 	}
+}
+END_TEST
+
+/* The counters beside the generation, one by one. */
+#define N_COUNTERS 7
+
+static void set_counter(int i, uint64_t value)
+{
+	switch (i) {
+		BREAK(0, d.session = value);
+		BREAK(1, d.reset_epoch = value);
+		BREAK(2, d.rarp_seq = value);
+		BREAK(3, net.rarp_seq = value);
+		BREAK(4, d.shmem_epoch = value);
+		BREAK(5, o.config_seq = value);
+		BREAK(6, o.shmem_epoch = value);
+	default:
+		ck_abort();
+	}
+}
+
+static int judge_step(int i, uint64_t now, uint64_t next)
+{
+	Bh__Desired was_desired;
+	Bh__NetDesired was_net;
+	Bh__Observed was_observed;
+
+	set_counter(i, now);
+	was_desired = d;
+	was_net = net;
+	was_desired.net = &was_net;
+	was_observed = o;
+	set_counter(i, next);
+	*text = '\0';
+	return judge_desired_steps(&d, &was_desired, text, sizeof(text)) ||
+		judge_observed_steps(&o, &was_observed, text, sizeof(text));
+}
+
+/* covers: P1 */
+START_TEST(test_counters_do_not_leap)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(leaps); i++) {
+		ck_assert_int_eq(judge_step(_i, leaps[i].now, leaps[i].next), leaps[i].refused);
+		ck_assert(!leaps[i].refused || strlen(text) > 8);
+	}
+}
+END_TEST
+
+/* A device without the part of its type has announced nothing. */
+START_TEST(test_a_part_that_is_missing_has_counted_nothing)
+{
+	Bh__Desired without = d;
+
+	without.net = NULL;
+	net.rarp_seq = 1;
+	ck_assert_int_eq(judge_desired_steps(&d, &without, text, sizeof(text)), 0);
+	ck_assert_int_eq(judge_desired_steps(&without, &d, text, sizeof(text)), 0);
 }
 END_TEST
 
@@ -278,6 +337,8 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_most_of_everything_may_be_said);
 	tcase_add_loop_test(tc, test_each_rule_is_kept_with_words, 0, N_BROKEN);
 	tcase_add_test(tc, test_generations_do_not_leap);
+	tcase_add_loop_test(tc, test_counters_do_not_leap, 0, N_COUNTERS);
+	tcase_add_test(tc, test_a_part_that_is_missing_has_counted_nothing);
 	suite_add_tcase(suite, tc);
 }
 

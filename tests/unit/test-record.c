@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/file.h"
 #include "lib/run.h"
 #include "record/record.h"
 
@@ -340,7 +341,7 @@ END_TEST
 
 START_TEST(test_a_worker_reads_and_cannot_write)
 {
-	_cleanup_close_ int ro = record_readonly_fd(fd);
+	_cleanup_close_ int ro = file_open_again(fd, O_RDONLY);
 	struct record_file *worker;
 
 	ck_assert_int_ge(ro, 0);

@@ -12,13 +12,16 @@ it gives way to the real program. So the others are lied to by whom they must he
 This file is the stand-in, too: run as a program it is the puppet, and needs nothing but the standard library.
 """
 
+import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import struct
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -135,6 +138,10 @@ class Puppet:
             raise Refused(dict(fields(answer)).get(1, 0))
         return fields(answer), got
 
+    def ask_and_leave(self, request, body, n):
+        """That request n times over a link of its own, which stays open, and whose answers are not read."""
+        self._tell('ask_and_leave', data=field(request, body).hex(), n=n)
+
     def bus(self, data):
         """These bytes as a question on the bus; the answer's bytes."""
         return self._tell('bus', data=data.hex())[0]
@@ -190,6 +197,13 @@ def _new_descriptor(number):
     return fd
 
 
+def _n_unread(line):
+    """Bytes of ours that the other end has not read; it is too late when it has hung up."""
+    if select.select([line], [], [], 0)[0] and not line.recv(1, socket.MSG_PEEK):
+        return 0
+    return struct.unpack('i', fcntl.ioctl(line, termios.TIOCOUTQ, bytes(4)))[0]
+
+
 class _Actor:
     def __init__(self, place):
         self.place = place
@@ -197,6 +211,7 @@ class _Actor:
         self.bus_socket = None
         self.listener = None
         self.question = 0
+        self.left = []
 
     def _connect_link(self):
         if not self.link_socket:
@@ -217,6 +232,20 @@ class _Actor:
             self.link_socket = self.link_socket.close()
             raise ConnectionError('the link was ended')
         return answer, got
+
+    def ask_and_leave(self, data, n):
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.settimeout(PATIENCE_S)
+        self.left.append(line)
+        try:
+            line.connect(str(self.place.link))
+            for _ in range(n):
+                line.sendall(data)
+            while _n_unread(line):
+                time.sleep(0.01)
+        except OSError:
+            pass  # it was ended
+        return b'', []
 
     def listen(self):
         """Memory dials who has greeted it."""

@@ -168,11 +168,17 @@ class Systemd:
         return int(self.run('systemctl', 'show', '-p', 'MainPID', '--value', self.units[role]))
 
     def kill(self, role):
-        """SIGKILL to the process of that role, once there is one: systemd may not have seen yet that the last one ended."""
+        """SIGKILL to the process of that role, once there is one: systemd may not have seen yet that the last one ended.
+        Returns its number."""
         def killed():
             pid = self.pid(role)
-            return pid and 'killed' in self.run('sh', '-c', f'kill -9 {pid} && echo killed', check=False)
-        wait_until(killed, f'a process of {role} is there', 30)
+            return pid if pid and 'killed' in self.run('sh', '-c', f'kill -9 {pid} && echo killed', check=False) else None
+        return wait_until(killed, f'a process of {role} is there', 30)
+
+    def kill_and_wait(self, role):
+        """kill(), until systemd has started another one."""
+        pid = self.kill(role)
+        wait_until(lambda: self.pid(role) not in (0, pid), f'{role} is started again', 20)
 
 
 def below(pid):
