@@ -110,7 +110,7 @@ def all_there(product):
 
 @case('launcher-watchdog', 60)
 def watchdog(current):
-    product = Bulkhead(current, [echo(current)], options=['--watchdog=1'])
+    product = Bulkhead(current, [echo(current)], options=['--watchdog=3'])
     line = Line(current, product.guests['vm'][0].socket)
     for role in ROLES:
         before = {other: product.pid_of(other) for other in ROLES}
@@ -140,6 +140,7 @@ def not_ready(current):
     """A process that cannot become ready is tried until it can, and nothing else ends meanwhile."""
     product = Bulkhead(current, [echo(current)])
     line = Line(current, product.guests['vm'][0].socket)
+    product.process.wait_output('guest vm is served')
     file = Path(product.runtime) / '.config/vm.conf'
     good = file.read_text()
     replace(file, 'nonsense\n')
