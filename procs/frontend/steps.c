@@ -49,8 +49,10 @@
 
 static enum step ask_memory(struct exchange *x)
 {
+	bool applied = x->step == STEP_COMMIT && x->then == STEP_WAIT;
+
 	exchange_await(x, AWAITS_MEMORY, 0);
-	if (x->ops->commit(x->session, x->next) < 0)
+	if (x->ops->commit(x->session, x->next, applied) < 0)
 		exchange_await(x, AWAITS_TIME, COMMIT_RETRY_USEC);
 	return STEP_AWAIT;
 }

@@ -64,6 +64,7 @@ struct memory {
 	bool patient;              /* it need not be renewed */
 	bool transfers;            /* it takes part in transfers */
 	struct traces traces;
+	sd_event_source *holding; /* off while no commit is held */
 	sd_event_source *renewal; /* off while all are patient */
 	sd_event_source *hearing; /* off while all have asked who are to be told */
 	uint64_t hearing_usec;

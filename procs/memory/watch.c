@@ -158,6 +158,11 @@ void watch_tell_frontend(struct memory *memory)
 		answer_frontend(memory, list, n);
 }
 
+void watch_seen(struct memory *memory, const struct served *device)
+{
+	memory->seen[device - memory->devices].generation = device->observed->generation;
+}
+
 /* --- Answers to the snapshot process, and to bulkheadctl --- */
 
 /** struct shown - all transfers, as the answer has them */

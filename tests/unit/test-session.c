@@ -29,10 +29,12 @@ static int vmm = -1;
 static struct blame_mark mark;
 static Bh__Desired *committing; /* what is on its way to memory; NULL = nothing */
 static unsigned int n_commits, n_deposits;
+static bool waits; /* it is committed by one who waits for the worker's report */
 
-static int commit(struct session *session, const Bh__Desired *next)
+static int commit(struct session *session, const Bh__Desired *next, bool applied)
 {
 	n_commits++;
+	waits = applied;
 	desired_free(committing);
 	committing = desired_next(next);
 	committing->generation = next->generation;
@@ -551,6 +553,7 @@ START_TEST(test_what_only_prepares_waits_for_the_next_message)
 	turn_at_once();
 	ck_assert_uint_eq(n_commits, commits + 1);
 	ck_assert(committing->rings[0]->size == 256 && committing->rings[0]->started);
+	ck_assert(waits);
 	answer(0, "");
 	worker_applies(0, NULL);
 	ck_assert_uint_eq(hear(SET_VRING_KICK), 0);
@@ -565,7 +568,7 @@ START_TEST(test_what_only_prepares_does_not_wait_for_long)
 	turn_at_once();
 	ck_assert(s.exchange.step == STEP_LINGER);
 	time_passes();
-	ck_assert(committing && committing->rings[0]->size == 256);
+	ck_assert(committing && committing->rings[0]->size == 256 && !waits);
 	accept_commits();
 }
 END_TEST
@@ -574,7 +577,7 @@ START_TEST(test_what_takes_effect_does_not_wait)
 {
 	say_notifier(SET_VRING_KICK, false, 0);
 	turn_at_once();
-	ck_assert(committing && committing->rings[0]->started);
+	ck_assert(committing && committing->rings[0]->started && !waits);
 	accept_commits();
 	say_status(false, 15);
 	turn_at_once();
