@@ -26,6 +26,7 @@ struct peer {
 	bool unheard;              /* there is something to say, and nobody asks */
 	bool transfers;            /* a worker's question: it takes part in transfers */
 	uint64_t transfer_seq;     /* of its question, which knows so many changes of transfers */
+	uint64_t known_seq;        /* a worker's: of the change that it has made itself */
 	struct bus_server *bus;
 	int listen_fd;
 	int link_fd; /* the connection; -1 = not there now */

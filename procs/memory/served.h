@@ -45,7 +45,7 @@ struct served {
 	const struct peer *serving;
 	struct pauses pauses;
 	struct transfer transfer; /* of its state */
-	uint64_t transfer_seq;    /* counts its changes; never 0 */
+	uint64_t transfer_seq;    /* counts the changes that concern its workers; never 0 */
 };
 
 #define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)

@@ -84,7 +84,8 @@ static bool has_transfer_news(const struct peer *peer)
 {
 	const struct served *device = peer->device;
 
-	if (!peer->transfers || peer->transfer_seq == device->transfer_seq)
+	if (!peer->transfers || peer->transfer_seq == device->transfer_seq ||
+		peer->known_seq == device->transfer_seq)
 		return false;
 	return peer->transfer_seq != 0 || transfer_turn(&device->transfer) == SIDE_WORKER;
 }
@@ -255,8 +256,10 @@ static void tell_ctl(struct memory *memory)
 	}
 }
 
+/* The frontend first: with the end of a transfer, a VMM waits for it. */
 void watch_tell_transfer(struct memory *memory, const struct served *device)
 {
+	watch_tell_frontend(memory);
 	for (size_t i = 0; i < memory->n_peers; i++) {
 		struct peer *peer = &memory->peers[i];
 
@@ -266,7 +269,6 @@ void watch_tell_transfer(struct memory *memory, const struct served *device)
 			answer_worker(peer);
 	}
 	tell_ctl(memory);
-	watch_tell_frontend(memory);
 }
 
 /* --- Renewal --- */
