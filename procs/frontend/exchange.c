@@ -196,8 +196,15 @@ void exchange_observed(struct exchange *exchange)
 		exchange->answered = true;
 }
 
+void exchange_heard(struct exchange *exchange)
+{
+	if (exchange->awaits == AWAITS_MORE)
+		exchange->answered = true;
+}
+
 void exchange_timeout(struct exchange *exchange)
 {
-	if (exchange->awaits == AWAITS_WORKER || exchange->awaits == AWAITS_TIME)
+	if (exchange->awaits == AWAITS_WORKER || exchange->awaits == AWAITS_MORE ||
+		exchange->awaits == AWAITS_TIME)
 		exchange->answered = true;
 }

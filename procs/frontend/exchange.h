@@ -47,8 +47,7 @@ struct exchange {
 	bool answered;       /* what it awaits is there */
 	uint64_t until_usec; /* it is waited for until then (CLOCK_MONOTONIC); 0 = without limit */
 	bool abandoned;      /* the VMM is gone: hang up as soon as memory has answered */
-	/* with STEP_HANG_UP: what the VMM did wrong; NULL = it went by itself */
-	const char *verdict;
+	const char *verdict; /* with STEP_HANG_UP: the VMM's fault; NULL = it went by itself */
 
 	struct batch batch; /* to be committed with the message in work */
 
@@ -143,8 +142,9 @@ void exchange_redeemed(struct exchange *exchange, int fd);
 /** exchange_begun() - the answer to transfer(): 0 | negative errno: memory cannot be asked
  * @refused: the rule that was broken; empty = it has begun; borrowed */
 void exchange_begun(struct exchange *exchange, int error, uint64_t id, const char *refused);
-/** exchange_transferred() - the view has heard of a transfer */
+/** exchange_transferred() - the view has heard of a transfer; exchange_observed() - it has another
+ * report; exchange_heard() - the VMM has said something; exchange_timeout() - the time is over */
 void exchange_transferred(struct exchange *exchange);
-/** exchange_observed() - the view has another report; exchange_timeout() - until_usec has come */
 void exchange_observed(struct exchange *exchange);
+void exchange_heard(struct exchange *exchange);
 void exchange_timeout(struct exchange *exchange);

@@ -27,6 +27,15 @@ static void watch(struct frontend *frontend);
 
 /* --- What sessions need --- */
 
+static void take_observed(struct session *session, const Bh__Observed *observed)
+{
+	Bh__Observed *copy = record_copy_observed(observed);
+
+	check(copy);
+	session->seen = observed->generation;
+	session_observed(session, copy);
+}
+
 static void on_committed(void *data, int error, const Bh__Envelope *reply)
 {
 	const Bh__CommitDesiredReply *answer = error ? NULL : reply->commit_desired_reply;
@@ -37,11 +46,13 @@ static void on_committed(void *data, int error, const Bh__Envelope *reply)
 	}
 	if (answer)
 		session_heard_positions(data, answer->worker_gone, answer->rings, answer->n_rings);
+	if (answer && answer->observed)
+		take_observed(data, answer->observed);
 	/* stale: memory has this generation already, and its first answer was lost */
 	session_committed(data, error, answer && !answer->stale ? answer->refused : "");
 }
 
-static int commit(struct session *session, const Bh__Desired *next)
+static int commit(struct session *session, const Bh__Desired *next, bool applied)
 {
 	struct frontend *frontend = session->context;
 	Bh__CommitDesired request = BH__COMMIT_DESIRED__INIT;
@@ -49,6 +60,7 @@ static int commit(struct session *session, const Bh__Desired *next)
 
 	request.device = session->config->name;
 	request.desired = (Bh__Desired *)next;
+	request.applied = applied;
 	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED;
 	body.commit_desired = &request;
 	return bus_client_call(frontend->bus, &body, BUS_TIMEOUT_MS, on_committed, session);

@@ -32,7 +32,7 @@
 
 /* systemd takes no notice of what is left over of that kind: the parenthesis tells it */
 #define NAME "(intake)"
-#define IDLE_MS 500
+#define IDLE_MS 30000     /* a VMM that migrates its guest is quiet for long, and then in a hurry */
 #define ANSWER_S 10       /* what a looker does never blocks, but a busy host may keep it waiting */
 #define CHILDREN_MAX 9    /* one that works, the others wait for strangers */
 #define PIECE_FDS_MAX 253 /* what the kernel passes at most with one piece */

@@ -11,6 +11,9 @@
 #include "requests.h"
 #include "trace.h"
 
+/* A VMM says what belongs together in a tenth of this, unless the host is busy. */
+#define LINGER_USEC 500
+
 void judging_log_refusal(const struct exchange *x)
 {
 	if (!*x->why)
@@ -102,9 +105,9 @@ enum step judging_peek(struct exchange *x)
 
 /* --- Check, join --- */
 
-/* Whether the next message, which is there already, may be committed with this one. Descriptors
- * that lie at the border of both are given to one of them only. */
-static bool joins(const struct exchange *x)
+/* Whether the next message may be committed with this one. Descriptors that lie at the border of
+ * both are given to one of them only. */
+static bool may_join(const struct exchange *x)
 {
 	const struct message *msg = &x->msg;
 	bool answered =
@@ -112,13 +115,48 @@ static bool joins(const struct exchange *x)
 	bool judged_by_memory = x->row && (x->row->fd_kinds & FD_MEMORY);
 
 	return !answered && !judged_by_memory && batch_may_grow(&x->batch) && !msg->in_parts &&
-		!*msg->foreign && !(msg->doubtful_fds && takes_fds(msg)) &&
-		wire_has_whole(x->conn_fd, x->batch.n_bytes + wire_bytes(msg));
+		!*msg->foreign && !(msg->doubtful_fds && takes_fds(msg));
+}
+
+static bool next_is_there(const struct exchange *x)
+{
+	return wire_has_whole(x->conn_fd, x->batch.n_bytes + wire_bytes(&x->msg));
+}
+
+/* Nobody sees when such a message takes effect: what it is about does not run. */
+static bool only_prepares(const struct exchange *x)
+{
+	const Bh__Desired *desired = exchange_desired(x);
+	const struct request_row *row = x->row;
+	const Bh__Ring *ring;
+
+	if (!row || *x->why || row->fds_max || (!x->next && !x->batch.n))
+		return false;
+	if (row->index != INDEX_VRING)
+		return !desired_any_started(desired);
+	ring = desired_find_ring(desired, row_ring(row, &x->msg));
+	return !ring || !ring->started;
 }
 
 static enum step join_or(struct exchange *x, enum step then)
 {
-	return joins(x) ? STEP_JOIN : close_batch(x, then);
+	if (!may_join(x))
+		return close_batch(x, then);
+	if (next_is_there(x))
+		return STEP_JOIN;
+	return then == STEP_STAGE && only_prepares(x) ? STEP_LINGER : close_batch(x, then);
+}
+
+enum step judging_linger(struct exchange *x)
+{
+	exchange_await(x, AWAITS_MORE, LINGER_USEC);
+	return STEP_AWAIT;
+}
+
+/* What has come may be a part of a message. That is not waited for. */
+enum step judging_lingered(struct exchange *x)
+{
+	return next_is_there(x) ? STEP_JOIN : close_batch(x, STEP_STAGE);
 }
 
 enum step judging_join(struct exchange *x)

@@ -34,5 +34,9 @@ enum step judging_begun(struct exchange *exchange);
 /** judging_pending() - STEP_PENDING, both halves */
 enum step judging_pending(struct exchange *exchange);
 
+/** judging_linger() - STEP_LINGER; judging_lingered() - when more has come, or nothing in time */
+enum step judging_linger(struct exchange *exchange);
+enum step judging_lingered(struct exchange *exchange);
+
 /** judging_join() - STEP_JOIN */
 enum step judging_join(struct exchange *exchange);

@@ -12,8 +12,10 @@ struct session;
  * to the session. */
 struct memory_ops {
 	/** commit() - ask for `next` (borrowed for the call) to be put in force
+	 * @applied: the worker's report is needed next; it comes before the answer if it can be had
+	 * at once
 	 * Errors: 0 | negative errno: not sent, ask again in a while. */
-	int (*commit)(struct session *session, const Bh__Desired *next);
+	int (*commit)(struct session *session, const Bh__Desired *next, bool applied);
 	/** deposit() - ask for descriptors (borrowed until the answer, or forget()) to be put
 	 * into the vault
 	 * Errors: 0 | negative errno: it cannot be asked. */

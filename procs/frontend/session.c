@@ -29,6 +29,7 @@
 #define CONNECT_MAX_USEC 1000000ULL
 #define LOOK_USEC 1000000ULL
 #define SHORT_USEC 2000000ULL
+#define LIMIT_ACCURACY_USEC 100
 #define MESSAGES_A_TURN BATCH_MAX
 
 /* --- Timers and turns --- */
@@ -243,6 +244,7 @@ static int on_conn(sd_event_source *source, int fd, uint32_t revents, void *data
 	if ((revents & (EPOLLHUP | EPOLLERR)) &&
 		(session->exchange.step != STEP_PEEK || !session_is_loaded(session)))
 		leave(session, NULL);
+	exchange_heard(&session->exchange);
 	session_run(session);
 	return 0;
 }
@@ -504,6 +506,8 @@ static int open_sources(struct session *session)
 {
 	int r = add_timer(session, &session->limit, on_limit);
 
+	if (r >= 0)
+		r = sd_event_source_set_time_accuracy(session->limit, LIMIT_ACCURACY_USEC);
 	if (r >= 0)
 		r = add_timer(session, &session->connect, on_connect);
 	if (r >= 0)

@@ -10,6 +10,7 @@ enum step {
 	STEP_DEPOSIT,  /* its descriptors go into the vault; then it is judged again */
 	STEP_TRANSFER, /* a transfer of the device's state is begun; then it is judged again */
 	STEP_PENDING,  /* that transfer's end is waited for; likewise */
+	STEP_LINGER,   /* it only prepares, and the next one may be under way: that is waited for */
 	STEP_JOIN,     /* it owes no answer, and another one is behind it: it goes into the batch */
 	STEP_COMMIT,   /* the next record is put in force */
 	STEP_TAKE,     /* the batch is taken out of the socket */
@@ -36,5 +37,6 @@ enum awaits {
 	AWAITS_TRANSFER, /* exchange_transferred() */
 	AWAITS_MEMORY,   /* exchange_committed() */
 	AWAITS_WORKER,   /* exchange_observed(), and exchange_timeout() */
+	AWAITS_MORE,     /* exchange_heard(), and exchange_timeout() */
 	AWAITS_TIME,     /* exchange_timeout(): then the step begins anew */
 };

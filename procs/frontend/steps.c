@@ -17,10 +17,12 @@
  *
  * A commit costs more than all the rest of a message. A message that owes no answer therefore joins
  * a batch (batch.h) if the next one is in the socket already, which is judged by the record as the
- * batch makes it, and committed with it. Nobody can tell that from messages that were committed one
- * by one, since the worker applies the newest record and leaves out what lay between. Only what
- * memory itself would have refused must not be covered up by what comes later, so a message that
- * memory may refuse ends its batch.
+ * batch makes it, and committed with it. Where the message is about nothing that runs, the step
+ * LINGER, between JUDGE and JOIN, gives the next one a moment to come: a commit wakes a dozen
+ * threads, which take the processor from a VMM that is about to say more. Nobody can tell that from
+ * messages that were committed one by one, since the worker applies the newest record and leaves
+ * out what lay between. Only what memory itself would have refused must not be covered up by what
+ * comes later, so a message that memory may refuse ends its batch.
  *
  * What the VMM may rely on after the death of this process, at any step, is in replay.c.
  */
@@ -47,8 +49,10 @@
 
 static enum step ask_memory(struct exchange *x)
 {
+	bool applied = x->step == STEP_COMMIT && x->then == STEP_WAIT;
+
 	exchange_await(x, AWAITS_MEMORY, 0);
-	if (x->ops->commit(x->session, x->next) < 0)
+	if (x->ops->commit(x->session, x->next, applied) < 0)
 		exchange_await(x, AWAITS_TIME, COMMIT_RETRY_USEC);
 	return STEP_AWAIT;
 }
@@ -368,6 +372,7 @@ static const struct step_row {
 	[STEP_DEPOSIT] = { judging_deposit, judging_deposited },
 	[STEP_TRANSFER] = { judging_transfer, judging_begun },
 	[STEP_PENDING] = { judging_pending, judging_pending },
+	[STEP_LINGER] = { judging_linger, judging_lingered },
 	[STEP_JOIN] = { judging_join },
 	[STEP_COMMIT] = { ask_memory, committed },
 	[STEP_TAKE] = { take_batch },

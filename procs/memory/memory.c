@@ -19,6 +19,7 @@
 #include "fd/fdlink.h"
 #include "fd/fdstore.h"
 #include "files.h"
+#include "held.h"
 #include "links.h"
 #include "quarantine.h"
 #include "traces.h"
@@ -160,7 +161,8 @@ int memory_start(struct proc *proc)
 	sd_event_now(proc->event, CLOCK_MONOTONIC, &memory->started_usec);
 	if ((r = open_devices(memory)) < 0 || (r = open_peers(memory)) < 0 ||
 		(r = open_ctl(memory)) < 0 || (r = watch_open(memory)) < 0 ||
-		(r = transfers_open(memory)) < 0 || (r = traces_open(memory)) < 0)
+		(r = held_open(memory)) < 0 || (r = transfers_open(memory)) < 0 ||
+		(r = traces_open(memory)) < 0)
 		return r;
 	set_budget(memory);
 	fdstore_drop_rest();

@@ -26,6 +26,7 @@ struct peer {
 	bool unheard;              /* there is something to say, and nobody asks */
 	bool transfers;            /* a worker's question: it takes part in transfers */
 	uint64_t transfer_seq;     /* of its question, which knows so many changes of transfers */
+	uint64_t known_seq;        /* a worker's: of the change that it has made itself */
 	struct bus_server *bus;
 	int listen_fd;
 	int link_fd; /* the connection; -1 = not there now */
@@ -64,6 +65,7 @@ struct memory {
 	bool patient;              /* it need not be renewed */
 	bool transfers;            /* it takes part in transfers */
 	struct traces traces;
+	sd_event_source *holding; /* off while no commit is held */
 	sd_event_source *renewal; /* off while all are patient */
 	sd_event_source *hearing; /* off while all have asked who are to be told */
 	uint64_t hearing_usec;

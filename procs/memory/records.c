@@ -7,8 +7,8 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "held.h"
 #include "judge.h"
-#include "positions.h"
 #include "record/copy.h"
 #include "regions.h"
 #include "transfers.h"
@@ -99,22 +99,6 @@ static int check_tokens(const struct served *device, const Bh__Desired *desired,
 	return record_each_token(desired, observed, check_deposit, &check);
 }
 
-static void answer_commit(struct bus_request *request, const struct served *device, char *refused,
-	bool stale)
-{
-	Bh__CommitDesiredReply reply = BH__COMMIT_DESIRED_REPLY__INIT;
-	Bh__Envelope body = BH__ENVELOPE__INIT;
-
-	reply.generation = device->desired->generation;
-	reply.refused = refused;
-	reply.stale = stale;
-	reply.quarantined = served_is_deadly(device);
-	positions_fill(device, &reply);
-	body.body_case = BH__ENVELOPE__BODY_COMMIT_DESIRED_REPLY;
-	body.commit_desired_reply = &reply;
-	bus_request_reply(request, &body);
-}
-
 static int commit_desired(struct memory *memory, struct served *device, struct bus_request *request,
 	const Bh__CommitDesired *commit)
 {
@@ -124,7 +108,7 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 
 	fault_point("memory", commit->desired->status);
 	if (commit->desired->generation <= device->desired->generation) {
-		answer_commit(request, device, text, true);
+		held_answer(request, device, text, true);
 		return 0;
 	}
 	desired = record_copy_desired(commit->desired);
@@ -138,7 +122,7 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 		check_log(device, desired->log, text, sizeof(text))) {
 		bh__desired__free_unpacked(desired, NULL);
 		vault_committed(device->vault, device->desired);
-		answer_commit(request, device, text, false);
+		held_answer(request, device, text, false);
 		return 0;
 	}
 	r = served_commit(device, desired);
@@ -148,7 +132,8 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 	}
 	transfers_committed(memory, device);
 	watch_tell_workers(memory, device);
-	answer_commit(request, device, text, false);
+	if (!commit->applied || !held_begin(memory, device, request))
+		held_answer(request, device, text, false);
 	return 0;
 }
 
@@ -161,7 +146,7 @@ int handle_commit_desired(void *context, struct bus_request *request, const Bh__
 	if (!device || !commit->desired)
 		return -ENOENT;
 	if (served_is_deadly(device)) {
-		answer_commit(request, device, device->desired->quarantine, false);
+		held_answer(request, device, device->desired->quarantine, false);
 		return 0;
 	}
 	blame_set(device->mark, msg->body_case, commit->desired->generation);
@@ -228,6 +213,8 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 		pauses_reported(device, peer);
 		device->serving = peer;
 	}
+	if (taken)
+		held_applied(context, device);
 	answer_report(request, not_deposited);
 	watch_tell_frontend(context);
 	return 0;

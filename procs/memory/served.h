@@ -15,6 +15,7 @@
 /* What is remembered of one device: its record, ledger and vault, and the mark that counts our own
  * deaths by it. */
 
+struct bus_request;
 struct peer;
 
 /** struct holders - who may hold locks in a ledger: every process that was attached since the locks
@@ -39,11 +40,12 @@ struct served {
 	struct blame_mark *mark; /* counts our deaths by requests about this device */
 	uint64_t released;       /* Record.released */
 	bool wake;               /* the worker's next question is answered at once */
+	struct bus_request *commit; /* the frontend's, whose answer is held; NULL = none */
 	/* of two instances the one that reported last; NULL = none yet */
 	const struct peer *serving;
 	struct pauses pauses;
 	struct transfer transfer; /* of its state */
-	uint64_t transfer_seq;    /* counts its changes; never 0 */
+	uint64_t transfer_seq;    /* counts the changes that concern its workers; never 0 */
 };
 
 #define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)

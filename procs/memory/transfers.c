@@ -50,9 +50,15 @@ static void arm(struct memory *memory)
 	(void)sd_event_source_set_enabled(memory->deadlines, SD_EVENT_ONESHOT);
 }
 
-static void changed(struct memory *memory, struct served *device)
+/* was: whose turn it was. Of the workers only those hear of it whose turn it was or is.
+ * by: has done its step itself, and need not be told; NULL = nobody has. */
+static void changed(struct memory *memory, struct served *device, enum transfer_side was,
+	struct peer *by)
 {
-	device->transfer_seq++;
+	if (was == SIDE_WORKER || transfer_turn(&device->transfer) == SIDE_WORKER)
+		device->transfer_seq++;
+	if (by && by->device)
+		by->known_seq = device->transfer_seq;
 	memory->transfer_seq++;
 	arm(memory);
 	fault_point("memory-transfer", device->transfer.id ? device->transfer.step + 1 : 0);
@@ -61,15 +67,19 @@ static void changed(struct memory *memory, struct served *device)
 
 static void fail(struct memory *memory, struct served *device, const char *text)
 {
+	enum transfer_side was = transfer_turn(&device->transfer);
+
 	transfer_fail(&device->transfer, text);
-	changed(memory, device);
+	changed(memory, device, was, NULL);
 }
 
 static void cancel(struct memory *memory, struct served *device)
 {
+	enum transfer_side was = transfer_turn(&device->transfer);
+
 	log_device(LOG_DEBUG, device->config->name, "the transfer of its state was cancelled");
 	transfer_clear(&device->transfer);
-	changed(memory, device);
+	changed(memory, device, was, NULL);
 }
 
 static int on_due(sd_event_source *source, uint64_t usec, void *data)
@@ -200,7 +210,7 @@ uint64_t transfers_start(struct peer *peer, const Bh__StartTransfer *msg, int fd
 		return 0;
 	start.stream = fd_steal(&stream);
 	transfer_begin(&device->transfer, &start, now_of(memory));
-	changed(memory, device);
+	changed(memory, device, SIDE_NOBODY, NULL);
 	return device->transfer.id;
 }
 
@@ -217,7 +227,7 @@ int transfers_take(struct memory *memory, const Bh__TakeStream *take)
 	fd = transfer_take(&device->transfer);
 	if (fd < 0)
 		return -ENOENT;
-	changed(memory, device);
+	changed(memory, device, SIDE_SNAPSHOT, NULL);
 	return fd;
 }
 
@@ -237,10 +247,11 @@ static bool judge_report(const struct peer *peer, const struct transfer *transfe
 	return !judge_transfer(report, transfer->step == BH__TRANSFER__STEP__FIRST, text, n);
 }
 
-static void take_report(struct memory *memory, struct served *device, const struct peer *peer,
+static void take_report(struct memory *memory, struct served *device, struct peer *peer,
 	const Bh__ReportTransfer *report)
 {
 	struct transfer *transfer = &device->transfer;
+	enum transfer_side was = transfer_turn(transfer);
 	char text[TRANSFER_ERROR_BYTES];
 
 	if (*report->error)
@@ -250,7 +261,7 @@ static void take_report(struct memory *memory, struct served *device, const stru
 	else if (transfer_done(transfer, report, now_of(memory)) < 0)
 		fail(memory, device, "the memory manager has no memory for it");
 	else
-		changed(memory, device);
+		changed(memory, device, was, peer);
 }
 
 static void answer_report(struct bus_request *request)

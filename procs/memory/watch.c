@@ -84,7 +84,8 @@ static bool has_transfer_news(const struct peer *peer)
 {
 	const struct served *device = peer->device;
 
-	if (!peer->transfers || peer->transfer_seq == device->transfer_seq)
+	if (!peer->transfers || peer->transfer_seq == device->transfer_seq ||
+		peer->known_seq == device->transfer_seq)
 		return false;
 	return peer->transfer_seq != 0 || transfer_turn(&device->transfer) == SIDE_WORKER;
 }
@@ -156,6 +157,11 @@ void watch_tell_frontend(struct memory *memory)
 	}
 	if (n || traces_have_news(&memory->traces))
 		answer_frontend(memory, list, n);
+}
+
+void watch_seen(struct memory *memory, const struct served *device)
+{
+	memory->seen[device - memory->devices].generation = device->observed->generation;
 }
 
 /* --- Answers to the snapshot process, and to bulkheadctl --- */
@@ -250,8 +256,10 @@ static void tell_ctl(struct memory *memory)
 	}
 }
 
+/* The frontend first: with the end of a transfer, a VMM waits for it. */
 void watch_tell_transfer(struct memory *memory, const struct served *device)
 {
+	watch_tell_frontend(memory);
 	for (size_t i = 0; i < memory->n_peers; i++) {
 		struct peer *peer = &memory->peers[i];
 
@@ -261,7 +269,6 @@ void watch_tell_transfer(struct memory *memory, const struct served *device)
 			answer_worker(peer);
 	}
 	tell_ctl(memory);
-	watch_tell_frontend(memory);
 }
 
 /* --- Renewal --- */

@@ -25,6 +25,10 @@ void watch_tell_workers(struct memory *memory, const struct served *device);
  * not seen */
 void watch_tell_frontend(struct memory *memory);
 
+/** watch_seen() - the frontend is told of the device's report in another answer: it is no news any
+ * more */
+void watch_seen(struct memory *memory, const struct served *device);
+
 /** watch_tell_transfer() - answer the questions of all who are concerned: the transfer of this
  * device is another one, or another step's */
 void watch_tell_transfer(struct memory *memory, const struct served *device);

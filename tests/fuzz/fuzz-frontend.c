@@ -36,7 +36,7 @@ static bool fetching;
 static uint64_t n_deposits;
 static int channel = -1; /* the VMM's end of it */
 
-static int commit(struct session *session, const Bh__Desired *next)
+static int commit(struct session *session, const Bh__Desired *next, bool applied)
 {
 	committing = true;
 	return 0;

@@ -87,7 +87,8 @@ void rig_open(const char *runtime_dir)
 			.link_fd = -1,
 			.device = role_find(roles_of[i])->per_device ? &devices[i == RIG_WITNESS]
 								     : NULL };
-	check(watch_open(&rig_memory) >= 0 && transfers_open(&rig_memory) >= 0);
+	check(watch_open(&rig_memory) >= 0 && held_open(&rig_memory) >= 0 &&
+		transfers_open(&rig_memory) >= 0);
 }
 
 /* What a record names stays in the store for a successor; here there is none. */
@@ -118,6 +119,7 @@ void rig_close(void)
 	free_requests(true);
 	sd_event_source_disable_unref(rig_memory.renewal);
 	sd_event_source_disable_unref(rig_memory.hearing);
+	sd_event_source_disable_unref(rig_memory.holding);
 	transfers_close(&rig_memory);
 	for (size_t i = 0; i < _RIG_ASKERS; i++) {
 		if (answers[i])
@@ -295,6 +297,9 @@ static bool is_held(const struct bus_request *request)
 			return true;
 	for (size_t i = 0; i < CTL_MAX; i++)
 		if (rig_memory.ctl_watches[i].request == request)
+			return true;
+	for (size_t i = 0; i < RIG_DEVICES; i++)
+		if (devices[i].commit == request)
 			return true;
 	return rig_memory.watch == request;
 }

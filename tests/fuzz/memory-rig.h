@@ -1,5 +1,6 @@
 #pragma once
 
+#include "memory/held.h"
 #include "memory/judge.h"
 #include "memory/ledgers.h"
 #include "memory/links.h"

@@ -41,7 +41,7 @@ static void answer_deposit(void)
 		s.tokens[s.n_tokens] = ++n_deposits;
 }
 
-static int commit(struct session *session, const Bh__Desired *next)
+static int commit(struct session *session, const Bh__Desired *next, bool applied)
 {
 	ck_abort_msg("a handler commits nothing by itself");
 	return 0;

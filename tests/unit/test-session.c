@@ -29,10 +29,12 @@ static int vmm = -1;
 static struct blame_mark mark;
 static Bh__Desired *committing; /* what is on its way to memory; NULL = nothing */
 static unsigned int n_commits, n_deposits;
+static bool waits; /* it is committed by one who waits for the worker's report */
 
-static int commit(struct session *session, const Bh__Desired *next)
+static int commit(struct session *session, const Bh__Desired *next, bool applied)
 {
 	n_commits++;
+	waits = applied;
 	desired_free(committing);
 	committing = desired_next(next);
 	committing->generation = next->generation;
@@ -523,6 +525,79 @@ START_TEST(test_burst_is_one_commit)
 	ck_assert_uint_eq(hear(SET_VRING_KICK), 0);
 	ck_assert_uint_eq(n_commits, commits + 1);
 	ck_assert(silent());
+}
+END_TEST
+
+/* Nothing that is there to be done is left. */
+static void turn_at_once(void)
+{
+	while (sd_event_run(event, 0) > 0 || answer_vault())
+		;
+}
+
+/* A VMM that says one thing after the other is not held up by a commit for each. */
+START_TEST(test_what_only_prepares_waits_for_the_next_message)
+{
+	unsigned int commits = n_commits;
+	struct vring_addr addr = { 0 };
+
+	say_ring(SET_VRING_NUM, 0, 256);
+	turn_at_once();
+	ck_assert(s.exchange.step == STEP_LINGER && !committing);
+	say_ring(SET_VRING_BASE, 0, 7);
+	turn_at_once();
+	ck_assert(s.exchange.step == STEP_LINGER && s.exchange.batch.n == 1);
+	say(SET_VRING_ADDR, false, &addr, sizeof(addr), -1);
+	turn_at_once();
+	say_notifier(SET_VRING_KICK, true, 0);
+	turn_at_once();
+	ck_assert_uint_eq(n_commits, commits + 1);
+	ck_assert(committing->rings[0]->size == 256 && committing->rings[0]->started);
+	ck_assert(waits);
+	answer(0, "");
+	worker_applies(0, NULL);
+	ck_assert_uint_eq(hear(SET_VRING_KICK), 0);
+	ck_assert_uint_eq(n_commits, commits + 1);
+}
+END_TEST
+
+/* The time is set off, since this machine's may be slow. */
+START_TEST(test_what_only_prepares_does_not_wait_for_long)
+{
+	say_ring(SET_VRING_NUM, 0, 256);
+	turn_at_once();
+	ck_assert(s.exchange.step == STEP_LINGER);
+	time_passes();
+	ck_assert(committing && committing->rings[0]->size == 256 && !waits);
+	accept_commits();
+}
+END_TEST
+
+START_TEST(test_what_takes_effect_does_not_wait)
+{
+	say_notifier(SET_VRING_KICK, false, 0);
+	turn_at_once();
+	ck_assert(committing && committing->rings[0]->started && !waits);
+	accept_commits();
+	say_status(false, 15);
+	turn_at_once();
+	ck_assert(committing && committing->status == 15);
+	accept_commits();
+	say_ring(SET_VRING_ENABLE, 0, 1);
+	turn_at_once();
+	ck_assert(committing && committing->rings[0]->enabled);
+	accept_commits();
+}
+END_TEST
+
+START_TEST(test_vmm_that_goes_is_not_waited_for)
+{
+	say_ring(SET_VRING_NUM, 0, 256);
+	turn_at_once();
+	ck_assert(s.exchange.step == STEP_LINGER);
+	vmm = fd_close(vmm);
+	accept_commits();
+	ck_assert(!s.view.desired->connected && s.view.desired->n_rings == 0);
 }
 END_TEST
 
@@ -1309,6 +1384,10 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_what_the_worker_cannot_do_is_undone);
 	tcase_add_test(tc, test_ring_stops_where_the_worker_says);
 	tcase_add_test(tc, test_burst_is_one_commit);
+	tcase_add_test(tc, test_what_only_prepares_waits_for_the_next_message);
+	tcase_add_test(tc, test_what_only_prepares_does_not_wait_for_long);
+	tcase_add_test(tc, test_what_takes_effect_does_not_wait);
+	tcase_add_test(tc, test_vmm_that_goes_is_not_waited_for);
 	tcase_add_test(tc, test_batch_is_bounded);
 	tcase_add_test(tc, test_question_is_answered_behind_its_batch);
 	tcase_add_test(tc, test_refused_in_the_middle_fails_alone);

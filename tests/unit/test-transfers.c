@@ -553,6 +553,28 @@ START_TEST(test_the_worker_is_told_of_its_turn)
 }
 END_TEST
 
+/* What it is not concerned with would only take the processor from those who are. A standby still
+ * has the turn that the one that serves has taken. */
+START_TEST(test_the_worker_is_told_of_nothing_else)
+{
+	uint64_t seq;
+
+	watch_desired(0, true);
+	start(RIG_FRONTEND, false);
+	seq = told_worker()->transfer_seq;
+	watch_desired(seq, true);
+	worker_done();
+	take();
+	snapshot_done();
+	ck_assert_int_eq(transfer->step, ENDED);
+	ck_assert_ptr_nonnull(rig_memory.peers[RIG_NET0].watch);
+	ck_assert_uint_ne(device->transfer_seq, seq);
+	start(RIG_FRONTEND, false);
+	ck_assert_ptr_null(rig_memory.peers[RIG_NET0].watch);
+	ck_assert_uint_eq(told_worker()->transfer->id, id);
+}
+END_TEST
+
 START_TEST(test_the_state_goes_to_the_worker_of_a_load)
 {
 	watch_desired(0, true);
@@ -774,6 +796,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_no_copy_of_the_stream_is_left);
 	tcase_add_test(tc, test_a_stream_is_taken_once);
 	tcase_add_test(tc, test_the_worker_is_told_of_its_turn);
+	tcase_add_test(tc, test_the_worker_is_told_of_nothing_else);
 	tcase_add_test(tc, test_the_state_goes_to_the_worker_of_a_load);
 	tcase_add_test(tc, test_the_snapshot_process_is_told_of_all);
 	tcase_add_test(tc, test_large_states_come_one_after_the_other);
