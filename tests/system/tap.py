@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What becomes of a TAP while it is served: moved, renamed, deleted, called like another, and nobody told us."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -297,6 +298,24 @@ def configured_anew(current):
     wait_until(lambda: not is_served(one.home, 'tap0'), 'nobody holds the former one')
     one.product.kill('net')
     serves(one.front_end, one.home, 'tap1')
+
+
+@case('tap-with-a-limit', 60)
+def limited(current):
+    """tc's limit on what the TAP sends holds for the guest, and goes as it came; the device does not notice."""
+    one = Served(current)
+    serves(one.front_end, one.home)
+    one.home.run('tc', 'qdisc', 'add', 'dev', 'tap0', 'root', 'tbf', 'rate', '8kbit', 'burst', '2kb', 'latency', '10ms')
+    interface = Interface(one.home)
+    for _ in range(300):
+        with contextlib.suppress(OSError):  # a packet socket is told what the limit drops
+            interface.line.send(new_frame())
+    n = 0
+    while one.front_end.receive(0.5):
+        n += 1
+    assert 0 < n < 150, f'{n} of 300 frames of 64 bytes came through a burst of 2 KiB'
+    one.home.run('tc', 'qdisc', 'del', 'dev', 'tap0', 'root')
+    serves(one.front_end, one.home)
 
 
 if __name__ == '__main__':
