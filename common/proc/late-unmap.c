@@ -2,8 +2,9 @@
  * When a process is killed, the kernel tears its page tables down before it notifies the parent.
  * For 4 GiB of guest memory in 4 KiB pages that takes some 40 ms, during which nobody starts a
  * successor. A second process that shares the address space exits a few milliseconds after the
- * first, so that the tear-down falls to it. It runs at idle priority, and the successor starts
- * meanwhile.
+ * first, so that the tear-down falls to it. It is nice, and the successor starts meanwhile; but not
+ * so nice that the memory of a guest that is gone stays in use for minutes on a host whose CPUs are
+ * never idle.
  */
 #include "proc/late-unmap.h"
 
@@ -13,6 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +23,7 @@
 #include "base/sanitizer.h"
 
 #define STACK_BYTES 16384
+#define NICENESS 10
 #define NAME "(late-unmap)" /* systemd ignores left-over processes whose name has a parenthesis */
 
 static uint8_t stack[STACK_BYTES] __attribute__((aligned(16)));
@@ -37,7 +40,7 @@ __attribute__((no_sanitize("address", "thread", "undefined"))) static int linger
 	/* first of all, since its copies of a TAP and of connections would outlive the first
 	 * process */
 	(void)syscall(SYS_close_range, 0, ~0U, 0);
-	(void)syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &(struct sched_param){ 0 });
+	(void)syscall(SYS_setpriority, PRIO_PROCESS, 0, NICENESS);
 	while (syscall(SYS_getppid) == (pid_t)(intptr_t)parent)
 		(void)syscall(SYS_rt_sigtimedwait, &orphaned, NULL, NULL, sizeof(orphaned));
 	(void)syscall(SYS_nanosleep, &until_all_threads_are_gone, NULL);
