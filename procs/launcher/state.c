@@ -244,6 +244,11 @@ static void take_guest(struct launcher *launcher, const Bh__LauncherGuest *told)
 	for (size_t i = 0; i < MIN(told->n_children, (size_t)GUEST_CHILDREN_MAX); i++)
 		take_child(guest, told->children[i]);
 	take_keeper(guest, told);
+}
+
+/* Last of all: whoever waits for the number finds the file in force. */
+static void note_execution(const struct launcher *launcher, const struct guest *guest)
+{
 	lock_note(guest->home.lock_fd, SLOT_EXECUTIONS, launcher->executions, guest->home.name);
 }
 
@@ -295,8 +300,10 @@ int state_take_over(struct launcher *launcher, int fd)
 	check(launcher->guests);
 	for (size_t i = 0; i < state->n_guests; i++)
 		take_guest(launcher, state->guests[i]);
-	for (size_t i = 0; i < launcher->n_guests; i++)
+	for (size_t i = 0; i < launcher->n_guests; i++) {
 		guest_follow(&launcher->guests[i]);
+		note_execution(launcher, &launcher->guests[i]);
+	}
 	bh__launcher_state__free_unpacked(state, NULL);
 	return 0;
 }

@@ -45,9 +45,10 @@ class Scene:
         for role, pid in self.before.items():
             assert role in but or self.product.pid_of(role) == pid, f'{role} was restarted'
 
-    def attached(self, role):
-        """Its process, once memory knows it; 0 = there is none now."""
-        return next(entry['pid'] for entry in self.product.status()['guests'][0]['processes'] if entry['name'] == role)
+    def attached(self, role, but):
+        """Its process, once memory knows it; 0 = there is none now. but: is dead, which memory may not know yet."""
+        entry = next(entry for entry in self.product.status()['guests'][0]['processes'] if entry['name'] == role)
+        return entry['pid'] if entry['connected'] and entry['pid'] != but else 0
 
     def check_both_ways(self, device='net1'):
         """A whole transfer each way."""
@@ -121,7 +122,7 @@ def other_end(current):
 @case('transfers-hang', 60)
 def hang(current):
     """The snapshot process hangs: everything else goes on, and the one in its place does what was not begun."""
-    scene = Scene(current, '--watchdog=1')
+    scene = Scene(current, '--watchdog=3')
     good = scene.check_both_ways('net0')
     pid = scene.before['snapshot']
     taken, theirs = pipe(load=True)
@@ -182,9 +183,9 @@ def kills(current):
     random.seed(env.SEED)
     scene = Scene(current)
     good = scene.check_both_ways('net0')
-    outcomes = {}
+    outcomes, pid = {}, 0
     for _ in range(KILLS):
-        pid = wait_until(lambda: scene.attached('snapshot'), 'there is one to kill')
+        pid = wait_until(lambda last=pid: scene.attached('snapshot', last), 'there is one to kill')
         error = one_transfer(scene, pid, random.uniform(0, 0.01), good)
         outcomes[error or 'completed'] = outcomes.get(error or 'completed', 0) + 1
     current.note('; '.join(f'{n} {what}' for what, n in outcomes.items()))
