@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import random
-import resource
 import struct
 import sys
 import threading
@@ -33,10 +32,10 @@ SOME_TEXT = 'a\n\x1b[2J\x07\0b' * 2000
 class Scene:
     """One guest of two devices, each with a VMM; the program of one role may be a puppet."""
 
-    def __init__(self, current, role):
+    def __init__(self, current, role, wrap=()):
         self.programs = install(current, role)
         devices = [Device(name, self.socket(name), backend='echo') for name in NAMES]
-        self.product = Bulkhead(current, devices, programs=self.programs)
+        self.product = Bulkhead(current, devices, programs=self.programs, wrap=wrap)
         self.vmms = {device.name: Vmm(current, device.socket) for device in devices}
         for one in self.vmms.values():
             one.start()
@@ -229,9 +228,7 @@ def worker_spoils_ledger(current):
 @case('liars-worker-that-reads-nothing', 120)
 def worker_does_not_read(current):
     """Descriptors that it does not take are counted for who sent them: the others' must not be among those that suffer."""
-    few = 1024
-    resource.setrlimit(resource.RLIMIT_NOFILE, (few, few))
-    scene = Scene(current, 'net')
+    scene = Scene(current, 'net', wrap=('prlimit', '--nofile=1024:1024'))
     for puppet in scene.play(current, 'net0', 'vm:net0'):
         for i in range(60):
             puppet.ask_link(KEEP, field(1, 'net0') + field(2, f'k.{i}'), 1)

@@ -48,7 +48,7 @@ def answers(line):
 
 def quarantine(system, device='net0'):
     status = json.loads(system.run('bulkheadctl', 'status', '--json', check=False))
-    return next(entry['quarantine'] for entry in status['guests'][0]['devices'] if entry['name'] == device)
+    return next((entry['quarantine'] for entry in status['guests'][0]['devices'] if entry['name'] == device), None)
 
 
 def faulty(current):

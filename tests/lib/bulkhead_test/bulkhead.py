@@ -46,7 +46,7 @@ class Bulkhead:
     """`bulkhead run` with one guest per list of devices, ready when every socket is there."""
 
     def __init__(self, case, devices=None, netns=None, guests=None, name='bulkhead', options=(), programs=None,
-                 shared=True):
+                 shared=True, wrap=()):
         self.case = case
         self.netns = netns
         self.shared = shared
@@ -58,7 +58,7 @@ class Bulkhead:
             path.write_text('\n\n'.join(device.section() for device in entries) + '\n')
             files.append(path)
         program = programs / 'bulkhead' if programs else env.product('bulkhead')
-        argv = [program, 'run', f'--runtime-dir={self.runtime}', *options, *files]
+        argv = [*wrap, program, 'run', f'--runtime-dir={self.runtime}', *options, *files]
         if netns:
             argv = netns.argv(*map(str, argv))
         self.process = Process(case, name, argv,
