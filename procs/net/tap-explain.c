@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/major.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 
 #define NAMED_NETNS "/run/netns"
 #define NETNS_MAX 64 /* that are looked into */
+#define TUN_MINOR 200
 
 /* --- Who holds it --- */
 
@@ -42,12 +44,15 @@ static bool is_queue(pid_t pid, const char *fd, const char *name)
 	return is;
 }
 
+/* Not by its path, which depends on where the other process has its /dev. A file system that does
+ * not answer is not waited for. */
 static bool is_tun(DIR *fds, const char *fd)
 {
-	char target[32] = "";
+	struct statx st;
 
-	return readlinkat(dirfd(fds), fd, target, sizeof(target) - 1) > 0 &&
-		strcmp(target, "/dev/net/tun") == 0;
+	return statx(dirfd(fds), fd, AT_STATX_DONT_SYNC, STATX_TYPE, &st) == 0 &&
+		S_ISCHR(st.stx_mode) && st.stx_rdev_major == MISC_MAJOR &&
+		st.stx_rdev_minor == TUN_MINOR;
 }
 
 static bool holds(pid_t pid, const char *name)
