@@ -210,6 +210,31 @@ int virtq_remap(struct virtq *vq)
 
 /* --- The window --- */
 
+#define LINE_BYTES 64
+#define ASK_LINES_MAX 4 /* of a span: the CPU notices by itself that the rest is next */
+
+/* A line that another CPU wrote last comes once, and for writing, if it is asked for so. */
+static inline void ask_for_line(const uint8_t *line, bool write)
+{
+#ifdef __x86_64__ /* compilers take the instruction for an extension, which all x86-64 CPUs accept */
+	if (write) {
+		__asm__ volatile("prefetchw %0" : : "m"(*line));
+		return;
+	}
+#endif
+	__builtin_prefetch(line, 0);
+}
+
+static inline void ask_for_lines(const struct iovec *span, size_t n_bytes, bool write)
+{
+	const uint8_t *line = span->iov_base;
+	const uint8_t *end =
+		line + MIN(MIN(span->iov_len, n_bytes), (size_t)LINE_BYTES * ASK_LINES_MAX);
+
+	for (line -= (uintptr_t)line % LINE_BYTES; line < end; line += LINE_BYTES)
+		ask_for_line(line, write);
+}
+
 int virtq_fill(struct virtq *vq, unsigned int n)
 {
 	int r;
@@ -282,6 +307,18 @@ void virtq_mark_window(struct virtq *vq, uint64_t n_bytes)
 	}
 }
 
+void virtq_ask(struct virtq *vq, unsigned int i, size_t n_bytes)
+{
+	const struct virtq_chain *chain = &window_slot(vq, i)->chain;
+
+	if (unlikely(chain->n_out + chain->n_in == 0))
+		return;
+	if (chain->n_in)
+		ask_for_lines(chain->iov + chain->n_out, n_bytes, true);
+	else
+		ask_for_lines(chain->iov, n_bytes, false);
+}
+
 /* --- Take, complete, publish --- */
 
 void virtq_take(struct virtq *vq, unsigned int n)
@@ -297,11 +334,10 @@ void virtq_take(struct virtq *vq, unsigned int n)
 	vq->window_len -= n;
 }
 
-void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes)
+static inline void stage(struct virtq *vq, struct slot *slot, uint32_t n_bytes)
 {
-	struct slot *slot = &vq->slots[(const struct slot *)(const void *)chain - vq->slots];
+	const struct virtq_chain *chain = &slot->chain;
 
-	check(slot->state == SLOT_TAKEN);
 	vq->staged[vq->n_staged++] = (struct staged){ .id = chain->id,
 		.len = MIN(n_bytes, chain->in_bytes),
 		.n_slots = chain->n_slots,
@@ -310,6 +346,24 @@ void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t 
 	if (unlikely(vq->map->log))
 		chain_mark_dirty(vq, slot, MIN(n_bytes, chain->in_bytes));
 	slot_put(vq, slot);
+}
+
+void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes)
+{
+	struct slot *slot = &vq->slots[(const struct slot *)(const void *)chain - vq->slots];
+
+	check(slot->state == SLOT_TAKEN);
+	stage(vq, slot, n_bytes);
+}
+
+void virtq_finish(struct virtq *vq, unsigned int n, const uint32_t *n_bytes)
+{
+	uint32_t first = vq->window_head;
+
+	virtq_take(vq, n);
+	for (unsigned int i = 0; i < n; i++)
+		stage(vq, &vq->slots[vq->window[(first + i) & vq->size_max_mask]],
+			n_bytes ? n_bytes[i] : 0);
 }
 
 /* A chain of this ring killed a former worker. It is acquitted when it was published, or when all

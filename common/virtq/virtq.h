@@ -15,8 +15,10 @@
  *
  *   virtq_fill()      parse what the driver made available into the window (not yet taken)
  *   virtq_window()    look at a parsed chain
+ *   virtq_ask()       have its memory brought to the CPU
  *   virtq_take()      take the first n of the window: they are in flight, and in the ledger
  *   virtq_complete()  stage the used entry of a taken chain
+ *   virtq_finish()    both at once, when the device is done before it takes
  *   virtq_publish()   give all staged entries to the driver at once
  *   virtq_call_due()  whether the driver wants a notification
  *
@@ -92,6 +94,11 @@ int virtq_fill(struct virtq *vq, unsigned int n);
  * this chain */
 struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 
+/** virtq_ask() - the first n_bytes of the i-th chain of the window are used soon: the CPU asks for
+ * their cache lines, for writing if the device may write them. A hint; i is below
+ * virtq_window_len() */
+void virtq_ask(struct virtq *vq, unsigned int i, size_t n_bytes);
+
 /** virtq_window_len() - chains parsed and not taken */
 unsigned int virtq_window_len(const struct virtq *vq);
 
@@ -112,6 +119,11 @@ void virtq_take(struct virtq *vq, unsigned int n);
  * n_bytes reach from the beginning of its writable part to the last byte that was written; what is
  * more than there is, is cut */
 void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes);
+
+/** virtq_finish() - take and complete the first n chains of the window, for a device that is done
+ * with them already; n is at most virtq_window_len(), n_bytes has the length for each as in
+ * virtq_complete(); NULL: nothing was written */
+void virtq_finish(struct virtq *vq, unsigned int n, const uint32_t *n_bytes);
 
 /** virtq_publish() - the driver sees all staged entries, in the order in which they were staged */
 void virtq_publish(struct virtq *vq);

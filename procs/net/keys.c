@@ -50,6 +50,7 @@ static const struct config_key keys[] = {
 	{ "mtu", CONFIG_KIND_NUMBER, NULL, 68, 65535 },
 	{ "queue-pairs", CONFIG_KIND_NUMBER, "1", 1, 64 },
 	{ "generate", CONFIG_KIND_NUMBER, NULL, 60, 65535 },
+	{ "copy", CONFIG_KIND_BOOL, NULL },
 };
 
 static const char *complete_net(const struct config *config, struct config_device *device)
@@ -60,6 +61,8 @@ static const char *complete_net(const struct config *config, struct config_devic
 		return "backend = tap needs 'tap = INTERFACE'";
 	if (strcmp(backend->text, "null") != 0 && config_value(device, "generate")->text)
 		return "'generate' goes with backend = null only";
+	if (strcmp(backend->text, "null") != 0 && config_value(device, "copy")->text)
+		return "'copy' goes with backend = null only";
 	return NULL;
 }
 

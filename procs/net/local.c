@@ -1,10 +1,11 @@
 /*
  * Back-ends without a host interface, for diagnosis and benchmarks. `echo` returns each frame to
- * its sender with the addresses swapped. `null` drops transmitted frames, and can generate received
- * ones.
+ * its sender with the addresses swapped. `null` drops transmitted frames, copied out or not, and
+ * can generate received ones.
  */
 #include "net.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +42,8 @@ static void describe(struct net *net, char *buf, size_t n)
 
 /* --- echo --- */
 
+#define ADDRESSES_BYTES 12
+
 static void copy_spans(struct iovec *to, const struct iovec *from, size_t n)
 {
 	size_t to_at = 0, from_at = 0;
@@ -65,22 +68,46 @@ static void copy_spans(struct iovec *to, const struct iovec *from, size_t n)
 	}
 }
 
-static void swap_addresses(const struct iovec *iov)
+/* In two words, because bytes that were just stored are slow to load by words. */
+static void swap_addresses(uint8_t to[ADDRESSES_BYTES], const uint8_t from[ADDRESSES_BYTES])
 {
-	uint8_t head[12], swapped[12], *at;
-	size_t got = 0;
+	const uint64_t six_bytes = (UINT64_C(1) << 48) - 1;
+	uint64_t first, a, b;
+	uint32_t rest;
 
-	for (unsigned int i = 0; got < sizeof(head); i++)
-		for (size_t j = 0; j < iov[i].iov_len && got < sizeof(head); j++)
-			head[got++] = ((uint8_t *)iov[i].iov_base)[j];
-	memcpy(swapped, head + 6, 6);
-	memcpy(swapped + 6, head, 6);
-	got = 0;
-	for (unsigned int i = 0; got < sizeof(head); i++)
-		for (at = iov[i].iov_base;
-			at < (uint8_t *)iov[i].iov_base + iov[i].iov_len && got < sizeof(head);
-			at++)
-			*at = swapped[got++];
+	memcpy(&first, from, sizeof(first));
+	memcpy(&rest, from + sizeof(first), sizeof(rest));
+	a = le64toh(first) & six_bytes;
+	b = le64toh(first) >> 48 | (uint64_t)le32toh(rest) << 16;
+	first = htole64(b | a << 48);
+	rest = htole32((uint32_t)(a >> 16));
+	memcpy(to, &first, sizeof(first));
+	memcpy(to + sizeof(first), &rest, sizeof(rest));
+}
+
+static void copy_back_spans(struct iovec *to, const struct iovec *from, size_t n_bytes)
+{
+	uint8_t head[ADDRESSES_BYTES];
+	struct iovec span[2] = { { head, sizeof(head) } };
+
+	copy_spans(span, from, sizeof(head));
+	swap_addresses(head, head);
+	copy_spans(to, from, n_bytes);
+	copy_spans(to, span, sizeof(head));
+}
+
+/* The frame, with its addresses swapped. */
+static void copy_back(struct iovec *to, const struct iovec *from, size_t n_bytes)
+{
+	uint8_t *to_mem = to->iov_base;
+	const uint8_t *from_mem = from->iov_base;
+
+	if (unlikely(from->iov_len < n_bytes) || unlikely(to->iov_len < n_bytes)) {
+		copy_back_spans(to, from, n_bytes);
+		return;
+	}
+	swap_addresses(to_mem, from_mem);
+	memmove(to_mem + ADDRESSES_BYTES, from_mem + ADDRESSES_BYTES, n_bytes - ADDRESSES_BYTES);
 }
 
 static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
@@ -100,8 +127,7 @@ static int echo_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *i
 		return -EMSGSIZE;
 	}
 	rx->hdr = *hdr;
-	copy_spans(&rx->iov[rx->first], iov + 1, frame_bytes);
-	swap_addresses(&rx->iov[rx->first]);
+	copy_back(&rx->iov[rx->first], iov + 1, frame_bytes);
 	if (header_fit_rx(&rx->hdr, pair->net->offloads, &rx->iov[rx->first], rx->end - rx->first,
 		    frame_bytes)) {
 		rx_discard(pair, frame_bytes);
@@ -144,6 +170,13 @@ const struct net_backend backend_echo = {
 static int null_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
 	size_t frame_bytes)
 {
+	uint8_t *at = pair->net->backend_data;
+
+	if (!at)
+		return 0;
+	at += pair->index * (size_t)NET_FRAME_MAX;
+	for (unsigned int i = 1; i < n; i++)
+		at = mempcpy(at, iov[i].iov_base, iov[i].iov_len);
 	return 0;
 }
 
@@ -152,19 +185,31 @@ static int null_open(struct net *net)
 	const struct config_value *generate = config_value(net->device->config, "generate");
 
 	net->generate = generate->text ? (uint32_t)generate->number : 0;
+	if (config_value(net->device->config, "copy")->number) {
+		net->backend_data = calloc(net->n_pairs, NET_FRAME_MAX);
+		if (!net->backend_data)
+			return -ENOMEM;
+	}
 	return local_open(net);
 }
 
-/* A broadcast from an unassigned source address, with an experimental EtherType. */
+static void null_close(struct net *net)
+{
+	free(net->backend_data);
+}
+
+/* A broadcast from an unassigned source address, with an experimental EtherType */
+static uint8_t generated[NET_FRAME_MAX] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
+	0x88, 0xb5 };
+
 static void make_frame(const struct iovec *iov, size_t n)
 {
-	static const uint8_t head[14] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
-		0x88, 0xb5 };
-	size_t at = 0;
+	size_t part;
 
-	for (; at < n; iov++)
-		for (size_t i = 0; i < iov->iov_len && at < n; i++, at++)
-			((uint8_t *)iov->iov_base)[i] = at < sizeof(head) ? head[at] : 0;
+	for (size_t at = 0; at < n; at += part, iov++) {
+		part = MIN(iov->iov_len, n - at);
+		memcpy(iov->iov_base, generated + at, part);
+	}
 }
 
 static enum rx_status null_receive(struct net_pair *pair)
@@ -193,7 +238,7 @@ const struct net_backend backend_null = {
 	.name = "null",
 	.features = OFFLOADS,
 	.open = null_open,
-	.close = local_nothing,
+	.close = null_close,
 	.negotiated = local_nothing,
 	.attach = local_attach,
 	.send = null_send,

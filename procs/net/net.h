@@ -14,24 +14,34 @@
  */
 
 #define NET_PAIRS_MAX 64
-#define NET_BATCH 64            /* chains or frames in hand at once, and the maximum per turn */
+#define NET_BATCH 32            /* chains or frames in hand at once, and the maximum per turn */
 #define NET_FRAME_ORDINARY 1514 /* bytes: every driver has buffers for this */
 #define NET_RX_SPANS 1022       /* with header and spill, the limit of readv() */
+#define NET_AHEAD 8             /* chains whose memory is on its way to the CPU */
 
 struct net;
 
-/** struct net_rx - a receive ring. The spans of loaded chains are in iov, in ring order. */
+/**
+ * struct net_rx - a receive ring
+ *
+ * The window begins with the chains that hold delivered frames (`held`), which are followed by
+ * those whose spans are in iov, in ring order (`loaded`).
+ */
 struct net_rx {
 	struct device_queue *queue; /* NULL: not running */
-	unsigned int n_loaded;      /* chains of the window that are in iov */
-	unsigned int chain_at;      /* index of the first loaded chain's first span; >= 1 */
-	unsigned int first;         /* index of the next payload's first span, after our header */
-	unsigned int end;           /* index after the last span */
-	size_t bytes;               /* size of the remaining loaded chains, including headers */
-	bool headed;                /* iov[first] is already past the guest's header */
-	unsigned int n_frames;      /* delivered but not published */
-	struct net_hdr hdr;         /* of the next frame */
-	uint8_t spill;              /* a frame that reaches this byte did not fit */
+	unsigned int n_held;        /* not taken yet; held_bytes has their lengths */
+	unsigned int n_asked;       /* chains of the window whose memory was asked for */
+	unsigned int n_loaded;
+	unsigned int chain_at; /* index of the first loaded chain's first span; >= 1 */
+	unsigned int first;    /* index of the next payload's first span, after our header */
+	unsigned int end;      /* index after the last span */
+	size_t bytes;          /* size of the remaining loaded chains, including headers */
+	bool headed;           /* iov[first] is already past the guest's header */
+	uint8_t *hdr_at;       /* that header; NULL: it crosses spans */
+	unsigned int n_frames; /* delivered but not published */
+	struct net_hdr hdr;    /* of the next frame */
+	uint8_t spill;         /* a frame that reaches this byte did not fit */
+	uint32_t held_bytes[NET_RX_SPANS];
 	struct iovec iov[1 + NET_RX_SPANS + 1];
 };
 

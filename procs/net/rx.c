@@ -1,10 +1,11 @@
 /*
- * Receive: 1 load chains until the largest possible frame fits; 2 the back-end writes a frame
- * behind the space for the header; 3 take the chains it fills, write the header, complete them; 4
- * publish the turn; 5 notify.
+ * Receive, in bursts: 1 parse a burst of chains; for each frame 2 load chains until the largest
+ * possible frame fits, and ask for the memory of some that come later, 3 the back-end writes the
+ * frame behind the space for the header, 4 write the header; 5 take and complete the chains of the
+ * burst, 6 publish them, 7 notify.
  *
- * No chain is taken before a frame is in it: a worker that dies before step 4 loses the frames of
- * one turn but no buffers. Loaded chains stay loaded across frames, so small frames do not pay for
+ * No chain is taken before a frame is in it: a worker that dies before step 6 loses the frames of
+ * one burst but no buffers. Loaded chains stay loaded across frames, so small frames do not pay for
  * the room a large one needs.
  *
  * A chain too small for any frame is returned unused, but only if it is first, to preserve order.
@@ -17,10 +18,12 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/fault.h"
 
 void rx_reset(struct net_rx *rx, struct device_queue *queue)
 {
 	rx->queue = queue;
+	rx->n_held = rx->n_asked = 0;
 	rx->n_loaded = 0;
 	rx->chain_at = rx->first = rx->end = 1;
 	rx->bytes = 0;
@@ -28,14 +31,27 @@ void rx_reset(struct net_rx *rx, struct device_queue *queue)
 	rx->n_frames = 0;
 }
 
+/* The delivered frames' chains leave the window, to be published. */
+static void finish_held(struct net_rx *rx)
+{
+	virtq_finish(rx->queue->vq, rx->n_held, rx->held_bytes);
+	fault_point("net-rx-taken", rx->n_held);
+	rx->n_asked -= MIN(rx->n_asked, rx->n_held);
+	rx->n_held = 0;
+}
+
+static void hold(struct net_rx *rx, uint32_t n_bytes)
+{
+	rx->held_bytes[rx->n_held++] = n_bytes;
+	if (unlikely(rx->n_held == NET_RX_SPANS))
+		finish_held(rx);
+}
+
+/* The first chain behind the held ones */
 static void give_back_first(struct net_rx *rx)
 {
-	struct virtq *vq = rx->queue->vq;
-	struct virtq_chain *chain = virtq_window(vq, 0);
-
-	virtq_take(vq, 1);
-	virtq_counters(vq)->errors++;
-	virtq_complete(vq, chain, 0);
+	virtq_counters(rx->queue->vq)->errors++;
+	hold(rx, 0);
 	rx->n_frames++;
 }
 
@@ -67,7 +83,29 @@ enum load {
 	LOAD_NONE, /* the driver has made no more available */
 	LOAD_FULL, /* no more fit behind the loaded ones */
 	LOAD_OVER, /* enough chains were returned in this turn */
+	LOAD_BROKEN,
 };
+
+/* Parses a burst when no chain is left, and keeps the memory of those that come next on its way.
+ * LOAD_MORE: a chain follows the loaded ones. */
+static enum load look_ahead(struct net_rx *rx, size_t frame_bytes)
+{
+	struct virtq *vq = rx->queue->vq;
+	unsigned int n = rx->n_held + rx->n_loaded, end;
+
+	if (virtq_window_len(vq) <= n) {
+		int have = virtq_fill(vq, n + NET_BATCH);
+
+		if (have < 0)
+			return LOAD_BROKEN;
+		if ((unsigned int)have <= n)
+			return virtq_all_posted(vq) && !rx->n_held ? LOAD_FULL : LOAD_NONE;
+	}
+	end = MIN(n + 1 + NET_AHEAD, virtq_window_len(vq));
+	for (; rx->n_asked < end; rx->n_asked++)
+		virtq_ask(vq, rx->n_asked, frame_bytes);
+	return LOAD_MORE;
+}
 
 static bool holds_frame(const struct net_pair *pair, const struct virtq_chain *chain)
 {
@@ -84,15 +122,16 @@ static enum load blocked(const struct net_pair *pair, struct net_rx *rx)
 }
 
 /* Loads one more chain of the window into iov. */
-static enum load load_chain(struct net_pair *pair)
+static enum load load_chain(struct net_pair *pair, size_t frame_bytes)
 {
 	struct net_rx *rx = &pair->rx;
 	struct virtq *vq = rx->queue->vq;
-	struct virtq_chain *chain;
+	const struct virtq_chain *chain;
+	enum load load = look_ahead(rx, frame_bytes);
 
-	if (virtq_fill(vq, rx->n_loaded + 1) <= (int)rx->n_loaded)
-		return virtq_all_posted(vq) ? LOAD_FULL : LOAD_NONE;
-	chain = virtq_window(vq, rx->n_loaded);
+	if (load != LOAD_MORE)
+		return load;
+	chain = virtq_window(vq, rx->n_held + rx->n_loaded);
 	if (!holds_frame(pair, chain)) {
 		if (rx->n_loaded)
 			return blocked(pair, rx);
@@ -112,6 +151,9 @@ static enum load load_chain(struct net_pair *pair)
 /* Excludes the guest's header, which may cross spans, from the area that frames are read into. */
 static void skip_header(struct net_rx *rx, size_t n)
 {
+	const struct iovec *whole = &rx->iov[rx->first];
+
+	rx->hdr_at = whole->iov_len >= n ? whole->iov_base : NULL;
 	while (n) {
 		struct iovec *iov = &rx->iov[rx->first];
 		size_t part = MIN(n, iov->iov_len);
@@ -134,8 +176,8 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 	if (!rx->queue || !rx->queue->vq || !rx->queue->enabled)
 		return RX_OFF;
 	while (load == LOAD_MORE && (net->mergeable ? rx->bytes < need : rx->n_loaded == 0))
-		load = load_chain(pair);
-	if (virtq_fill(rx->queue->vq, 1) < 0) {
+		load = load_chain(pair, need);
+	if (unlikely(load == LOAD_BROKEN)) {
 		device_queue_broken(rx->queue, virtq_error(rx->queue->vq));
 		rx_reset(rx, NULL);
 		return RX_OFF;
@@ -146,57 +188,67 @@ enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_ro
 		skip_header(rx, net->hdr_bytes);
 		rx->headed = true;
 	}
-	*ret_room = (net->mergeable ? rx->bytes : virtq_window(rx->queue->vq, 0)->in_bytes) -
+	fault_point("net-rx-loaded", rx->n_held);
+	*ret_room =
+		(net->mergeable ? rx->bytes : virtq_window(rx->queue->vq, rx->n_held)->in_bytes) -
 		net->hdr_bytes;
 	return RX_MORE;
 }
 
-/* The loaded chains that a frame of this size fills; it is in them, so they are long enough. */
-static unsigned int chains_for(const struct net_rx *rx, size_t bytes,
-	struct virtq_chain **ret_chains)
+/* How many of the loaded chains a frame of this size fills; it is in them, so they are long
+ * enough. */
+static unsigned int chains_for(const struct net_rx *rx, size_t bytes)
 {
 	unsigned int n = 0;
 	size_t have = 0;
 
-	do {
-		ret_chains[n] = virtq_window(rx->queue->vq, n);
-		have += ret_chains[n++]->in_bytes;
-	} while (have < bytes);
+	do
+		have += virtq_window(rx->queue->vq, rx->n_held + n++)->in_bytes;
+	while (have < bytes);
 	return n;
 }
 
-/* The next frame starts in the chain after those that were filled. */
-static void advance(struct net_rx *rx, struct virtq_chain *const *chains, unsigned int n)
+/* Its last word apart, because bytes of which some were just stored are slow to load. */
+static void write_header(struct net_rx *rx, unsigned int n_chains, size_t n_bytes)
 {
-	unsigned int spans = 0;
+	uint16_t n = htole16((uint16_t)n_chains);
 
-	for (unsigned int i = 0; i < n; i++) {
-		spans += chains[i]->n_in;
-		rx->bytes -= chains[i]->in_bytes;
+	if (likely(rx->hdr_at && n_bytes == NET_HDR_BYTES)) {
+		memcpy(rx->hdr_at, &rx->hdr, NET_HDR_LEGACY_BYTES);
+		memcpy(rx->hdr_at + NET_HDR_LEGACY_BYTES, &n, sizeof(n));
+		return;
 	}
-	rx->chain_at += spans;
+	rx->hdr.num_buffers = n;
+	virtq_write(virtq_window(rx->queue->vq, rx->n_held), 0, &rx->hdr, n_bytes);
+}
+
+/* The first loaded chain holds n_bytes of a frame. The next frame starts in the one behind it. */
+static void hold_loaded(struct net_rx *rx, const struct virtq_chain *chain, size_t n_bytes)
+{
+	rx->n_loaded--;
+	rx->bytes -= chain->in_bytes;
+	rx->chain_at += chain->n_in;
+	if (rx->n_loaded == 0)
+		rx->chain_at = rx->end = 1;
 	rx->first = rx->chain_at;
-	rx->n_loaded -= n;
 	rx->headed = false;
+	hold(rx, (uint32_t)n_bytes);
+	fault_point("net-rx-held", rx->n_held);
 }
 
 void rx_deliver(struct net_pair *pair, size_t frame_bytes)
 {
 	struct net_rx *rx = &pair->rx;
-	const struct net *net = pair->net;
 	struct virtq *vq = rx->queue->vq;
-	size_t left = frame_bytes + net->hdr_bytes;
-	struct virtq_chain *chains[NET_RX_SPANS];
-	unsigned int n = chains_for(rx, left, chains);
+	size_t left = frame_bytes + pair->net->hdr_bytes;
+	unsigned int n = chains_for(rx, left);
 
-	rx->hdr.num_buffers = htole16((uint16_t)n);
-	virtq_write(chains[0], 0, &rx->hdr, net->hdr_bytes);
-	advance(rx, chains, n);
-	virtq_take(vq, n);
-	for (unsigned int i = 0; i < n; i++) {
-		size_t part = MIN(left, (size_t)chains[i]->in_bytes);
+	write_header(rx, n, pair->net->hdr_bytes);
+	for (; n; n--) {
+		const struct virtq_chain *chain = virtq_window(vq, rx->n_held);
+		size_t part = MIN(left, (size_t)chain->in_bytes);
 
-		virtq_complete(vq, chains[i], (uint32_t)part);
+		hold_loaded(rx, chain, part);
 		left -= part;
 	}
 	virtq_counters(vq)->bytes += frame_bytes;
@@ -208,6 +260,7 @@ void rx_discard(struct net_pair *pair, size_t frame_bytes)
 {
 	struct net_rx *rx = &pair->rx;
 
+	finish_held(rx);
 	virtq_mark_window(rx->queue->vq, MIN(pair->net->hdr_bytes + frame_bytes, rx->bytes));
 }
 
@@ -220,7 +273,9 @@ void rx_flush(struct net_rx *rx)
 {
 	if (!rx->n_frames || !rx->queue || !rx->queue->vq)
 		return;
+	finish_held(rx);
 	virtq_publish(rx->queue->vq);
+	fault_point("net-rx-published", rx->n_frames);
 	device_queue_call(rx->queue);
 	rx->n_frames = 0;
 }

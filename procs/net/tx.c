@@ -1,14 +1,17 @@
 /*
- * Transmit: 1 take a chain, 2 copy and check its header, 3 send, 4 complete; 5 publish the turn, 6
+ * Transmit, in bursts: 1 parse a burst of chains; for each of them 2 ask for the memory of one that
+ * comes later, 3 copy and check its header, 4 send; 5 take and complete the burst, 6 publish it, 7
  * notify.
  *
- * A chain is in flight in the ledger from 1 to 5. If the worker dies in between, the frames of at
- * most one turn may have been sent already: its successor sends them again.
+ * If the worker dies between 4 and 6, the frames of at most one burst have been sent already: its
+ * successor sends them again.
  */
 #include "net.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "base/bytes.h"
 #include "base/fault.h"
 
 static bool usable(const struct net *net, const struct virtq_chain *chain)
@@ -21,6 +24,14 @@ static int drop(const struct device_queue *queue, enum ledger_drop why)
 {
 	virtq_count_drop(queue->vq, why);
 	return -EBADMSG;
+}
+
+static void read_header(struct net_hdr *hdr, const struct virtq_chain *chain, size_t n_bytes)
+{
+	if (likely(n_bytes == sizeof(*hdr) && chain->iov->iov_len >= sizeof(*hdr)))
+		memcpy(hdr, chain->iov->iov_base, sizeof(*hdr));
+	else
+		virtq_read(chain, 0, hdr, n_bytes);
 }
 
 /* 0 | -EAGAIN: the back-end is busy | other: the frame was dropped, and counted */
@@ -41,7 +52,7 @@ static int send_chain(struct net_pair *pair, const struct device_queue *queue,
 		return drop(queue, LEDGER_DROP_DISABLED);
 	if (!usable(net, chain))
 		return drop(queue, LEDGER_DROP_MALFORMED);
-	virtq_read(chain, 0, &hdr, net->hdr_bytes);
+	read_header(&hdr, chain, net->hdr_bytes);
 	fault_point("net", frame_bytes);
 	if (header_check_tx(&hdr, frame_bytes, net->device->features))
 		return drop(queue, LEDGER_DROP_MALFORMED);
@@ -60,17 +71,49 @@ static void note_source(struct net *net, const struct virtq_chain *chain)
 		state_note_source(net->saved, mac);
 }
 
-static void count(struct device_queue *queue, const struct net *net,
+static void count(const struct device_queue *queue, const struct net *net,
 	const struct virtq_chain *chain)
 {
 	virtq_counters(queue->vq)->bytes += chain->out_bytes - net->hdr_bytes;
 	virtq_count_item(queue->vq);
 }
 
+/* Returns how many of the n chains are done with; if not all, the back-end is busy. */
+static unsigned int send_burst(struct net_pair *pair, const struct device_queue *queue,
+	unsigned int n)
+{
+	struct virtq *vq = queue->vq;
+	unsigned int done = 0, asked = 0;
+
+	for (; done < n; done++) {
+		const struct virtq_chain *chain = virtq_window(vq, done);
+		int r;
+
+		for (; asked < n && asked <= done + NET_AHEAD; asked++)
+			virtq_ask(vq, asked, NET_FRAME_ORDINARY);
+		r = send_chain(pair, queue, chain);
+		if (r == -EAGAIN)
+			break;
+		if (r == 0)
+			count(queue, pair->net, chain);
+		fault_point("net-tx-sent", done);
+	}
+	return done;
+}
+
+static void publish(struct device_queue *queue, unsigned int n)
+{
+	virtq_finish(queue->vq, n, NULL);
+	fault_point("net-tx-taken", n);
+	virtq_publish(queue->vq);
+	fault_point("net-tx-published", n);
+	device_queue_call(queue);
+}
+
 enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
 {
-	int n, done = 0;
-	bool wait = false;
+	unsigned int done;
+	int n;
 
 	if (device_queue_waits(queue))
 		return DEVICE_SOON;
@@ -81,24 +124,10 @@ enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue)
 	}
 	if (n && queue->enabled)
 		note_source(pair->net, virtq_window(queue->vq, 0));
-	for (; done < n; done++) {
-		struct virtq_chain *chain = virtq_window(queue->vq, 0);
-		int r = send_chain(pair, queue, chain);
-
-		if (r == -EAGAIN) {
-			wait = true;
-			break;
-		}
-		virtq_take(queue->vq, 1);
-		if (r == 0)
-			count(queue, pair->net, chain);
-		virtq_complete(queue->vq, chain, 0);
-	}
-	if (done) {
-		virtq_publish(queue->vq);
-		device_queue_call(queue);
-	}
-	if (wait)
+	done = send_burst(pair, queue, (unsigned int)n);
+	if (done)
+		publish(queue, done);
+	if (done < (unsigned int)n)
 		return DEVICE_OTHER; /* for buffers of the receive ring */
 	return done == NET_BATCH ? DEVICE_MORE : DEVICE_KICK;
 }

@@ -289,6 +289,7 @@ static const struct {
 		{ ":1: [device a]: backend = tap needs 'tap = INTERFACE'" } },
 	{ OK_DEVICE "generate = 64\n",
 		{ ":1: [device a]: 'generate' goes with backend = null only" } },
+	{ OK_DEVICE "copy = yes\n", { ":1: [device a]: 'copy' goes with backend = null only" } },
 	{ "[device a]\ntype = wl\nsocket = /a\n",
 		{ ":1: [device a]: needs a compositor: add wayland = /path/of/its/socket" } },
 	{ WL_DEVICE "wayland.b = x\n",
