@@ -213,10 +213,11 @@ int virtq_remap(struct virtq *vq)
 #define LINE_BYTES 64
 #define ASK_LINES_MAX 4 /* of a span: the CPU notices by itself that the rest is next */
 
-/* A line that another CPU wrote last comes once, and for writing, if it is asked for so. */
+/* A line that another CPU wrote last comes once, and for writing, if it is asked for so. Compilers
+ * take the instruction for an extension, which all x86-64 CPUs accept. */
 static inline void ask_for_line(const uint8_t *line, bool write)
 {
-#ifdef __x86_64__ /* compilers take the instruction for an extension, which all x86-64 CPUs accept */
+#ifdef __x86_64__
 	if (write) {
 		__asm__ volatile("prefetchw %0" : : "m"(*line));
 		return;

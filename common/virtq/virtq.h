@@ -79,14 +79,9 @@ int virtq_remap(struct virtq *vq);
 
 #define VIRTQ_FILL_BROKEN INT_MIN /* of virtq_fill(); no errno: positive numbers are counts there */
 
-/**
- * virtq_fill() - parse available chains until the window holds n, or no more can be parsed
- *
- * Errors:  number of chains in the window (0 .. n) | VIRTQ_FILL_BROKEN, which is negative: the
- *          window is empty.
- * Cost:    O(chains); one acquire load of the available index (split) for each call that needs
- *          more.
- */
+/** virtq_fill() - parse available chains until the window holds n, or no more can be parsed
+ * Returns: number of chains in the window (0 .. n) | VIRTQ_FILL_BROKEN: the window is empty.
+ * Cost: O(chains); one acquire load of the available index (split) for each call that needs more */
 int virtq_fill(struct virtq *vq, unsigned int n);
 
 /** virtq_window() - the i-th chain of the window; i is below virtq_window_len(). Owner: the ring;
@@ -94,9 +89,8 @@ int virtq_fill(struct virtq *vq, unsigned int n);
  * this chain */
 struct virtq_chain *virtq_window(struct virtq *vq, unsigned int i);
 
-/** virtq_ask() - the first n_bytes of the i-th chain of the window are used soon: the CPU asks for
- * their cache lines, for writing if the device may write them. A hint; i is below
- * virtq_window_len() */
+/** virtq_ask() - a hint: the first n_bytes of the window's i-th chain are used soon. The CPU asks
+ * for their cache lines, for writing if the device may write them; i is below virtq_window_len() */
 void virtq_ask(struct virtq *vq, unsigned int i, size_t n_bytes);
 
 /** virtq_window_len() - chains parsed and not taken */
@@ -111,8 +105,7 @@ bool virtq_waits(const struct virtq *vq);
  * descriptor of the ring, or there is no storage for a longer chain */
 bool virtq_all_posted(const struct virtq *vq);
 
-/** virtq_take() - the first n chains of the window are in flight now; n is at most
- * virtq_window_len() */
+/** virtq_take() - the first n chains of the window, at most all of it, are in flight now */
 void virtq_take(struct virtq *vq, unsigned int n);
 
 /** virtq_complete() - stage the used entry of a taken chain, which is not the caller's any more.
@@ -120,9 +113,8 @@ void virtq_take(struct virtq *vq, unsigned int n);
  * more than there is, is cut */
 void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes);
 
-/** virtq_finish() - take and complete the first n chains of the window, for a device that is done
- * with them already; n is at most virtq_window_len(), n_bytes has the length for each as in
- * virtq_complete(); NULL: nothing was written */
+/** virtq_finish() - virtq_take() and virtq_complete() at once, for a device that is done with the
+ * first n chains already; n_bytes has the length for each; NULL: nothing was written */
 void virtq_finish(struct virtq *vq, unsigned int n, const uint32_t *n_bytes);
 
 /** virtq_publish() - the driver sees all staged entries, in the order in which they were staged */
@@ -139,8 +131,7 @@ void virtq_kick_off(struct virtq *vq);
  * Chains in the window count as seen. Cost: a full fence */
 bool virtq_kick_on(struct virtq *vq);
 
-/** virtq_error() - the rule that was broken, after VIRTQ_E_BROKEN or VIRTQ_FILL_BROKEN; a static
- * text */
+/** virtq_error() - the rule broken, after VIRTQ_E_BROKEN or VIRTQ_FILL_BROKEN; a static text */
 const char *virtq_error(const struct virtq *vq);
 
 /** virtq_is_blank() - whether the ring in memory is as if no driver had ever written it. Thread:
