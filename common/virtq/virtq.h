@@ -53,8 +53,7 @@ int virtq_start(struct virtq **ret_vq, const struct virtq_setup *setup, struct m
 	struct ledger_queue *queue, void *inflight);
 
 /** virtq_stop() - end of use; the position stays in the ledger. Chains in the window that were not
- * taken are as if never seen; those that were taken are a successor's. NULL is fine; returns
- * NULL */
+ * taken are as if never seen; those that were are a successor's. NULL is fine; returns NULL */
 struct virtq *virtq_stop(struct virtq *vq);
 
 /** virtq_base() - where the ring stands, encoded as in GET_VRING_BASE; see ledger_base() */

@@ -88,7 +88,7 @@ static void swap_addresses(uint8_t to[ADDRESSES_BYTES], const uint8_t from[ADDRE
 static void copy_back_spans(struct iovec *to, const struct iovec *from, size_t n_bytes)
 {
 	uint8_t head[ADDRESSES_BYTES];
-	struct iovec span[2] = { { head, sizeof(head) } };
+	struct iovec span[2] = { { head, sizeof(head) }, { head, 0 } }; /* the end */
 
 	copy_spans(span, from, sizeof(head));
 	swap_addresses(head, head);
