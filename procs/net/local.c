@@ -40,6 +40,27 @@ static void describe(struct net *net, char *buf, size_t n)
 	snprintf(buf, n, "%s", net->backend->name);
 }
 
+static void gather(uint8_t *to, const struct iovec *from, size_t n)
+{
+	size_t part;
+
+	for (; n; n -= part, from++) {
+		part = MIN(from->iov_len, n);
+		to = mempcpy(to, from->iov_base, part);
+	}
+}
+
+static void scatter(const struct iovec *to, const uint8_t *from, size_t n)
+{
+	size_t part;
+
+	for (; n; n -= part, to++) {
+		part = MIN(to->iov_len, n);
+		memcpy(to->iov_base, from, part);
+		from += part;
+	}
+}
+
 /* --- echo --- */
 
 #define ADDRESSES_BYTES 12
@@ -88,12 +109,11 @@ static void swap_addresses(uint8_t to[ADDRESSES_BYTES], const uint8_t from[ADDRE
 static void copy_back_spans(struct iovec *to, const struct iovec *from, size_t n_bytes)
 {
 	uint8_t head[ADDRESSES_BYTES];
-	struct iovec span[2] = { { head, sizeof(head) }, { head, 0 } }; /* the end */
 
-	copy_spans(span, from, sizeof(head));
+	gather(head, from, sizeof(head));
 	swap_addresses(head, head);
 	copy_spans(to, from, n_bytes);
-	copy_spans(to, span, sizeof(head));
+	scatter(to, head, sizeof(head));
 }
 
 /* The frame, with its addresses swapped. */
@@ -170,13 +190,10 @@ const struct net_backend backend_echo = {
 static int null_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *iov, unsigned int n,
 	size_t frame_bytes)
 {
-	uint8_t *at = pair->net->backend_data;
+	uint8_t *sinks = pair->net->backend_data;
 
-	if (!at)
-		return 0;
-	at += pair->index * (size_t)NET_FRAME_MAX;
-	for (unsigned int i = 1; i < n; i++)
-		at = mempcpy(at, iov[i].iov_base, iov[i].iov_len);
+	if (sinks)
+		gather(sinks + pair->index * (size_t)NET_FRAME_MAX, iov + 1, frame_bytes);
 	return 0;
 }
 
@@ -202,16 +219,6 @@ static void null_close(struct net *net)
 static uint8_t generated[NET_FRAME_MAX] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1,
 	0x88, 0xb5 };
 
-static void make_frame(const struct iovec *iov, size_t n)
-{
-	size_t part;
-
-	for (size_t at = 0; at < n; at += part, iov++) {
-		part = MIN(iov->iov_len, n - at);
-		memcpy(iov->iov_base, generated + at, part);
-	}
-}
-
 static enum rx_status null_receive(struct net_pair *pair)
 {
 	struct net_rx *rx = &pair->rx;
@@ -227,7 +234,7 @@ static enum rx_status null_receive(struct net_pair *pair)
 			continue;
 		}
 		rx->hdr = (struct net_hdr){ 0 };
-		make_frame(&rx->iov[rx->first], n);
+		scatter(&rx->iov[rx->first], generated, n);
 		rx_deliver(pair, n);
 	}
 	rx_flush(rx);
