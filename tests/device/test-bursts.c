@@ -165,7 +165,6 @@ static void count_frames(unsigned int *ret_lost, unsigned int *ret_repeated)
 }
 
 /* _i: bit 0 packed, bit 1 mergeable, and then the point */
-/* covers: P2 */
 START_TEST(test_death_in_a_burst_costs_what_was_under_way)
 {
 	const struct point *point = &points[_i / 4];
