@@ -43,7 +43,7 @@ class Scene:
 
     def pids(self):
         """{name: pid} of all processes, as memory knows them."""
-        return {entry['name']: entry['pid'] for entry in self.product.status()['guests'][0]['processes']}
+        return {entry['name']: entry['pid'] for entry in self.product.status()['guests'][0]['processes'] if entry['connected']}
 
     def play(self, current, name, instance):
         """The process of that name is a puppet from now on; the others must stay who they are."""
