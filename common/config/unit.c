@@ -24,6 +24,29 @@ char *unit_escape(const char *instance)
 	return text;
 }
 
+static int digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, c) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+void unit_unescape(char *text)
+{
+	char *to = text;
+
+	for (; *text; text++)
+		if (text[0] == '\\' && text[1] == 'x' && digit(text[2]) >= 0 &&
+			digit(text[3]) >= 0) {
+			*to++ = (char)(digit(text[2]) * 16 + digit(text[3]));
+			text += 3;
+		} else {
+			*to++ = *text;
+		}
+	*to = '\0';
+}
+
 char *unit_name(const char *role, const char *instance, const char *kind)
 {
 	_cleanup_free_ char *escaped = unit_escape(instance);

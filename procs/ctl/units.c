@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/text.h"
 #include "config/roles.h"
+#include "config/unit.h"
 
 #define SYSTEMD "org.freedesktop.systemd1"
 #define PREFIX "bulkhead-"
@@ -53,30 +54,6 @@ static int open_bus(sd_bus **ret_bus)
 	return r;
 }
 
-static int digit(char c)
-{
-	static const char digits[] = "0123456789abcdef";
-	const char *at = c ? strchr(digits, c) : NULL;
-
-	return at ? (int)(at - digits) : -1;
-}
-
-/* Undo what the generator's escape() did, in place. */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (; *text; text++)
-		if (text[0] == '\\' && text[1] == 'x' && digit(text[2]) >= 0 &&
-			digit(text[3]) >= 0) {
-			*to++ = (char)(digit(text[2]) * 16 + digit(text[3]));
-			text += 3;
-		} else {
-			*to++ = *text;
-		}
-	*to = '\0';
-}
-
 /* Split bulkhead-ROLE@INSTANCE.SUFFIX; false: it is none of these. */
 static bool split(const char *id, struct unit *ret)
 {
@@ -90,17 +67,8 @@ static bool split(const char *id, struct unit *ret)
 	ret->role = strndup(id + strlen(PREFIX), (size_t)(at - id) - strlen(PREFIX));
 	ret->instance = strndup(at + 1, (size_t)(dot - at) - 1);
 	check(ret->role && ret->instance);
-	unescape(ret->instance);
+	unit_unescape(ret->instance);
 	return true;
-}
-
-/* bulkhead-metrics@.service has instances that are no guests. */
-static bool is_of_guest(const struct unit *unit)
-{
-	for (size_t i = 0; i < N_ROLES; i++)
-		if (strcmp(unit->role, roles[i].name) == 0)
-			return true;
-	return false;
 }
 
 static void forget(struct unit *unit)
@@ -120,7 +88,8 @@ static void take_unit(struct units *units, const char *id, const char *active, c
 
 	if (!split(id, &unit))
 		return;
-	if (!is_of_guest(&unit)) {
+	/* bulkhead-metrics@.service has instances that are no guests */
+	if (!role_find(unit.role)) {
 		forget(&unit);
 		return;
 	}
