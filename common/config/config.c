@@ -383,12 +383,9 @@ static void drop_values(struct config_device *device)
 static void fail_type(struct parse *parse, const struct config_device *device)
 {
 	const char *names[N_ROLES];
+	size_t n = role_types(names);
 	char advice[256];
-	size_t n = 0;
 
-	for (size_t i = 0; i < N_ROLES; i++)
-		if (roles[i].per_device)
-			names[n++] = roles[i].name;
 	if (device->type)
 		fail(parse, device->line, "[device %s]: unknown type '%s'; %s", device->name,
 			device->type,
@@ -427,7 +424,7 @@ static void judge_device(struct parse *parse, struct config_device *device)
 		fail(parse, device->line, "[device %s] has no 'socket'; add socket = /path",
 			device->name);
 	if (!device->type && names_is_misspelt(device, "type"))
-		type = names_usual_type();
+		type = role_usual()->type; /* so that its other errors are reported, too */
 	if (!type) {
 		fail_type(parse, device);
 		drop_values(device);

@@ -53,20 +53,11 @@ struct names names_of(const struct config_type *type)
 	return keys;
 }
 
-const struct config_type *names_usual_type(void)
-{
-	const struct role *role = roles;
-
-	while (!role->per_device)
-		role++;
-	return role->type;
-}
-
 bool names_is_misspelt(const struct config_device *device, const char *key)
 {
 	const struct role *role = device->type ? role_of_type(device->type) : NULL;
 	const struct config_type *type =
-		device->type ? (role ? role->type : NULL) : names_usual_type();
+		device->type ? (role ? role->type : NULL) : role_usual()->type;
 	const struct names keys = type ? names_of(type) : (struct names){ .n = 0 };
 
 	for (size_t i = 0; type && i < device->n_values; i++) {

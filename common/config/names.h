@@ -23,10 +23,6 @@ const char *names_member(const struct config_key *key, const char *name);
 /** names_find() - the key of a type that has this name, a member's included; NULL = none */
 const struct config_key *names_find(const struct config_type *type, const char *name);
 
-/** names_usual_type() - the first type: a device of unknown type is validated as one of it, so that
- * its other errors are reported, too */
-const struct config_type *names_usual_type(void);
-
 /** names_is_misspelt() - whether an unknown key of the device is probably a misspelling of this
  * one, and will be reported as such */
 bool names_is_misspelt(const struct config_device *device, const char *key);

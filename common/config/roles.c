@@ -42,6 +42,25 @@ const struct role *role_of_type(const char *type)
 	return role && role->per_device ? role : NULL;
 }
 
+const struct role *role_usual(void)
+{
+	const struct role *role = roles;
+
+	while (!role->per_device)
+		role++;
+	return role;
+}
+
+size_t role_types(const char *names[N_ROLES])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < N_ROLES; i++)
+		if (roles[i].per_device)
+			names[n++] = roles[i].name;
+	return n;
+}
+
 /* --- The processes of a guest --- */
 
 static const struct role *next_of_guest(const struct role *role)

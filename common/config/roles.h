@@ -71,6 +71,12 @@ const struct role *role_find(const char *name);
 /** role_of_type() - the row of a device type; NULL = no such type */
 const struct role *role_of_type(const char *type);
 
+/** role_usual() - the first device type of the table, which is meant where none is named */
+const struct role *role_usual(void);
+
+/** role_types() - the names of all device types; returns how many */
+size_t role_types(const char *names[N_ROLES]);
+
 #define PEER_STANDBY "+standby"     /* suffix of a second instance's endpoint names */
 #define INSTANCE_STANDBY ":standby" /* suffix of its --instance */
 

@@ -344,14 +344,10 @@ static const char *wrapped_type(const char *program)
 /* The type on the command line, or else the first in the table. */
 static const char *named_type(int argc, char *argv[])
 {
-	const struct role *role = roles;
-
 	for (int i = 1; i + 1 < argc; i++)
 		if (strcmp(argv[i], "device") == 0 && role_of_type(argv[i + 1]))
 			return argv[i + 1];
-	while (!role->per_device)
-		role++;
-	return wrapped_type(argv[0]) ?: role->name;
+	return wrapped_type(argv[0]) ?: role_usual()->name;
 }
 
 /* Nothing else on the command line is looked at. */
@@ -552,12 +548,9 @@ static int refuse_command(const char *command, const char *type)
 {
 	static const char *const commands[] = { "run", "device" };
 	const char *types[N_ROLES];
+	size_t n = role_types(types);
 	char advice[256];
-	size_t n = 0;
 
-	for (size_t i = 0; i < N_ROLES; i++)
-		if (roles[i].per_device)
-			types[n++] = roles[i].name;
 	if (!*command)
 		log_error("'bulkhead' needs a command, for example 'bulkhead run FILE'; see 'bulkhead --help'");
 	else if (strcmp(command, "device") != 0)
