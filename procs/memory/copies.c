@@ -109,9 +109,24 @@ static int take_file(const char *prefix, const char *device, int *ret_fd,
 	return 0;
 }
 
-/* Make a new file, and replace the present one in the fd store. */
-static int make_file(const char *prefix, const char *device, int *ret_fd,
-	struct record_file **ret_file)
+/* The halves that a new file begins with. */
+struct halves {
+	const Bh__Desired *desired;
+	const Bh__Observed *observed;
+};
+
+static int write_halves(struct record_file *file, const struct halves *halves)
+{
+	int r = record_write_desired(file, halves->desired);
+
+	return r < 0 ? r : record_write_observed(file, halves->observed);
+}
+
+/* Make a new file, and replace the present one in the fd store. It is complete before it is there:
+ * after a death in between, the next memory manager believes what it finds.
+ * halves: NULL = none, the record is empty */
+static int make_file(const char *prefix, const char *device, const struct halves *halves,
+	int *ret_fd, struct record_file **ret_file)
 {
 	char name[128];
 	int r;
@@ -124,8 +139,10 @@ static int make_file(const char *prefix, const char *device, int *ret_fd,
 	*ret_fd = record_create(device);
 	if (*ret_fd < 0)
 		return *ret_fd;
-	r = fdstore_push(name, *ret_fd);
-	return r < 0 ? r : record_open(ret_file, *ret_fd);
+	r = record_open(ret_file, *ret_fd);
+	if (r == 0 && halves)
+		r = write_halves(*ret_file, halves);
+	return r < 0 ? r : fdstore_push(name, *ret_fd);
 }
 
 /* --- Open --- */
@@ -151,9 +168,10 @@ static int read_halves(const struct record_file *file, const char *device,
  * well. */
 static int begin_anew(struct copies *copies)
 {
-	int r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
+	int r = make_file("t", copies->device, NULL, &copies->truth_fd, &copies->truth);
 
-	return r < 0 ? r : make_file("r", copies->device, &copies->former_fd, &copies->former);
+	return r < 0 ? r
+		     : make_file("r", copies->device, NULL, &copies->former_fd, &copies->former);
 }
 
 /* A copy may be behind after a kill between two writes; writing the same twice is harmless. */
@@ -169,6 +187,7 @@ static int open_halves(struct copies *copies, Bh__Desired **ret_desired,
 	Bh__Observed **ret_observed)
 {
 	const struct record_file *from = copies->truth ?: copies->former;
+	struct halves halves;
 	int r = from ? read_halves(from, copies->device, ret_desired, ret_observed) : -EBADMSG;
 
 	if (r == -EBADMSG) {
@@ -177,10 +196,11 @@ static int open_halves(struct copies *copies, Bh__Desired **ret_desired,
 			? r
 			: read_halves(copies->truth, copies->device, ret_desired, ret_observed);
 	}
+	halves = (struct halves){ r == 0 ? *ret_desired : NULL, r == 0 ? *ret_observed : NULL };
 	if (r == 0 && !copies->truth)
-		r = make_file("t", copies->device, &copies->truth_fd, &copies->truth);
+		r = make_file("t", copies->device, &halves, &copies->truth_fd, &copies->truth);
 	if (r == 0 && !copies->former)
-		r = make_file("r", copies->device, &copies->former_fd, &copies->former);
+		r = make_file("r", copies->device, &halves, &copies->former_fd, &copies->former);
 	return r;
 }
 
