@@ -4,10 +4,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -257,6 +260,60 @@ START_TEST(test_record_of_the_former_release_is_taken_over)
 }
 END_TEST
 
+/* A child that opens the record, and is killed at its n-th stop at a system call; false: it has not
+ * that many. */
+static bool killed_at(unsigned int n)
+{
+	pid_t pid = fork();
+	int status = 0;
+	bool ended = false;
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		hand_over();
+		if (fdstore_init() < 0 || ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 ||
+			raise(SIGSTOP) != 0 ||
+			copies_open(&copies, "net0", &desired, &observed) < 0)
+			_exit(2);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	for (unsigned int i = 0; i < n && !ended; i++) {
+		ck_assert(WIFSTOPPED(status));
+		ck_assert_int_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		ended = WIFEXITED(status);
+	}
+	if (!ended) {
+		ck_assert_int_eq(kill(pid, SIGKILL), 0);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	}
+	ck_assert(!ended || WEXITSTATUS(status) == 0);
+	take_pushed();
+	return !ended;
+}
+
+START_TEST(test_death_at_any_step_of_a_take_over_loses_nothing)
+{
+	Bh__Desired d = BH__DESIRED__INIT;
+	Bh__Observed o = BH__OBSERVED__INIT;
+	unsigned int n = 0;
+	bool killed;
+
+	d.generation = 5;
+	o.generation = 2;
+	o.applied = 4;
+	do {
+		for (size_t i = 0; i < N_STORE; i++)
+			store[i].fd = fd_close(store[i].fd);
+		write_as_former_release(&d, &o);
+		killed = killed_at(++n);
+		in_a_life(find_five);
+	} while (killed);
+	ck_assert_uint_gt(n, 20);
+}
+END_TEST
+
 static Bh__Ring ring = BH__RING__INIT;
 
 static void forge_many_rings(Bh__Desired *d, Bh__Observed *o)
@@ -329,6 +386,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_identity_stays_until_all_is_lost);
 	tcase_add_test(tc, test_copies_are_not_believed);
 	tcase_add_test(tc, test_record_of_the_former_release_is_taken_over);
+	tcase_add_test(tc, test_death_at_any_step_of_a_take_over_loses_nothing);
 	tcase_add_loop_test(tc, test_what_cannot_be_is_found_when_it_is_opened, 0,
 		ARRAY_SIZE(forgeries));
 	suite_add_tcase(suite, tc);
