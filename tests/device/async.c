@@ -27,7 +27,8 @@ struct job {
 	struct job *next;
 	struct device_queue *queue;
 	struct virtq_chain *chain;
-	uint64_t due_ns;
+	unsigned int n_held; /* due as soon as the other ring holds that many; 0 = never */
+	uint64_t due_ns;     /* and no later than this */
 };
 
 struct async {
@@ -37,7 +38,7 @@ struct async {
 	bool quit;
 	struct job *waiting; /* under the lock, as the next */
 	struct job *done[N_QUEUES];
-	unsigned int n_held[N_QUEUES]; /* taken and not published: the serving thread's */
+	_Atomic unsigned int n_held[N_QUEUES]; /* taken and not published; the serving thread's */
 	pthread_t threads[N_THREADS];
 	unsigned int n_threads;
 	unsigned int n_looks;
@@ -45,12 +46,19 @@ struct async {
 
 /* --- The other threads --- */
 
+static uint64_t due_ns(const struct async *async, const struct job *job)
+{
+	unsigned int other = 1 - job->queue->index;
+
+	return job->n_held && async->n_held[other] >= job->n_held ? 0 : job->due_ns;
+}
+
 static struct job **first_due(struct async *async)
 {
 	struct job **first = &async->waiting;
 
 	for (struct job **at = first; *at; at = &(*at)->next)
-		if ((*at)->due_ns < (*first)->due_ns)
+		if (due_ns(async, *at) < due_ns(async, *first))
 			first = at;
 	return first;
 }
@@ -72,7 +80,7 @@ static struct job *take_due(struct async *async)
 		first = first_due(async);
 		if (!*first) {
 			pthread_cond_wait(&async->changed, &async->lock);
-		} else if ((*first)->due_ns > clock_ns()) {
+		} else if (due_ns(async, *first) > clock_ns()) {
 			wait_for(async, (*first)->due_ns);
 		} else {
 			job = *first;
@@ -128,6 +136,7 @@ static void submit(struct async *async, struct device_queue *queue, struct virtq
 	virtq_read(chain, 0, &request, sizeof(request));
 	*job = (struct job){ .queue = queue,
 		.chain = chain,
+		.n_held = request.n_held,
 		.due_ns = clock_ns() + request.delay_us * UINT64_C(1000) };
 	async->n_held[queue->index]++;
 	pthread_mutex_lock(&async->lock);

@@ -27,6 +27,7 @@
 #define HOLD_US 300000
 #define HOLD_MS (HOLD_US / 1000)
 #define WAIT_MS 10000
+#define TAKEN_US 5000000
 
 static struct suite suite;
 static struct net n;
@@ -47,22 +48,26 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static void post_in(size_t region, uint16_t index, uint32_t delay_us)
+static void post_request(size_t region, uint16_t index, struct async_request request)
 {
 	struct request *r = calloc(1, sizeof(*r));
-	struct async_request request;
 	struct ring_seg segs[2];
 
 	ck_assert_ptr_nonnull(r);
 	*r = (struct request){ ++next_id, guest_alloc_in(&n.g, region, sizeof(request), 8),
 		guest_alloc_in(&n.g, region, sizeof(struct async_answer), 8) };
 	ck_assert(r->out && r->in);
-	request = (struct async_request){ .id = r->id, .delay_us = delay_us };
+	request.id = r->id;
 	memcpy(guest_at(&n.g, r->out, sizeof(request)), &request, sizeof(request));
 	segs[0] = (struct ring_seg){ r->out, sizeof(request), false };
 	segs[1] = (struct ring_seg){ r->in, sizeof(struct async_answer), true };
 	rig_ok(ring_post(&n.rings[index], segs, 2, r), n.rings[index].fault);
 	(void)ring_kick(&n.rings[index]);
+}
+
+static void post_in(size_t region, uint16_t index, uint32_t delay_us)
+{
+	post_request(region, index, (struct async_request){ .delay_us = delay_us });
 }
 
 static void post(uint16_t index, uint32_t delay_us)
@@ -153,13 +158,19 @@ static void close_session(void)
 	net_close(&n);
 }
 
+/* Until the device holds so many of ring 1: the rings have a thread each. */
+static void until_held(unsigned int n_chains)
+{
+	post_request(0, 0, (struct async_request){ .delay_us = TAKEN_US, .n_held = n_chains });
+	reap_all(0);
+}
+
 /* Both rings move while ring 1 is held. */
 static void post_held(unsigned int n_chains)
 {
 	for (unsigned int i = 0; i < n_chains; i++)
 		post(1, HOLD_US + 1000 * (n_chains - i));
-	post(0, 0);
-	reap_all(0);
+	until_held(n_chains);
 }
 
 START_TEST(test_completions_come_out_of_order)
@@ -240,11 +251,11 @@ START_TEST(test_memory_that_comes_waits_for_no_chain)
 	reap_all(1);
 	for (int i = 0; i < 4; i++)
 		post_in(1, 1, HOLD_US / 2);
-	usleep(20000);
+	until_held(4);
 	rig_ok(vu_rem_mem_reg(&n.c, &n.g.regions[1].at, -1), n.c.why);
 	reap(1);
 	ck_assert_uint_eq(ring_in_flight(&n.rings[1]), 0);
-	ck_assert_uint_eq(n_back, 14);
+	ck_assert_uint_eq(n_back, 15);
 	post(1, 0);
 	close_session();
 }
@@ -276,6 +287,7 @@ START_TEST(test_memory_that_goes_waits_for_its_chains)
 		post(0, 1000);
 		post(1, 1000);
 		reap_all(0);
+		reap_all(1);
 	}
 	close_session();
 	ck_assert_uint_eq(n_back, 3 * 11);
@@ -287,7 +299,6 @@ START_TEST(test_stop_waits_for_its_chains)
 	open_session(_i);
 	for (int k = 0; k < 3; k++) {
 		post_held(8);
-		usleep(20000);
 		stop(1);
 		post(0, 0);
 		reap_all(0);
