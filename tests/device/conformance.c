@@ -52,6 +52,7 @@ static void set_way(struct net_profile *p, int way)
 
 /* the number of a combination taken apart: layout, event index, mergeable, in order, way */
 /* covers: G8 */
+/* uses: net:RING_PACKED net:EVENT_IDX net:IN_ORDER net:INDIRECT_DESC net:MRG_RXBUF */
 START_TEST(test_every_combination)
 {
 	struct net_profile p = { .ring_size = 64 };

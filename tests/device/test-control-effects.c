@@ -75,6 +75,7 @@ static unsigned int n_segments(void)
 	return n_frames;
 }
 
+/* uses: net:CTRL_GUEST_OFFLOADS */
 START_TEST(test_offloads_can_be_taken_back_and_given_again)
 {
 	uint64_t all = VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4), none = 0;
@@ -151,6 +152,7 @@ static unsigned int n_on_second_pair(void)
 	return n_frames[1];
 }
 
+/* uses: net:MQ */
 START_TEST(test_frames_come_to_the_pairs_that_the_driver_uses)
 {
 	struct net_profile p = control_layout(_i, VU_BIT(VU_NET_F_MQ));
@@ -186,6 +188,7 @@ static void send_rarp(const uint8_t *mac)
 }
 
 /* The driver announces itself; for one that cannot, the device does. */
+/* uses: net:GUEST_ANNOUNCE net:STATUS protocol:RARP protocol:BACKEND_REQ */
 START_TEST(test_announcement_is_seen_by_network_and_driver)
 {
 	struct net_profile p =

@@ -61,6 +61,7 @@ static const struct mode_row {
 	{ NOBCAST | ALLMULTI, mac_broadcast, false },
 };
 
+/* uses: net:CTRL_VQ net:CTRL_RX net:CTRL_RX_EXTRA */
 START_TEST(test_each_mode_lets_its_frames_in)
 {
 	struct net_profile p = control_layout(_i, FILTERS);
@@ -221,6 +222,7 @@ START_TEST(test_table_that_lies_changes_nothing)
 }
 END_TEST
 
+/* uses: net:CTRL_MAC_ADDR protocol:CONFIG */
 START_TEST(test_address_of_its_own_can_be_changed)
 {
 	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(NET_F_CTRL_MAC_ADDR));
@@ -253,6 +255,7 @@ static void set_vlan(uint8_t want, uint8_t number, uint16_t vlan)
 	control_expect(want, CTRL_VLAN, number, &vlan, sizeof(vlan));
 }
 
+/* uses: net:CTRL_VLAN */
 START_TEST(test_tagged_frames_pass_where_their_vlan_was_added)
 {
 	struct net_profile p = control_layout(_i, VU_BIT(NET_F_CTRL_VLAN));

@@ -16,6 +16,15 @@
 
 enum {
 	NET_F_GUEST_TSO4 = 7,
+	NET_F_GUEST_TSO6 = 8,
+	NET_F_GUEST_ECN = 9,
+	NET_F_GUEST_UFO = 10,
+	NET_F_HOST_TSO6 = 12,
+	NET_F_HOST_ECN = 13,
+	NET_F_HOST_UFO = 14,
+	NET_F_GUEST_USO4 = 54,
+	NET_F_GUEST_USO6 = 55,
+	NET_F_HOST_USO = 56,
 	HDR_NEEDS_CSUM = 1,
 	GSO_TCPV4 = 1,
 	GSO_UDP = 3,
@@ -106,6 +115,7 @@ static void send_cut(uint64_t to_gpa, uint32_t rx_cuts, uint32_t tx_cuts)
 }
 
 /* covers: G6 */
+/* uses: net:ANY_LAYOUT net:MRG_RXBUF */
 START_TEST(test_header_in_as_many_pieces_as_it_has_bytes)
 {
 	uint32_t base;
@@ -118,6 +128,78 @@ START_TEST(test_header_in_as_many_pieces_as_it_has_bytes)
 		for (uint32_t tx_cuts = 1; tx_cuts <= NET_HDR_BYTES; tx_cuts++)
 			send_cut(big_gpa, rx_cuts, tx_cuts);
 	rig_ok(net_fill(&n, 0), n.why);
+	close_well();
+}
+END_TEST
+
+/* --- Segments --- */
+
+static const struct {
+	const char *what;
+	uint64_t features; /* beside the checksums */
+	struct header header;
+} agreed[] = {
+	{ "a checksum", 0, { HDR_NEEDS_CSUM, 0, 0, 0, 34, 16, 0 } },
+	{ "TCP over IPv4", VU_BIT(VU_NET_F_HOST_TSO4) | VU_BIT(NET_F_GUEST_TSO4),
+		{ HDR_NEEDS_CSUM, GSO_TCPV4, 54, 100, 34, 16, 0 } },
+	{ "TCP over IPv6", VU_BIT(NET_F_HOST_TSO6) | VU_BIT(NET_F_GUEST_TSO6),
+		{ HDR_NEEDS_CSUM, GSO_TCPV6, 74, 100, 54, 16, 0 } },
+	{ "congestion over IPv4",
+		VU_BIT(VU_NET_F_HOST_TSO4) | VU_BIT(NET_F_GUEST_TSO4) | VU_BIT(NET_F_HOST_ECN) |
+			VU_BIT(NET_F_GUEST_ECN),
+		{ HDR_NEEDS_CSUM, GSO_TCPV4 | GSO_ECN, 54, 100, 34, 16, 0 } },
+	{ "UDP fragments", VU_BIT(NET_F_HOST_UFO) | VU_BIT(NET_F_GUEST_UFO),
+		{ HDR_NEEDS_CSUM, GSO_UDP, 42, 100, 34, 6, 0 } },
+	{ "UDP segments over IPv4",
+		VU_BIT(NET_F_HOST_USO) | VU_BIT(NET_F_GUEST_USO4) | VU_BIT(NET_F_GUEST_USO6),
+		{ HDR_NEEDS_CSUM, GSO_UDP_L4, 42, 100, 34, 6, 0 } },
+	{ "UDP segments over IPv6",
+		VU_BIT(NET_F_HOST_USO) | VU_BIT(NET_F_GUEST_USO4) | VU_BIT(NET_F_GUEST_USO6),
+		{ HDR_NEEDS_CSUM, GSO_UDP_L4, 62, 100, 54, 6, 0 } },
+};
+
+#define N_AGREED ((int)(sizeof(agreed) / sizeof(agreed[0])))
+
+/* The header of the next frame that comes to pair 0; its buffer is posted again. */
+static struct header take_header(void)
+{
+	struct ring_seg seg = { 0, n.p.buf_bytes, true };
+	struct header header;
+	struct ring_used used;
+
+	rig_ok(ring_wait(&n.rings[0], 5000), n.rings[0].fault);
+	ck_assert_msg(ring_reap(&n.rings[0], &used) == 1, "%s", n.rings[0].fault);
+	ck_assert_uint_eq(used.len, NET_HDR_BYTES + FRAME_BYTES);
+	seg.gpa = (uint64_t)(uintptr_t)used.cookie;
+	memcpy(&header, guest_at(&n.g, seg.gpa, sizeof(header)), sizeof(header));
+	rig_ok(ring_post(&n.rings[0], &seg, 1, used.cookie), n.rings[0].fault);
+	ring_kick(&n.rings[0]);
+	return header;
+}
+
+/* What the driver asks for as the sender comes to it as the receiver: nothing was cut on the
+ * way. */
+/* uses: net:CSUM net:GUEST_CSUM net:HOST_TSO4 net:GUEST_TSO4 net:HOST_TSO6 net:GUEST_TSO6 */
+/* uses: net:HOST_ECN net:GUEST_ECN net:HOST_UFO net:GUEST_UFO */
+/* uses: net:HOST_USO net:GUEST_USO4 net:GUEST_USO6 */
+START_TEST(test_segments_come_as_they_were_sent)
+{
+	const struct header *sent = &agreed[_i / 2].header;
+	const char *what = agreed[_i / 2].what;
+	struct header came;
+
+	open_two_pairs(_i,
+		VU_BIT(VU_NET_F_CSUM) | VU_BIT(VU_NET_F_GUEST_CSUM) | agreed[_i / 2].features);
+	memcpy(big(), sent, sizeof(*sent));
+	net_frame_make(big() + NET_HDR_BYTES, FRAME_BYTES, 1);
+	put_frame(FRAME_BYTES);
+	came = take_header();
+	ck_assert_msg(came.flags == sent->flags && came.gso_type == sent->gso_type,
+		"%s: flags %u, type %u", what, came.flags, came.gso_type);
+	ck_assert_msg(came.gso_size == sent->gso_size && came.csum_start == sent->csum_start &&
+			came.csum_offset == sent->csum_offset,
+		"%s: size %u, checksum from %u at %u", what, came.gso_size, came.csum_start,
+		came.csum_offset);
 	close_well();
 }
 END_TEST
@@ -353,6 +435,7 @@ static void add(Suite *suite)
 	TCase *tc = rig_case(suite, "frames");
 
 	tcase_add_loop_test(tc, test_header_in_as_many_pieces_as_it_has_bytes, 0, 4);
+	tcase_add_loop_test(tc, test_segments_come_as_they_were_sent, 0, 2 * N_AGREED);
 	tcase_add_loop_test(tc, test_header_that_asks_for_nonsense_loses_its_frame_alone, 0,
 		2 * N_NONSENSE);
 	tcase_add_loop_test(tc, test_header_changes_while_it_is_judged, 0, 4);

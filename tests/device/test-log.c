@@ -145,6 +145,7 @@ static void wait_for_frames(void)
 }
 
 /* No frame is lost, no ring stops, and no mark comes after the answer. _i: bit 0 packed */
+/* uses: net:LOG_ALL protocol:LOG_SHMFD */
 /* covers: M19 */
 START_TEST(test_switched_on_and_off_under_traffic)
 {

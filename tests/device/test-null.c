@@ -35,11 +35,17 @@ static void reap_all(uint16_t index)
 	rig_ok(ring_check(ring), ring->fault);
 }
 
-/* _i: bit 0 packed, bit 1 the worker dies again and again */
+/* _i: bit 0 packed, bit 1 the worker dies again and again, bit 2 all other features of rings */
+/* uses: null:RING_PACKED null:EVENT_IDX null:INDIRECT_DESC null:IN_ORDER null:VERSION_1 */
 START_TEST(test_all_comes_back_empty)
 {
 	struct net_profile p = { .ring_size = SIZE, .features = _i & 1 ? VU_BIT(VU_F_PACKED) : 0 };
 
+	if (_i & 4) {
+		p.features |=
+			VU_BIT(VU_F_EVENT_IDX) | VU_BIT(VU_F_INDIRECT) | VU_BIT(VU_F_IN_ORDER);
+		p.indirect = true;
+	}
 	rig_ok(net_init(&n, &p), n.why);
 	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
 	rig_ok(net_negotiate(&n), n.why);
@@ -69,7 +75,7 @@ static void add(Suite *suite)
 
 	tcase_set_timeout(tc, 60);
 	suite_add_tcase(suite, tc);
-	tcase_add_loop_test(tc, test_all_comes_back_empty, 0, 4);
+	tcase_add_loop_test(tc, test_all_comes_back_empty, 0, 8);
 }
 
 int main(void)

@@ -67,6 +67,7 @@ END_TEST
 
 /* --- What is mapped --- */
 
+/* uses: protocol:SHMEM protocol:BACKEND_SEND_FD protocol:BACKEND_REQ */
 START_TEST(test_file_is_mapped_and_unmapped)
 {
 	mapper_open(&m, MAPPER_PROTOCOL, true);

@@ -182,6 +182,7 @@ static uint32_t ask(const struct step *step)
 	return answer.type;
 }
 
+/* uses: wl:SEND_FENCES wl:TRANS_FLAGS */
 START_TEST(test_row)
 {
 	struct recorder_peer *peer = innocent();

@@ -131,6 +131,62 @@ START_TEST(test_descriptors_reach_the_compositor)
 }
 END_TEST
 
+/* _i: bit 0 packed, bit 1 event index, bit 2 indirect descriptors. The rings go round, and begin
+ * anew. */
+/* uses: wl:RING_PACKED wl:EVENT_IDX wl:INDIRECT_DESC wl:TRANS_FLAGS wl:USE_SHMEM */
+START_TEST(test_rings_of_each_layout)
+{
+	struct recorder_peer *peer;
+	struct wl_msg made;
+
+	start_compositor();
+	memset(&front, 0, sizeof(front));
+	front.features = (_i & 1 ? VU_BIT(VU_F_PACKED) : 0) |
+		(_i & 2 ? VU_BIT(VU_F_EVENT_IDX) : 0) | (_i & 4 ? VU_BIT(VU_F_INDIRECT) : 0);
+	rig_ok(wl_front_open(&front, rig_socket()), front.why);
+	for (int boot = 0; boot < 2; boot++) {
+		peer = connect_ctx(CTX);
+		for (uint32_t i = 0; i < 600; i++)
+			ck_assert_int_eq(wl_send(guest, CTX, NULL, 0, "twelve bytes", 12), 0);
+		ck_assert(recorder_wait(peer, 600 * 12, 10000));
+		ck_assert_int_eq(wl_new(guest, 100, PAGE, &made), 0);
+		*(uint8_t *)wl_memory(guest, &made) = 1;
+		rig_ok(suite_kill(&rig, "wl"), rig.why);
+		ck_assert_int_eq(wl_send(guest, CTX, (uint32_t[]){ 100 }, 1, "b", 1), 0);
+		ck_assert(recorder_wait(peer, 600 * 12 + 1, 10000));
+		rig_ok(wl_front_check(&front), front.why);
+		rig_ok(wl_front_reboot(&front), front.why);
+		is_asked = false;
+	}
+	teardown();
+	suite_remember(&rig);
+}
+END_TEST
+
+#define LOG_BYTES 0x10000u
+
+/* uses: wl:LOG_ALL protocol:LOG_SHMFD */
+START_TEST(test_answers_are_logged)
+{
+	struct vu_log log = { LOG_BYTES, 0 };
+	int fd = memfd_create("log", MFD_CLOEXEC);
+	uint8_t *bits;
+	struct wl_msg made;
+
+	ck_assert_int_eq(ftruncate(fd, LOG_BYTES), 0);
+	bits = mmap(NULL, LOG_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(bits, MAP_FAILED);
+	rig_ok(vu_set_log_base(&front.c, &log, &fd, 1), front.c.why);
+	rig_ok(vu_set_features(&front.c, front.c.acked | VU_BIT(VU_F_LOG_ALL)), front.c.why);
+	ck_assert_int_eq(wl_new(guest, 100, PAGE, &made), 0);
+	ck_assert_msg(bits[front.replies[0] / PAGE / 8] >> front.replies[0] / PAGE % 8 & 1,
+		"the page of the answer is not marked");
+	rig_ok(vu_set_features(&front.c, front.c.acked & ~VU_BIT(VU_F_LOG_ALL)), front.c.why);
+	munmap(bits, LOG_BYTES);
+	close(fd);
+}
+END_TEST
+
 /* Both sides of the memory are the same pages, and stay so. */
 START_TEST(test_memory_is_shared)
 {
@@ -702,6 +758,7 @@ static void add(Suite *suite)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_descriptors_reach_the_compositor);
+	tcase_add_test(tc, test_answers_are_logged);
 	tcase_add_test(tc, test_memory_is_shared);
 	tcase_add_test(tc, test_files_reach_the_guest);
 	tcase_add_test(tc, test_pipe_from_the_compositor);
@@ -721,6 +778,8 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_refused_maps);
 	tcase_add_test(tc, test_streams_survive_kills);
 	tcase_set_timeout(tc, getenv("BULKHEAD_FULL") ? 300 : 60);
+	tc = rig_case(suite, "wl rings");
+	tcase_add_loop_test(tc, test_rings_of_each_layout, 0, 8);
 }
 
 int main(void)

@@ -165,9 +165,11 @@ static const struct wl_link_ops ops = { front_post, front_answer, front_event, f
 static int negotiate(struct wl_front *f)
 {
 	uint64_t want = VU_BIT(VU_F_VERSION_1) | VU_BIT(VU_F_PROTOCOL_FEATURES) |
-		VU_BIT(WL_F_TRANS_FLAGS) | VU_BIT(WL_F_SEND_FENCES) | VU_BIT(WL_F_USE_SHMEM);
+		VU_BIT(WL_F_TRANS_FLAGS) | VU_BIT(WL_F_SEND_FENCES) | VU_BIT(WL_F_USE_SHMEM) |
+		f->features;
 	uint64_t pf = VU_BIT(VU_PF_MQ) | VU_BIT(VU_PF_REPLY_ACK) | VU_BIT(VU_PF_BACKEND_REQ) |
-		VU_BIT(VU_PF_BACKEND_SEND_FD) | VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_DEVICE_STATE);
+		VU_BIT(VU_PF_BACKEND_SEND_FD) | VU_BIT(VU_PF_SHMEM) | VU_BIT(VU_PF_DEVICE_STATE) |
+		VU_BIT(VU_PF_LOG_SHMFD);
 	int e = vu_hello(&f->c, pf);
 
 	if (!e && (~f->c.acked_protocol & pf))
@@ -210,9 +212,15 @@ static int make_rings(struct wl_front *f)
 	int r = 0;
 
 	for (uint16_t i = 0; !r && i < 2; i++) {
-		struct ring_config cfg = { .index = i, .size = 512 };
+		struct ring_config cfg = {
+			.index = i,
+			.size = 512,
+			.packed = f->features & VU_BIT(VU_F_PACKED),
+			.event_idx = f->features & VU_BIT(VU_F_EVENT_IDX),
+			.indirect = f->features & VU_BIT(VU_F_INDIRECT),
+		};
 
-		f->bases[i] = 0;
+		f->bases[i] = cfg.base = cfg.packed ? 0x8000 : 0;
 		r = ring_init(&f->rings[i], &f->g, &cfg);
 	}
 	if (r)

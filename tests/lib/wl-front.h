@@ -26,15 +26,16 @@ struct wl_front {
 	uint64_t replies[WL_FRONT_SLOTS]; /* and of their answers */
 	int answers[WL_FRONT_SLOTS];      /* bytes of an answer; -1 free, -2 under way */
 	struct window window;
-	bool no_map; /* says that it maps, and does not */
-	bool refuse; /* refuses every map */
+	uint64_t features; /* beyond what it needs: of rings, and LOG_ALL */
+	bool no_map;       /* says that it maps, and does not */
+	bool refuse;       /* refuses every map */
 	char why[800];
 };
 
 /* All return 0, a negative errno or VU_E_REFUSED; `why` then describes the error. */
 
 /* connects, negotiates (the channel, SHMEM) and starts both rings; what follows may be closed in
- * any case. no_map and refuse may be set before. */
+ * any case. features, no_map and refuse may be set before. */
 int wl_front_open(struct wl_front *f, const char *path);
 void wl_front_close(struct wl_front *f);
 /* both rings are stopped: GET_VRING_BASE */

@@ -66,6 +66,7 @@ class Scene:
         self.transfer(SHORT)
 
 
+# uses: net:CSUM net:GUEST_CSUM net:HOST_TSO4 net:HOST_TSO6 net:GUEST_TSO4 net:GUEST_TSO6 net:MAC net:VERSION_1 net:PROTOCOL_FEATURES net:EVENT_IDX net:INDIRECT_DESC net:MRG_RXBUF protocol:REPLY_ACK
 def plain(current, version):
     scene = Scene(current, version)
     before = scene.qemu.sockets()
@@ -109,6 +110,7 @@ def check_each_pair_sends(guest):
         assert n_sent >= 100, f'of 100 packets {n_sent} went through pair {pair}'
 
 
+# uses: net:MQ net:CTRL_VQ protocol:MQ
 def two_queue_pairs(current, version):
     scene = Scene(current, version, queue_pairs=2)
     if scene.guest.queue_pairs() != 2:
@@ -160,6 +162,7 @@ def not_mergeable(current, version):
     scene.transfer()
 
 
+# uses: net:RING_PACKED
 def packed(current, version):
     scene = Scene(current, version, packed='on')
     scene.check_ping()

@@ -185,6 +185,7 @@ def refused_at_the_end(voyage):
     return migration.destination.process.output()
 
 
+# uses: net:MTU protocol:MTU
 @case('migrate-destination-refuses', 90, ordinary=False)
 def destination_refuses(current):
     """The other Bulkhead does not offer what the guest uses."""
@@ -224,11 +225,13 @@ def announced(current, by_guest, **options):
     wait_until(lambda: announcements() > n_before, 'QEMU announces the guest when it is told to')
 
 
+# uses: protocol:RARP
 @case('migrate-announced-by-rarp', 60)
 def announced_by_rarp(current):
     announced(current, False, version='newest')
 
 
+# uses: net:GUEST_ANNOUNCE
 @case('migrate-announced-by-guest', 60, ordinary=False)
 def announced_by_guest(current):
     announced(current, True, version='backports')
@@ -272,6 +275,7 @@ def memory_same_packed(current):
     compared(current, 'newest', packed='on', **BIG)
 
 
+# uses: net:LOG_ALL protocol:LOG_SHMFD
 @case('migrate-our-processes-killed', 120)
 def processes_killed(current):
     """Each one on either side, while memory is copied; then the guest goes on over there, and they once more."""

@@ -77,6 +77,7 @@ def save(current, machine):
     return image
 
 
+# uses: null:PROTOCOL_FEATURES null:LOG_ALL protocol:DEVICE_STATE
 @case('state-saved-and-loaded', 60)
 def both(current):
     bulkhead = product(current)

@@ -277,6 +277,7 @@ def storm(netns, n=1000):
     subprocess.run(netns.argv('ip', '-batch', '-'), input=lines, text=True, check=True, capture_output=True)
 
 
+# uses: net:STATUS protocol:CONFIG
 @case('tap-that-comes-and-goes', 60)
 def comes_and_goes(current):
     """However often: the guest is connected in the end, and the log is not filled."""

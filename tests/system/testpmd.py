@@ -143,6 +143,7 @@ def settled(value):
     return last[0]
 
 
+# uses: net:RING_PACKED net:IN_ORDER net:MRG_RXBUF protocol:STATUS
 def null(scene):
     """The generator fills the ring as fast as testpmd empties it; what testpmd sends is dropped.
 

@@ -279,6 +279,7 @@ def ends(weston, guest, program):
     wait_until(weston.is_empty, 'the window goes with its client', 60)
 
 
+# uses: wl:VERSION_1 wl:PROTOCOL_FEATURES wl:USE_SHMEM protocol:SHMEM protocol:BACKEND_SEND_FD
 @case('wayland-qemu', 600)
 def qemu(current):
     """One boot for all, since it is what takes long."""

@@ -52,6 +52,7 @@ static void *map_area(const struct vu_inflight *area, int fd)
 /* --- As it should be --- */
 
 /* _i: 1 = packed */
+/* uses: protocol:INFLIGHT_SHMFD */
 START_TEST(test_region_is_handed_out_and_used)
 {
 	struct vu_inflight area = ours;

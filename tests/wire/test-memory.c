@@ -202,6 +202,7 @@ START_TEST(test_slots_are_509_and_the_510th_region_is_refused)
 END_TEST
 
 /* covers: M18 */
+/* uses: protocol:CONFIGURE_MEM_SLOTS */
 START_TEST(test_region_added_and_removed_many_times)
 {
 	struct vu_region region = { 4096 * MIB, MIB, UINT64_C(0x10000000000), 0 };

@@ -111,6 +111,7 @@ START_TEST(test_owner_again_and_reset_owner_keep_the_session)
 }
 END_TEST
 
+/* uses: protocol:MQ */
 START_TEST(test_queue_number_serves_those_who_count_pairs_and_queues)
 {
 	uint64_t n;
@@ -124,6 +125,7 @@ START_TEST(test_queue_number_serves_those_who_count_pairs_and_queues)
 }
 END_TEST
 
+/* uses: protocol:STATUS */
 START_TEST(test_status_is_what_was_set)
 {
 	uint64_t status;
@@ -222,6 +224,7 @@ START_TEST(test_config_write_of_what_is_read_only_is_refused)
 }
 END_TEST
 
+/* uses: protocol:MTU */
 START_TEST(test_mtu_in_range_is_taken_and_others_are_refused)
 {
 	rig_hello(&c, VU_BIT(VU_PF_MTU));
