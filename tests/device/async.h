@@ -9,7 +9,8 @@
 struct async_request {
 	uint64_t id;
 	uint32_t delay_us;
-	uint32_t n_held; /* answered as soon as the other ring holds that many; 0 = by delay_us alone */
+	/* answered as soon as the other ring holds that many; 0 = by delay_us alone */
+	uint32_t n_held;
 };
 
 struct async_answer {
