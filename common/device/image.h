@@ -12,11 +12,12 @@
 #define IMAGE_WHY_BYTES 256
 
 /** image_protocol_features() - what the device offers, with what this library serves for it: the
- * dirty log, shared memory regions and what they need, and transfers of a state that the device can
- * save and load */
+ * dirty log, resets, shared memory regions and what they need, and transfers of a state that the
+ * device can save and load */
 static inline uint64_t image_protocol_features(const struct device *device)
 {
 	return device->offer.protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
+		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
 		(shmem_has_regions(device) ? SHMEM_PROTOCOL_FEATURES : 0) |
 		(device->ops->save && device->ops->load ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)
 							: 0);

@@ -1,6 +1,7 @@
 /*
  * Rings that the loop thread serves. These have few chains, but each chain changes state that all
- * threads read. The loop has other work, so a ring that has used up its turns waits a moment.
+ * threads read. The loop has other work, so a ring that has used up its turns waits a moment. One
+ * without a kick descriptor is looked at after each such moment.
  */
 #include "device/core.h"
 #include "device/kicks.h"
@@ -49,7 +50,7 @@ static void rest(struct loop_ring *ring)
 
 static void serve_ring(struct loop_ring *ring)
 {
-	if (serve_turns(ring->queue))
+	if (serve_turns(ring->queue) || ring->queue->poll)
 		rest(ring);
 }
 

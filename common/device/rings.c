@@ -154,8 +154,11 @@ static bool apply_fds(struct device_queue *queue, const Bh__Ring *ring, struct w
 	if (any)
 		refuse_bad_kick(queue, ring);
 	any |= replace_call(queue, &state->call_token, ring->call_token, wants);
-	any |= replace_fd(&queue->err_fd, &state->err_token, ring->err_token, wants);
-	return any;
+	if (!replace_fd(&queue->err_fd, &state->err_token, ring->err_token, wants))
+		return any;
+	if (state->error && state->error_start_id == ring->start_id)
+		queue_signal_err(queue); /* it came too late for that */
+	return true;
 }
 
 /* --- Start --- */

@@ -82,6 +82,12 @@ Bh__Ring *desired_find_ring(const Bh__Desired *desired, uint32_t index)
 	return NULL;
 }
 
+/* A front-end without bit 30 knows no SET_VRING_ENABLE. */
+bool desired_enables_rings(const Bh__Desired *desired)
+{
+	return desired->features_set && !has_bit(desired->features, VHOST_USER_F_PROTOCOL_FEATURES);
+}
+
 Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 {
 	Bh__Ring *ring = desired_find_ring(desired, index);
@@ -94,10 +100,7 @@ Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index)
 	check(desired->rings && ring);
 	bh__ring__init(ring);
 	ring->index = index;
-	/* a front-end without bit 30 knows no SET_VRING_ENABLE: its rings are enabled from the
-	 * start */
-	ring->enabled = desired->features_set &&
-		!has_bit(desired->features, VHOST_USER_F_PROTOCOL_FEATURES);
+	ring->enabled = desired_enables_rings(desired);
 	desired->rings[desired->n_rings++] = ring;
 	return ring;
 }

@@ -30,6 +30,9 @@ Bh__Ring *desired_find_ring(const Bh__Desired *desired, uint32_t index);
 /** desired_ring() - of that index, made if it is not there */
 Bh__Ring *desired_ring(Bh__Desired *desired, uint32_t index);
 
+/** desired_enables_rings() - whether rings are enabled from the start */
+bool desired_enables_rings(const Bh__Desired *desired);
+
 /** desired_any_started() - whether the VMM has started any ring */
 bool desired_any_started(const Bh__Desired *desired);
 

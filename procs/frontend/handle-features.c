@@ -16,6 +16,7 @@
 		BIT(VHOST_USER_PROTOCOL_F_MTU) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |          \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |   \
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
+		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                          \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
 		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) |      \
 		BIT(VHOST_USER_PROTOCOL_F_SHMEM))
@@ -90,12 +91,26 @@ enum outcome handle_set_owner(struct exchange *exchange, const struct message *m
 	return OUTCOME_CHANGED;
 }
 
-/* Deprecated: nothing but the owner goes. */
+/* Deprecated: it disables rings, and takes nothing from the VMM. One that knows no SET_VRING_ENABLE
+ * could not enable them again. */
 enum outcome handle_reset_owner(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
-	next->owned = false;
+	for (size_t i = 0; i < next->n_rings; i++)
+		ring_enable(next, next->rings[i], desired_enables_rings(next));
 	return OUTCOME_CHANGED;
+}
+
+/* What the driver set is gone, and the place of each ring with it. What the VMM has handed over
+ * stays, and so does what both sides agreed on: it says none of that again. */
+enum outcome handle_reset_device(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
+{
+	bool any = rings_begin_anew(next);
+
+	next->reset_epoch++;
+	next->status = 0;
+	return any ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
 size_t reply_protocol_features(struct exchange *exchange, const struct message *msg, uint8_t *buf)
@@ -121,17 +136,22 @@ size_t reply_queue_num(struct exchange *exchange, const struct message *msg, uin
 	return put_u64(buf, exchange->view->observed->queue_num);
 }
 
-/* Status 0 resets what the driver set in the device, but no ring: where a ring stood is asked
- * for later. It is counted, since the worker may see no record before that with the next status. */
+/* Status 0 is the driver's reset: no ring runs any more, but where one stood may be asked for
+ * later. It is counted, since the worker may see no record before that with the next status. */
 enum outcome handle_set_status(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
+	bool stops = false;
+
 	if (msg->payload.u64 > UINT8_MAX)
 		return exchange_refuse(exchange, "a device status has 8 bits, not 0x%llx",
 			(unsigned long long)msg->payload.u64);
-	next->reset_epoch += next->status && !msg->payload.u64;
+	if (next->status && !msg->payload.u64) {
+		next->reset_epoch++;
+		stops = rings_stop(next);
+	}
 	next->status = (uint32_t)msg->payload.u64;
-	return OUTCOME_CHANGED;
+	return stops ? OUTCOME_WAIT : OUTCOME_CHANGED;
 }
 
 size_t reply_status(struct exchange *exchange, const struct message *msg, uint8_t *buf)

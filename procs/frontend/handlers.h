@@ -19,7 +19,7 @@ typedef uint64_t token_fn(const Bh__Desired *desired, const void *reply, size_t 
 /* handle-features.c */
 reply_fn reply_features, reply_protocol_features, reply_queue_num, reply_status;
 handle_fn handle_set_features, handle_set_owner, handle_reset_owner, handle_set_protocol_features;
-handle_fn handle_set_status;
+handle_fn handle_set_status, handle_reset_device;
 
 /* handle-memory.c */
 reply_fn reply_max_mem_slots;

@@ -8,6 +8,12 @@
 
 #include <errno.h>
 
+#include "base/bytes.h"
+#include "desired.h"
+#include "protocol.h"
+
+#define PACKED_BEGIN 0x80008000u /* both wrap counters are 1 */
+
 static bool in_force(const Bh__Desired *desired, const Bh__Observed *observed)
 {
 	return observed->applied >= desired->generation;
@@ -121,6 +127,33 @@ int rings_hold(const Bh__Desired *desired, const Bh__Observed *observed, Bh__Des
 		n += ring_hold(desired, observed, next->rings[i]);
 	}
 	return n;
+}
+
+bool rings_stop(Bh__Desired *next)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < next->n_rings; i++) {
+		Bh__Ring *ring = next->rings[i];
+
+		any |= ring->started || ring->held;
+		ring->started = ring->held = ring->poll = false;
+		ring->kick_token = 0;
+		ring->enabled = desired_enables_rings(next);
+	}
+	return any;
+}
+
+/* Under the number of a start that nobody has seen, the record's word of the position counts. */
+bool rings_begin_anew(Bh__Desired *next)
+{
+	bool any = rings_stop(next), packed = has_bit(next->features, VIRTIO_F_RING_PACKED);
+
+	for (size_t i = 0; i < next->n_rings; i++) {
+		next->rings[i]->position = packed ? PACKED_BEGIN : 0;
+		next->rings[i]->start_id = next->generation;
+	}
+	return any;
 }
 
 void ring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled)

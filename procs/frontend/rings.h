@@ -70,6 +70,14 @@ bool ring_hold(const Bh__Desired *desired, const Bh__Observed *observed, Bh__Rin
  * Errors: how many were stopped | -EBUSY: a ring that is enabled runs, and next is of no use. */
 int rings_hold(const Bh__Desired *desired, const Bh__Observed *observed, Bh__Desired *next);
 
+/** rings_stop() - all rings of the next record stop, and are as disabled as at first; where they
+ * stood can still be asked for
+ * True: the worker may have to let go of one of them. */
+bool rings_stop(Bh__Desired *next);
+
+/** rings_begin_anew() - the same, and no ring knows where it stood */
+bool rings_begin_anew(Bh__Desired *next);
+
 /** ring_enable() - enable or disable a ring of the next record; one that is held starts when it
  * is enabled */
 void ring_enable(Bh__Desired *next, Bh__Ring *ring, bool enabled);

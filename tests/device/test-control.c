@@ -248,6 +248,43 @@ START_TEST(test_address_of_its_own_can_be_changed)
 }
 END_TEST
 
+/* Neither is its ring kicked, nor does it lack an answer. */
+START_TEST(test_ring_without_a_kick_descriptor_is_polled)
+{
+	struct net_profile p = control_layout(_i, FILTERS);
+	uint16_t index = 2;
+
+	control_open(&p);
+	for (int round = 0; round < 3; round++) {
+		rig_ok(vu_set_vring_fd(&control_net.c, VU_SET_VRING_KICK, index, -1),
+			control_net.c.why);
+		control_set_promisc(0);
+		control_set_promisc(1);
+		rig_ok(vu_set_vring_fd(&control_net.c, VU_SET_VRING_KICK, index,
+			       control_net.rings[index].kick_fd),
+			control_net.c.why);
+		control_set_promisc(0);
+	}
+	control_close();
+}
+END_TEST
+
+/* What the driver has set is gone with it, while the VMM's session goes on. */
+START_TEST(test_reset_takes_back_what_the_driver_has_set)
+{
+	struct net_profile p = control_layout(_i, FILTERS | VU_BIT(NET_F_CTRL_MAC_ADDR));
+
+	p.protocol = VU_BIT(VU_PF_CONFIG) | VU_BIT(VU_PF_RESET_DEVICE);
+	control_open(&p);
+	control_set_promisc(0);
+	control_expect(CTRL_OK, CTRL_MAC, 1, mac_other, 6);
+	control_await_config(0, mac_other, 6);
+	rig_ok(vu_set(&control_net.c, VU_RESET_DEVICE, NULL, 0, -1), control_net.c.why);
+	control_await_config(0, mac_own, 6);
+	control_close();
+}
+END_TEST
+
 /* --- VLANs --- */
 
 static void set_vlan(uint8_t want, uint8_t number, uint16_t vlan)
@@ -327,6 +364,8 @@ static void add_filters(Suite *suite)
 	tcase_add_loop_test(tc, test_long_table_lets_its_kind_in, 0, 2);
 	tcase_add_loop_test(tc, test_table_that_lies_changes_nothing, 0, 2);
 	tcase_add_loop_test(tc, test_address_of_its_own_can_be_changed, 0, 2);
+	tcase_add_loop_test(tc, test_ring_without_a_kick_descriptor_is_polled, 0, 2);
+	tcase_add_loop_test(tc, test_reset_takes_back_what_the_driver_has_set, 0, 2);
 	tcase_add_loop_test(tc, test_tagged_frames_pass_where_their_vlan_was_added, 0, 2);
 	tcase_add_loop_test(tc, test_promiscuous_lets_every_vlan_in, 0, 2);
 	tcase_add_test(tc, test_tags_are_the_drivers_where_vlans_were_not_negotiated);

@@ -325,6 +325,82 @@ START_TEST(test_full_call_eventfd_blocks_nobody)
 }
 END_TEST
 
+/* Nobody hears the driver's kicks. */
+START_TEST(test_ring_without_a_kick_descriptor_is_polled)
+{
+	struct net_profile p = { .features = _i ? VU_BIT(VU_F_PACKED) : 0 };
+
+	rig_open(&n, &p);
+	for (int round = 0; round < 3; round++) {
+		for (uint16_t i = 0; i < n.n_rings; i++)
+			rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, i, -1), n.c.why);
+		rig_ok(net_pump(&n, 0, 40, 200), n.why);
+		for (uint16_t i = 0; i < n.n_rings; i++)
+			rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, i, n.rings[i].kick_fd),
+				n.c.why);
+		rig_ok(net_pump(&n, 0, 40, 200), n.why);
+	}
+	rig_finish(&n);
+}
+END_TEST
+
+/* It is kicked from then on; what was kicked before is looked at without one. */
+START_TEST(test_kick_may_change_while_the_ring_runs)
+{
+	rig_open(&n, &plain);
+	for (int round = 0; round < 10; round++) {
+		int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		uint16_t index = round & 1;
+
+		rig_ok(net_pump(&n, 0, 20, 100), n.why);
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_KICK, index, other), n.c.why);
+		close(n.rings[index].kick_fd);
+		n.rings[index].kick_fd = other;
+		rig_ok(net_pump(&n, 0, 20, 100), n.why);
+	}
+	rig_finish(&n);
+}
+END_TEST
+
+/* The driver says that more chains are there than the ring has room for. */
+static void break_ring(uint16_t index)
+{
+	struct ring *r = &n.rings[index];
+
+	r->avail[1] = (uint16_t)(r->avail[1] + 2 * r->cfg.size);
+	ring_kick_always(r);
+}
+
+/* _i: the err descriptor of a ring is 0: replaced, 1: taken away and given back, 2: handed over
+ * after the ring broke */
+START_TEST(test_err_may_change_while_the_ring_runs)
+{
+	int other = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), former;
+
+	rig_open(&n, &plain);
+	if (_i)
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, 1, -1), n.c.why);
+	if (_i < 2)
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, 1, other), n.c.why);
+	rig_ok(net_pump(&n, 0, 20, 100), n.why);
+	ck_assert_int_eq(ring_wait_err(&n.rings[1], 0), -ETIMEDOUT);
+	break_ring(1);
+	if (_i == 2) {
+		poll(NULL, 0, test_ms(100));
+		rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, 1, other), n.c.why);
+	}
+	former = n.rings[1].err_fd;
+	n.rings[1].err_fd = other;
+	rig_ok(ring_wait_err(&n.rings[1], test_ms(5000)), "no word of what has happened");
+	n.rings[1].err_fd = former;
+	ck_assert_int_eq(ring_wait_err(&n.rings[1], 0), -ETIMEDOUT);
+	ck_assert_int_eq(ring_wait_err(&n.rings[0], 0), -ETIMEDOUT);
+	close(other);
+	net_close(&n);
+	rig_check_net0();
+}
+END_TEST
+
 START_TEST(test_base_given_twice_counts_once)
 {
 	rig_open_stopped(&n, &plain);
@@ -368,6 +444,9 @@ static void add(Suite *suite)
 	tcase_add_test(tc, test_new_call_descriptor_of_a_running_ring_is_called_once);
 	tcase_add_test(tc, test_call_may_be_a_socket);
 	tcase_add_test(tc, test_full_call_eventfd_blocks_nobody);
+	tcase_add_loop_test(tc, test_ring_without_a_kick_descriptor_is_polled, 0, 2);
+	tcase_add_test(tc, test_kick_may_change_while_the_ring_runs);
+	tcase_add_loop_test(tc, test_err_may_change_while_the_ring_runs, 0, 3);
 	tcase_add_test(tc, test_base_given_twice_counts_once);
 	tcase_add_test(tc, test_packed_base_out_of_the_ring_is_refused);
 }
