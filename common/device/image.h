@@ -11,13 +11,20 @@
 #define IMAGE_BYTES_MAX SNAPSHOT_BODY_MAX
 #define IMAGE_WHY_BYTES 256
 
+/* A ring of a device that cannot drain stops at once: the in-flight region has all that it
+ * holds. */
+#define STOPS_AT_ONCE                                                                              \
+	(BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |                                      \
+		BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN))
+
 /** image_protocol_features() - what the device offers, with what this library serves for it: the
- * dirty log, resets, shared memory regions and what they need, and transfers of a state that the
- * device can save and load */
+ * dirty log, resets, guest addresses, rings that stop at once, shared memory regions and what they
+ * need, and transfers of a state that the device can save and load */
 static inline uint64_t image_protocol_features(const struct device *device)
 {
 	return device->offer.protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
-		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |
+		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) |
+		(device->ops->drain ? 0 : STOPS_AT_ONCE) |
 		(shmem_has_regions(device) ? SHMEM_PROTOCOL_FEATURES : 0) |
 		(device->ops->save && device->ops->load ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)
 							: 0);

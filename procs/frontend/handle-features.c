@@ -19,7 +19,21 @@
 		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                          \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
 		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) |      \
-		BIT(VHOST_USER_PROTOCOL_F_SHMEM))
+		BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |                               \
+		BIT(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) | BIT(VHOST_USER_PROTOCOL_F_SHMEM) |      \
+		BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN))
+
+/* What means nothing without others. */
+static const struct prerequisite {
+	unsigned int bit;
+	uint64_t needs;
+} prerequisites[] = {
+	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
+		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) },
+	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
+		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
+			BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) },
+};
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
 {
@@ -38,6 +52,12 @@ static uint64_t offered_features(const struct exchange *exchange)
 	return offered;
 }
 
+static bool lacks(uint64_t features, const struct prerequisite *prerequisite)
+{
+	return has_bit(features, prerequisite->bit) &&
+		(features & prerequisite->needs) != prerequisite->needs;
+}
+
 static uint64_t offered_protocol_features(const struct exchange *exchange)
 {
 	const Bh__Observed *observed = exchange->view->observed;
@@ -47,6 +67,9 @@ static uint64_t offered_protocol_features(const struct exchange *exchange)
 		offered &= ~BIT(VHOST_USER_PROTOCOL_F_CONFIG);
 	if (!observed->n_shmem_regions)
 		offered &= ~BIT(VHOST_USER_PROTOCOL_F_SHMEM);
+	for (size_t i = 0; i < ARRAY_SIZE(prerequisites); i++)
+		if (lacks(offered, &prerequisites[i]))
+			offered &= ~BIT(prerequisites[i].bit);
 	return offered;
 }
 
@@ -126,6 +149,11 @@ enum outcome handle_set_protocol_features(struct exchange *exchange, const struc
 	if (unknown)
 		return exchange_refuse(exchange, "protocol feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
+	for (size_t i = 0; i < ARRAY_SIZE(prerequisites); i++)
+		if (lacks(msg->payload.u64, &prerequisites[i]))
+			return exchange_refuse(exchange,
+				"protocol feature %u needs those of 0x%llx", prerequisites[i].bit,
+				(unsigned long long)prerequisites[i].needs);
 	next->protocol_features = msg->payload.u64;
 	return OUTCOME_CHANGED;
 }

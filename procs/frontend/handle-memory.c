@@ -6,6 +6,8 @@
 
 #define NUM(x) ((unsigned long long)(x))
 
+/* Ring addresses are looked up by user addresses. With GPA_ADDRESSES both are guest addresses, and
+ * a VMM says the same twice. One that took bit 21 for something else, as some did, says two. */
 static void add(Bh__Desired *next, const struct memory_region *from, uint64_t token)
 {
 	Bh__Region *region = desired_add_region(next);

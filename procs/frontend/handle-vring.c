@@ -176,7 +176,9 @@ enum outcome handle_set_vring_base(struct exchange *exchange, const struct messa
 	return outcome;
 }
 
-/* The ring stops; the answer is where it goes on, once the worker has let go of it. */
+/* The ring stops; the answer is where it goes on, once the worker has let go of it. GET_VRING_BASE
+ * waits for the chains that the device holds; that which does not is offered only for devices that
+ * hold none then. */
 enum outcome handle_get_vring_base(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {

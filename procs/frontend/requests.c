@@ -118,8 +118,8 @@ const struct request_row request_table[_REQUESTS_END] = {
 		handle_check_device_state, reply_transferred },
 	ROW(GET_SHMEM_CONFIG), SIZE(0), NO_FDS, PF(SHMEM), INDEX_NONE, ALWAYS, PAYLOAD(2056),
 		NULL, reply_shmem_config },
-	ROW(GET_VRING_BASE_SKIP_DRAIN), SIZE(8), NO_FDS, PF(GET_VRING_BASE_SKIP_DRAIN), INDEX_VRING, NEVER,
-		PAYLOAD(8), UNSERVED },
+	ROW(GET_VRING_BASE_SKIP_DRAIN), SIZE(8), NO_FDS, PF(GET_VRING_BASE_SKIP_DRAIN), INDEX_VRING, ALWAYS,
+		PAYLOAD(8), handle_get_vring_base, reply_vring_base },
 };
 /* clang-format on */
 /* clang-format on */

@@ -80,7 +80,10 @@ enum {
 	VU_PF_STATUS = 16,
 	VU_PF_SHARED_OBJECT = 18,
 	VU_PF_DEVICE_STATE = 19,
+	VU_PF_BASE_INFLIGHT = 20,
+	VU_PF_GPA_ADDRESSES = 21,
 	VU_PF_SHMEM = 22,
+	VU_PF_SKIP_DRAIN = 23,
 };
 
 /* feature bits used by the tests */

@@ -3,7 +3,8 @@
 
 deploy/rights.md to the units and to the tables of procs/memory; bulkhead.conf(5) to the tables of keys in
 common/config and procs; bulkhead(1) and bulkheadctl(1), and what --help says, to the options that the programs take;
-bulkhead-metrics(7), the alert rules and the dashboard to the table of series; the README's paths and links to the tree; manual
+bulkhead-metrics(7), the alert rules and the dashboard to the table of series; bulkhead-vhost-user(7) to the
+frontend's table of requests; the README's paths and links to the tree; manual
 pages to their sections; pictures, examples and the package's files to what they are made of.
 """
 import json
@@ -217,6 +218,33 @@ def check_uses():
             yield f"{path}: there is no {name}"
 
 
+# --- vhost-user ---
+
+def check_messages():
+    """Each row of the request table: its number, whether it is served, the feature that it needs."""
+    numbers = re.search(r"enum request \{(.*?)_REQUESTS_END", read("procs/frontend/protocol.h"), re.S)[1]
+    numbers = {name: number for number, name in enumerate(re.findall(r"\b[A-Z][A-Z_]+\b", numbers), 1)}
+    table = {}
+    for row in read("procs/frontend/requests.c").split("\tROW(")[1:]:
+        name, feature, legal = re.match(r"(\w+)\),.*?(?:PF\((\w+)\)|NO_FEATURE), INDEX_\w+, (\w+),", row, re.S).groups()
+        table[name] = (numbers[name], "not served" if legal == "NEVER" else "served", feature)
+    page = {name: (int(number), served, feature or None) for name, number, served, feature in
+            re.findall(r"^\.B (\w+)\n\((\d+); ((?:not )?served)(?:; with (\w+))?\)", read("deploy/man/bulkhead-vhost-user.7"), re.M)}
+    yield from differences(table, "requests.c", page, "bulkhead-vhost-user.7")
+
+
+def check_features():
+    """The protocol features that the frontend serves, and the requests that it makes."""
+    page = read("deploy/man/bulkhead-vhost-user.7")
+    bits = dict(re.findall(r"VHOST_USER_PROTOCOL_F_(\w+) = (\d+)", read("common/virtio/vhost-user.h")))
+    served = re.search(r"#define SERVED(.*?)\n\n", read("procs/frontend/handle-features.c"), re.S)[1]
+    served = {name: bits[name] for name in re.findall(r"VHOST_USER_PROTOCOL_F_(\w+)", served)}
+    yield from differences(served, "handle-features.c", dict(re.findall(r"^\.B (\w+)\n\(bit (\d+);", page, re.M)), "bulkhead-vhost-user.7")
+    requests = re.search(r"enum backend_request \{(.*?)\}", read("procs/frontend/protocol.h"), re.S)[1]
+    written = re.findall(r"^\.B (\w+)\n\((\d+); with", page.split(".SH REQUESTS TO THE VMM")[1], re.M)
+    yield from differences(dict(re.findall(r"BACKEND_(\w+) = (\d+)", requests)), "protocol.h", dict(written), "bulkhead-vhost-user.7")
+
+
 # --- README ---
 
 def check_readme():
@@ -299,6 +327,8 @@ CHECKS = (
     ("examples are those of bulkhead-operations(7)", check_examples),
     ("bulkhead-metrics(7) has the series of bulkheadctl metrics", check_series),
     ("alert rules and dashboard ask for series that there are", check_uses),
+    ("bulkhead-vhost-user(7) has the table of requests", check_messages),
+    ("bulkhead-vhost-user(7) has the protocol features and our own requests", check_features),
     ("README.md speaks of what is there", check_readme),
 )
 

@@ -108,6 +108,7 @@ static void check_nothing_is_served(void)
 
 /* --- RESET_DEVICE --- */
 
+/* uses: protocol:RESET_DEVICE */
 START_TEST(test_reset_stops_all_rings_and_begins_anew)
 {
 	uint32_t base;
