@@ -13,6 +13,7 @@
 #include "device/serve.h"
 #include "device/shmem-set.h"
 #include "device/transfer.h"
+#include "device/watch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,162 +31,6 @@
 #define SETTLE_USEC 5000
 #define EPOCHS_AHEAD_MAX 1024
 
-static void watch(struct device *device);
-
-/* --- Watch --- */
-
-/* Notes how long the guest went unserved since the previous worker's clean exit. */
-static void note_pause(struct device *device)
-{
-	struct ledger_header *header = device->ledger.header;
-
-	if (header->left_ns) {
-		header->pause_ns = clock_ns() - header->left_ns;
-		device->core->was_left = true;
-	}
-	header->left_ns = 0;
-}
-
-/* While the memory manager is away, the applied record stays in force. The watch still asks for
- * the generation after it, and is answered once the memory manager is back. */
-static int read_and_apply(struct device *device)
-{
-	Bh__Desired *desired = NULL;
-	int r;
-
-	if (device->core->serves && !device->core->settled)
-		return 0;
-	r = record_read_desired(device->core->record, &desired);
-	if (r < 0) {
-		log_error("the record of this device cannot be read: %s", strerror(-r));
-		return r;
-	}
-	if (!device->core->serves) {
-		(void)apply_memory(device, desired);
-		return 0;
-	}
-	if (quarantine_holds(device))
-		apply_note(device->core, desired);
-	else if (apply_desired(device, desired) < 0)
-		return 0;
-	note_pause(device);
-	log_debug("generation %llu of the record is applied: %s",
-		(unsigned long long)device->core->generation,
-		device->core->apply_error ?: "completely");
-	device_report(device);
-	return 0;
-}
-
-/* A restarted memory manager publishes the record in a new file. A different record ID means
- * that it was stopped, not killed, and lost its contents: this worker's state is void, too. */
-static int attach_again(struct device *device)
-{
-	struct device_core *core = device->core;
-	struct vault_attachment attachment = { .record_fd = -1, .ledger_fd = -1 };
-	struct record_file *record = NULL;
-	int r;
-
-	r = vault_attach(core->vault,
-		ledger_bytes(VHOST_USER_MAX_QUEUES, VIRTQ_SIZE_MAX, device->ops->state_first_bytes),
-		&attachment);
-	if (r < 0)
-		return r;
-	r = attachment.record_id == core->record_id ? record_open(&record, attachment.record_fd)
-						    : -ESTALE;
-	vault_attachment_deinit(&attachment);
-	if (r < 0)
-		return r;
-	record_close(core->record);
-	core->record = record;
-	return 0;
-}
-
-static void start_anew(struct device *device, int error)
-{
-	if (error == -ESTALE)
-		LOG_EVENT(ANEW,
-			log_notice(
-				"the memory manager was stopped, and has begun with an empty record; this worker begins anew as well"));
-	else
-		log_error("lost the record: %s; restarting", strerror(-error));
-	sd_event_exit(device->event, 1);
-}
-
-/* If the memory manager goes away again meanwhile, this is called again. */
-static void on_memory_back(void *data)
-{
-	struct device *device = data;
-	int r = attach_again(device);
-
-	if (r < 0 && r != -ETIMEDOUT)
-		start_anew(device, r);
-	else if (r == 0 && shmem_deposit_again(device))
-		device_report(device);
-}
-
-/* A watch may have timed out because its reply was lost. */
-static bool has_moved_on(struct device *device)
-{
-	Bh__Desired *desired = NULL;
-	bool moved;
-
-	if (record_read_desired(device->core->record, &desired) < 0)
-		return true;
-	moved = desired->generation != device->core->generation;
-	bh__desired__free_unpacked(desired, NULL);
-	return moved;
-}
-
-static void on_desired(void *data, int error, const Bh__Envelope *reply)
-{
-	struct device *device = data;
-	bool news_of_record;
-	int r = 0;
-
-	device->core->watch_open = false;
-	/* sent by a restarted memory manager, before this worker learned of the restart */
-	if (error == 0 &&
-		reply->watch_desired_reply->generation >
-			record_generation(device->core->record, RECORD_DESIRED))
-		on_memory_back(device);
-	if (error)
-		transfer_unheard(device);
-	news_of_record = error == 0 && !reply->watch_desired_reply->unchanged &&
-		!transfer_hear(device, reply->watch_desired_reply);
-	if (error == -ETIMEDOUT ? has_moved_on(device) : news_of_record)
-		r = read_and_apply(device);
-	if (r < 0)
-		start_anew(device, r);
-	if (error == -ECONNRESET)
-		device_report(device);
-	transfer_go_on(device);
-	watch(device);
-}
-
-static void watch(struct device *device)
-{
-	struct device_core *core = device->core;
-	Bh__WatchDesired request = BH__WATCH_DESIRED__INIT;
-	Bh__Envelope msg = BH__ENVELOPE__INIT;
-	int r;
-
-	if (core->watch_open || (core->serves && !core->settled))
-		return;
-	request.device = device->config->name;
-	request.generation = core->generation;
-	request.patient = true;
-	transfer_ask(device, &request);
-	msg.body_case = BH__ENVELOPE__BODY_WATCH_DESIRED;
-	msg.watch_desired = &request;
-	r = bus_client_call(core->bus, &msg, BUS_WATCH_MS, on_desired, device);
-	if (r < 0) {
-		log_error("cannot watch the record: %s", strerror(-r));
-		sd_event_exit(device->event, 1);
-		return;
-	}
-	core->watch_open = true;
-}
-
 static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct device *device = data;
@@ -197,9 +42,9 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 	blank_look(device);
 	apply_broken(device);
 	if (device->core->waits)
-		r = read_and_apply(device);
+		r = watch_read(device);
 	if (r < 0)
-		start_anew(device, r);
+		watch_start_anew(device, r);
 	device_report(device);
 	transfer_go_on(device);
 	return 0;
@@ -348,7 +193,7 @@ static int open_bus(struct device *device)
 		return r;
 	if (core->report_due)
 		device_report(device);
-	watch(device);
+	watch_ask(device);
 	return vault_greet(core->vault);
 }
 
@@ -376,7 +221,7 @@ static int begin(struct device *device)
 	device->core->settled = true;
 	if (device->ops->begin)
 		device->ops->begin(device);
-	return read_and_apply(device);
+	return watch_read(device);
 }
 
 static int settle(struct device *device);
@@ -389,7 +234,7 @@ static int on_settle_again(sd_event_source *source, uint64_t usec, void *data)
 	if (start_step("settling", settle(device)) < 0)
 		sd_event_exit(device->event, 1);
 	else if (device->core->settled && device->core->bus)
-		watch(device);
+		watch_ask(device);
 	return 0;
 }
 
@@ -431,7 +276,7 @@ static void on_turn(void *data)
  * another one serving waits for it to end. */
 static int stand_by(struct device *device)
 {
-	int r = read_and_apply(device);
+	int r = watch_read(device);
 
 	if (r < 0)
 		return r;
@@ -478,7 +323,7 @@ static int device_start(struct proc *proc)
 		(r = start_step("device", device->ops->start ? device->ops->start(device) : 0)) < 0)
 		return r;
 	r = start_step("memory manager",
-		vault_watch(core->vault, device->event, on_memory_back, device));
+		vault_watch(core->vault, device->event, watch_memory_is_back, device));
 	if (r < 0)
 		return r;
 	r = core->serves ? serve(device) : start_step("standing by", stand_by(device));

@@ -1,0 +1,22 @@
+#pragma once
+
+struct device;
+
+/* How a worker hears of a newer record. Loop thread. */
+
+/** watch_ask() - ask for the next record, unless the question is open or it is too early */
+void watch_ask(struct device *device);
+
+/** watch_read() - read the record, apply it and report. Nothing happens before the device has
+ * settled; a standby maps the memory alone.
+ * Errors: 0 | negative errno, logged: the record cannot be read. */
+int watch_read(struct device *device);
+
+/** watch_start_anew() - end this process, whose record is lost
+ * @error: -ESTALE: memory has begun anew | another negative errno */
+void watch_start_anew(struct device *device, int error);
+
+/** watch_memory_is_back() - for vault_watch(): memory was away, and has published the record in
+ * another file. If it goes away again meanwhile, this is called again.
+ * @data: the struct device */
+void watch_memory_is_back(void *data);
