@@ -45,6 +45,8 @@ struct device_core {
 	bool serves;  /* this instance has the turn, and applies records in full */
 	bool settled; /* ops->settle() and begin() have completed */
 	struct vault_link *vault;
+	int bell_fd; /* rings when the record is newer; -1: the watch says so */
+	sd_event_source *bell_source;
 	struct vault_attachment attachment;
 	struct record_file *record;
 	uint64_t record_id;

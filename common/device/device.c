@@ -157,7 +157,7 @@ static struct device *device_new(struct proc *proc, const struct device_ops *ops
 	device->data = calloc(1, MAX(ops->data_bytes, (size_t)1));
 	check(device->core && device->data);
 	device->core->attachment = (struct vault_attachment){ .record_fd = -1, .ledger_fd = -1 };
-	device->core->wake_fd = device->core->turn.wake_fd = -1;
+	device->core->wake_fd = device->core->turn.wake_fd = device->core->bell_fd = -1;
 	device->core->transfer = transfer_new();
 	pthread_mutex_init(&device->core->broken_lock, NULL);
 	device->ops = ops;
@@ -193,7 +193,7 @@ static int open_bus(struct device *device)
 		return r;
 	if (core->report_due)
 		device_report(device);
-	watch_ask(device);
+	watch_open(device);
 	return vault_greet(core->vault);
 }
 
@@ -373,6 +373,7 @@ static void device_stop(struct proc *proc)
 		return;
 	core = device->core;
 	log_close(device);
+	watch_close(device);
 	map_free(device->map);
 	bus_client_free(core->bus);
 	record_close(core->record);

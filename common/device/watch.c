@@ -2,17 +2,23 @@
  * A worker watches its record: it asks memory for a newer one, applies that, and asks again. While
  * memory is away, what was applied stays in force. The watch still asks for the generation after
  * it, and is answered once memory is back.
+ *
+ * In a handshake one record follows the other, and the VMM waits for each. So a bell (fd/bell.h)
+ * tells of them. The question is then answered for other reasons: there is a transfer, or the
+ * record was newer before the bell was there.
  */
 #include "device/watch.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "device/core.h"
 #include "device/shmem-set.h"
 #include "device/transfer.h"
+#include "fd/bell.h"
 
 /* Notes how long the guest went unserved since the previous worker's clean exit. */
 static void note_pause(struct device *device)
@@ -54,6 +60,55 @@ int watch_read(struct device *device)
 	return 0;
 }
 
+void watch_start_anew(struct device *device, int error)
+{
+	if (error == -ESTALE)
+		LOG_EVENT(ANEW,
+			log_notice(
+				"the memory manager was stopped, and has begun with an empty record; this worker begins anew as well"));
+	else
+		log_error("lost the record: %s; restarting", strerror(-error));
+	sd_event_exit(device->event, 1);
+}
+
+/* --- The bell --- */
+
+static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct device *device = data;
+	int r = 0;
+
+	if (bell_hear(fd) < 0)
+		watch_close(device);
+	if (record_generation(device->core->record, RECORD_DESIRED) > device->core->generation)
+		r = watch_read(device);
+	if (r < 0)
+		watch_start_anew(device, r);
+	return 0;
+}
+
+/* Without one, the question is answered. */
+static void get_bell(struct device *device)
+{
+	struct device_core *core = device->core;
+
+	watch_close(device);
+	if (vault_bell(core->vault, &core->bell_fd) == 0 &&
+		sd_event_add_io(device->event, &core->bell_source, core->bell_fd, EPOLLIN, on_bell,
+			device) < 0)
+		watch_close(device);
+}
+
+void watch_close(struct device *device)
+{
+	struct device_core *core = device->core;
+
+	core->bell_source = sd_event_source_disable_unref(core->bell_source);
+	core->bell_fd = fd_close(core->bell_fd);
+}
+
+/* --- A memory that is started again --- */
+
 /* A restarted memory manager publishes the record in a new file. A different record ID means
  * that it was stopped, not killed, and lost its contents: this worker's state is void, too. */
 static int attach_again(struct device *device)
@@ -78,17 +133,6 @@ static int attach_again(struct device *device)
 	return 0;
 }
 
-void watch_start_anew(struct device *device, int error)
-{
-	if (error == -ESTALE)
-		LOG_EVENT(ANEW,
-			log_notice(
-				"the memory manager was stopped, and has begun with an empty record; this worker begins anew as well"));
-	else
-		log_error("lost the record: %s; restarting", strerror(-error));
-	sd_event_exit(device->event, 1);
-}
-
 void watch_memory_is_back(void *data)
 {
 	struct device *device = data;
@@ -98,6 +142,8 @@ void watch_memory_is_back(void *data)
 		watch_start_anew(device, r);
 	else if (r == 0 && shmem_deposit_again(device))
 		device_report(device);
+	if (r == 0)
+		get_bell(device);
 }
 
 /* A watch may have timed out because its reply was lost. */
@@ -161,4 +207,10 @@ void watch_ask(struct device *device)
 		return;
 	}
 	core->watch_open = true;
+}
+
+void watch_open(struct device *device)
+{
+	get_bell(device);
+	watch_ask(device);
 }

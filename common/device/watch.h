@@ -4,6 +4,13 @@ struct device;
 
 /* How a worker hears of a newer record. Loop thread. */
 
+/** watch_open() - begin to watch: get the bell, and ask; after the bus is open */
+void watch_open(struct device *device);
+
+/** watch_close() - give the bell back; the next record is heard of by the question. Harmless at any
+ * time */
+void watch_close(struct device *device);
+
 /** watch_ask() - ask for the next record, unless the question is open or it is too early */
 void watch_ask(struct device *device);
 

@@ -18,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "fd/bell.h"
 #include "fd/fdlink.h"
 #include "fd/fdstore.h"
 #include "fd/kind.h"
@@ -190,6 +191,23 @@ static int handle_greet(struct peer *peer, const Bh__Link *msg, struct fdset *in
 	return 0;
 }
 
+/* The other end is closed when the answer was sent. */
+static int handle_bell(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
+	struct fdloan *out)
+{
+	static Bh__BellReply body = BH__BELL_REPLY__INIT;
+	int ring_fd, listen_fd, r = bell_new(&ring_fd, &listen_fd);
+
+	if (r < 0)
+		return r;
+	fd_close(peer->bell_fd);
+	peer->bell_fd = ring_fd;
+	in->fds[in->n_fds++] = out->fds[out->n_fds++] = listen_fd;
+	reply->body_case = BH__LINK__BODY_BELL_REPLY;
+	reply->bell_reply = &body;
+	return 0;
+}
+
 static int handle_start_transfer(struct peer *peer, const Bh__Link *msg, struct fdset *in,
 	Bh__Link *reply, struct fdloan *out)
 {
@@ -234,6 +252,7 @@ static const struct link_row table[] = {
 	{ BH__LINK__BODY_GREET, ROLE_FRONTEND | ROLE_WORKER | ROLE_SNAPSHOT, 0, 0, handle_greet },
 	{ BH__LINK__BODY_START_TRANSFER, ROLE_FRONTEND | ROLE_CTL, 1, 1, handle_start_transfer },
 	{ BH__LINK__BODY_TAKE_STREAM, ROLE_SNAPSHOT, 0, 0, handle_take_stream },
+	{ BH__LINK__BODY_BELL, ROLE_WORKER, 0, 0, handle_bell },
 };
 
 static int dispatch(struct peer *peer, const Bh__Link *msg, struct fdset *in, Bh__Link *reply,
@@ -298,6 +317,7 @@ static void disconnect(struct peer *peer)
 		vault_abandoned(peer->device->vault);
 	peer->link_source = sd_event_source_disable_unref(peer->link_source);
 	close_link(peer);
+	peer->bell_fd = fd_close(peer->bell_fd);
 	peer->pid = 0;
 }
 
@@ -451,7 +471,7 @@ int links_open(struct peer *peer)
 	char stored[128];
 
 	snprintf(stored, sizeof(stored), "link.%s", peer->name);
-	peer->link_fd = -1;
+	peer->link_fd = peer->bell_fd = -1;
 	peer->listen_fd = fdstore_take(stored);
 	if (peer->listen_fd >= 0 && !still_bound(peer, path)) {
 		(void)fdstore_remove(stored);
@@ -498,6 +518,7 @@ static int on_ctl(sd_event_source *source, int listen_fd, uint32_t revents, void
 			.role = &role,
 			.listen_fd = -1,
 			.link_fd = -1,
+			.bell_fd = -1,
 			.pid = pid };
 		(void)begin(peer, fd);
 		return 0;

@@ -88,7 +88,8 @@ static int open_peer(struct memory *memory, const struct process *process)
 		.role = process->role,
 		.device = device_of(memory, process),
 		.listen_fd = -1,
-		.link_fd = -1 };
+		.link_fd = -1,
+		.bell_fd = -1 };
 	peer->name = strdup(process->peer);
 	check(peer->name);
 	id.name = peer->name;

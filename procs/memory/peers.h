@@ -32,6 +32,7 @@ struct peer {
 	int link_fd; /* the connection; -1 = not there now */
 	sd_event_source *listen_source;
 	sd_event_source *link_source;
+	int bell_fd; /* of a worker that has one, as long as its link lasts; or -1 */
 	pid_t pid;
 	uint64_t connected_usec;
 	uint64_t connects;

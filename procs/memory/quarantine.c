@@ -63,6 +63,8 @@ int quarantine_enter(struct served *device, const struct proc *proc)
 	r = served_commit(device, copy);
 	if (r < 0)
 		bh__desired__free_unpacked(copy, NULL);
+	else
+		served_settle(device);
 	return r;
 }
 

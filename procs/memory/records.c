@@ -131,9 +131,10 @@ static int commit_desired(struct memory *memory, struct served *device, struct b
 		return r;
 	}
 	transfers_committed(memory, device);
-	watch_tell_workers(memory, device);
+	watch_tell_record(memory, device);
 	if (!commit->applied || !held_begin(memory, device, request))
 		held_answer(request, device, text, false);
+	served_settle(device);
 	return 0;
 }
 

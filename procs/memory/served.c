@@ -77,8 +77,12 @@ int served_commit(struct served *device, Bh__Desired *desired)
 		return r;
 	bh__desired__free_unpacked(device->desired, NULL);
 	device->desired = desired;
-	vault_committed(device->vault, desired);
 	return 0;
+}
+
+void served_settle(struct served *device)
+{
+	vault_committed(device->vault, device->desired);
 }
 
 int served_report(struct served *device, const Bh__Observed *report)

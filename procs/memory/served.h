@@ -70,6 +70,11 @@ void served_close(struct served *device);
  */
 int served_commit(struct served *device, Bh__Desired *desired);
 
+/** served_settle() - drop what the frontend's half names no more, after served_commit(): a death in
+ * between leaves that to the next memory manager. Cost: some system calls for each descriptor, for
+ * which nobody who waits for the record need wait */
+void served_settle(struct served *device);
+
 /** served_report() - take a worker's report (judged; borrowed); its generation is counted here, not
  * by the worker
  * Errors: 0 | -EMSGSIZE, -ENOMEM: nothing has changed. */

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/timer.h"
+#include "fd/bell.h"
 
 #define RENEW_USEC 2000000
 #define HEARING_USEC 4000000 /* a busy machine must not pass for a lost question */
@@ -77,6 +78,21 @@ void watch_tell_workers(struct memory *memory, const struct served *device)
 	for (size_t i = 0; i < memory->n_peers; i++)
 		if (memory->peers[i].device == device)
 			answer_worker(&memory->peers[i]);
+}
+
+/* The question of one that has a bell stays, and asks for transfers. */
+void watch_tell_record(struct memory *memory, const struct served *device)
+{
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		struct peer *peer = &memory->peers[i];
+
+		if (peer->device != device)
+			continue;
+		if (peer->bell_fd >= 0)
+			bell_ring(peer->bell_fd);
+		else
+			answer_worker(peer);
+	}
 }
 
 /* One that has never heard of a transfer need not hear that there is none. */

@@ -18,8 +18,12 @@
  */
 int watch_open(struct memory *memory);
 
-/** watch_tell_workers() - answer the questions of the device's workers: there is a newer record */
+/** watch_tell_workers() - answer the questions of the device's workers */
 void watch_tell_workers(struct memory *memory, const struct served *device);
+
+/** watch_tell_record() - there is a newer record: ring the bells of the device's workers, and
+ * answer the questions of those that have none */
+void watch_tell_record(struct memory *memory, const struct served *device);
 
 /** watch_tell_frontend() - answer the frontend's question, if any device has a report that it has
  * not seen */

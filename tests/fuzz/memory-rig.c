@@ -36,9 +36,11 @@ static struct served devices[RIG_DEVICES];
 static struct blame_mark marks[RIG_DEVICES];
 static struct peer peers[_RIG_PEERS];
 static const struct role ctl_role = { .name = "ctl", .asks = ROLE_CTL };
-static struct peer ctl = {
-	.memory = &rig_memory, .name = (char *)"ctl", .role = &ctl_role, .link_fd = -1
-};
+static struct peer ctl = { .memory = &rig_memory,
+	.name = (char *)"ctl",
+	.role = &ctl_role,
+	.link_fd = -1,
+	.bell_fd = -1 };
 static Bh__Envelope *answers[_RIG_ASKERS];
 static Bh__Seen seen[RIG_DEVICES];
 static const struct proc_role memory_role = { .name = "memory" };
@@ -85,6 +87,7 @@ void rig_open(const char *runtime_dir)
 			.role = role_find(roles_of[i]),
 			.listen_fd = -1,
 			.link_fd = -1,
+			.bell_fd = -1,
 			.device = role_find(roles_of[i])->per_device ? &devices[i == RIG_WITNESS]
 								     : NULL };
 	check(watch_open(&rig_memory) >= 0 && held_open(&rig_memory) >= 0 &&

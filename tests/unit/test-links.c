@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "fd/bell.h"
 #include "fd/fdlink.h"
 #include "lib/patience.h"
 #include "lib/run.h"
@@ -601,6 +602,20 @@ START_TEST(test_foreign_descriptor_ends_the_link_of_its_sender)
 }
 END_TEST
 
+START_TEST(test_second_bell_takes_the_place_of_the_first)
+{
+	int first, second;
+
+	ck_assert_int_eq(vault_bell(worker, &first), 0);
+	ck_assert_int_eq(bell_hear(first), 0);
+	ck_assert_int_eq(vault_bell(worker, &second), 0);
+	ck_assert_int_eq(bell_hear(first), -ECONNRESET);
+	ck_assert_int_eq(bell_hear(second), 0);
+	ck_assert_int_eq(vault_bell(frontend, &first), -EPERM);
+	close(second);
+}
+END_TEST
+
 /* covers: P1 */
 START_TEST(test_what_is_no_request_is_refused)
 {
@@ -669,6 +684,7 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_spoilt_locks_do_not_outlive_who_spoilt_them, 0, N_SPOILT);
 	tcase_add_test(tc, test_locks_stay_as_they_are_while_anybody_may_hold_one);
 	tcase_add_test(tc, test_foreign_descriptor_ends_the_link_of_its_sender);
+	tcase_add_test(tc, test_second_bell_takes_the_place_of_the_first);
 	tcase_add_test(tc, test_what_is_no_request_is_refused);
 	tcase_add_test(tc, test_garbage_ends_that_connection_alone);
 	tcase_add_test(tc, test_client_waits_for_memory_to_come_back);

@@ -205,9 +205,11 @@ static void set_up(void)
 	device = &rig_memory.devices[0];
 	transfer = &device->transfer;
 	rig_memory.peers[RIG_SNAPSHOT].connects = 1;
-	ctl = (struct peer){
-		.memory = &rig_memory, .name = (char *)"ctl", .role = &role, .link_fd = -1
-	};
+	ctl = (struct peer){ .memory = &rig_memory,
+		.name = (char *)"ctl",
+		.role = &role,
+		.link_fd = -1,
+		.bell_fd = -1 };
 	commit(7, true);
 }
 

@@ -48,7 +48,8 @@ static void serve(const char *name, unsigned int asks)
 		.name = (char *)name,
 		.role = &role,
 		.device = asks & ROLE_WORKER ? &device : NULL,
-		.link_fd = 0 };
+		.link_fd = 0,
+		.bell_fd = -1 };
 	if (sd_event_new(&proc.event) < 0 || served_open(&device) < 0 || watch_open(&memory) < 0 ||
 		bus_server_dial(&peer.bus, proc.event, path, &id) < 0)
 		_exit(EXIT_FAILURE);
