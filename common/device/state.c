@@ -8,30 +8,79 @@
 #include "device/core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/file.h"
+#include "base/log.h"
 
 #define MORE "state"
+#define MORE_BYTES_MAX (16 << 20)
 
-/* The file for what does not fit into the ledger. A newer release may have made it longer, an
- * older one shorter. */
+/* Whether the device can rely on the file for so many bytes. One that was kept is as a worker left
+ * it, and that one may have been taken over. */
+static bool is_usable(int fd, size_t n_bytes)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+
+	return seals >= 0 && (seals & F_SEAL_SHRINK) &&
+		!(seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) && fstat(fd, &st) == 0 &&
+		(size_t)st.st_size >= n_bytes;
+}
+
+/* How many bytes of it there are to copy: a newer release may have made it longer, an older one
+ * shorter. */
+static size_t old_bytes(int fd, const char *device)
+{
+	struct stat st;
+
+	if (fcntl(fd, F_GET_SEALS) >= 0 && fstat(fd, &st) == 0 && st.st_size <= MORE_BYTES_MAX)
+		return (size_t)st.st_size;
+	log_device(LOG_WARNING, device,
+		"what was kept as the device's state is no such file; the device begins without it");
+	return 0;
+}
+
+static int copy_bytes(int to, int from, size_t n_bytes)
+{
+	uint8_t buf[4096];
+	off_t at = 0;
+
+	while ((size_t)at < n_bytes) {
+		ssize_t n = pread(from, buf, MIN(sizeof(buf), n_bytes - (size_t)at), at);
+
+		if (n <= 0 || pwrite(to, buf, (size_t)n, at) != n)
+			return -EIO;
+		at += n;
+	}
+	return 0;
+}
+
+/* The file for what does not fit into the ledger, copied to one that can be used if need be. */
 static int open_more(struct device *device, size_t n_bytes)
 {
-	_cleanup_close_ int fd = device_take_kept(device, MORE);
-	struct stat st;
+	_cleanup_close_ int old_fd = device_take_kept(device, MORE);
+	_cleanup_close_ int fd = -1;
+	size_t n_old;
 	int r;
 
+	if (old_fd >= 0 && is_usable(old_fd, n_bytes)) {
+		r = device_keep(device, MORE, old_fd);
+		return r < 0 ? r : fd_steal(&old_fd);
+	}
+	n_old = old_fd < 0 ? 0 : old_bytes(old_fd, device->config->name);
+	fd = file_sealed("bulkhead-state", MAX(n_bytes, n_old));
 	if (fd < 0)
-		fd = memfd_create("bulkhead-state", MFD_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if ((size_t)st.st_size < n_bytes && ftruncate(fd, (off_t)n_bytes) < 0)
-		return -errno;
-	r = device_keep(device, MORE, fd);
+		return fd;
+	r = copy_bytes(fd, old_fd, n_old);
+	if (r == 0)
+		r = device_keep(device, MORE, fd);
 	return r < 0 ? r : fd_steal(&fd);
 }
 

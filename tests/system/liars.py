@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import random
+import shutil
 import struct
 import sys
 import threading
@@ -12,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'lib'))
 
-from bulkhead_test import vmm
+from bulkhead_test import env, vmm
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.process import kill_and_wait
 from bulkhead_test.protobuf import field, fields
-from bulkhead_test.puppet import (ATTACH, COMMIT_DESIRED, DEPOSIT, GET_STATUS, GREET, KEEP, REDEEM, RELEASE_DEVICE,
+from bulkhead_test.puppet import (ATTACH, COMMIT_DESIRED, DEPOSIT, GET_STATUS, GREET, KEEP, KINDS, REDEEM, RELEASE_DEVICE,
                                   REPORT_OBSERVED, REPORT_TRANSFER, START_TRANSFER, TAKE_STREAM, UNKEEP, WATCH_DESIRED, WATCH_OBSERVED,
                                   WATCH_TRANSFERS, Ended, Puppet, Refused, install)
 from bulkhead_test.report import case, main, wait_until
@@ -498,6 +499,21 @@ def worker_of_a_transfer(current):
         scene.check('states')
     data, error = operator.save('witness')
     assert error == '' and operator.load('witness', data) == '', error
+
+
+# covers: P1
+@case('liars-worker-state', 120)
+def worker_state(current):
+    """It keeps what is no state of a device under that name: its successor begins without it, and serves."""
+    scene = Scene(current, 'net')
+    real = scene.programs / 'real/bulkhead-net'
+    real.unlink()  # it runs
+    shutil.copy2(env.product('tests/system/later-net-5000'), real)
+    for first in range(len(KINDS)):
+        for puppet in scene.play(current, 'net0', 'vm:net0'):
+            puppet.ask_link(KEEP, field(1, 'net0') + field(2, 'state'), 1, first)
+        scene.check_net0()
+        scene.check(f'kind {first}')
 
 
 if __name__ == '__main__':

@@ -126,13 +126,13 @@ class Puppet:
             raise Ended(answer['ended'])
         return bytes.fromhex(answer.get('data', '')), got
 
-    def link(self, data, n_fds=0):
-        """These bytes on the side link, with descriptors; the answer's bytes and descriptors."""
-        return self._tell('link', data=data.hex(), n_fds=n_fds)
+    def link(self, data, n_fds=0, first=0):
+        """These bytes on the side link, with descriptors of KINDS, from that one on; the answer's bytes and descriptors."""
+        return self._tell('link', data=data.hex(), n_fds=n_fds, first=first)
 
-    def ask_link(self, request, body=b'', n_fds=0):
+    def ask_link(self, request, body=b'', n_fds=0, first=0):
         """A request on the side link. Returns the fields of the answer and its descriptors."""
-        data, got = self.link(field(request, body), n_fds)
+        data, got = self.link(field(request, body), n_fds, first)
         number, answer = fields(data)[0]
         if number == 1:
             raise Refused(dict(fields(answer)).get(1, 0))
@@ -188,13 +188,20 @@ class _Place:
         os.umask(0o007)
 
 
-def _new_descriptor(number):
-    """By turns memory and a notifier, as good as a VMM's."""
-    if number % 2:
-        return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+def _memory(n_bytes=FILE_BYTES, seals=0):
     fd = os.memfd_create('puppet', os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, FILE_BYTES)
+    os.ftruncate(fd, n_bytes)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
+
+
+def _notifier():
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+# The first two are as good as a VMM's.
+KINDS = (_memory, _notifier, lambda: _memory(0, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL),
+         lambda: _memory(seals=fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK), lambda: _memory(1 << 40), lambda: os.pipe()[0])
 
 
 def _n_unread(line):
@@ -219,9 +226,9 @@ class _Actor:
             self.link_socket.settimeout(PATIENCE_S)
             self.link_socket.connect(str(self.place.link))
 
-    def link(self, data, n_fds):
+    def link(self, data, n_fds, first=0):
         self._connect_link()
-        sent = [_new_descriptor(i) for i in range(n_fds)]
+        sent = [KINDS[first + i % 2]() for i in range(n_fds)]
         try:
             socket.send_fds(self.link_socket, [data], sent)
             answer, got, _, _ = socket.recv_fds(self.link_socket, PACKET_MAX, 64)
