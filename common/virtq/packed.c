@@ -10,6 +10,9 @@
  * The flags of a batch's first used descriptor are stored last. The driver looks at the first
  * before all others, so it sees the whole batch at once.
  *
+ * In order (VIRTIO_F_IN_ORDER), a batch has one used descriptor, with the id of its last chain at
+ * the place of its first; the slots behind it are left as the driver wrote them.
+ *
  * The in-flight region, as the vhost-user specification has it, is a list of free entries, and
  * copies of descriptors in the entries that are not free:
  *   take     fill entries of the free list, then move both heads of the list behind them by one
@@ -267,16 +270,33 @@ static uint64_t used_word(const struct staged *staged, uint16_t pos)
 	return staged->len | (uint64_t)staged->id << 32 | (uint64_t)flags << 48;
 }
 
+/* The last staged chain for which the one used descriptor at *pos may stand, from the i-th on; *pos
+ * moves behind it. Each lap begins with a used descriptor, so that a look at the ring tells whether
+ * its driver has begun anew (recover.c). */
+static inline uint32_t pass_batch(const struct virtq *vq, uint32_t i, uint16_t *pos)
+{
+	uint16_t lap = *pos & POS_WRAP;
+
+	*pos = pos_advance(vq, *pos, vq->staged[i].n_slots);
+	while (vq->staged[i].spoken_for && i + 1 < vq->n_staged && (*pos & POS_WRAP) == lap)
+		*pos = pos_advance(vq, *pos, vq->staged[++i].n_slots);
+	return i;
+}
+
 static void write_used(struct virtq *vq)
 {
-	uint16_t pos = pos_advance(vq, vq->used, vq->staged[0].n_slots);
+	uint16_t pos = vq->used;
+	uint32_t last = pass_batch(vq, 0, &pos);
+	uint64_t first = used_word(&vq->staged[last], vq->used);
 
-	for (uint32_t i = 1; i < vq->n_staged; i++) {
-		guest_store(pos_words(vq, pos) + 1, used_word(&vq->staged[i], pos));
+	while (++last < vq->n_staged) {
+		uint16_t at = pos;
+
+		last = pass_batch(vq, last, &pos);
+		guest_store(pos_words(vq, at) + 1, used_word(&vq->staged[last], at));
 		step();
-		pos = pos_advance(vq, pos, vq->staged[i].n_slots);
 	}
-	guest_store_release(pos_words(vq, vq->used) + 1, used_word(&vq->staged[0], vq->used));
+	guest_store_release(pos_words(vq, vq->used) + 1, first);
 }
 
 /* The driver has the batch: its chains are no longer in flight. */

@@ -15,6 +15,14 @@
  * that tells the two cases apart. All this relies on a device that completes in order, as ours
  * does.
  *
+ * In order (VIRTIO_F_IN_ORDER) a used descriptor may stand for a batch, and the slots of all its
+ * chains but the first look available. The used descriptor has the id of the batch's last chain.
+ * Drivers that use this layout in order take the number of a chain's first slot as its id, so that
+ * id tells where the batch ends. If ids are others, or the driver has come round to the used
+ * descriptor since, the ring does not tell; but no batch reaches from one lap into the next. And
+ * what is in flight cannot be left out: a ring goes on where it was used last, whatever the base
+ * says.
+ *
  * A base that the ring does not contradict is taken, and a ring that nobody has written to
  * contradicts none. A base at slot 0 is likely to be a guess; it is taken only if the ring shows
  * just that position.
@@ -33,6 +41,11 @@ struct picture {
 	uint16_t driver;       /* where the driver stands */
 	uint32_t n_avail;      /* slots before that that look available, one behind the other */
 };
+
+static uint16_t slot_of(uint16_t pos)
+{
+	return pos & (uint16_t)~POS_WRAP;
+}
 
 static bool looks_available(const struct picture *picture, uint32_t slot)
 {
@@ -86,6 +99,7 @@ static bool take_picture(const struct virtq *vq, struct picture *picture)
 	return true;
 }
 
+#define NO_ID UINT32_MAX
 #define SINGLES_MIN 16 /* used slots that show it; in a small ring half of all */
 
 /* Whether chains have one descriptor each: then no used chain has left a slot behind that looks
@@ -128,6 +142,35 @@ static bool are_chains(const struct virtq *vq, const struct picture *picture, ui
 	return seen && whole;
 }
 
+/* As find_device(), in order. *ret_pos is where slots begin to look available: behind a used
+ * descriptor, unless all of them do. */
+static bool find_batch_end(const struct virtq *vq, const struct picture *picture, uint16_t *ret_pos)
+{
+	bool all = picture->n_avail == vq->size, by_slot = true; /* ids behind *ret_pos are right */
+	uint16_t begin = *ret_pos, pos = begin, head = begin, used = slot_of(back(vq, begin, 1));
+	uint32_t last = all ? NO_ID : picture->ids[used];
+	bool ended = all ? slot_of(begin) == 0 : last == used;
+
+	if (!all && !picture->written[used])
+		return true; /* nothing was ever used */
+	for (uint32_t n = picture->n_avail; n; n--) {
+		uint16_t slot = slot_of(pos), id = picture->ids[slot];
+		bool rest = head == begin && last == used; /* of the used chain itself */
+
+		pos = pos_advance(vq, pos, 1);
+		if (picture->flags[slot] & VRING_DESC_F_NEXT)
+			continue;
+		if (id == last && (rest || id == slot_of(head))) {
+			*ret_pos = pos;
+			ended = by_slot = true;
+		} else {
+			by_slot &= id == slot_of(head);
+		}
+		head = pos;
+	}
+	return ended && by_slot && head == pos;
+}
+
 /* Where the device stands; false: the ring does not tell. */
 static bool find_device(const struct virtq *vq, const struct picture *picture, uint16_t *ret_pos)
 {
@@ -136,11 +179,13 @@ static bool find_device(const struct virtq *vq, const struct picture *picture, u
 	*ret_pos = pos;
 	if (picture->n_avail == 0)
 		return true;
+	if (vq->in_order)
+		return find_batch_end(vq, picture, ret_pos);
 	if (!are_chains(vq, picture, pos, &id))
 		return false;
 	if (picture->n_avail == vq->size)
 		return true;
-	before = back(vq, pos, 1) & (uint16_t)~POS_WRAP;
+	before = slot_of(back(vq, pos, 1));
 	return id != picture->ids[before] || !picture->written[before] || are_singles(vq, picture);
 }
 
@@ -182,7 +227,9 @@ enum virtq_place split_find_place(const struct virtq *vq, uint16_t base)
 {
 	uint16_t avail = guest_load_acquire(&vq->split.avail[1]);
 
-	if ((uint16_t)(base - vq->used) <= vq->size || (uint16_t)(avail - vq->used) > vq->size)
+	uint16_t ahead = (uint16_t)(base - vq->used), most = vq->in_order ? 0 : (uint16_t)vq->size;
+
+	if (ahead <= most || (uint16_t)(avail - vq->used) > vq->size)
 		return VIRTQ_AS_TOLD;
 	return VIRTQ_FOUND;
 }

@@ -240,7 +240,9 @@ static int packed_base(struct virtq *vq)
 		return VIRTQ_E_BASE;
 	vq->place = packed_find_place(vq, vq->used, &found);
 	if (vq->place == VIRTQ_FOUND)
-		vq->taken = vq->used = found;
+		vq->used = found;
+	if (vq->place == VIRTQ_FOUND || vq->in_order)
+		vq->taken = vq->used;
 	return 0;
 }
 

@@ -51,7 +51,7 @@ struct virtq {
 	struct ledger_queue *ledger;
 	uint32_t size;
 	uint32_t size_max_mask; /* window is a ring of this + 1 */
-	bool packed, event_idx, indirect;
+	bool packed, event_idx, indirect, in_order;
 	bool call_known;     /* since_call counts from a notification that we know of */
 	bool starved;        /* no storage for a long chain until one is completed */
 	bool waits;          /* the next chain is in memory that the map may get later */
@@ -65,6 +65,7 @@ struct virtq {
 	uint16_t n_staged;
 	uint32_t window_head, window_len;
 	uint32_t window_slots; /* ring slots that the window holds */
+	uint32_t n_taken;      /* taken and not completed: they lie before window_head */
 	uint32_t n_free;       /* slots that were put back */
 	uint32_t n_dealt;      /* slots that were ever got */
 	union {

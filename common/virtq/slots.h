@@ -42,7 +42,7 @@ struct staged {
 	uint32_t len;
 	uint16_t n_slots;
 	uint16_t entry, last;
-	uint16_t pad;
+	uint16_t spoken_for; /* the next one's used entry may stand for this one, too */
 };
 
 /**

@@ -10,6 +10,9 @@
  *   take     write the counter, then the mark: a marked head always has its place in the order
  *   publish  link the batch, write the ring's index, clear the marks, write the region's index: if
  *            the two indices differ, a successor walks the batch and clears the marks itself
+ * In order (VIRTIO_F_IN_ORDER), the used entry of a batch's last chain stands at the place of its
+ * first, and the entries behind it are left as they are. The region has every chain.
+ *
  * The number of marks is the distance between the used and the available position; a successor
  * relies on that.
  */
@@ -218,12 +221,22 @@ static inline void mark_used(const struct virtq *vq, uint64_t offset, uint64_t n
 		map_mark_dirty(vq->map, (struct gpa){ vq->setup.log_gpa.val + offset }, n_bytes);
 }
 
+/* The last staged chain for which the one used entry may stand, from the i-th on. */
+static inline uint32_t batch_end(const struct virtq *vq, uint32_t i)
+{
+	while (vq->staged[i].spoken_for && i + 1 < vq->n_staged)
+		i++;
+	return i;
+}
+
 static void write_used(struct virtq *vq, uint16_t used)
 {
 	uint16_t *ring = &vq->split.used[2], mask = (uint16_t)(vq->size - 1);
 
-	for (uint32_t i = 0; i < vq->n_staged; i++)
-		memcpy(&ring[4 * (size_t)((used + i) & mask)], &vq->staged[i], 8); /* id, len */
+	for (uint32_t i = 0, last; i < vq->n_staged; i = last + 1) {
+		last = batch_end(vq, i);
+		memcpy(&ring[4 * (size_t)((used + i) & mask)], &vq->staged[last], 8); /* id, len */
+	}
 }
 
 /* The used index was moved over n entries from this one on. */

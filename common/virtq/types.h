@@ -42,7 +42,9 @@ struct virtq_setup {
 	bool packed;    /* VIRTIO_F_RING_PACKED acked */
 	bool event_idx; /* VIRTIO_RING_F_EVENT_IDX acked */
 	bool indirect;  /* VIRTIO_RING_F_INDIRECT_DESC acked */
-	bool in_order;  /* VIRTIO_F_IN_ORDER acked; completion must then be in order */
+	/* VIRTIO_F_IN_ORDER acked: the device must complete chains in the order in which it took
+	 * them, and a batch may be given back by the entry of its last */
+	bool in_order;
 	/* the device writes no buffer of this ring, whatever a packed table says */
 	bool reads_only;
 	bool log;           /* see virtq_set_log() */

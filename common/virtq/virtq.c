@@ -85,6 +85,7 @@ static struct virtq *allocate(const struct virtq_setup *setup)
 	vq->packed = setup->packed;
 	vq->event_idx = setup->event_idx;
 	vq->indirect = setup->indirect;
+	vq->in_order = setup->in_order;
 	r = slots_new(vq);
 	if (r == 0 && vq->packed)
 		r = packed_new(vq);
@@ -333,6 +334,16 @@ void virtq_take(struct virtq *vq, unsigned int n)
 		split_take(vq, n);
 	vq->window_head += n;
 	vq->window_len -= n;
+	vq->n_taken += n;
+}
+
+/* Into what the device wrote nothing, the driver need not be told how much. Where a chain has room
+ * for the device, its length is told: by the specification a chain without an entry of its own is
+ * written to its end, and drivers in the field look for an entry for each buffer that they
+ * receive. */
+static inline bool is_spoken_for(const struct virtq *vq, const struct virtq_chain *chain)
+{
+	return vq->in_order && chain->in_bytes == 0 && !chain->bad;
 }
 
 static inline void stage(struct virtq *vq, struct slot *slot, uint32_t n_bytes)
@@ -343,10 +354,20 @@ static inline void stage(struct virtq *vq, struct slot *slot, uint32_t n_bytes)
 		.len = MIN(n_bytes, chain->in_bytes),
 		.n_slots = chain->n_slots,
 		.entry = slot->entry,
-		.last = slot->last };
+		.last = slot->last,
+		.spoken_for = is_spoken_for(vq, chain) };
+	vq->n_taken--;
 	if (unlikely(vq->map->log))
 		chain_mark_dirty(vq, slot, MIN(n_bytes, chain->in_bytes));
 	slot_put(vq, slot);
+}
+
+/* What was taken stays in the window's array until others come in its place. */
+static bool is_oldest(const struct virtq *vq, const struct slot *slot)
+{
+	uint32_t oldest = (vq->window_head - vq->n_taken) & vq->size_max_mask;
+
+	return &vq->slots[vq->window[oldest]] == slot;
 }
 
 void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes)
@@ -354,6 +375,7 @@ void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t 
 	struct slot *slot = &vq->slots[(const struct slot *)(const void *)chain - vq->slots];
 
 	check(slot->state == SLOT_TAKEN);
+	check(!vq->in_order || is_oldest(vq, slot));
 	stage(vq, slot, n_bytes);
 }
 
@@ -362,6 +384,7 @@ void virtq_finish(struct virtq *vq, unsigned int n, const uint32_t *n_bytes)
 	uint32_t first = vq->window_head;
 
 	virtq_take(vq, n);
+	check(!vq->in_order || vq->n_taken == n);
 	for (unsigned int i = 0; i < n; i++)
 		stage(vq, &vq->slots[vq->window[(first + i) & vq->size_max_mask]],
 			n_bytes ? n_bytes[i] : 0);

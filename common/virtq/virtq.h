@@ -109,7 +109,7 @@ void virtq_take(struct virtq *vq, unsigned int n);
 
 /** virtq_complete() - stage the used entry of a taken chain, which is not the caller's any more.
  * n_bytes reach from the beginning of its writable part to the last byte that was written; what is
- * more than there is, is cut */
+ * more than there is, is cut. With setup.in_order it is the oldest of those that were taken */
 void virtq_complete(struct virtq *vq, const struct virtq_chain *chain, uint32_t n_bytes);
 
 /** virtq_finish() - virtq_take() and virtq_complete() at once, for a device that is done with the

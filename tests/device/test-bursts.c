@@ -164,13 +164,14 @@ static void count_frames(unsigned int *ret_lost, unsigned int *ret_repeated)
 	rig_ok(net_drain_tx(&n, 0, test_ms(WAIT_MS)), n.why);
 }
 
-/* _i: bit 0 packed, bit 1 mergeable, and then the point */
+/* _i: bit 0 packed, bit 1 mergeable, and then the point; every other one in order */
 START_TEST(test_death_in_a_burst_costs_what_was_under_way)
 {
 	const struct point *point = &points[_i / 4];
 	struct net_profile p = { .ring_size = RING_SIZE,
 		.features = (_i & 1 ? VU_BIT(VU_F_PACKED) : 0) |
-			(_i & 2 ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0) };
+			(_i & 2 ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0) |
+			(_i / 4 % 2 ? VU_BIT(VU_F_IN_ORDER) : 0) };
 	unsigned int n_lost, n_repeated;
 
 	order(NULL);

@@ -81,6 +81,12 @@ void driver_begin_at(struct driver *d, uint16_t index)
 	*((uint16_t *)(void *)(d->m->mem + d->used) + 1) = index;
 }
 
+void driver_in_order(struct driver *d)
+{
+	d->in_order = true;
+	d->next[d->size - 1] = 0;
+}
+
 void driver_deinit(struct driver *d)
 {
 	free(d->next);
@@ -164,12 +170,19 @@ static void post_split(struct driver *d, const struct seg *segs, unsigned int n,
 	driver_publish_raw(d, head, 1);
 }
 
+/* In order, a packed chain has the number of its first slot as its id. */
+static uint16_t next_head(const struct driver *d)
+{
+	return d->packed && d->in_order ? d->avail_idx : d->free_head;
+}
+
 static void post_packed(struct driver *d, const struct seg *segs, unsigned int n, uint16_t flags0)
 {
-	uint16_t id = d->free_head, i = d->avail_idx;
+	uint16_t id = next_head(d), i = d->avail_idx;
 	bool wrap = d->avail_wrap;
 
-	d->free_head = d->next[id];
+	if (!d->in_order)
+		d->free_head = d->next[id];
 	for (unsigned int k = 0; k < n; k++) {
 		struct raw_desc *desc = driver_desc(d, i);
 		uint16_t keep = desc->b & (F_AVAIL | F_USED); /* not yet available */
@@ -214,7 +227,7 @@ bool driver_post(struct driver *d, const struct seg *segs, unsigned int n, uint6
 	uint32_t cookie)
 {
 	struct seg whole = { table, n * 16, false };
-	uint16_t slots = (uint16_t)(table ? 1 : n), head = d->free_head;
+	uint16_t slots = (uint16_t)(table ? 1 : n), head = next_head(d);
 
 	if (d->n_free < slots)
 		return false;
@@ -234,6 +247,8 @@ bool driver_has_used(struct driver *d)
 {
 	uint16_t flags;
 
+	if (d->n_batch)
+		return true;
 	if (!d->packed)
 		return LOAD(u16_at(d, d->used, 1)) != d->used_idx;
 	flags = LOAD(&driver_desc(d, d->used_idx)->b);
@@ -246,12 +261,11 @@ static int fault(const char *what)
 	return -1;
 }
 
-int driver_reap(struct driver *d, uint32_t *ret_cookie, uint32_t *ret_len)
+/* The used entry where the driver looks next. */
+static uint32_t used_entry(struct driver *d, uint32_t *ret_len)
 {
 	uint32_t id;
 
-	if (!driver_has_used(d))
-		return 0;
 	if (d->packed) {
 		struct raw_desc *desc = driver_desc(d, d->used_idx);
 
@@ -264,25 +278,81 @@ int driver_reap(struct driver *d, uint32_t *ret_cookie, uint32_t *ret_len)
 		memcpy(&id, elem, 4);
 		memcpy(ret_len, elem + 2, 4);
 	}
+	return id;
+}
+
+static uint16_t after(const struct driver *d, uint16_t head)
+{
+	return (uint16_t)((head + d->slots[head]) % d->size);
+}
+
+/* 0 | -1: as many chains as the entry stands for are not in use, or not published */
+static int begin_batch(struct driver *d)
+{
+	uint16_t at = d->oldest, n_used;
+	uint32_t last = used_entry(d, &d->batch_len);
+
+	for (d->n_batch = 1; at != last && d->n_batch <= d->size; d->n_batch++) {
+		if (!d->slots[at])
+			return fault("a batch ends with what is not in use");
+		at = after(d, at);
+	}
+	n_used = (uint16_t)(LOAD(u16_at(d, d->used, 1)) - d->used_idx);
+	if (d->n_batch > d->size || (!d->packed && d->n_batch > n_used))
+		return fault("a batch is longer than what was published");
+	return 0;
+}
+
+/* The oldest chain in use, which came back with a batch. */
+static int next_of_batch(struct driver *d, uint32_t *ret_id, uint32_t *ret_len)
+{
+	if (d->n_batch == 0 && begin_batch(d) < 0)
+		return -1;
+	d->n_batch--;
+	*ret_id = d->oldest;
+	*ret_len = d->n_batch ? 0 : d->batch_len;
+	if (d->slots[d->oldest])
+		d->oldest = after(d, d->oldest);
+	return 0;
+}
+
+static void free_split(struct driver *d, uint16_t head)
+{
+	uint16_t last = head;
+
+	for (uint16_t k = 1; k < d->slots[head]; k++)
+		last = d->next[last];
+	d->next[last] = d->free_head;
+}
+
+int driver_reap(struct driver *d, uint32_t *ret_cookie, uint32_t *ret_len)
+{
+	uint32_t id;
+
+	if (!driver_has_used(d))
+		return 0;
+	if (!d->in_order)
+		id = used_entry(d, ret_len);
+	else if (next_of_batch(d, &id, ret_len) < 0)
+		return -1;
 	if (id >= d->size)
 		return fault("a used id is outside the ring");
 	if (!d->slots[id])
 		return fault("what is not in use came back");
 	*ret_cookie = d->cookies[id];
-	if (d->packed) {
+	if (d->packed)
 		step(d, &d->used_idx, &d->used_wrap, d->slots[id]);
-		d->next[id] = d->free_head;
-	} else {
-		uint16_t last = (uint16_t)id;
-
-		for (uint16_t k = 1; k < d->slots[id]; k++)
-			last = d->next[last];
-		d->next[last] = d->free_head;
+	else
 		d->used_idx++;
-	}
 	d->n_free = (uint16_t)(d->n_free + d->slots[id]);
+	if (!d->in_order) {
+		if (d->packed)
+			d->next[id] = d->free_head;
+		else
+			free_split(d, (uint16_t)id);
+		d->free_head = (uint16_t)id;
+	}
 	d->slots[id] = 0;
-	d->free_head = (uint16_t)id;
 	return 1;
 }
 
@@ -342,6 +412,7 @@ struct virtq_setup driver_setup(const struct driver *d, uint64_t start_id)
 		.packed = d->packed,
 		.event_idx = d->event_idx,
 		.indirect = true,
+		.in_order = d->in_order,
 		.desc = UVA_OF(d->desc),
 		.avail = UVA_OF(d->avail),
 		.used = UVA_OF(d->used),

@@ -54,6 +54,7 @@ struct driver {
 	struct memory *m;
 	uint32_t size;
 	bool packed, event_idx;
+	bool in_order;                /* set by driver_in_order() */
 	uint64_t desc, avail, used;   /* guest addresses */
 	uint16_t n_free;              /* ring slots */
 	uint16_t avail_idx, used_idx; /* split: free running; packed: slot */
@@ -64,12 +65,18 @@ struct driver {
 	uint32_t *cookies;
 	uint16_t kicked_at; /* split: index, packed: slots posted, at the last look */
 	uint32_t n_posted_slots;
+	uint16_t oldest;  /* in order: head or id of the oldest that is in use */
+	uint32_t n_batch; /* in order: chains of the last used entry that were not reaped yet */
+	uint32_t batch_len;
 };
 
 /** driver_init() - an empty ring at guest address `at`; ring_bytes() of memory */
 void driver_init(struct driver *d, struct memory *m, uint64_t at, uint32_t size, bool packed);
 /** driver_begin_at() - split: as if so many chains had passed already */
 void driver_begin_at(struct driver *d, uint16_t index);
+/** driver_in_order() - from the beginning, as VIRTIO_F_IN_ORDER asks: descriptors one after the
+ * other, and batches are taken by the entry of their last */
+void driver_in_order(struct driver *d);
 void driver_deinit(struct driver *d);
 /** driver_copy() - the same driver over (already copied) other memory */
 void driver_copy(struct driver *to, const struct driver *from, struct memory *m);

@@ -29,23 +29,40 @@ static bool post(unsigned int longest)
 	return true;
 }
 
-/* As many chains have gone round, so many more wait; and nobody knows of it but the ring. */
-static void bring_to(int kind, uint32_t size, uint32_t n_passed, uint32_t n_waiting,
-	unsigned int longest)
+static bool in_order;
+
+static void begin(int kind, uint32_t size)
 {
 	rig_init(&rig, size, kind & 1);
+	if (in_order)
+		driver_in_order(&rig.d);
 	n_posted = 0;
 	rig_start(&rig);
-	for (uint32_t i = 0; i < n_passed; i++) {
-		must(post(longest));
-		must(rig_serve(&rig, 1) == 1);
-		must(rig_reap_all(&rig, i) == 1);
-	}
+}
+
+static void leave(uint32_t n_waiting, unsigned int longest)
+{
+	uint32_t size = rig.d.size;
+
 	while (n_waiting-- && post(longest))
 		;
 	rig.vq = virtq_stop(rig.vq);
 	memset(&rig.ledger, 0, sizeof(rig.ledger));
 	memset(rig.inflight, 0x5a, ledger_inflight_bytes(size));
+}
+
+/* As many chains have gone round, so many more wait; and nobody knows of it but the ring. */
+static void bring_to(int kind, uint32_t size, uint32_t n_passed, uint32_t n_waiting,
+	unsigned int longest)
+{
+	in_order = false;
+	begin(kind, size);
+	for (uint32_t i = 0; i < n_passed; i++) {
+		must(post(longest));
+		must(rig_serve(&rig, 1) == 1);
+		must(rig_reap_all(&rig, i) == 1);
+	}
+	leave(n_waiting, longest);
 }
 
 static void start_at(uint32_t base)
@@ -115,6 +132,44 @@ START_TEST(test_packed_ring_of_chains_goes_on_or_says_that_it_cannot)
 }
 END_TEST
 
+/* So many chains have gone round in order, in batches of `bite`. */
+static void pass_in_batches(uint32_t n_passed, uint32_t bite, unsigned int longest)
+{
+	while (n_posted < n_passed) {
+		uint32_t n = 0, first = n_posted;
+
+		while (n < bite && n_posted < n_passed && post(longest))
+			n++;
+		must(n && rig_serve(&rig, n) == n);
+		must(rig_reap_all(&rig, first) == n);
+	}
+}
+
+/* In order, batches leave whole chains behind that look available. Each is told from what waits.
+ * _i: bit 0 packed, then the longest chain */
+START_TEST(test_ring_in_order_goes_on_behind_its_last_batch)
+{
+	uint32_t size = _i & 1 ? 7 : 4;
+	unsigned int longest = 1 + (unsigned int)_i / 2;
+
+	in_order = true;
+	for (uint32_t bite = 1; bite <= size; bite++)
+		for (uint32_t passed = 0; passed <= 3 * size; passed++)
+			for (uint32_t waiting = 0; waiting <= size; waiting++) {
+				begin(_i, size);
+				pass_in_batches(passed, bite, longest);
+				leave(waiting, longest);
+				start_at(_i & 1 ? 0x80008000 : 0x7777);
+				/* full again, so that the batch's head may be covered */
+				must(virtq_place(rig.vq) != VIRTQ_LOST ||
+					(waiting + bite) * longest > size);
+				if (virtq_place(rig.vq) != VIRTQ_LOST)
+					goes_on_from(passed, longest);
+				rig_deinit(&rig);
+			}
+}
+END_TEST
+
 /* Who knows where it stands is believed, with chains in flight or without. */
 START_TEST(test_a_base_that_may_be_right_is_taken)
 {
@@ -165,6 +220,7 @@ static void add_tests(Suite *suite)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_ring_goes_on_wherever_it_is, 0, 10);
 	tcase_add_loop_test(tc, test_packed_ring_of_chains_goes_on_or_says_that_it_cannot, 2, 5);
+	tcase_add_loop_test(tc, test_ring_in_order_goes_on_behind_its_last_batch, 0, 6);
 	tcase_add_loop_test(tc, test_a_base_that_may_be_right_is_taken, 0, 2);
 	tcase_add_test(tc, test_no_content_leads_astray);
 	suite_add_tcase(suite, tc);

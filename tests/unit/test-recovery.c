@@ -10,6 +10,9 @@
  * ring, of chains that were taken, and of chains into which the device had written before it took
  * them.
  *
+ * Where the device completes in order, the ring is in order, too (VIRTIO_F_IN_ORDER): what comes
+ * back by the entry of a batch's last came back.
+ *
  * Where the VMM keeps the in-flight region, the ledger may be lost with the device, and the base
  * that the VMM then gives be wrong: the region alone says where the ring stood.
  */
@@ -206,8 +209,8 @@ static struct virtq *start(struct world *w, bool wiped)
 	return vq;
 }
 
-/* Serve what there is, in bites: n at a time, published one by one from the last, or all at
- * once. */
+/* Serve what there is, in bites: n at a time, published one by one from the last (in order: from
+ * the first), or all at once. */
 static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one_by_one)
 {
 	uint32_t last = 0;
@@ -229,7 +232,7 @@ static void serve(struct world *w, struct virtq *vq, unsigned int bite, bool one
 		}
 		virtq_take(vq, (unsigned int)n);
 		for (int i = n - 1; i >= 0; i--) {
-			virtq_complete(vq, chains[i], 0);
+			virtq_complete(vq, chains[w->d.in_order ? n - 1 - i : i], 0);
 			if (!one_by_one)
 				continue;
 			virtq_publish(vq);
@@ -387,6 +390,8 @@ static void run(bool packed, uint32_t size)
 	}
 	driver_init(&w->d, &w->m, RING_AT, size, packed);
 	w->d.event_idx = size & 1 || order == 1;
+	if (order == 0)
+		driver_in_order(&w->d);
 	first_index = !packed && order != 0 ? 0xffd0 : 0; /* the index passes its end on the way */
 	driver_begin_at(&w->d, first_index);
 	memcpy(w->migrated, w->m.mem, RING_BYTES);
