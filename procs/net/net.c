@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "stage.h"
 
+/* Not VIRTIO_F_RING_RESET: VMMs pass it on to the guest, but do not tell us of a reset, and we
+ * would go on with a ring that is no more. */
 #define RING_FEATURES                                                                              \
 	(BIT(VIRTIO_F_ANY_LAYOUT) | BIT(VIRTIO_RING_F_INDIRECT_DESC) |                             \
 		BIT(VIRTIO_RING_F_EVENT_IDX) | BIT(VHOST_USER_F_PROTOCOL_FEATURES) |               \

@@ -26,7 +26,7 @@ SHORT = 16 * MIB
 class Scene:
     """Namespace, TAP, back-end and a booted guest with its interface up."""
 
-    def __init__(self, current, version, queue_pairs=1, mode='server', **properties):
+    def __init__(self, current, version, queue_pairs=1, mode='server', cpus=None, **properties):
         self.case = current
         self.netns = Netns(current)
         self.netns.add_tap(queue_pairs=queue_pairs)
@@ -34,11 +34,11 @@ class Scene:
         nic = NetDevice(self.device.socket, queue_pairs, server=mode == 'client', **properties)
         if mode == 'client':
             # QEMU listens and waits for us, and comes back when we are there.
-            self.qemu = Qemu(current, [nic], version, cpus=queue_pairs, boot=False)
+            self.qemu = Qemu(current, [nic], version, cpus=cpus or queue_pairs, boot=False)
             self.backend = None
             return
         self.backend = backend(current, [self.device], self.netns)
-        self.qemu = Qemu(current, [nic], version, cpus=queue_pairs)
+        self.qemu = Qemu(current, [nic], version, cpus=cpus or queue_pairs)
         self.boot()
 
     def boot(self):
@@ -59,6 +59,12 @@ class Scene:
 
     def transfer(self, n_bytes=FULL, **options):
         both_ways(self.case, self.netns, self.guest, n_bytes, **options)
+
+    def check_resize_is_refused(self):
+        """A driver that would have rings of another size is told that it cannot: no QEMU passes the reset of a ring on to a
+        back-end, which would go on with a ring that is no more."""
+        status, output = self.guest.run('ethtool -G eth0 rx 128 tx 128 2>&1', check=False)
+        assert STANDIN or status != 0, f'the guest has rings of another size: {output}'
 
     def check_short(self):
         """Is it all there again, after something was done to it?"""
@@ -122,6 +128,7 @@ def two_queue_pairs(current, version):
         rate = sum(transfer.wait(180) for transfer in both)
         current.note(f'{direction} {rate:.0f} Mbit/s')
     check_each_pair_sends(scene.guest)
+    scene.check_resize_is_refused()
     scene.guest.run('ethtool -L eth0 combined 1')
     scene.check_short()
     scene.guest.run('ethtool -L eth0 combined 2')
@@ -149,6 +156,25 @@ def two_pairs_disturbed(current, version, **properties):
         scene.qemu.reboot()
         scene.up()
         scene.check_short()
+    scene.qemu.check_connection(before)
+
+
+# covers: G15
+def rings_change_hands(current, version):
+    """A driver that takes an XDP program, and gives it up again, rearranges its rings under traffic."""
+    scene = Scene(current, version, queue_pairs=2, cpus=1, guest_tso4='off', guest_tso6='off', guest_ufo='off')
+    before = scene.qemu.sockets()
+    for direction in ('from-guest', 'to-guest'):
+        transfer = Transfer(scene.netns, scene.guest, direction, SHORT)
+        transfer.wait_progress(SHORT // 2)
+        scene.guest.run('xdp attach eth0')
+        if not STANDIN:
+            scene.backend.kill('net')
+        scene.check_ping()
+        scene.guest.run('xdp detach eth0')
+        transfer.wait(180)
+    scene.check_resize_is_refused()
+    scene.check_short()
     scene.qemu.check_connection(before)
 
 
@@ -283,11 +309,13 @@ CASES = (
     ('guest-reboot', guest_reboot, 120), ('driver-unbind', driver_unbind, 90), ('link-cycle', link_cycle, 90),
     ('vmm-restart', vmm_restart, 150), ('vmm-killed-in-transfer', vmm_killed_in_transfer, 90),
     ('two-devices', two_devices, 90), ('qemu-listens', qemu_listens, 120),
+    ('rings-change-hands', rings_change_hands, 180),
 )
+LONG = ('rings-change-hands',)
 
 for which, qemu_version in enumerate(qemu.VERSIONS):
     for turn, (case_name, function, limit) in enumerate(CASES):
-        case(f'{qemu_version}-{case_name}', limit, turn % 2 == which)(
+        case(f'{qemu_version}-{case_name}', limit, turn % 2 == which and case_name not in LONG)(
             lambda current, function=function, version=qemu_version: function(current, version))
 
 if __name__ == '__main__':
