@@ -140,10 +140,12 @@ enum outcome handle_set_log_base(struct exchange *exchange, const struct message
 									 : OUTCOME_WAIT;
 }
 
+/* The specification names no payload, and QEMU takes any. rust-vmm's front-end, which is Cloud
+ * Hypervisor's, waits for the description that it has sent. */
 size_t reply_log_base(struct exchange *exchange, const struct message *msg, uint8_t *buf)
 {
-	memset(buf, 0, sizeof(uint64_t));
-	return sizeof(uint64_t);
+	memcpy(buf, &msg->payload.log, sizeof(msg->payload.log));
+	return sizeof(msg->payload.log);
 }
 
 /* --- SET_LOG_FD --- */

@@ -244,6 +244,7 @@ int vu_set_inflight(struct vu_client *c, const struct vu_inflight *area, int fd)
 	return vu_set(c, VU_SET_INFLIGHT_FD, area, sizeof(*area), fd);
 }
 
+/* It is answered with what was sent, or with a number that is not 0. */
 int vu_set_log_base(struct vu_client *c, const struct vu_log *log, const int *fds, size_t n_fds)
 {
 	struct vu_header head = { VU_SET_LOG_BASE, VU_VERSION, sizeof(*log) };
@@ -254,9 +255,15 @@ int vu_set_log_base(struct vu_client *c, const struct vu_log *log, const int *fd
 		head.flags |= VU_NEED_REPLY;
 	r = vu_send(c, &head, log, fds, n_fds);
 	if (!r)
-		r = vu_recv_reply(c, VU_SET_LOG_BASE, sizeof(uint64_t), &msg);
+		r = vu_recv(c, &msg);
 	if (r)
 		return r;
 	vu_msg_deinit(&msg);
-	return msg.body.u64 ? VU_E_REFUSED : 0;
+	if (msg.head.flags != VU_REPLY_FLAGS || msg.head.request != VU_SET_LOG_BASE)
+		return -EPROTO;
+	if (msg.head.size == sizeof(uint64_t) && msg.body.u64)
+		return VU_E_REFUSED;
+	return msg.head.size == sizeof(*log) && !memcmp(msg.body.bytes, log, sizeof(*log))
+		? 0
+		: -EPROTO;
 }
