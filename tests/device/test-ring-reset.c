@@ -172,8 +172,8 @@ START_TEST(test_a_ring_is_reset_whenever_the_worker_dies)
 {
 	open_two_pairs(_i);
 	for (enum kill when = KILL_BEFORE; when < N_KILLS; when++)
-		for (uint16_t index = 2 * PAIR; index < 2 * PAIR + 2; index++)
-			reset_ring(index, when % 2 ? 64 : 128, when);
+		for (unsigned int i = 0; i < 2; i++)
+			reset_ring((uint16_t)(2 * PAIR + i), when % 2 ? 64 : 128, when);
 	rig_end(&n);
 }
 END_TEST
