@@ -18,12 +18,14 @@
 		BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN))
 
 /** image_protocol_features() - what the device offers, with what this library serves for it: the
- * dirty log, resets, guest addresses, rings that stop at once, shared memory regions and what they
- * need, and transfers of a state that the device can save and load */
+ * dirty log, resets, guest addresses, notifications in band (which need BACKEND_REQ), rings that
+ * stop at once, shared memory regions and what they need, and transfers of a state that the device
+ * can save and load */
 static inline uint64_t image_protocol_features(const struct device *device)
 {
 	return device->offer.protocol_features | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) |
 		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_GPA_ADDRESSES) |
+		BIT(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS) |
 		(device->ops->drain ? 0 : STOPS_AT_ONCE) |
 		(shmem_has_regions(device) ? SHMEM_PROTOCOL_FEATURES : 0) |
 		(device->ops->save && device->ops->load ? BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE)

@@ -34,7 +34,8 @@ void session_redeemed(struct session *session, int fd)
 
 void session_fetched(struct session *session, int fd)
 {
-	shmem_fetched(&session->exchange, fd);
+	if (!inband_fetched(&session->exchange, fd))
+		shmem_fetched(&session->exchange, fd);
 	session_run(session);
 }
 

@@ -213,6 +213,16 @@ int channel_ask(struct channel *channel, uint32_t request, const struct journal_
 	return r;
 }
 
+int channel_notify(const struct channel *channel, uint32_t request, uint32_t index)
+{
+	const struct vring_state state = { .index = index };
+	const struct header header = {
+		.request = request, .flags = HEADER_VERSION, .size = sizeof(state)
+	};
+
+	return channel->fd < 0 ? -EAGAIN : send_request(channel, &header, &state, -1);
+}
+
 static int on_channel(sd_event_source *source, int fd, uint32_t revents, void *data)
 {
 	struct channel *channel = data;

@@ -53,6 +53,11 @@ void channel_take(struct channel *channel, int fd);
  * the VMM reads. */
 void channel_tell_config(struct channel *channel, uint64_t config_seq, bool need_reply);
 
+/** channel_notify() - send VRING_CALL or VRING_ERR, which want no answer
+ * Errors: 0 | -EAGAIN: the VMM does not read, or has handed over no channel yet, call again on news
+ *         | other negative errno: nobody will hear it. */
+int channel_notify(const struct channel *channel, uint32_t request, uint32_t index);
+
 /** channel_hold() - the device is suspended: nothing is sent, not even what found no room before */
 void channel_hold(struct channel *channel);
 

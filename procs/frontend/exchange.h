@@ -7,6 +7,7 @@
 #include "batch.h"
 #include "channel.h"
 #include "config/config.h"
+#include "inband.h"
 #include "memory-ops.h"
 #include "peer.h"
 #include "replay.h"
@@ -35,11 +36,11 @@ struct exchange {
 	int conn_fd;            /* the VMM; -1 = none */
 	struct channel channel; /* for requests of ours */
 	struct shmem shmem;     /* of those that map files */
+	struct inband inband;   /* of notifications in place of descriptors */
 	struct replay replay;
 	struct peer peer; /* whose conn_fd is */
 	/* since whoever clears these has looked */
-	bool peer_changed;
-	bool asked_queues;
+	bool peer_changed, asked_queues;
 
 	/* where it stands */
 	enum step step;
@@ -50,7 +51,6 @@ struct exchange {
 	const char *verdict; /* with STEP_HANG_UP: the VMM's fault; NULL = it went by itself */
 
 	struct batch batch; /* to be committed with the message in work */
-
 	/* the record on its way to memory, and what memory said */
 	Bh__Desired *next; /* NULL = none is on its way */
 	bool changes;      /* it is what the message in work makes of the batch's */

@@ -17,6 +17,7 @@
 		BIT(VHOST_USER_PROTOCOL_F_CONFIG) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_SEND_FD) |   \
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |                                        \
 		BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |                                          \
+		BIT(VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS) |                                  \
 		BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) |                                   \
 		BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE) |      \
 		BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) |                               \
@@ -28,6 +29,8 @@ static const struct prerequisite {
 	unsigned int bit;
 	uint64_t needs;
 } prerequisites[] = {
+	{ VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS,
+		BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) },
 	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) },
 	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
@@ -149,6 +152,10 @@ enum outcome handle_set_protocol_features(struct exchange *exchange, const struc
 	if (unknown)
 		return exchange_refuse(exchange, "protocol feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
+	/* by the specification that is the end: such a VMM waits for what nobody can send */
+	if (lacks(msg->payload.u64, &prerequisites[0]))
+		exchange->verdict =
+			"it wants notifications in band without REPLY_ACK and BACKEND_REQ";
 	for (size_t i = 0; i < ARRAY_SIZE(prerequisites); i++)
 		if (lacks(msg->payload.u64, &prerequisites[i]))
 			return exchange_refuse(exchange,

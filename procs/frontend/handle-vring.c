@@ -10,7 +10,9 @@
  * enabled again, it starts with all that has come by then, at the new base, or without one where it
  * had stopped.
  */
+#include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -190,6 +192,7 @@ enum outcome handle_get_vring_base(struct exchange *exchange, const struct messa
 		return OUTCOME_SETTLE;
 	ring->started = ring->held = false;
 	ring->kick_token = 0;
+	ring->in_band &= ~(uint32_t)INBAND_KICK;
 	ring->poll = false;
 	return OUTCOME_WAIT;
 }
@@ -221,18 +224,43 @@ static bool deaf(int fd)
 	return shutdown(fd, SHUT_RD) == 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
-static enum outcome deposit_notifier(struct exchange *exchange, const struct message *msg,
-	uint64_t *ret_token)
+/* Without a descriptor the VMM polls, or is polled; or it notifies in band, and one is made that
+ * the message might have had. */
+static bool is_in_band(const struct exchange *exchange, const struct message *msg)
 {
+	return (msg->payload.u64 & VHOST_USER_VRING_NOFD_MASK) &&
+		has_bit(exchange_desired(exchange)->protocol_features,
+			VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+}
+
+static int make_notifier(struct message *msg)
+{
+	msg->fds[0] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (msg->fds[0] < 0)
+		return -errno;
+	msg->n_fds = 1;
+	return 0;
+}
+
+static enum outcome deposit_notifier(struct exchange *exchange, const struct message *msg,
+	Bh__Ring *ring, enum inband_kind kind, uint64_t *ret_token)
+{
+	bool in_band = is_in_band(exchange, msg);
 	enum outcome outcome;
 	uint64_t token = 0;
+	int r = in_band && !msg->n_fds ? make_notifier(&exchange->msg) : 0;
 
+	if (r < 0)
+		return exchange_refuse(exchange, "no descriptor can be made for it: %s",
+			strerror(-r));
 	if (msg->n_fds && !deaf(msg->fds[0]))
 		return exchange_refuse(exchange, "its descriptor is a socket with unread data");
 	outcome = exchange_deposit(exchange, &token);
-	if (outcome == OUTCOME_DONE)
-		*ret_token = token;
-	return outcome;
+	if (outcome != OUTCOME_DONE)
+		return outcome;
+	*ret_token = token;
+	ring->in_band = in_band ? ring->in_band | kind : ring->in_band & ~(uint32_t)kind;
+	return OUTCOME_DONE;
 }
 
 static Bh__Ring *fd_ring(struct exchange *exchange, const struct message *msg, Bh__Desired *next)
@@ -260,7 +288,8 @@ enum outcome handle_set_vring_kick(struct exchange *exchange, const struct messa
 	Bh__Desired *next)
 {
 	Bh__Ring *ring = fd_ring(exchange, msg, next);
-	enum outcome outcome = deposit_notifier(exchange, msg, &ring->kick_token);
+	enum outcome outcome =
+		deposit_notifier(exchange, msg, ring, INBAND_KICK, &ring->kick_token);
 
 	if (outcome != OUTCOME_DONE)
 		return outcome;
@@ -277,8 +306,9 @@ enum outcome handle_set_vring_kick(struct exchange *exchange, const struct messa
 enum outcome handle_set_vring_call(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
+	Bh__Ring *ring = fd_ring(exchange, msg, next);
 	enum outcome outcome =
-		deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->call_token);
+		deposit_notifier(exchange, msg, ring, INBAND_CALL, &ring->call_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
@@ -286,10 +316,23 @@ enum outcome handle_set_vring_call(struct exchange *exchange, const struct messa
 enum outcome handle_set_vring_err(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
-	enum outcome outcome =
-		deposit_notifier(exchange, msg, &fd_ring(exchange, msg, next)->err_token);
+	Bh__Ring *ring = fd_ring(exchange, msg, next);
+	enum outcome outcome = deposit_notifier(exchange, msg, ring, INBAND_ERR, &ring->err_token);
 
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
+}
+
+/* May be handled twice: the ring is looked at once more. */
+enum outcome handle_vring_kick(struct exchange *exchange, const struct message *msg,
+	Bh__Desired *next)
+{
+	const Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
+
+	if (!ring || !ring->started || !(ring->in_band & INBAND_KICK))
+		return exchange_refuse(exchange, "ring %u is not started to be kicked in band",
+			msg->payload.state.index);
+	inband_kick(exchange, ring->index);
+	return OUTCOME_DONE;
 }
 
 /* Remembered whatever the ring's state, and before any feature is set. */

@@ -29,7 +29,7 @@ handle_fn handle_set_mem_table, handle_add_mem_reg, handle_rem_mem_reg;
 reply_fn reply_vring_base;
 handle_fn handle_set_vring_num, handle_set_vring_addr, handle_set_vring_base, handle_get_vring_base;
 handle_fn handle_set_vring_kick, handle_set_vring_call, handle_set_vring_err;
-handle_fn handle_set_vring_enable;
+handle_fn handle_set_vring_enable, handle_vring_kick;
 
 /* handle-inflight.c */
 reply_fn reply_inflight;

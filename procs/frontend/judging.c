@@ -186,6 +186,8 @@ enum step judging_check(struct exchange *x)
 /* An acknowledgement promises the effect. */
 static enum step after_judging(struct exchange *x, enum outcome outcome)
 {
+	if (x->verdict)
+		return STEP_HANG_UP;
 	if (outcome == OUTCOME_WAIT || (outcome == OUTCOME_CHANGED && judging_acks(x)))
 		return close_batch(x, STEP_WAIT);
 	if (outcome == OUTCOME_CHANGED || outcome == OUTCOME_NOTED)

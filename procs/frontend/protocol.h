@@ -25,6 +25,8 @@ _Static_assert(_REQUESTS_END == 46, "requests are numbered without gaps");
 
 enum backend_request {
 	BACKEND_CONFIG_CHANGE_MSG = 2,
+	BACKEND_VRING_CALL = 4,
+	BACKEND_VRING_ERR = 5,
 	BACKEND_SHMEM_MAP = 9,
 	BACKEND_SHMEM_UNMAP = 10,
 };

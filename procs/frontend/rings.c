@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "desired.h"
+#include "inband.h"
 #include "protocol.h"
 
 #define PACKED_BEGIN 0x80008000u /* both wrap counters are 1 */
@@ -139,6 +140,7 @@ bool rings_stop(Bh__Desired *next)
 		any |= ring->started || ring->held;
 		ring->started = ring->held = ring->poll = false;
 		ring->kick_token = 0;
+		ring->in_band &= ~(uint32_t)INBAND_KICK;
 		ring->enabled = desired_enables_rings(next);
 	}
 	return any;

@@ -79,6 +79,7 @@ static void end_session(struct session *session)
 	close_connection(session);
 	timer_stop(session->connect);
 	shmem_forget(&session->exchange);
+	inband_forget(&session->exchange);
 	exchange_forget(&session->exchange);
 	session->lost = false;
 }
@@ -204,8 +205,10 @@ void session_run(struct session *session)
 	BLAME_SCOPE(session->mark, in_work ? header->request : 0, in_work ? header->size : 0);
 
 	run_turn(session);
-	if (session_is_loaded(session))
+	if (session_is_loaded(session)) {
 		tell_config(session);
+		inband_run(exchange);
+	}
 	if (session_is_loaded(session) && shmem_run(exchange))
 		run_turn(session);
 	if (exchange->peer_changed)
@@ -564,6 +567,7 @@ void session_close(struct session *session)
 	sd_event_source_disable_unref(session->connect);
 	sd_event_source_disable_unref(session->defer);
 	shmem_forget(&session->exchange);
+	inband_forget(&session->exchange);
 	exchange_forget(&session->exchange);
 	replay_close(&session->exchange.replay);
 	fd_close(session->exchange.conn_fd);

@@ -210,7 +210,7 @@ static void make(struct exchange *x, const Bh__ShmemMap *wanted)
 {
 	struct shmem *shmem = &x->shmem;
 
-	if (shmem->fetching)
+	if (shmem->fetching || x->inband.fetching)
 		return;
 	if (shmem->fd >= 0 && shmem->token == wanted->token)
 		ask_to_map(x, wanted);

@@ -130,6 +130,9 @@ static int check_ring(const Bh__Ring *ring, uint64_t generation, const struct ve
 	if (ring->size > VIRTQUEUE_SIZE_MAX)
 		return refuse(verdict, "ring %u of %u descriptors; at most %d are possible",
 			ring->index, ring->size, VIRTQUEUE_SIZE_MAX);
+	if (ring->in_band > 7)
+		return refuse(verdict, "ring %u has unknown descriptors in band (0x%x)",
+			ring->index, ring->in_band);
 	if (ring->start_id > generation)
 		return refuse(verdict,
 			"ring %u was started at generation %llu, which is still to come",

@@ -152,6 +152,8 @@ struct vu_config_head {
 
 enum vu_backend_request {
 	VU_BACKEND_CONFIG_CHANGE = 2,
+	VU_BACKEND_VRING_CALL = 4,
+	VU_BACKEND_VRING_ERR = 5,
 	VU_BACKEND_SHMEM_MAP = 9,
 	VU_BACKEND_SHMEM_UNMAP = 10,
 };
