@@ -86,16 +86,29 @@ static void speak(int sig, bool hung)
 	mark->deaths++;
 }
 
+/* The call itself was not made (proc/sandbox.h). */
+static void name_call(const siginfo_t *info)
+{
+	char line[96];
+	int n = snprintf(line, sizeof(line), "system call %d is not in this process's list\n",
+		info->si_syscall);
+
+	if (n > 0 && write(STDERR_FILENO, line, (size_t)n) < 0)
+		return; /* nobody listens */
+}
+
 static void on_death(int sig, siginfo_t *info, void *context)
 {
 	size_t i = 0;
 
+	if (sig == SIGSYS)
+		name_call(info);
 	speak(sig, was_ended(sig, info));
 	while (i + 1 < ARRAY_SIZE(signals) && signals[i] != sig)
 		i++;
 	(void)sigaction(sig, &former[i], NULL);
-	if (info->si_code <= 0)
-		(void)raise(sig); /* sent by kill(): returning would not repeat it */
+	if (info->si_code <= 0 || sig == SIGSYS)
+		(void)raise(sig); /* returning would not repeat it */
 }
 
 /* The fault may be an overflow of the ordinary stack. */

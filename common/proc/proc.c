@@ -31,6 +31,7 @@
 #include "proc/identity.h"
 #include "proc/late-unmap.h"
 #include "proc/levels.h"
+#include "proc/sandbox.h"
 
 struct arguments {
 	const char *instance;
@@ -167,9 +168,10 @@ static int drop_rights(const struct proc *proc)
 		log_error("cannot drop capabilities (libcap-ng: %d)", r);
 		return -EPERM;
 	}
-	if (role->per_device)
+	r = sandbox_load(role->name);
+	if (r == 0 && role->per_device)
 		late_unmap();
-	return 0;
+	return r;
 }
 
 static int run(struct proc *proc)

@@ -281,7 +281,6 @@ int keep(int fd, const char *name)
 {
 	struct keep keep = { .fd = fd };
 
-	log_open("keeper", name, NULL);
 	TAILQ_INIT(&keep.all);
 	if (sd_event_new(&keep.event) < 0 ||
 		sd_event_add_io(keep.event, NULL, fd, EPOLLIN, on_order, &keep) < 0)

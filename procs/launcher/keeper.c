@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher.pb-c.h"
+#include "proc/sandbox.h"
 
 #define CONTROL_FD 3 /* in the keeper: the first after the standard ones */
 
@@ -99,6 +100,9 @@ __attribute__((noreturn)) static void run(int fd, const char *name, uid_t user, 
 	if (r < 0 || dup3(fd, CONTROL_FD, SOCK_CLOEXEC) < 0)
 		_exit(EXIT_FAILURE);
 	(void)close_range(CONTROL_FD + 1, ~0U, 0);
+	log_open("keeper", name, NULL);
+	if (sandbox_load(SANDBOX_KEEPER) < 0)
+		_exit(EXIT_FAILURE);
 	_exit(keep(CONTROL_FD, name));
 }
 

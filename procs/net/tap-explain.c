@@ -179,10 +179,11 @@ static bool is_there(const char *path, const char *name)
 		WEXITSTATUS(status) == 0;
 }
 
-/* The name of the namespace; false: in none, or we may not look. */
+/* The name of the namespace; false: in none, or we may not look: only root may, before its rights
+ * are dropped. */
 static bool find_netns(const char *name, char *buf, size_t n)
 {
-	DIR *dir = opendir(NAMED_NETNS);
+	DIR *dir = geteuid() == 0 ? opendir(NAMED_NETNS) : NULL;
 	struct dirent *entry;
 	bool found = false;
 	int n_looked = 0;
@@ -196,7 +197,7 @@ static bool find_netns(const char *name, char *buf, size_t n)
 	}
 	if (dir)
 		closedir(dir);
-	if (!found && !is_in_our_netns(1)) {
+	if (!found && geteuid() == 0 && !is_in_our_netns(1)) {
 		snprintf(buf, n, "/proc/1/ns/net");
 		found = is_there(buf, name);
 	}

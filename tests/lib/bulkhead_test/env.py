@@ -23,6 +23,7 @@ TIME_FACTOR = float(os.environ.get('BULKHEAD_TIME_FACTOR', '6' if SANITIZED else
 SEED = int(os.environ.get('BULKHEAD_SEED') or int.from_bytes(os.urandom(4), 'little'))
 
 # As in tests/meson.build, which says why.
+os.environ.setdefault('BULKHEAD_SYSCALLS', 'kill')
 os.environ.setdefault('TSAN_OPTIONS', f'detect_deadlocks=0:suppressions={SOURCE}/tests/static/tsan.supp')
 
 
