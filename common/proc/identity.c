@@ -59,13 +59,21 @@ static int own_directory(const char *path, uid_t user, mode_t mode)
 	return 0;
 }
 
+char *identity_folder(const struct proc *proc)
+{
+	char *path;
+
+	check(asprintf(&path, "%s/%s", proc->runtime_base ?: proc->runtime_dir,
+		      row_of(proc)->folder ?: proc->peer) >= 0);
+	return path;
+}
+
 /* The peers search memory's directory; memory, as a member of their groups, searches theirs. */
 static int make_own(const struct proc *proc)
 {
 	const struct role *row = row_of(proc);
-	_cleanup_free_ char *path = NULL;
+	_cleanup_free_ char *path = identity_folder(proc);
 
-	check(asprintf(&path, "%s/%s", proc->runtime_dir, row->folder ?: proc->peer) >= 0);
 	if (geteuid() == 0)
 		return own_directory(path, user_of(proc->guest, proc->peer), row->folder_mode);
 	if (mkdir(path, row->folder_mode) < 0 && errno != EEXIST)

@@ -13,6 +13,9 @@
  */
 int identity_prepare(struct proc *proc);
 
+/** identity_folder() - its own directory in the guest's, to be freed; never NULL */
+char *identity_folder(const struct proc *proc);
+
 /**
  * identity_take() - if the process runs as root, change to its own user for good
  *

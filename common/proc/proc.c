@@ -29,6 +29,7 @@
 #include "fd/fdstore.h"
 #include "proc/backoff.h"
 #include "proc/identity.h"
+#include "proc/landlock.h"
 #include "proc/late-unmap.h"
 #include "proc/levels.h"
 #include "proc/sandbox.h"
@@ -154,6 +155,7 @@ static int make_loop(struct proc *proc)
 static int drop_rights(const struct proc *proc)
 {
 	const struct proc_role *role = proc->role;
+	_cleanup_free_ char *folder = identity_folder(proc);
 	int r = identity_take(proc);
 
 	if (r < 0)
@@ -168,6 +170,7 @@ static int drop_rights(const struct proc *proc)
 		log_error("cannot drop capabilities (libcap-ng: %d)", r);
 		return -EPERM;
 	}
+	landlock_restrict(role->name, folder);
 	r = sandbox_load(role->name);
 	if (r == 0 && role->per_device)
 		late_unmap();

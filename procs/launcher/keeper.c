@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "launcher.pb-c.h"
+#include "proc/landlock.h"
 #include "proc/sandbox.h"
 
 #define CONTROL_FD 3 /* in the keeper: the first after the standard ones */
@@ -101,6 +102,7 @@ __attribute__((noreturn)) static void run(int fd, const char *name, uid_t user, 
 		_exit(EXIT_FAILURE);
 	(void)close_range(CONTROL_FD + 1, ~0U, 0);
 	log_open("keeper", name, NULL);
+	landlock_restrict(SANDBOX_KEEPER, NULL);
 	if (sandbox_load(SANDBOX_KEEPER) < 0)
 		_exit(EXIT_FAILURE);
 	_exit(keep(CONTROL_FD, name));

@@ -26,6 +26,7 @@
 #include "build-config.h"
 #include "former.h"
 #include "guest.h"
+#include "proc/landlock.h"
 #include "rlimits.h"
 #include "state.h"
 #include "told.h"
@@ -411,6 +412,8 @@ static void say_who(const struct launcher *launcher)
 	if (geteuid() != 0)
 		log_notice("started by user %u: the processes of all guests run as that user and are not isolated from each other or from its other processes; start as root to give each a user of its own",
 			geteuid());
+	if (landlock_version() < 0)
+		log_notice("this kernel has no landlock: what the processes may write is limited by owners and modes alone");
 }
 
 static int open_all(struct launcher *launcher, const struct launch *launch)

@@ -1,10 +1,11 @@
 /*
  * Tries what a process may no longer do: sandbox-probe ROLE [PROBE]. It restricts itself as the
  * process of that role does, with the same code, and tries each probe in a process of its own. A
- * line for each says "NAME yes" or "NAME no"; no is what the filter answers. ROLE none tries
- * without a sandbox: a probe that root is refused there as well would prove nothing.
+ * line for each says "NAME yes" or "NAME no"; no is what the filter or landlock answers. ROLE none
+ * tries without a sandbox: a probe that root is refused there as well would prove nothing.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "proc/landlock.h"
 #include "proc/sandbox.h"
 
 static long make(int family)
@@ -63,7 +65,7 @@ static long spawn(unsigned long flags)
 /* Arguments are such that nothing happens where a call is let through: it fails for another
  * reason. */
 #define PROBES                                                                                     \
-	PROBE(execute, CALL_OF(SYS_execve, "/", NULL, NULL))                                       \
+	PROBE(execute, CALL_OF(SYS_execve, "", NULL, NULL))                                        \
 	PROBE(fork, fork_it())                                                                     \
 	PROBE(vfork, spawn(CLONE_VFORK))                                                           \
 	PROBE(user_namespace, spawn(CLONE_NEWUSER))                                                \
@@ -101,6 +103,8 @@ static long spawn(unsigned long flags)
 	PROBE(personality, CALL_OF(SYS_personality, 0xffffffff))                                   \
 	PROBE(make_device, CALL_OF(SYS_mknodat, -1, "", 0, 0))                                     \
 	PROBE(link, CALL_OF(SYS_linkat, -1, "", -1, "", 0))                                        \
+	PROBE(write_file, open("/dev/null", O_WRONLY | O_CLOEXEC))                                 \
+	PROBE(open_tap, open("/dev/net/tun", O_RDWR | O_CLOEXEC))                                  \
 	PROBE(real_time, CALL_OF(SYS_sched_setscheduler, 0, -1, NULL))
 
 #define PROBE(name, call)                                                                          \
@@ -122,11 +126,15 @@ static const struct probe {
 
 __attribute__((noreturn)) static void run(const struct probe *probe, const char *role)
 {
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		(strcmp(role, "none") != 0 && sandbox_load(role) < 0))
-		_exit(2);
+	if (strcmp(role, "none") != 0) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+			_exit(2);
+		landlock_restrict(role, NULL);
+		if (sandbox_load(role) < 0)
+			_exit(2);
+	}
 	errno = 0;
-	_exit(probe->run() < 0 && errno == EPERM ? 1 : 0);
+	_exit(probe->run() < 0 && (errno == EPERM || errno == EACCES) ? 1 : 0);
 }
 
 static const char *answer(const struct probe *probe, const char *role)
