@@ -1,7 +1,8 @@
 /*
  * The witness is a child of the test program. On a one-byte command it moves 32 frames, and replies
- * with one byte and a line of text. libcheck forks for each test, so the witness's rings must live
- * in neither the parent nor the tests.
+ * with one byte and a line of text. With BULKHEAD_ROUNDS it moves frames all the time, and prints
+ * in the end how many, in how many milliseconds, and how long 32 of them took at most. libcheck
+ * forks for each test, so the witness's rings must live in neither the parent nor the tests.
  */
 #include <errno.h>
 #include <poll.h>
@@ -14,11 +15,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "lib/patience.h"
-#include "lib/run.h"
+#include "often.h"
 #include "rig.h"
 
 #define WITNESS_MS test_ms(20000)
+#define REST_MS 10 /* what is tested needs a processor as well */
 
 struct suite rig;
 static int witness_fd = -1;
@@ -33,6 +36,45 @@ static void answer(int fd, int e, const char *why)
 		_exit(1);
 }
 
+static struct {
+	uint64_t n_frames, since_ms, longest_ms;
+} moved;
+
+static int move_frames(struct net *n)
+{
+	uint64_t start = clock_ms();
+	int e = net_pump(n, 0, 32, 200);
+	uint64_t took = clock_ms() - start;
+
+	if (!moved.n_frames)
+		moved.since_ms = start;
+	moved.n_frames += 32;
+	moved.longest_ms = took > moved.longest_ms ? took : moved.longest_ms;
+	return e;
+}
+
+/* Until the next command, or the end. */
+static int move_meanwhile(struct net *n, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int e = 0;
+
+	while (!e && getenv("BULKHEAD_ROUNDS") && poll(&p, 1, REST_MS) == 0)
+		e = move_frames(n);
+	return e;
+}
+
+static void tell_moved(void)
+{
+	if (!getenv("BULKHEAD_ROUNDS"))
+		return;
+	printf("neighbour: %llu frames in %llu ms, none lost, 32 took %llu ms at most\n",
+		(unsigned long long)moved.n_frames,
+		(unsigned long long)(clock_ms() - moved.since_ms),
+		(unsigned long long)moved.longest_ms);
+	fflush(stdout);
+}
+
 static void witness_main(int fd)
 {
 	static struct net n;
@@ -43,9 +85,13 @@ static void witness_main(int fd)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	do {
 		if (!e)
-			e = net_pump(&n, 0, 32, 200);
+			e = move_frames(&n);
 		answer(fd, e, n.why);
+		if (!e)
+			e = move_meanwhile(&n, fd);
 	} while (read(fd, &command, 1) == 1);
+	if (!e)
+		tell_moved();
 	net_close(&n);
 	_exit(0);
 }
@@ -234,7 +280,7 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 		fprintf(stderr, "%s: the witness: %s\n", name, line + 1);
 	} else if (meet_net0(net0) == 0) {
 		suite_remember(&rig);
-		n_failed = run_suite(name, add);
+		n_failed = often_run(&rig, name, add);
 		/* the lines report failed cases; an exit status would hide them */
 		n_failed = tap ? 0 : n_failed;
 	}

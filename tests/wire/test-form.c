@@ -12,63 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "forms.h"
 #include "rig.h"
 
 static struct vu_client c;
-
-/* request, its payload size, whether a reply of its own is owed */
-static const struct form {
-	uint32_t request, size;
-	bool replies;
-} forms[] = {
-	{ VU_GET_FEATURES, 0, true },
-	{ VU_SET_FEATURES, 8, false },
-	{ VU_SET_OWNER, 0, false },
-	{ VU_RESET_OWNER, 0, false },
-	{ VU_SET_MEM_TABLE, 40, false },
-	{ VU_SET_LOG_BASE, 16, false },
-	{ VU_SET_LOG_FD, 0, false },
-	{ VU_SET_VRING_NUM, 8, false },
-	{ VU_SET_VRING_ADDR, 40, false },
-	{ VU_SET_VRING_BASE, 8, false },
-	{ VU_GET_VRING_BASE, 8, true },
-	{ VU_SET_VRING_KICK, 8, false },
-	{ VU_SET_VRING_CALL, 8, false },
-	{ VU_SET_VRING_ERR, 8, false },
-	{ VU_GET_PROTOCOL_FEATURES, 0, true },
-	{ VU_SET_PROTOCOL_FEATURES, 8, false },
-	{ VU_GET_QUEUE_NUM, 0, true },
-	{ VU_SET_VRING_ENABLE, 8, false },
-	{ VU_SEND_RARP, 8, false },
-	{ VU_NET_SET_MTU, 8, false },
-	{ VU_SET_BACKEND_REQ_FD, 0, false },
-	{ VU_IOTLB_MSG, 32, true },
-	{ VU_SET_VRING_ENDIAN, 8, false },
-	{ VU_GET_CONFIG, 20, true },
-	{ VU_SET_CONFIG, 20, false },
-	{ VU_CREATE_CRYPTO_SESSION, 8, true },
-	{ VU_CLOSE_CRYPTO_SESSION, 8, false },
-	{ VU_POSTCOPY_ADVISE, 0, true },
-	{ VU_POSTCOPY_LISTEN, 0, false },
-	{ VU_POSTCOPY_END, 0, true },
-	{ VU_GET_INFLIGHT_FD, 24, true },
-	{ VU_SET_INFLIGHT_FD, 24, false },
-	{ VU_GPU_SET_SOCKET, 0, false },
-	{ VU_RESET_DEVICE, 0, false },
-	{ VU_VRING_KICK, 8, false },
-	{ VU_GET_MAX_MEM_SLOTS, 0, true },
-	{ VU_ADD_MEM_REG, 40, false },
-	{ VU_REM_MEM_REG, 40, false },
-	{ VU_SET_STATUS, 8, false },
-	{ VU_GET_STATUS, 0, true },
-	{ VU_GET_SHARED_OBJECT, 16, true },
-	{ VU_SET_DEVICE_STATE_FD, 8, true },
-	{ VU_CHECK_DEVICE_STATE, 0, true },
-	{ VU_GET_SHMEM_CONFIG, 0, true },
-	{ VU_GET_VRING_BASE_SKIP_DRAIN, 8, true },
-};
-
-#define N_FORMS ((int)(sizeof(forms) / sizeof(forms[0])))
 
 static const uint8_t junk[4096];
 
