@@ -41,6 +41,19 @@ _Static_assert(VFDS_MAX == STREAM_SLOTS, "each VFD can be a stream");
 
 /* --- Offer --- */
 
+static void open_render_node(struct wl *wl)
+{
+	const char *path = config_value(wl->device->config, "render-node")->text;
+	int error = 0;
+
+	wl->dmabufs = path ? dmabuf_open(path, &error) : NULL;
+	if (path && !wl->dmabufs)
+		log_warning("render-node = %s: %s; the guest uses shared memory instead", path,
+			strerror(-error));
+}
+
+/* The render node's driver is a library that is loaded with it. After the start a process may load
+ * none, and a standby becomes the one that serves long after that. */
 static int wl_prepare(struct device *device)
 {
 	struct device_offer *offer = &device->offer;
@@ -52,6 +65,7 @@ static int wl_prepare(struct device *device)
 	offer->n_queues = offer->queue_num = _VIRTWL_VQ_N;
 	offer->queue_size_max = WL_RING_SIZE_MAX;
 	offer->shmem_bytes[VIRTWL_SHMEM_ID] = SPACE_BYTES;
+	open_render_node(wl);
 	return 0;
 }
 
@@ -80,17 +94,6 @@ static int add_compositors(struct wl *wl)
 	return r;
 }
 
-static void open_render_node(struct wl *wl)
-{
-	const char *path = config_value(wl->device->config, "render-node")->text;
-	int error = 0;
-
-	wl->dmabufs = path ? dmabuf_open(path, &error) : NULL;
-	if (path && !wl->dmabufs)
-		log_warning("render-node = %s: %s; the guest uses shared memory instead", path,
-			strerror(-error));
-}
-
 static int wl_open(struct device *device)
 {
 	struct wl *wl = device->data;
@@ -109,7 +112,6 @@ static int wl_open(struct device *device)
 		wl->bridge = bridge_new(device->event, bridge, on_bridge, wl);
 		check(wl->bridge);
 	}
-	open_render_node(wl);
 	return add_compositors(wl);
 }
 
