@@ -296,10 +296,23 @@ void session_attach(struct session *session, int fd)
 
 /* --- Waiting for a VMM --- */
 
+/* While nobody was let in, thousands may have come and gone. A session costs two commits, and
+ * whoever is there waits for all before him. */
+static bool has_come_for_nothing(int fd)
+{
+	return wire_is_silent(fd) && wire_hung_up(fd);
+}
+
 static void accept_vmm(struct session *session)
 {
-	connection_accept(&session->exchange, session->door.listen_fd);
-	if (session->exchange.conn_fd >= 0)
+	struct exchange *exchange = &session->exchange;
+
+	connection_accept(exchange, session->door.listen_fd);
+	if (exchange->conn_fd < 0)
+		return;
+	if (has_come_for_nothing(exchange->conn_fd))
+		connection_close(exchange);
+	else
 		attach(session);
 }
 

@@ -2,6 +2,7 @@
 """VMMs come and go; nothing of them stays behind: no descriptor, no memory."""
 
 import os
+import signal
 import socket
 import struct
 import sys
@@ -13,6 +14,7 @@ from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.env import SANITIZED
 from bulkhead_test.process import fds
 from bulkhead_test.report import case, main, wait_until
+from bulkhead_test.vmm import Vmm
 
 CONNECTS = 200
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 1, 2, 3, 5
@@ -105,6 +107,26 @@ def connects(current):
     for pid, (_, rss) in before.items():
         assert SANITIZED or after[pid][1] <= rss + 1024, f'process {pid}: {rss} KiB before, {after[pid][1]} after'
     current.note(f'{CONNECTS} connects')
+
+
+@case('connects-for-nothing', 60)
+def for_nothing(current):
+    """Who came and went without a word while nobody was let in is no session, and keeps nobody waiting."""
+    device = Device(socket=str(current.dir / 'net0.sock'), backend='echo')
+    product = Bulkhead(current, [device])
+    frontend = next(one['pid'] for one in product.status()['guests'][0]['processes'] if one['role'] == 'frontend')
+
+    def generation():
+        return product.status()['guests'][0]['devices'][0]['generation']
+    before = generation()
+    os.kill(frontend, signal.SIGSTOP)
+    for _ in range(50):  # so many may wait
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(device.socket)
+    os.kill(frontend, signal.SIGCONT)
+    one = Vmm(current, device.socket)
+    assert one.features >> 32 & 1, 'VERSION_1 is offered'
+    assert generation() - before < 10, f'{generation() - before} changes of the record'
 
 
 if __name__ == '__main__':
