@@ -54,7 +54,8 @@ class Vmm:
         self.say(3)
         features, = struct.unpack('Q', self.say(1, reply=8))
         protocol, = struct.unpack('Q', self.say(15, reply=8))
-        self.say(16, struct.pack('Q', protocol & ~(1 << 3)))
+        # no acknowledgements, and no notifications in band, which need them
+        self.say(16, struct.pack('Q', protocol & ~(1 << 3 | 1 << 14)))
         self.say(2, struct.pack('Q', features & (1 << 32 | 1 << 30)))
 
     def channel(self):
