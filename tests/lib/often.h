@@ -18,7 +18,7 @@ struct often {
 	size_t n;
 };
 
-/* as of now */
+/* as soon as nothing changes any more */
 void often_note(struct often *ret, const struct suite *s);
 /* 0 once no process has more descriptors or much more memory than before | 1 = one still has, and
  * why (200 bytes) says which. The processes are those of before; one that has ended has nothing.
