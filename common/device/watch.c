@@ -73,17 +73,24 @@ void watch_start_anew(struct device *device, int error)
 
 /* --- The bell --- */
 
-static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *data)
+static void read_newer(struct device *device)
 {
-	struct device *device = data;
+	const struct device_core *core = device->core;
 	int r = 0;
 
-	if (bell_hear(fd) < 0)
-		watch_close(device);
-	if (record_generation(device->core->record, RECORD_DESIRED) > device->core->generation)
+	if (record_generation(core->record, RECORD_DESIRED) > core->generation)
 		r = watch_read(device);
 	if (r < 0)
 		watch_start_anew(device, r);
+}
+
+static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *data)
+{
+	struct device *device = data;
+
+	if (bell_hear(fd) < 0)
+		watch_close(device);
+	read_newer(device);
 	return 0;
 }
 
@@ -142,8 +149,11 @@ void watch_memory_is_back(void *data)
 		watch_start_anew(device, r);
 	else if (r == 0 && shmem_deposit_again(device))
 		device_report(device);
-	if (r == 0)
-		get_bell(device);
+	if (r < 0)
+		return;
+	get_bell(device);
+	/* what could not be applied while memory was away */
+	read_newer(device);
 }
 
 /* A watch may have timed out because its reply was lost. */
