@@ -312,10 +312,14 @@ CASES = (
     ('rings-change-hands', rings_change_hands, 180),
 )
 LONG = ('rings-change-hands',)
+# of those that are alike, an ordinary run has one
+ALIKE = {'two-pairs-disturbed': 'disturbed', 'packed-two-pairs-disturbed': 'disturbed', 'offloads-off': 'rates',
+         'two-queue-pairs': 'rates', 'packed': 'traffic', 'vmm-restart': 'traffic'}
 
 for which, qemu_version in enumerate(qemu.VERSIONS):
     for turn, (case_name, function, limit) in enumerate(CASES):
-        case(f'{qemu_version}-{case_name}', limit, turn % 2 == which and case_name not in LONG)(
+        ordinary = turn % 2 == which and case_name not in LONG
+        case(f'{qemu_version}-{case_name}', limit, ordinary, ALIKE.get(case_name) if ordinary else None)(
             lambda current, function=function, version=qemu_version: function(current, version))
 
 if __name__ == '__main__':
