@@ -457,42 +457,12 @@ int suite_same(struct suite *s)
 	return 0;
 }
 
-static char *read_log(const struct suite *s)
-{
-	char path[128];
-	char *text = calloc(1, LOG_MAX);
-	int fd;
-
-	snprintf(path, sizeof(path), "%s/log", s->dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (text && read(fd, text, LOG_MAX - 1) < 0)
-			text[0] = 0;
-		close(fd);
-	}
-	return text;
-}
-
-/* What the launcher and its processes said last. */
-static void tell_log(const struct suite *s)
-{
-	char *log = read_log(s), *at = log ? log + strlen(log) : NULL, *line, *rest;
-
-	for (int n = 0; log && at > log && n < 12; n += *at == '\n')
-		at--;
-	for (line = at ? strtok_r(at, "\n", &rest) : NULL; line; line = strtok_r(NULL, "\n", &rest))
-		printf("# %s\n", line);
-	free(log);
-}
-
 static int kill_one(struct suite *s, const char *role, const char *device)
 {
 	pid_t pid = suite_pid(s, role, device);
 
-	if (pid < 0) {
-		tell_log(s);
+	if (pid < 0)
 		return say(s, -ESRCH, "no process", device ? device : role);
-	}
 	return kill(pid, SIGKILL) ? -errno : 0;
 }
 
@@ -546,6 +516,22 @@ int suite_kill_for_good(struct suite *s, const char *role, const char *device)
 void suite_go_on(struct suite *s)
 {
 	kill(s->pid, SIGCONT);
+}
+
+static char *read_log(const struct suite *s)
+{
+	char path[128];
+	char *text = calloc(1, LOG_MAX);
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/log", s->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		if (text && read(fd, text, LOG_MAX - 1) < 0)
+			text[0] = 0;
+		close(fd);
+	}
+	return text;
 }
 
 bool suite_logged(const struct suite *s, const char *text)
