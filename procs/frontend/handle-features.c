@@ -28,14 +28,18 @@
 static const struct prerequisite {
 	unsigned int bit;
 	uint64_t needs;
+	const char *verdict; /* why the session ends without them; NULL = it goes on */
 } prerequisites[] = {
+	/* by the specification that is the end: such a VMM waits for what nobody can send */
 	{ VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS,
-		BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) },
-	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
-		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) },
+		BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ),
+		"it wants notifications in band without REPLY_ACK and BACKEND_REQ" },
+	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT, BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD),
+		NULL },
 	{ VHOST_USER_PROTOCOL_F_GET_VRING_BASE_SKIP_DRAIN,
 		BIT(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD) |
-			BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT) },
+			BIT(VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT),
+		NULL },
 };
 
 static size_t put_u64(uint8_t *buf, uint64_t value)
@@ -152,15 +156,15 @@ enum outcome handle_set_protocol_features(struct exchange *exchange, const struc
 	if (unknown)
 		return exchange_refuse(exchange, "protocol feature bits 0x%llx were not offered",
 			(unsigned long long)unknown);
-	/* by the specification that is the end: such a VMM waits for what nobody can send */
-	if (lacks(msg->payload.u64, &prerequisites[0]))
-		exchange->verdict =
-			"it wants notifications in band without REPLY_ACK and BACKEND_REQ";
-	for (size_t i = 0; i < ARRAY_SIZE(prerequisites); i++)
-		if (lacks(msg->payload.u64, &prerequisites[i]))
-			return exchange_refuse(exchange,
-				"protocol feature %u needs those of 0x%llx", prerequisites[i].bit,
-				(unsigned long long)prerequisites[i].needs);
+	for (size_t i = 0; i < ARRAY_SIZE(prerequisites); i++) {
+		const struct prerequisite *row = &prerequisites[i];
+
+		if (!lacks(msg->payload.u64, row))
+			continue;
+		exchange->verdict = row->verdict;
+		return exchange_refuse(exchange, "protocol feature %u needs those of 0x%llx",
+			row->bit, (unsigned long long)row->needs);
+	}
 	next->protocol_features = msg->payload.u64;
 	return OUTCOME_CHANGED;
 }
