@@ -35,16 +35,13 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *data
 {
 	struct device *device = data;
 	uint64_t n;
-	int r = 0;
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return 0;
 	blank_look(device);
 	apply_broken(device);
 	if (device->core->waits)
-		r = watch_read(device);
-	if (r < 0)
-		watch_start_anew(device, r);
+		watch_read_again(device);
 	device_report(device);
 	transfer_go_on(device);
 	return 0;

@@ -60,7 +60,7 @@ int watch_read(struct device *device)
 	return 0;
 }
 
-void watch_start_anew(struct device *device, int error)
+static void start_anew(struct device *device, int error)
 {
 	if (error == -ESTALE)
 		LOG_EVENT(ANEW,
@@ -71,17 +71,22 @@ void watch_start_anew(struct device *device, int error)
 	sd_event_exit(device->event, 1);
 }
 
+void watch_read_again(struct device *device)
+{
+	int r = watch_read(device);
+
+	if (r < 0)
+		start_anew(device, r);
+}
+
 /* --- The bell --- */
 
 static void read_newer(struct device *device)
 {
 	const struct device_core *core = device->core;
-	int r = 0;
 
 	if (record_generation(core->record, RECORD_DESIRED) > core->generation)
-		r = watch_read(device);
-	if (r < 0)
-		watch_start_anew(device, r);
+		watch_read_again(device);
 }
 
 static int on_bell(sd_event_source *source, int fd, uint32_t revents, void *data)
@@ -146,7 +151,7 @@ void watch_memory_is_back(void *data)
 	int r = attach_again(device);
 
 	if (r < 0 && r != -ETIMEDOUT)
-		watch_start_anew(device, r);
+		start_anew(device, r);
 	else if (r == 0 && shmem_deposit_again(device))
 		device_report(device);
 	if (r < 0)
@@ -173,7 +178,6 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 {
 	struct device *device = data;
 	bool news_of_record;
-	int r = 0;
 
 	device->core->watch_open = false;
 	/* sent by a restarted memory manager, before this worker learned of the restart */
@@ -186,9 +190,7 @@ static void on_desired(void *data, int error, const Bh__Envelope *reply)
 	news_of_record = error == 0 && !reply->watch_desired_reply->unchanged &&
 		!transfer_hear(device, reply->watch_desired_reply);
 	if (error == -ETIMEDOUT ? has_moved_on(device) : news_of_record)
-		r = watch_read(device);
-	if (r < 0)
-		watch_start_anew(device, r);
+		watch_read_again(device);
 	if (error == -ECONNRESET)
 		device_report(device);
 	transfer_go_on(device);

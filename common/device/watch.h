@@ -19,9 +19,9 @@ void watch_ask(struct device *device);
  * Errors: 0 | negative errno, logged: the record cannot be read. */
 int watch_read(struct device *device);
 
-/** watch_start_anew() - end this process, whose record is lost
- * @error: -ESTALE: memory has begun anew | another negative errno */
-void watch_start_anew(struct device *device, int error);
+/** watch_read_again() - as watch_read(), of a worker that runs: it ends if the record cannot be
+ * read */
+void watch_read_again(struct device *device);
 
 /** watch_memory_is_back() - for vault_watch(): memory was away, and has published the record in
  * another file. If it goes away again meanwhile, this is called again.
