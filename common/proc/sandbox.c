@@ -85,7 +85,7 @@ static int add_call(scmp_filter_ctx filter, const struct call *call)
 		call->looks ? &condition : NULL);
 }
 
-static int add_calls(scmp_filter_ctx filter, unsigned int slot, uint32_t otherwise)
+static int add_calls(scmp_filter_ctx filter, unsigned int slot)
 {
 	const struct call calls[] = {
 #define CALL(name, who) { SCMP_SYS(name), who, 0, false, 0, 0, 0 },
@@ -108,7 +108,7 @@ static int add_calls(scmp_filter_ctx filter, unsigned int slot, uint32_t otherwi
 static int load(unsigned int slot, uint32_t otherwise)
 {
 	scmp_filter_ctx filter = seccomp_init(otherwise);
-	int r = filter ? add_calls(filter, slot, otherwise) : -ENOMEM;
+	int r = filter ? add_calls(filter, slot) : -ENOMEM;
 
 	if (r == 0)
 		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a binary tree */
