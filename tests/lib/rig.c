@@ -292,3 +292,30 @@ int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suit
 		fprintf(stderr, "%s: at the end: %s\n", name, rig.why);
 	return n_failed || e ? 1 : 0;
 }
+
+void rig_pass_fd(int into, int fd)
+{
+	struct vu_client carrier = { .fd = into };
+
+	rig_ok(vu_send_raw(&carrier, "x", 1, &fd, 1), carrier.why);
+}
+
+int rig_take_fd(int from)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr hdr = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf) };
+	int fd;
+
+	ck_assert_int_eq(recvmsg(from, &hdr, MSG_CMSG_CLOEXEC), 1);
+	ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&hdr));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&hdr)), sizeof(fd));
+	return fd;
+}

@@ -46,6 +46,10 @@ void rig_check_net0(void);
 /* a client connected to net0 after vu_hello() (REPLY_ACK and the protocol features in `want`) */
 void rig_hello(struct vu_client *c, uint64_t want);
 
+/* hand a descriptor over a socket to another process, and take one that was: the caller's */
+void rig_pass_fd(int into, int fd);
+int rig_take_fd(int from);
+
 /* fails the test with `why` unless r is 0 */
 #define rig_ok(r, why)                                                                             \
 	do {                                                                                       \

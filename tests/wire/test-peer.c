@@ -35,13 +35,6 @@ static void say_channel(struct vu_client *c)
 	(void)vu_get_features(c);
 }
 
-static void put_into(int into, int fd)
-{
-	struct vu_client carrier = { .fd = into };
-
-	rig_ok(vu_send_raw(&carrier, "x", 1, &fd, 1), carrier.why);
-}
-
 /* The connection lies in a socket, that one in another: the last one of the chain is handed
  * over. */
 static void say_chain(struct vu_client *c)
@@ -50,7 +43,7 @@ static void say_chain(struct vu_client *c)
 
 	for (int i = 0; i < 4; i++) {
 		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		put_into(pair[0], fd);
+		rig_pass_fd(pair[0], fd);
 		close(fd);
 		close(pair[0]);
 		fd = pair[1];
@@ -144,28 +137,8 @@ static void leave_to_us(int how)
 
 	rig_ok(vu_connect(&c, rig_socket()), c.why);
 	rig_ok(vu_hello(&c, 0), c.why);
-	put_into(door[0], c.fd);
+	rig_pass_fd(door[0], c.fd);
 	_exit(0);
-}
-
-static int take_fd(int from)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr hdr = { .msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf) };
-	int fd;
-
-	ck_assert_int_eq(recvmsg(from, &hdr, 0), 1);
-	ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&hdr));
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&hdr)), sizeof(fd));
-	return fd;
 }
 
 static void expect_sent_away(void)
@@ -182,7 +155,7 @@ START_TEST(test_connection_that_was_passed_on_stays)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, door), 0);
 	run(leave_to_us, 0);
 	left = (struct vu_client)VU_CLIENT_NULL;
-	left.fd = take_fd(door[1]);
+	left.fd = rig_take_fd(door[1]);
 	rig_ok(vu_get_features(&left), left.why);
 	expect_sent_away();
 	if (_i) {

@@ -41,32 +41,11 @@ static size_t list_fds(int **ret_list)
 
 static void hand_over(int into)
 {
-	struct vu_client carrier = { .fd = into };
 	int *list[FDS_MAX];
 	size_t n_fds = list_fds(list);
 
 	for (size_t i = 0; i < n_fds; i++)
-		rig_ok(vu_send_raw(&carrier, "x", 1, list[i], 1), carrier.why);
-}
-
-static int take_fd(int from)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr hdr = { .msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf) };
-	int fd;
-
-	ck_assert_int_eq(recvmsg(from, &hdr, MSG_CMSG_CLOEXEC), 1);
-	ck_assert_ptr_nonnull(CMSG_FIRSTHDR(&hdr));
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&hdr)), sizeof(fd));
-	return fd;
+		rig_pass_fd(into, *list[i]);
 }
 
 /* It has nothing of them but what it is given. */
@@ -78,7 +57,7 @@ static void take_over(int from)
 	for (size_t i = 0; i < n_fds; i++)
 		close(*list[i]);
 	for (size_t i = 0; i < n_fds; i++)
-		*list[i] = take_fd(from);
+		*list[i] = rig_take_fd(from);
 }
 
 /* --- The two VMMs --- */
