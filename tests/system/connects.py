@@ -81,7 +81,7 @@ def connects(current):
     os.ftruncate(memory, 1 << 20)
 
     def idle():
-        found = product.status()['guests'][0]['devices'][0]
+        found = product.device()
         return not found['vmm_connected'] and found['generation'] == found['applied']
 
     for i in range(20):
@@ -92,7 +92,7 @@ def connects(current):
     for i in range(CONNECTS):
         session(device.socket, memory, i % 2)
     wait_until(idle, 'the last VMM is forgotten')
-    assert product.status()['guests'][0]['devices'][0]['vault_fds'] == 0, 'the vault holds descriptors of nobody'
+    assert product.device()['vault_fds'] == 0, 'the vault holds descriptors of nobody'
 
     def more_than_before():
         after = held(product.pids())
@@ -117,7 +117,7 @@ def for_nothing(current):
     frontend = next(one['pid'] for one in product.status()['guests'][0]['processes'] if one['role'] == 'frontend')
 
     def generation():
-        return product.status()['guests'][0]['devices'][0]['generation']
+        return product.device()['generation']
     before = generation()
     os.kill(frontend, signal.SIGSTOP)
     for _ in range(50):  # so many may wait

@@ -330,8 +330,7 @@ class Scene:
         self.neighbour = Neighbour(current, self.devices['innocent'].socket)
 
     def ring(self, index):
-        guest = next(guest for guest in self.product.status()['guests'] if guest['name'] == 'hostile')
-        rings = [ring for ring in guest['devices'][0]['rings'] if ring['index'] == index]
+        rings = [ring for ring in self.product.device(guest='hostile')['rings'] if ring['index'] == index]
         return rings[0] if rings else {'error': ''}
 
     def check(self, name, outcome, driver, ring):

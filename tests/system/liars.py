@@ -72,8 +72,7 @@ class Scene:
         """The worker has looked at this generation, and is still who it was."""
         def applied():
             self.check(what)
-            device = next(entry for entry in self.product.status()['guests'][0]['devices'] if entry['name'] == name)
-            return device['applied'] >= generation
+            return self.product.device(name)['applied'] >= generation
         wait_until(applied, f'{what}: the worker has looked at it')
 
     def check(self, what):

@@ -84,7 +84,7 @@ def is_served(netns, name):
 def backend_of(product, words):
     """Until `status` says so of the back-end."""
     def told():
-        return product.status()['guests'][0]['devices'][0]['backend'] == words
+        return product.device()['backend'] == words
     wait_until(told, f'status says: {words}')
 
 

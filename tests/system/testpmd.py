@@ -73,14 +73,14 @@ class Scene:
         wait_until(self.all_run, 'every ring runs, and is enabled')
 
     def all_run(self):
-        device = self.product.status()['guests'][0]['devices'][0]
+        device = self.product.device()
         rings = device['rings'][:2 * self.queues]
         return device['applied'] == device['generation'] and len(rings) == 2 * self.queues and all(
             ring['running'] and ring['enabled'] for ring in rings)
 
     def rings(self, odd):
         """Counters of all receive (0) or transmit (1) rings together, as Bulkhead has them; each has had its part."""
-        device = self.product.status()['guests'][0]['devices'][0]
+        device = self.product.device()
         assert not device['error'], device['error']
         total = dict.fromkeys(('chains', 'bytes', 'dropped', 'errors'), 0)
         for ring in device['rings']:

@@ -136,12 +136,15 @@ class Bulkhead:
             return (serving[0], waiting[0]) if len(serving) == 1 and len(waiting) == 1 else None
         return wait_until(both, 'one worker serves, one stands by', 10, 0.005)
 
+    def device(self, name='net0', guest=None):
+        """What status tells of a device. A guest's socket is there a moment before its frontend can be asked."""
+        def told():
+            return next((device for entry in self.status()['guests'] if guest in (None, entry['name'])
+                         for device in entry['devices'] if device['name'] == name), None)
+        return wait_until(told, f'status tells of {name}')
+
     def device_counters(self, name='net0'):
-        for guest in self.status()['guests']:
-            for device in guest['devices']:
-                if device['name'] == name:
-                    return device['counters']
-        raise AssertionError(f'status does not tell of {name}')
+        return self.device(name)['counters']
 
     def stop(self):
         """Ends everything in good order: status 0, nobody left, no socket left."""
