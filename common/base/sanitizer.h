@@ -1,5 +1,7 @@
 #pragma once
 
+#include <stddef.h>
+
 /* SANITIZES_ADDRESSES and SANITIZES_THREADS are 1 in builds with that sanitizer, else 0. */
 #ifdef __has_feature
 #define SANITIZES_ADDRESSES __has_feature(address_sanitizer)
@@ -23,4 +25,22 @@
 #define NOT_SANITIZED __attribute__((disable_sanitizer_instrumentation, noinline))
 #else
 #define NOT_SANITIZED
+#endif
+
+/* ordered_elsewhere() - what is done with this memory is put in order where no sanitizer looks
+ *
+ * ThreadSanitizer takes no two accesses to it for a race. A suppression would not do: a process
+ * with a list of system calls cannot start the symbolizer, and without it no name is known.
+ */
+#if SANITIZES_THREADS
+void AnnotateBenignRaceSized(const char *file, int line, void *mem, size_t bytes, const char *text);
+
+static inline void ordered_elsewhere(void *mem, size_t bytes)
+{
+	AnnotateBenignRaceSized(__FILE__, __LINE__, mem, bytes, "ordered elsewhere");
+}
+#else
+static inline void ordered_elsewhere(void *mem, size_t bytes)
+{
+}
 #endif

@@ -28,6 +28,7 @@
 
 #include "base/bytes.h"
 #include "base/check.h"
+#include "base/sanitizer.h"
 
 #define MAPPINGS_MAX 4096 /* of all maps of the process */
 
@@ -242,6 +243,8 @@ static int region_map(struct region *region, uint64_t offset_bytes, int fd)
 		return -errno;
 	(void)madvise(mem, region->mapping_bytes,
 		MADV_DONTDUMP); /* a core of ours shows no guest */
+	/* a buffer goes from one ring to another inside the guest */
+	ordered_elsewhere(mem, region->mapping_bytes);
 	region->mapping = mem;
 	region->mem = (uint8_t *)mem + before;
 	return 0;
