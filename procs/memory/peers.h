@@ -24,8 +24,9 @@ struct peer {
 	struct bus_request *watch; /* a worker's or the snapshot process's question; or NULL */
 	bool patient;              /* it need not be renewed */
 	bool unheard;              /* there is something to say, and nobody asks */
+	bool withheld;             /* of the snapshot process: a state did not fit its answer */
 	bool transfers;            /* a worker's question: it takes part in transfers */
-	uint64_t transfer_seq;     /* of its question, which knows so many changes of transfers */
+	uint64_t transfer_seq;     /* it knows so many changes of transfers */
 	uint64_t known_seq;        /* a worker's: of the change that it has made itself */
 	struct bus_server *bus;
 	int listen_fd;
@@ -72,6 +73,7 @@ struct memory {
 	uint64_t hearing_usec;
 	Bh__Seen *seen;        /* what the frontend has seen, n_devices entries; without names */
 	uint64_t transfer_seq; /* counts the changes of all transfers */
+	uint64_t snapshot_seq; /* those of them that the snapshot process is to hear of */
 	sd_event_source *deadlines; /* of transfers; off while there is none */
 	uint64_t started_usec;
 };

@@ -50,15 +50,20 @@ static void arm(struct memory *memory)
 	(void)sd_event_source_set_enabled(memory->deadlines, SD_EVENT_ONESHOT);
 }
 
-/* was: whose turn it was. Of the workers only those hear of it whose turn it was or is.
+/* was: whose turn it was. Only those hear of it whose turn it was or is: whoever else is woken
+ * takes the processor from them, while a guest stands still.
  * by: has done its step itself, and need not be told; NULL = nobody has. */
 static void changed(struct memory *memory, struct served *device, enum transfer_side was,
 	struct peer *by)
 {
-	if (was == SIDE_WORKER || transfer_turn(&device->transfer) == SIDE_WORKER)
+	enum transfer_side turn = transfer_turn(&device->transfer);
+
+	if (was == SIDE_WORKER || turn == SIDE_WORKER)
 		device->transfer_seq++;
 	if (by && by->device)
 		by->known_seq = device->transfer_seq;
+	if ((was == SIDE_SNAPSHOT && !by) || turn == SIDE_SNAPSHOT)
+		memory->snapshot_seq++;
 	memory->transfer_seq++;
 	arm(memory);
 	fault_point("memory-transfer", device->transfer.id ? device->transfer.step + 1 : 0);
@@ -105,7 +110,7 @@ int transfers_open(struct memory *memory)
 
 	/* a peer that knows the changes of our predecessor must not take ours for the same ones */
 	check(getrandom(&first, sizeof(first), 0) == sizeof(first));
-	memory->transfer_seq = first + UINT64_C(1);
+	memory->transfer_seq = memory->snapshot_seq = first + UINT64_C(1);
 	for (size_t i = 0; i < memory->n_devices; i++)
 		memory->devices[i].transfer_seq = first + UINT64_C(1);
 	r = sd_event_add_time(memory->proc->event, &memory->deadlines, CLOCK_MONOTONIC, 0, 100000,
@@ -227,7 +232,7 @@ int transfers_take(struct memory *memory, const Bh__TakeStream *take)
 	fd = transfer_take(&device->transfer);
 	if (fd < 0)
 		return -ENOENT;
-	changed(memory, device, SIDE_SNAPSHOT, NULL);
+	watch_taken(memory);
 	return fd;
 }
 

@@ -223,23 +223,27 @@ static void fill_shown(const struct memory *memory, struct shown *ret)
 	ret->body.watch_transfers_reply = &ret->reply;
 }
 
-/* A process that has taken the stream has the state already. */
-static void add_states(const struct memory *memory, struct shown *shown)
+/* A process that has taken the stream has the state already. Returns whether one did not fit. */
+static bool add_states(const struct memory *memory, struct shown *shown)
 {
 	size_t left = STATES_BYTES_MAX;
+	bool withheld = false;
 
 	for (size_t i = 0, n = 0; i < memory->n_devices; i++) {
 		const struct transfer *transfer = &memory->devices[i].transfer;
+		bool due = transfer_turn(transfer) == SIDE_SNAPSHOT && !transfer->taken;
 
 		if (!transfer->id)
 			continue;
-		if (transfer_turn(transfer) == SIDE_SNAPSHOT && !transfer->taken &&
-			transfer->n_state <= left) {
+		if (due && transfer->n_state <= left) {
 			show_state(transfer, shown->list[n]);
 			left -= transfer->n_state;
+		} else if (due) {
+			withheld = true;
 		}
 		n++;
 	}
+	return withheld;
 }
 
 static void reply_to_snapshot(struct peer *peer)
@@ -247,16 +251,31 @@ static void reply_to_snapshot(struct peer *peer)
 	struct shown shown;
 
 	fill_shown(peer->memory, &shown);
-	add_states(peer->memory, &shown);
+	shown.reply.transfer_seq = peer->transfer_seq = peer->memory->snapshot_seq;
+	peer->withheld = add_states(peer->memory, &shown);
 	bus_request_reply(ptr_steal(&peer->watch), &shown.body);
 }
 
 static void tell_snapshot(struct peer *peer)
 {
-	if (!peer->watch)
-		wait_for_question(peer);
-	else if (peer->transfer_seq != peer->memory->transfer_seq)
+	if (peer->transfer_seq == peer->memory->snapshot_seq)
+		return;
+	if (peer->watch)
 		reply_to_snapshot(peer);
+	else
+		wait_for_question(peer);
+}
+
+void watch_taken(struct memory *memory)
+{
+	for (size_t i = 0; i < memory->n_peers; i++) {
+		struct peer *peer = &memory->peers[i];
+
+		if (peer->role->asks != ROLE_SNAPSHOT || !peer->withheld)
+			continue;
+		memory->snapshot_seq++;
+		tell_snapshot(peer);
+	}
 }
 
 static void tell_ctl(struct memory *memory)

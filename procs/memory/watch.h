@@ -37,6 +37,10 @@ void watch_seen(struct memory *memory, const struct served *device);
  * device is another one, or another step's */
 void watch_tell_transfer(struct memory *memory, const struct served *device);
 
+/** watch_taken() - a stream was taken: a state that did not fit the answer to the snapshot process
+ * may fit now */
+void watch_taken(struct memory *memory);
+
 /*
  * Handlers of memory_table. They return 0 when the request was answered or is held; a negative
  * errno is answered as a Failure.

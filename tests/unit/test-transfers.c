@@ -590,27 +590,54 @@ START_TEST(test_the_state_goes_to_the_worker_of_a_load)
 }
 END_TEST
 
-START_TEST(test_the_snapshot_process_is_told_of_all)
+START_TEST(test_the_snapshot_process_is_told_of_its_turn)
 {
-	uint64_t seq;
-
 	watch_transfers(RIG_SNAPSHOT, 0);
 	ck_assert_uint_eq(told(RIG_SNAPSHOT)->n_transfers, 0);
 	watch_transfers(RIG_SNAPSHOT, told(RIG_SNAPSHOT)->transfer_seq);
-	start(RIG_FRONTEND, false);
+	start(RIG_FRONTEND, true);
 	ck_assert_uint_eq(told(RIG_SNAPSHOT)->n_transfers, 1);
-	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, 0);
-	seq = told(RIG_SNAPSHOT)->transfer_seq;
-	watch_transfers(RIG_SNAPSHOT, seq);
-	worker_done();
-	ck_assert_int_eq(told(RIG_SNAPSHOT)->transfers[0]->step, SECOND);
-	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, strlen("state"));
-	take();
-	watch_transfers(RIG_SNAPSHOT, seq);
-	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, 0);
+	ck_assert_int_eq(told(RIG_SNAPSHOT)->transfers[0]->step, FIRST);
 	watch_transfers(RIG_SNAPSHOT, told(RIG_SNAPSHOT)->transfer_seq);
 	session_over();
 	ck_assert_uint_eq(told(RIG_SNAPSHOT)->n_transfers, 0);
+}
+END_TEST
+
+/* A guest stands still meanwhile, and whoever is woken takes the processor from those who work. */
+START_TEST(test_the_snapshot_process_is_told_of_nothing_else)
+{
+	const struct peer *snapshot = &rig_memory.peers[RIG_SNAPSHOT];
+	uint64_t seq;
+
+	watch_transfers(RIG_SNAPSHOT, 0);
+	seq = told(RIG_SNAPSHOT)->transfer_seq;
+	watch_transfers(RIG_SNAPSHOT, seq);
+	start(RIG_FRONTEND, false);
+	ck_assert_ptr_nonnull(snapshot->watch);
+	worker_done();
+	ck_assert_uint_ne(told(RIG_SNAPSHOT)->transfer_seq, seq);
+	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, strlen("state"));
+	seq = told(RIG_SNAPSHOT)->transfer_seq;
+	take();
+	watch_transfers(RIG_SNAPSHOT, seq);
+	snapshot_done();
+	ck_assert_int_eq(transfer->step, ENDED);
+	ck_assert_ptr_nonnull(snapshot->watch);
+	watch_transfers(RIG_SNAPSHOT, 0); /* it knows nothing */
+	ck_assert_int_eq(told(RIG_SNAPSHOT)->transfers[0]->step, ENDED);
+}
+END_TEST
+
+/* Whoever has taken the stream has the state. */
+START_TEST(test_a_successor_of_the_snapshot_process_gets_no_state)
+{
+	start(RIG_FRONTEND, false);
+	worker_done();
+	take();
+	watch_transfers(RIG_SNAPSHOT, 0);
+	ck_assert_int_eq(told(RIG_SNAPSHOT)->transfers[0]->step, SECOND);
+	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, 0);
 }
 END_TEST
 
@@ -800,7 +827,9 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_the_worker_is_told_of_its_turn);
 	tcase_add_test(tc, test_the_worker_is_told_of_nothing_else);
 	tcase_add_test(tc, test_the_state_goes_to_the_worker_of_a_load);
-	tcase_add_test(tc, test_the_snapshot_process_is_told_of_all);
+	tcase_add_test(tc, test_the_snapshot_process_is_told_of_its_turn);
+	tcase_add_test(tc, test_the_snapshot_process_is_told_of_nothing_else);
+	tcase_add_test(tc, test_a_successor_of_the_snapshot_process_gets_no_state);
 	tcase_add_test(tc, test_large_states_come_one_after_the_other);
 	tcase_add_test(tc, test_the_frontend_hears_of_the_end);
 	tcase_add_test(tc, test_after_a_restart_of_memory_all_hear_that_it_is_gone);
