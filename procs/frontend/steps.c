@@ -39,7 +39,11 @@
 #include "requests.h"
 #include "trace.h"
 
-#define WAIT_USEC (5 * 1000000ULL)
+/* What a VMM asks is answered by the ledger then. */
+#define ANSWER_USEC (5 * 1000000ULL)
+/* A change is refused then: not before the watchdog has ended a worker that is stuck, and its
+ * successor has had the time to start on a host that is busy. */
+#define CHANGE_USEC (20 * 1000000ULL)
 #define COMMIT_RETRY_USEC 20000
 #define TURN_RETRY_USEC 1000000
 #define PROMPT_USEC 100000
@@ -153,7 +157,7 @@ static enum step conclude(struct exchange *x)
 {
 	if (x->row->owes != REPLY_PAYLOAD) {
 		exchange_refuse(x, "the worker did not apply it within %llu s",
-			WAIT_USEC / 1000000);
+			CHANGE_USEC / 1000000);
 	} else {
 		exchange_log(x,
 			"answering message %s of the VMM from the ledger: the worker is not running",
@@ -166,12 +170,14 @@ static enum step conclude(struct exchange *x)
 /* A VMM asks for one ring after the other: that the worker is gone is found out only once. */
 static enum step wait_for_worker(struct exchange *x)
 {
+	uint64_t patience = x->row->owes == REPLY_PAYLOAD ? ANSWER_USEC : CHANGE_USEC;
+
 	if (!x->probed && x->view->worker_gone && x->view->waited_in_vain &&
 		x->row->owes != REPLY_NONE)
 		return STEP_PROBE;
 	if (view_applied(x->view))
 		return applied(x);
-	exchange_await(x, AWAITS_WORKER, x->probed ? x->patience_usec : WAIT_USEC);
+	exchange_await(x, AWAITS_WORKER, x->probed ? x->patience_usec : patience);
 	return STEP_AWAIT;
 }
 
@@ -222,7 +228,7 @@ static enum step probed(struct exchange *x)
 	x->probed = true;
 	if (x->view->worker_gone && (prompt || x->row->owes != REPLY_NONE))
 		return conclude(x);
-	x->patience_usec = prompt ? WAIT_USEC / 5 : WAIT_USEC;
+	x->patience_usec = prompt ? ANSWER_USEC / 5 : ANSWER_USEC;
 	return STEP_WAIT;
 }
 

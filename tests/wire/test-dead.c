@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 
 #define PATIENCE_MS 30000
 #define QUIET_MS 150
+#define AWAY_MS 6500 /* more than a question waits */
 
 static struct net n;
 
@@ -108,6 +110,30 @@ START_TEST(test_worker_that_is_back_is_heard_of)
 		rig_ok(vu_set_features(&n.c, n.c.acked), n.c.why);
 		rig_ok(net_pump(&n, 0, 10, 200), n.why);
 	}
+	check_all_is_well();
+}
+END_TEST
+
+/* A host without processor time needs that long to start a process. */
+START_TEST(test_change_waits_for_a_worker_that_is_away_for_long)
+{
+	struct net_profile p = layout(0);
+	int err_fd = eventfd(0, EFD_CLOEXEC);
+	pid_t helper;
+
+	rig_open(&n, &p);
+	n.c.timeout_ms = PATIENCE_MS;
+	rig_ok(suite_kill_for_good(&rig, "net", "net0"), rig.why);
+	helper = fork();
+	if (helper == 0) {
+		poll(NULL, 0, AWAY_MS);
+		suite_go_on(&rig);
+		_exit(0);
+	}
+	rig_ok(vu_set_vring_fd(&n.c, VU_SET_VRING_ERR, 1, err_fd), n.c.why);
+	rig_ok(net_pump(&n, 0, 10, 200), n.why);
+	waitpid(helper, NULL, 0);
+	close(err_fd);
 	check_all_is_well();
 }
 END_TEST
@@ -225,6 +251,7 @@ static void add(Suite *suite)
 	tcase_add_checked_fixture(tc, go_on, NULL);
 	tcase_add_loop_test(tc, test_position_is_right_without_a_worker, 0, 2);
 	tcase_add_loop_test(tc, test_worker_that_is_back_is_heard_of, 0, 2);
+	tcase_add_test(tc, test_change_waits_for_a_worker_that_is_away_for_long);
 	tcase_add_loop_test(tc, test_ring_begun_without_a_worker_stands_where_it_was_put, 0, 2);
 	tcase_add_loop_test(tc, test_position_is_right_without_worker_behind_memory, 0, 2);
 	tcase_add_loop_test(tc, test_vmm_that_comes_without_memory_waits_for_it, 0, 2);
