@@ -457,12 +457,26 @@ int suite_same(struct suite *s)
 	return 0;
 }
 
-static int kill_one(struct suite *s, const char *role, const char *device)
+/* One that was killed a moment ago is still being started. */
+static pid_t await_process(struct suite *s, const char *role, const char *device)
 {
 	pid_t pid = suite_pid(s, role, device);
 
+	for (int ms = 0; pid < 0 && ms < START_MS; ms += 5) {
+		struct timespec tick = { 0, 5000000 };
+
+		nanosleep(&tick, NULL);
+		pid = suite_pid(s, role, device);
+	}
+	return pid < 0 ? say(s, -ESRCH, "no process", device ? device : role) : pid;
+}
+
+static int kill_one(struct suite *s, const char *role, const char *device)
+{
+	pid_t pid = await_process(s, role, device);
+
 	if (pid < 0)
-		return say(s, -ESRCH, "no process", device ? device : role);
+		return pid;
 	return kill(pid, SIGKILL) ? -errno : 0;
 }
 
@@ -498,11 +512,11 @@ static bool runs(pid_t pid)
 
 int suite_kill_for_good(struct suite *s, const char *role, const char *device)
 {
-	pid_t pid = suite_pid(s, role, device);
+	pid_t pid = await_process(s, role, device);
 	int ms = 0;
 
 	if (pid < 0)
-		return say(s, -ESRCH, "no process", role);
+		return pid;
 	if (kill(s->pid, SIGSTOP) < 0 || kill(pid, SIGKILL) < 0)
 		return say(s, -errno, "kill", role);
 	for (; runs(pid) && ms < STOP_MS; ms += 5) {

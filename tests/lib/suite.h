@@ -86,7 +86,7 @@ char *suite_held(const struct suite *s);
 pid_t suite_pid(const struct suite *s, const char *role, const char *device);
 /* adds the open descriptors of a process; one that is gone has none */
 void suite_count_fds(pid_t pid, struct suite_fds *fds);
-/* SIGKILL to the first process of that role */
+/* SIGKILL to the first process of that role, once there is one; likewise below */
 int suite_kill(struct suite *s, const char *role);
 /* SIGKILL to the worker of a device */
 int suite_kill_worker(struct suite *s, const char *device);

@@ -378,16 +378,6 @@ END_TEST
 
 /* --- Deaths: between two halves of a message, between two messages --- */
 
-static void kill_frontend(void)
-{
-	int r;
-
-	/* it may not be there again since the last time */
-	while ((r = suite_kill(&rig, "frontend")) == -ESRCH)
-		poll(NULL, 0, 1);
-	rig_ok(r, rig.why);
-}
-
 static const size_t cuts[] = { 1, 7, 11, 12, 13, 19, 20 };
 
 /* covers: P6 */
@@ -402,7 +392,7 @@ START_TEST(test_half_a_message_outlives_the_frontend)
 	memcpy(bytes, &head, sizeof(head));
 	rig_hello(&c, 0);
 	rig_ok(vu_send_raw(&c, bytes, cut, &fd, 1), c.why);
-	kill_frontend();
+	rig_ok(suite_kill(&rig, "frontend"), rig.why);
 	if (cut < sizeof(bytes))
 		rig_ok(vu_send_raw(&c, bytes + cut, sizeof(bytes) - cut, NULL, 0), c.why);
 	/* answered, and once: the next to be heard is the answer to the next question */
@@ -427,7 +417,7 @@ START_TEST(test_messages_in_line_outlive_the_frontend)
 		rig_ok(vu_send(&c, &get, NULL, NULL, 0), c.why);
 		rig_ok(vu_send(&c, &set, NULL, NULL, 0), c.why);
 		if (i % 10 == 5)
-			kill_frontend();
+			rig_ok(suite_kill(&rig, "frontend"), rig.why);
 	}
 	for (int i = 0; i < 50; i++) {
 		rig_ok(vu_recv_reply(&c, VU_GET_FEATURES, 8, &msg), c.why);
@@ -445,7 +435,7 @@ START_TEST(test_burst_outlives_the_frontend)
 
 	rig_open_stopped(&n, &p);
 	say_burst();
-	kill_frontend();
+	rig_ok(suite_kill(&rig, "frontend"), rig.why);
 	expect_service();
 	net_close(&n);
 	rig_check_witness();
