@@ -2,7 +2,11 @@
  * The observed half of the record: what the device offers, and how much of the desired half is
  * applied.
  */
+#include <stdlib.h>
+
+#include "base/blame.h"
 #include "device/image.h"
+#include "device/log.h"
 #include "device/tell.h"
 
 #define DESCRIPTION_BYTES 128
@@ -94,6 +98,24 @@ static void fill_figures(struct device *device, struct figures *ret, Bh__Observe
 	observed->n_figures = n;
 }
 
+/* A VMM that keeps a log migrates its guest. When all rings stand it asks for the state next, and
+ * the guest stands still meanwhile: so it goes along. A worker that dies of that is quarantined
+ * like one that dies of a record. */
+static void add_state(struct device *device, Bh__ReportObserved *report)
+{
+	const struct device_core *core = device->core;
+	char why[IMAGE_WHY_BYTES];
+
+	if (!device->ops->save || !device_is_suspended(device) || !log_token(core->applied) ||
+		*core->quarantine)
+		return;
+	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, core->generation);
+	device_pause(device);
+	(void)image_save(device, &report->state.data, &report->state.len, why);
+	device_resume(device);
+	blame_finish();
+}
+
 void device_report(struct device *device)
 {
 	struct device_core *core = device->core;
@@ -136,12 +158,14 @@ void device_report(struct device *device)
 	fill_figures(device, &figures, &observed);
 	report.device = device->config->name;
 	report.observed = &observed;
+	add_state(device, &report);
 	msg.body_case = BH__ENVELOPE__BODY_REPORT_OBSERVED;
 	msg.report_observed = &report;
 	if (bus_client_call(core->bus, &msg, BUS_TIMEOUT_MS, on_reported, device) == 0) {
 		core->report_open = true;
 		core->report_due = false;
 	}
+	free(report.state.data);
 	shmem_report_deinit(&shmem);
 }
 

@@ -213,6 +213,7 @@ int handle_report_observed(void *context, struct bus_request *request, const Bh_
 
 		pauses_reported(device, peer);
 		device->serving = peer;
+		served_suspend(device, report->observed->applied, &report->state);
 	}
 	if (taken)
 		held_applied(context, device);

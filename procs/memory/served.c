@@ -7,12 +7,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "fd/fdstore.h"
 #include "record/copy.h"
+#include "record/record.h"
 
 /* A ledger that could shrink would kill its readers. */
 static bool is_ledger(int fd, const struct stat *st)
@@ -66,6 +69,7 @@ void served_close(struct served *device)
 		bh__observed__free_unpacked(device->observed, NULL);
 	copies_close(device->copies);
 	vault_close(device->vault);
+	free(device->suspended.state);
 	fd_close(device->ledger_fd);
 }
 
@@ -102,6 +106,21 @@ int served_report(struct served *device, const Bh__Observed *report)
 	device->observed = observed;
 	vault_reported(device->vault, observed);
 	return 0;
+}
+
+void served_suspend(struct served *device, uint64_t generation, const ProtobufCBinaryData *state)
+{
+	struct suspended *suspended = &device->suspended;
+
+	free(suspended->state);
+	*suspended = (struct suspended){ .generation = generation };
+	if (state->len == 0 || state->len > RECORD_STATE_BYTES_MAX)
+		return;
+	suspended->state = malloc(state->len);
+	if (!suspended->state)
+		return; /* then the worker is asked */
+	memcpy(suspended->state, state->data, state->len);
+	suspended->n_state = state->len;
 }
 
 bool served_is_deadly(const struct served *device)

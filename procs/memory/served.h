@@ -26,6 +26,14 @@ struct holders {
 	bool complete; /* there is no holder that is not in the list */
 };
 
+/** struct suspended - the state that the worker has saved with its last report, since the VMM is
+ * about to ask for it */
+struct suspended {
+	uint8_t *state; /* NULL = none */
+	size_t n_state;
+	uint64_t generation; /* of the record that was in force */
+};
+
 /** struct served - a device of the guest */
 struct served {
 	const struct config_device *config;
@@ -46,6 +54,7 @@ struct served {
 	struct pauses pauses;
 	struct transfer transfer; /* of its state */
 	uint64_t transfer_seq;    /* counts the changes that concern its workers; never 0 */
+	struct suspended suspended;
 };
 
 #define SERVED_LEDGER_BYTES_MAX (INT64_C(1) << 30)
@@ -79,6 +88,10 @@ void served_settle(struct served *device);
  * by the worker
  * Errors: 0 | -EMSGSIZE, -ENOMEM: nothing has changed. */
 int served_report(struct served *device, const Bh__Observed *report);
+
+/** served_suspend() - keep the state that came with a report, or drop the former one
+ * @state: [in] borrowed; of 0 bytes or too many = none */
+void served_suspend(struct served *device, uint64_t generation, const ProtobufCBinaryData *state);
 
 /** served_is_deadly() - whether requests about this device have killed this process so often that
  * none is served any more */

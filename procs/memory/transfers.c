@@ -195,6 +195,21 @@ static int identify(int fd, struct transfer *start)
 	return 0;
 }
 
+/* A VMM whose device is suspended need not wait for the worker, which has handed over the state
+ * with its last report. */
+static void skip_worker(struct memory *memory, struct served *device)
+{
+	const struct suspended *suspended = &device->suspended;
+	Bh__ReportTransfer report = BH__REPORT_TRANSFER__INIT;
+
+	if (!suspended->state || suspended->generation != device->desired->generation ||
+		device->transfer.load || device->transfer.owner)
+		return;
+	report.state.data = suspended->state;
+	report.state.len = suspended->n_state;
+	(void)transfer_done(&device->transfer, &report, now_of(memory));
+}
+
 uint64_t transfers_start(struct peer *peer, const Bh__StartTransfer *msg, int fd, char *text,
 	size_t n)
 {
@@ -215,6 +230,7 @@ uint64_t transfers_start(struct peer *peer, const Bh__StartTransfer *msg, int fd
 		return 0;
 	start.stream = fd_steal(&stream);
 	transfer_begin(&device->transfer, &start, now_of(memory));
+	skip_worker(memory, device);
 	changed(memory, device, SIDE_NOBODY, NULL);
 	return device->transfer.id;
 }

@@ -109,7 +109,9 @@ void start_rings(void)
 
 void open_logged(const char *path, int kind)
 {
-	struct net_profile p = { .protocol = SHMFD, .ring_size = 512, .buf_bytes = 20000 };
+	struct net_profile p = {
+		.protocol = SHMFD | VU_BIT(VU_PF_DEVICE_STATE), .ring_size = 512, .buf_bytes = 20000
+	};
 
 	p.features |= kind & LOGGED_PACKED ? VU_BIT(VU_F_PACKED) : 0;
 	p.features |= kind & LOGGED_MERGEABLE ? VU_BIT(VU_NET_F_MRG_RXBUF) : 0;

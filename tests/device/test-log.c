@@ -3,11 +3,13 @@
  * under traffic; its file is cut short.
  */
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lib/patience.h"
+#include "lib/transfer.h"
 #include "logged.h"
 
 #define SWITCHES 100
@@ -237,6 +239,31 @@ START_TEST(test_memory_behind_the_log_is_served_and_not_marked)
 }
 END_TEST
 
+/* --- What a migration asks for next --- */
+
+/* With the word that the last ring stands, the worker hands over its state: the guest stands still,
+ * and nobody waits for the worker again. */
+START_TEST(test_state_is_saved_without_the_worker)
+{
+	static uint8_t state[VU_STATE_MAX];
+	size_t n_state = 0;
+	pid_t worker;
+
+	open_logged(rig_socket(), _i);
+	send_frames(20, 1000);
+	start_rings();
+	rig_ok(net_drain_tx(&n, 0, 5000), n.why);
+	stop_rings();
+	receive_frames();
+	worker = suite_pid(&rig, "net", "net0");
+	ck_assert_int_eq(kill(worker, SIGSTOP), 0);
+	rig_ok(vu_save_state(&n.c, state, &n_state), n.c.why);
+	ck_assert_int_eq(kill(worker, SIGCONT), 0);
+	rig_ok(vu_load_state(&n.c, state, n_state), n.c.why);
+	close_logged();
+}
+END_TEST
+
 static void add(Suite *suite)
 {
 	TCase *tc = rig_case(suite, "log");
@@ -248,6 +275,7 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_switched_on_and_off_under_traffic, 0, 2);
 	tcase_add_loop_test(tc, test_log_that_is_cut_short_harms_nobody, 0, 2);
 	tcase_add_test(tc, test_memory_behind_the_log_is_served_and_not_marked);
+	tcase_add_loop_test(tc, test_state_is_saved_without_the_worker, 0, 2);
 }
 
 int main(void)

@@ -533,6 +533,64 @@ START_TEST(test_a_stream_is_taken_once)
 }
 END_TEST
 
+/* --- A state that came with a report --- */
+
+static void suspend(uint64_t generation, size_t n)
+{
+	static uint8_t bytes[RECORD_STATE_BYTES_MAX + 1] = "early";
+	ProtobufCBinaryData state = { n, bytes };
+
+	served_suspend(device, generation, &state);
+}
+
+START_TEST(test_state_that_came_with_the_report_is_saved)
+{
+	watch_desired(0, true);
+	watch_transfers(RIG_SNAPSHOT, 0);
+	watch_transfers(RIG_SNAPSHOT, told(RIG_SNAPSHOT)->transfer_seq);
+	suspend(device->desired->generation, strlen("early"));
+	start(RIG_FRONTEND, false);
+	ck_assert_int_eq(transfer->step, SECOND);
+	ck_assert_ptr_nonnull(rig_memory.peers[RIG_NET0].watch);
+	ck_assert_uint_eq(told(RIG_SNAPSHOT)->transfers[0]->state.len, strlen("early"));
+	ck_assert_int_eq(memcmp(told(RIG_SNAPSHOT)->transfers[0]->state.data, "early", 5), 0);
+}
+END_TEST
+
+/* Of another record; too large; gone with the next report. */
+START_TEST(test_state_that_is_none_of_now_is_asked_for)
+{
+	uint64_t now = device->desired->generation;
+
+	suspend(now - 1, 5);
+	start(RIG_FRONTEND, false);
+	ck_assert_int_eq(transfer->step, FIRST);
+	worker_done();
+	take();
+	snapshot_done();
+	suspend(now, RECORD_STATE_BYTES_MAX + 1);
+	start(RIG_FRONTEND, false);
+	ck_assert_int_eq(transfer->step, FIRST);
+	worker_done();
+	take();
+	snapshot_done();
+	suspend(now, 5);
+	suspend(now, 0);
+	start(RIG_FRONTEND, false);
+	ck_assert_int_eq(transfer->step, FIRST);
+}
+END_TEST
+
+/* The operator's may be of a device that runs, and whoever loads brings one. */
+START_TEST(test_others_do_not_get_that_state)
+{
+	suspend(device->desired->generation, 5);
+	start(_i ? RIG_CTL : RIG_FRONTEND, !_i);
+	ck_assert_int_eq(transfer->step, FIRST);
+	ck_assert_ptr_null(transfer->state);
+}
+END_TEST
+
 /* --- Who is told what --- */
 
 START_TEST(test_the_worker_is_told_of_its_turn)
@@ -824,6 +882,9 @@ static void add_tests(Suite *suite)
 	tcase_add_loop_test(tc, test_the_same_stream_is_the_same_transfer, 0, _PLACES);
 	tcase_add_test(tc, test_no_copy_of_the_stream_is_left);
 	tcase_add_test(tc, test_a_stream_is_taken_once);
+	tcase_add_test(tc, test_state_that_came_with_the_report_is_saved);
+	tcase_add_test(tc, test_state_that_is_none_of_now_is_asked_for);
+	tcase_add_loop_test(tc, test_others_do_not_get_that_state, 0, 2);
 	tcase_add_test(tc, test_the_worker_is_told_of_its_turn);
 	tcase_add_test(tc, test_the_worker_is_told_of_nothing_else);
 	tcase_add_test(tc, test_the_state_goes_to_the_worker_of_a_load);
