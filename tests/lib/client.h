@@ -47,9 +47,11 @@ struct vu_msg {
 	size_t n_fds;
 };
 
+/* A change may wait 20 s for its worker. */
 #define VU_CLIENT_NULL                                                                             \
 	{                                                                                          \
-		.fd = -1, .back_fd = -1, .timeout_ms = 5000, .heard = UINT64_C(0xcbf29ce484222325) \
+		.fd = -1, .back_fd = -1, .timeout_ms = 30000,                                      \
+		.heard = UINT64_C(0xcbf29ce484222325)                                              \
 	}
 
 /* connection; vu_connect() retries until the back-end listens or timeout_ms has passed */
