@@ -27,20 +27,21 @@
 #define NOT_SANITIZED
 #endif
 
-/* ordered_elsewhere() - what is done with this memory is put in order where no sanitizer looks
- *
- * ThreadSanitizer takes no two accesses to it for a race. A suppression would not do: a process
- * with a list of system calls cannot start the symbolizer, and without it no name is known.
- */
 #if SANITIZES_THREADS
+/** AnnotateBenignRaceSized() - of ThreadSanitizer: no two accesses to this memory are a race */
 void AnnotateBenignRaceSized(const char *file, int line, void *mem, size_t bytes, const char *text);
+#endif
+
+/**
+ * ordered_elsewhere() - what is done with this memory is put in order where no sanitizer looks
+ *
+ * A suppression would not do: a process with a list of system calls cannot start the symbolizer,
+ * and without it no name is known.
+ */
 
 static inline void ordered_elsewhere(void *mem, size_t bytes)
 {
+#if SANITIZES_THREADS
 	AnnotateBenignRaceSized(__FILE__, __LINE__, mem, bytes, "ordered elsewhere");
-}
-#else
-static inline void ordered_elsewhere(void *mem, size_t bytes)
-{
-}
 #endif
+}

@@ -112,10 +112,23 @@ def descendants(pid):
     return found
 
 
-def kill_and_wait(pid, number=signal.SIGKILL, limit=5.0):
+def doing(pid):
+    """What program a process runs, and where each of its threads waits in the kernel."""
+    try:
+        found = [os.readlink(f'/proc/{pid}/exe')]
+        for thread in sorted(os.listdir(f'/proc/{pid}/task')):
+            for name in ('wchan', 'syscall'):
+                with open(f'/proc/{pid}/task/{thread}/{name}', encoding='ascii') as file:
+                    found.append(file.read().strip())
+        return ', '.join(found)
+    except OSError as error:
+        return str(error)
+
+
+def kill_and_wait(pid, number=signal.SIGKILL, limit=20.0):
     os.kill(pid, number)
     end = time.monotonic() + limit
     while alive(pid):
         if time.monotonic() > end:
-            raise AssertionError(f'process {pid} outlived signal {number} by {limit} s')
+            raise AssertionError(f'process {pid} outlived signal {number} by {limit} s: {doing(pid)}')
         time.sleep(0.002)
