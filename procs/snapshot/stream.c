@@ -32,14 +32,19 @@ struct stream {
 	void *data;
 };
 
+static void close_all(struct stream *stream)
+{
+	stream->source = sd_event_source_disable_unref(stream->source);
+	stream->fd = fd_close(stream->fd);
+	stream->lock[0] = fd_close(stream->lock[0]);
+	stream->lock[1] = fd_close(stream->lock[1]);
+}
+
 struct stream *stream_free(struct stream *stream)
 {
 	if (!stream)
 		return NULL;
-	sd_event_source_disable_unref(stream->source);
-	fd_close(stream->fd);
-	fd_close(stream->lock[0]);
-	fd_close(stream->lock[1]);
+	close_all(stream);
 	free(stream->bytes);
 	free(stream);
 	return NULL;
@@ -51,11 +56,11 @@ const uint8_t *stream_bytes(const struct stream *stream, size_t *ret_n)
 	return stream->bytes;
 }
 
-/* Whoever waits for the end of the pipe gets it before anybody is told. */
+/* Whoever waits for the end of the pipe gets it before anybody is told. Only the bytes are kept:
+ * whoever asked for them may ask again. */
 static int finish(struct stream *stream, const char *error)
 {
-	stream->source = sd_event_source_disable_unref(stream->source);
-	stream->fd = fd_close(stream->fd);
+	close_all(stream);
 	stream->fn(stream->data, error);
 	return 0;
 }

@@ -195,7 +195,8 @@ static void call(const struct actor_command *command)
 static void on_pipe_of_ours(nng_pipe pipe, nng_pipe_ev ev, void *data)
 {
 	self.jammed = true;
-	pause();
+	for (;;)
+		pause();
 }
 
 static int jam(void)
