@@ -8,6 +8,7 @@
  * descriptors come through the side link, so the worker attaches before it drops its rights. Record
  * and ledger, which other processes wrote, are read after that.
  */
+#include "device/calls.h"
 #include "device/core.h"
 #include "device/log.h"
 #include "device/serve.h"
@@ -332,6 +333,7 @@ static void free_queues(struct device *device)
 	for (uint32_t i = 0; device->queues && i < device->offer.n_queues; i++) {
 		struct device_queue *queue = &device->queues[i];
 
+		calls_stop(queue);
 		queue->vq = virtq_stop(queue->vq);
 		fd_close(queue->kick_fd);
 		fd_close(queue->call_fd);

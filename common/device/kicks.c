@@ -5,15 +5,20 @@
  */
 #include "device/kicks.h"
 
+#include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/blame.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "device/calls.h"
 
 #define POLL_MS                                                                                    \
 	DEVICE_DEAF_MS /* how often an idle ring without a kick descriptor is polled, in ms */
 #define EVENTS_MAX 8
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
 
 /* Edge-triggered: a descriptor that is always readable wakes the thread only once. */
 static void listen_to(struct device_group *group, struct device_queue *queue)
@@ -83,6 +88,33 @@ static int sleep_ms(const struct device_group *group)
 	return any_waits(group, DEVICE_SOON) ? DEVICE_WAIT_MS : -1;
 }
 
+/* As epoll_wait(), and no longer than until a notification is due. Kernels before 5.11 count in
+ * milliseconds. */
+static int wait_owing(const struct device_group *group, struct epoll_event *events, int max_ms)
+{
+	uint64_t ns = calls_left_ns(group);
+	struct timespec left;
+	int n;
+
+	if (max_ms >= 0)
+		ns = MIN(ns, (uint64_t)max_ms * NS_PER_MS);
+	left = (struct timespec){ .tv_sec = (time_t)(ns / NS_PER_S),
+		.tv_nsec = (long)(ns % NS_PER_S) };
+	n = epoll_pwait2(group->epoll_fd, events, EVENTS_MAX, &left, NULL);
+	if (n < 0 && errno == ENOSYS)
+		n = epoll_wait(group->epoll_fd, events, EVENTS_MAX, (int)(ns / NS_PER_MS) + 1);
+	return n;
+}
+
+static int wait_for_events(const struct device_group *group, struct epoll_event *events)
+{
+	int ms = sleep_ms(group);
+
+	if (unlikely(group->owes))
+		return wait_owing(group, events, ms);
+	return epoll_wait(group->epoll_fd, events, EVENTS_MAX, ms);
+}
+
 /* --- Awake --- */
 
 static void drain_wake(const struct device_group *group)
@@ -123,10 +155,10 @@ void kicks_sleep(struct device_group *group)
 
 	blame_unset();
 	watch_host(group, any_waits(group, DEVICE_HOST));
-	n = epoll_wait(group->epoll_fd, events, EVENTS_MAX, sleep_ms(group));
+	n = wait_for_events(group, events);
 	for (int i = 0; i < n; i++)
 		drain(group, &events[i]);
-	if (n == 0)
+	if (n == 0 && !group->owes)
 		listen_again(group);
 	forbid(group);
 }

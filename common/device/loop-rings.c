@@ -3,6 +3,7 @@
  * threads read. The loop has other work, so a ring that has used up its turns waits a moment. One
  * without a kick descriptor is looked at after each such moment.
  */
+#include "device/calls.h"
 #include "device/core.h"
 #include "device/kicks.h"
 #include "device/serve.h"
@@ -133,6 +134,7 @@ static struct loop_ring *loop_ring_new(struct device_queue *queue)
 	struct loop_ring *ring = calloc(1, sizeof(*ring));
 
 	check(ring);
+	calls_stop(queue); /* it may have been another thread's */
 	ring->queue = queue;
 	return add_sources(ring, queue->device->event) < 0 ? loop_ring_free(ring) : ring;
 }

@@ -88,12 +88,6 @@ void queue_exchange_call(struct device_queue *queue, int fd)
 	signal_fd(queue->call_fd, state->call_is_socket, &state->call_may_block);
 }
 
-void device_queue_call(struct device_queue *queue)
-{
-	if (virtq_call_due(queue->vq))
-		queue_signal_call(queue);
-}
-
 /* A descriptor can be always readable, and a guest can kick without adding chains. A kick was
  * useful if the ring has received chains since the last one. */
 static bool tells_something(struct device_queue *queue)

@@ -48,8 +48,12 @@ struct device_queue {
 	/* private to the serving code */
 	_Atomic(struct device_group *) group; /* NULL: not running, or not served by a thread */
 	enum device_wait wait;
-	atomic_int drain; /* enum device_drain */
-	bool deaf;        /* its kicks are ignored for a moment */
+	atomic_int drain;     /* enum device_drain */
+	bool deaf;            /* its kicks are ignored for a moment */
+	uint32_t hold_chains; /* see device_queue_hold_calls(); 0 = no notification is held back */
+	uint64_t hold_ns;
+	uint64_t told_chains;   /* the ring's chain count when the driver was last asked */
+	uint64_t owed_until_ns; /* a notification is held back until then; 0 = none is */
 };
 
 /** struct device_group - the rings of one thread */
@@ -68,6 +72,7 @@ struct device_group {
 	int epoll_fd;
 	int wake_fd;
 	bool host_armed;
+	bool owes; /* a ring may hold back a notification */
 };
 
 #define DEVICE_GROUP_LOOP UINT32_MAX /* instead of a group's number: served by the loop thread */
@@ -87,9 +92,21 @@ unsigned int device_queue_may_take(const struct device_queue *queue);
  * effect if no drain was requested. */
 void device_drained(struct device_queue *queue);
 
-/** device_queue_call() - notify the driver unless it suppresses notifications; counts. The
- * queue's serving thread. */
+/** device_queue_call() - notify the driver unless it suppresses notifications, now or when it is
+ * due (device_queue_hold_calls()); counts. The queue's serving thread. */
 void device_queue_call(struct device_queue *queue);
+
+#define DEVICE_HOLD_MS 1000
+/** device_queue_hold_calls() - hold back each notification of the ring until max_chains chains were
+ * published, or max_us have passed since the first of them; 0 = none is held back. Chains beyond
+ * the ring's size and time beyond DEVICE_HOLD_MS count as those. What was held back before a change
+ * is notified at once, and so it is when the ring stops or the worker ends; to be called again when
+ * it was started. The ring runs, a group's thread serves it, and its group is paused. */
+void device_queue_hold_calls(struct device_queue *queue, uint32_t max_chains, uint32_t max_us);
+
+/** device_queue_call_now() - notify of what is held back, because the device cannot go on before
+ * the driver does. The queue's serving thread. */
+void device_queue_call_now(struct device_queue *queue);
 
 /** device_queue_wake() - have the ring served soon, whatever it waits for. Any thread, while the
  * ring is running; for a ring of the loop thread, that thread. */

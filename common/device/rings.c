@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "device/calls.h"
 #include "device/serve.h"
 
 #define DESCS_MAX (1u << 20) /* for all rings of a device: each costs the worker about 60 bytes */
@@ -55,6 +56,7 @@ void ring_stop(struct device_queue *queue)
 {
 	if (!queue->vq)
 		return;
+	calls_stop(queue);
 	queue->vq = virtq_stop(queue->vq);
 	queue->device->ledger.queues[queue->index].running = 0;
 	queue->device->core->rings[queue->index].break_why = NULL;
@@ -268,7 +270,7 @@ static bool start_ring(struct device_queue *queue, const Bh__Ring *ring)
 	slot->running = 1;
 	if (device->ops->queue_started)
 		device->ops->queue_started(device, queue, known);
-	device_queue_call(queue); /* a previous process may have died before it notified */
+	calls_start(queue); /* a previous process may have died before it notified */
 	return true;
 }
 

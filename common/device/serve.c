@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "device/calls.h"
 #include "device/core.h"
 #include "device/kicks.h"
 #include "device/thread.h"
@@ -58,6 +59,8 @@ static void *group_main(void *data)
 	do {
 		if (unlikely(map_poisoned(device->map)))
 			give_up_rings(group);
+		if (unlikely(group->owes))
+			calls_look(group);
 		if (serve_rings(group, device->ops->serve) || kicks_ask(group))
 			continue;
 		kicks_sleep(group);
@@ -136,6 +139,7 @@ void group_resume(struct device_group *group)
 		if (device->ops->resume)
 			device->ops->resume(group);
 		kicks_open(group);
+		group->owes = true; /* perhaps */
 	}
 	turnstile_open(&group->turnstile);
 }

@@ -425,18 +425,32 @@ void virtq_publish(struct virtq *vq)
 
 /* --- Notifications, and the rest --- */
 
-bool virtq_call_due(struct virtq *vq)
+/* The next event index is compared with what is published from now on, whether this calls or
+ * not. */
+static void settle_call(struct virtq *vq)
+{
+	vq->since_call = 0;
+	vq->call_known = true;
+}
+
+bool virtq_call_wanted(struct virtq *vq)
 {
 	bool due;
 
 	if (vq->since_call == 0)
 		return false;
 	due = vq->packed ? packed_call_due(vq) : split_call_due(vq);
-	/* the next event index is compared with what is published from now on, whether this calls
-	 * or not */
-	vq->since_call = 0;
-	vq->call_known = true;
+	if (!due)
+		settle_call(vq);
 	return due;
+}
+
+bool virtq_call_due(struct virtq *vq)
+{
+	if (!virtq_call_wanted(vq))
+		return false;
+	settle_call(vq);
+	return true;
 }
 
 void virtq_kick_off(struct virtq *vq)

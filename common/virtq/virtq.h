@@ -120,14 +120,14 @@ void virtq_finish(struct virtq *vq, unsigned int n, const uint32_t *n_bytes);
 void virtq_publish(struct virtq *vq);
 
 /** virtq_call_due() - whether the driver wants a notification of what was published since the last
- * call of this function. Cost: a full fence, when anything was published */
+ * call of this function. virtq_call_wanted() - the same, but true changes nothing, so that it may
+ * be asked again later, about all until then. Cost: a full fence, when anything was published */
 bool virtq_call_due(struct virtq *vq);
+bool virtq_call_wanted(struct virtq *vq);
 
-/** virtq_kick_off() - the driver need not kick (a hint) */
+/** virtq_kick_off() - the driver need not kick (a hint). virtq_kick_on() - ask for a kick at the
+ * next chain; true: there is work already. Chains in the window count as seen. Cost: full fence */
 void virtq_kick_off(struct virtq *vq);
-
-/** virtq_kick_on() - ask for a kick at the next chain; true: there is work already, serve it first.
- * Chains in the window count as seen. Cost: a full fence */
 bool virtq_kick_on(struct virtq *vq);
 
 /** virtq_error() - the rule broken, after VIRTQ_E_BROKEN or VIRTQ_FILL_BROKEN; a static text */

@@ -102,12 +102,40 @@ START_TEST(test_nonsense_in_the_event_fields_does_no_harm)
 }
 END_TEST
 
+/* One that is held back is asked for when it is due, about everything since. */
+START_TEST(test_call_that_is_held_back_tells_of_all)
+{
+	begin(_i, 8);
+	rig.d.event_idx = _i & 2;
+	rig_start(&rig);
+	driver_calls_on(&rig.d);
+	for (uint32_t i = 0; i < 4000; i += 4) {
+		for (uint32_t k = 0; k < 4; k++) {
+			must(post1(i + k));
+			must(rig_serve(&rig, 1) == 1);
+			must(virtq_call_wanted(rig.vq));
+		}
+		must(virtq_call_due(rig.vq));
+		must(!virtq_call_wanted(rig.vq));
+		must(rig_reap_all(&rig, i) == 4);
+		driver_calls_on(&rig.d);
+	}
+	must(post1(0));
+	must(rig_serve(&rig, 1) == 1);
+	must(virtq_call_wanted(rig.vq));
+	must(rig_reap_all(&rig, 0) == 1);
+	driver_calls_off(&rig.d); /* the driver has seen it */
+	must(virtq_call_due(rig.vq) == (rig.d.event_idx && !packed));
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = ring_tcase(suite, "both layouts");
 
 	tcase_add_loop_test(tc, test_driver_is_called_as_it_asked, 0, 4);
 	tcase_add_loop_test(tc, test_driver_that_wants_no_calls_gets_none, 0, 2);
+	tcase_add_loop_test(tc, test_call_that_is_held_back_tells_of_all, 0, 4);
 	tcase_add_loop_test(tc, test_batch_that_passes_the_event_is_called, 0, 2);
 	tcase_add_loop_test(tc, test_device_asks_for_kicks_as_it_wants, 0, 4);
 	tcase_add_loop_test(tc, test_nonsense_in_the_event_fields_does_no_harm, 0, 2);
