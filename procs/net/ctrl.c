@@ -4,7 +4,7 @@
  * of the command is valid.
  *
  * The loop thread serves this ring, because commands change what all threads read.
- * Spec: virtio 1.2, 5.1.6.5 Control Virtqueue.
+ * Spec: virtio 1.3, 5.1.6.5 Control Virtqueue.
  */
 #include "net.h"
 
@@ -24,13 +24,17 @@ enum {
 	CLASS_VLAN = 2,
 	CLASS_ANNOUNCE = 3,
 	CLASS_MQ = 4,
-	CLASS_OFFLOADS = 5
+	CLASS_OFFLOADS = 5,
+	CLASS_NOTF_COAL = 6,
 };
+
+enum { COAL_TX_SET = 0, COAL_RX_SET = 1, COAL_VQ_SET = 2, COAL_VQ_GET = 3 };
 
 struct command {
 	const struct virtq_chain *chain;
-	uint64_t features;
-	unsigned int n_pairs;
+	const struct ctrl_context *context;
+	struct net_settings *settings; /* a copy; the state is passed by itself */
+	struct ctrl_answer *answer;
 	uint8_t number; /* the command within the class */
 	size_t n;       /* bytes after class and command */
 };
@@ -48,7 +52,7 @@ static bool do_rx(const struct command *command, struct net_state *state)
 		on > 1)
 		return false;
 	if (command->number > NET_RX_ALLMULTI &&
-		!has_bit(command->features, VIRTIO_NET_F_CTRL_RX_EXTRA))
+		!has_bit(command->context->features, VIRTIO_NET_F_CTRL_RX_EXTRA))
 		return false;
 	state->modes = (uint8_t)((state->modes & ~(1u << command->number)) |
 		(unsigned int)on << command->number);
@@ -126,7 +130,7 @@ static bool do_mq(const struct command *command, struct net_state *state)
 	if (command->number != 0 || command->n != 2 || !read_at(command, 0, &pairs, sizeof(pairs)))
 		return false;
 	pairs = le16toh(pairs);
-	if (pairs == 0 || pairs > command->n_pairs)
+	if (pairs == 0 || pairs > command->context->n_pairs)
 		return false;
 	state->pairs = pairs;
 	return true;
@@ -140,12 +144,92 @@ static bool do_offloads(const struct command *command, struct net_state *state)
 		!read_at(command, 0, &offloads, sizeof(offloads)))
 		return false;
 	offloads = le64toh(offloads);
-	if (offloads & ~(command->features & NET_GUEST_OFFLOADS))
+	if (offloads & ~(command->context->features & NET_GUEST_OFFLOADS))
 		return false;
 	state->offloads = offloads;
 	state->offloads_set = 1;
 	return true;
 }
+
+/* --- Coalescing of notifications --- */
+
+static bool read_coalesce(const struct command *command, size_t at, struct net_coalesce *ret)
+{
+	uint32_t numbers[2];
+
+	if (!read_at(command, at, numbers, sizeof(numbers)))
+		return false;
+	ret->max_packets = le32toh(numbers[0]);
+	ret->max_usecs = le32toh(numbers[1]);
+	return true;
+}
+
+static bool set_kind(const struct command *command)
+{
+	struct net_coalesce coalesce;
+
+	if (command->n != 8 || !read_coalesce(command, 0, &coalesce))
+		return false;
+	for (unsigned int i = command->number == COAL_TX_SET; i < NET_RINGS_MAX; i += 2)
+		command->settings->coalesce[i] = coalesce;
+	return true;
+}
+
+/* The ring that a command designates, and its entry. A ring keeps it while the VMM stops or
+ * disables it, because only a reset of the device lets a driver do that. */
+static struct net_coalesce *find_ring(const struct command *command)
+{
+	const struct ctrl_context *context = command->context;
+	unsigned int n_pairs = has_bit(context->features, VIRTIO_NET_F_MQ) ? context->n_pairs : 1;
+	uint16_t index;
+
+	if (!read_at(command, 0, &index, sizeof(index)))
+		return NULL;
+	index = le16toh(index);
+	return index < MIN(2 * n_pairs, NET_RINGS_MAX + 0u) && context->enabled[index]
+		? &command->settings->coalesce[index]
+		: NULL;
+}
+
+static bool set_ring(const struct command *command)
+{
+	struct net_coalesce *coalesce = command->n == 12 ? find_ring(command) : NULL;
+
+	return coalesce && read_coalesce(command, 4, coalesce);
+}
+
+static bool get_ring(const struct command *command)
+{
+	struct ctrl_answer *answer = command->answer;
+	const struct net_coalesce *coalesce;
+
+	if (command->chain->in_bytes <= sizeof(answer->coalesce))
+		return false;
+	answer->n_bytes = sizeof(answer->coalesce);
+	coalesce = command->n == 4 ? find_ring(command) : NULL;
+	if (!coalesce)
+		return false;
+	answer->coalesce.max_packets = htole32(coalesce->max_packets);
+	answer->coalesce.max_usecs = htole32(coalesce->max_usecs);
+	return true;
+}
+
+static bool do_coalesce(const struct command *command, struct net_state *state)
+{
+	switch (command->number) {
+	case COAL_TX_SET:
+	case COAL_RX_SET:
+		return set_kind(command);
+	case COAL_VQ_SET:
+		return set_ring(command);
+	case COAL_VQ_GET:
+		return get_ring(command);
+	default:
+		return false;
+	}
+}
+
+/* --- All classes --- */
 
 static const struct {
 	unsigned int feature; /* required for the class */
@@ -157,6 +241,7 @@ static const struct {
 	[CLASS_ANNOUNCE] = { VIRTIO_NET_F_GUEST_ANNOUNCE, do_announce },
 	[CLASS_MQ] = { VIRTIO_NET_F_MQ, do_mq },
 	[CLASS_OFFLOADS] = { VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, do_offloads },
+	[CLASS_NOTF_COAL] = { VIRTIO_NET_F_NOTF_COAL, do_coalesce }, /* or VQ_NOTF_COAL: likewise */
 };
 
 static bool allowed(uint64_t features, uint8_t class, uint8_t number)
@@ -165,55 +250,82 @@ static bool allowed(uint64_t features, uint8_t class, uint8_t number)
 		return false;
 	if (class == CLASS_MAC && number == 1)
 		return has_bit(features, VIRTIO_NET_F_CTRL_MAC_ADDR);
+	if (class == CLASS_NOTF_COAL && number >= COAL_VQ_SET)
+		return has_bit(features, VIRTIO_NET_F_VQ_NOTF_COAL);
 	return has_bit(features, classes[class].feature);
 }
 
-bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
-	struct net_state *state)
+bool ctrl_execute(const struct ctrl_context *context, const struct virtq_chain *chain,
+	struct net_settings *settings, struct ctrl_answer *ret_answer)
 {
-	struct command command = { .chain = chain, .features = features, .n_pairs = n_pairs };
-	struct net_state changed = *state;
+	struct net_settings changed = *settings;
+	struct command command = {
+		.chain = chain, .context = context, .settings = &changed, .answer = ret_answer
+	};
 	uint8_t head[2];
 
+	*ret_answer = (struct ctrl_answer){ 0 };
 	if (virtq_read(chain, 0, head, sizeof(head)) != sizeof(head) ||
-		!allowed(features, head[0], head[1]))
+		!allowed(context->features, head[0], head[1]))
 		return false;
 	command.number = head[1];
 	command.n = chain->out_bytes - sizeof(head);
-	if (!classes[head[0]].execute(&command, &changed))
+	if (!classes[head[0]].execute(&command, &changed.state))
 		return false;
-	*state = changed;
+	*settings = changed;
 	return true;
 }
 
 /* --- The ring --- */
 
-static void put_in_force(struct net *net, const struct net_state *state)
+static void put_in_force(struct net *net, const struct net_settings *settings)
 {
 	device_pause(net->device);
-	net->state = state_commit(net->saved, state);
+	memcpy(net->saved->coalesce, settings->coalesce, sizeof(settings->coalesce));
+	net->state = state_commit(net->saved, &settings->state);
 	net_apply(net);
 	device_resume(net->device);
 	net_show_config(net);
 }
 
+static struct ctrl_context context_of(const struct net *net)
+{
+	const struct device *device = net->device;
+	struct ctrl_context context = { .features = device->features, .n_pairs = net->n_pairs };
+
+	for (uint32_t i = 0; i < MIN(device->offer.n_queues, NET_RINGS_MAX + 0u); i++)
+		context.enabled[i] = device->queues[i].vq && device->queues[i].enabled;
+	return context;
+}
+
+/* Returns the bytes that were written. */
+static uint32_t execute(struct net *net, struct virtq_chain *chain)
+{
+	const struct ctrl_context context = context_of(net);
+	struct net_settings settings = { .state = *net->state };
+	struct ctrl_answer answer;
+	uint8_t ack = CTRL_ERR;
+
+	memcpy(settings.coalesce, net->saved->coalesce, sizeof(settings.coalesce));
+	if (ctrl_execute(&context, chain, &settings, &answer)) {
+		ack = CTRL_OK;
+		if (!answer.n_bytes)
+			put_in_force(net, &settings);
+	}
+	virtq_write(chain, 0, &answer.coalesce, answer.n_bytes);
+	virtq_write(chain, answer.n_bytes, &ack, 1);
+	return (uint32_t)answer.n_bytes + 1;
+}
+
 static void serve_chain(struct net *net, struct virtq *vq, struct virtq_chain *chain)
 {
-	struct net_state state = *net->state;
-	uint8_t answer = CTRL_ERR;
-
 	virtq_take(vq, 1);
 	if (chain->bad || chain->in_bytes < 1) {
 		virtq_counters(vq)->errors++;
 		virtq_complete(vq, chain, 0);
 		return;
 	}
-	if (ctrl_execute(net->device->features, net->n_pairs, chain, &state)) {
-		answer = CTRL_OK;
-		put_in_force(net, &state);
-	}
-	virtq_write(chain, 0, &answer, 1);
-	virtq_complete(vq, chain, 1);
+	virtq_complete(vq, chain, execute(net, chain));
 }
 
 enum device_wait ctrl_round(struct net *net, struct device_queue *queue)

@@ -63,6 +63,23 @@ static int judge_vlans(const Bh__NetStage *net, struct snapshot_fault *fault)
 	return 0;
 }
 
+static int judge_coalesce(const Bh__NetStage *net, struct snapshot_fault *fault)
+{
+	bool seen[VHOST_USER_MAX_QUEUES] = { false };
+
+	for (size_t i = 0; i < net->n_coalesce; i++) {
+		uint32_t index = net->coalesce[i]->index;
+
+		if (index >= VHOST_USER_MAX_QUEUES)
+			return snapshot_refuse(fault, "coalesce has ring %u; the last is %d", index,
+				VHOST_USER_MAX_QUEUES - 1);
+		if (seen[index])
+			return snapshot_refuse(fault, "coalesce has ring %u twice", index);
+		seen[index] = true;
+	}
+	return 0;
+}
+
 static int judge_numbers(const Bh__NetStage *net, const struct snapshot_context *context,
 	struct snapshot_fault *fault)
 {
@@ -97,6 +114,8 @@ static int judge_net(const ProtobufCMessage *msg, const struct snapshot_context 
 		r = judge_table("multicast", net->multicast, net->n_multicast, fault);
 	if (r == 0)
 		r = judge_vlans(net, fault);
+	if (r == 0)
+		r = judge_coalesce(net, fault);
 	return r;
 }
 

@@ -30,6 +30,8 @@ const struct feature_name net_feature_names[] = {
 	NAME(GUEST_ANNOUNCE),
 	NAME(MQ),
 	NAME(CTRL_MAC_ADDR),
+	NAME(VQ_NOTF_COAL),
+	NAME(NOTF_COAL),
 	NAME(GUEST_USO4),
 	NAME(GUEST_USO6),
 	NAME(HOST_USO),

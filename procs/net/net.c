@@ -28,7 +28,8 @@
 		BIT(VIRTIO_NET_F_CTRL_VQ) | BIT(VIRTIO_NET_F_CTRL_RX) |                            \
 		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) |                    \
 		BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |               \
-		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS))
+		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT(VIRTIO_NET_F_NOTF_COAL) |              \
+		BIT(VIRTIO_NET_F_VQ_NOTF_COAL))
 #define PF(name) BIT(VHOST_USER_PROTOCOL_F_##name)
 #define PROTOCOL_FEATURES                                                                          \
 	(PF(MQ) | PF(RARP) | PF(REPLY_ACK) | PF(MTU) | PF(BACKEND_REQ) | PF(CONFIG) |              \
@@ -47,6 +48,7 @@ static void net_reset(struct device *device)
 	struct net_state state;
 
 	state_reset(&state, net->mac);
+	memset(net->saved->coalesce, 0, sizeof(net->saved->coalesce));
 	net->state = state_commit(net->saved, &state);
 	net_apply(net);
 	if (force_config(net))
@@ -83,7 +85,11 @@ static enum device_wait rx_round(struct net_pair *pair)
 		[RX_STARVED] = DEVICE_KICK,
 		[RX_OFF] = DEVICE_OTHER };
 
-	return pair->rx.queue ? waits[pair->net->backend->receive(pair)] : DEVICE_OTHER;
+	enum rx_status status = pair->rx.queue ? pair->net->backend->receive(pair) : RX_OFF;
+
+	if (status == RX_STARVED)
+		device_queue_call_now(pair->rx.queue);
+	return waits[status];
 }
 
 static enum device_wait net_serve(struct device_queue *queue)
@@ -108,6 +114,15 @@ static unsigned int pairs_in_use(const struct net *net)
 	return MIN((unsigned int)net->state->pairs, net->n_pairs);
 }
 
+static void hold_calls(const struct net *net, struct device_queue *queue)
+{
+	struct net_coalesce coalesce = { 0 };
+
+	if (net->device->features & NET_COALESCE_FEATURES && queue->index < NET_RINGS_MAX)
+		coalesce = net->saved->coalesce[queue->index];
+	device_queue_hold_calls(queue, coalesce.max_packets, coalesce.max_usecs);
+}
+
 static void net_resume(struct device_group *group)
 {
 	struct net_pair *pair = group->data;
@@ -118,6 +133,7 @@ static void net_resume(struct device_group *group)
 		struct device_queue *queue = group->queues[i];
 
 		queue->data = pair;
+		hold_calls(pair->net, queue);
 		in_use |= queue->enabled;
 		if (queue->index % 2 == 0)
 			rx_reset(&pair->rx, queue);
@@ -231,6 +247,7 @@ static int net_load(struct device *device, const struct device_stage *stage, cha
 
 	if (r < 0)
 		return r;
+	memcpy(net->saved->coalesce, loaded.coalesce, sizeof(loaded.coalesce));
 	net->state = state_commit(net->saved, &loaded.state);
 	net->saved->source = 0;
 	state_note_source(net->saved, loaded.source);

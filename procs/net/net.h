@@ -118,10 +118,24 @@ void rx_flush(struct net_rx *rx);
 /* ctrl.c */
 /** ctrl_round() - one turn of the control ring, as ops->serve(); loop thread, not paused */
 enum device_wait ctrl_round(struct net *net, struct device_queue *queue);
-/** ctrl_execute() - execute one command; true: done, state changed; false: rejected, state
+
+/** struct ctrl_context - what else decides on a command */
+struct ctrl_context {
+	uint64_t features;
+	unsigned int n_pairs;
+	bool enabled[NET_RINGS_MAX]; /* receive and transmit rings that run and are enabled */
+};
+
+/** struct ctrl_answer - what the device writes before the ack byte */
+struct ctrl_answer {
+	struct net_coalesce coalesce; /* little-endian */
+	size_t n_bytes;               /* of it; zeros if the command was rejected */
+};
+
+/** ctrl_execute() - execute one command; true: done, settings changed; false: rejected, settings
  * unchanged */
-bool ctrl_execute(uint64_t features, unsigned int n_pairs, const struct virtq_chain *chain,
-	struct net_state *state);
+bool ctrl_execute(const struct ctrl_context *context, const struct virtq_chain *chain,
+	struct net_settings *settings, struct ctrl_answer *ret_answer);
 
 /** net_feature_names - as in struct device_ops */
 extern const struct feature_name net_feature_names[];

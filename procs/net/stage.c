@@ -34,6 +34,26 @@ static size_t list_vlans(const struct net_state *state, uint32_t *vlans)
 	return n;
 }
 
+static size_t list_coalesce(const struct net_saved *saved, Bh__CoalesceOfRing *rings,
+	Bh__CoalesceOfRing **list)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < NET_RINGS_MAX; i++) {
+		const struct net_coalesce *coalesce = &saved->coalesce[i];
+
+		if (!coalesce->max_packets && !coalesce->max_usecs)
+			continue;
+		bh__coalesce_of_ring__init(&rings[n]);
+		rings[n].index = i;
+		rings[n].max_packets = coalesce->max_packets;
+		rings[n].max_usecs = coalesce->max_usecs;
+		list[n] = &rings[n];
+		n++;
+	}
+	return n;
+}
+
 size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **ret_data)
 {
 	const struct net_state *state = &saved->halves[saved->active];
@@ -41,6 +61,7 @@ size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **re
 	Bh__NetStage msg = BH__NET_STAGE__INIT;
 	ProtobufCBinaryData macs[NET_MACS_MAX];
 	uint32_t vlans[VLANS_MAX];
+	Bh__CoalesceOfRing rings[NET_RINGS_MAX], *coalesce[NET_RINGS_MAX];
 
 	for (size_t i = 0; i < state->n_uni + (size_t)state->n_multi; i++)
 		macs[i] = mac_of(state->macs[i]);
@@ -58,6 +79,9 @@ size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **re
 	msg.offloads_set = state->offloads_set;
 	msg.offloads = state->offloads_set ? state->offloads & features : 0;
 	msg.announce = state->announce;
+	msg.coalesce = coalesce;
+	msg.n_coalesce =
+		features & NET_COALESCE_FEATURES ? list_coalesce(saved, rings, coalesce) : 0;
 	if (state_source(saved, source))
 		msg.source = mac_of(source);
 	*ret_data = malloc(bh__net_stage__get_packed_size(&msg) + 1);
@@ -99,6 +123,11 @@ static int judge(const Bh__NetStage *msg, uint64_t features, unsigned int n_pair
 	if (msg->queue_pairs > n_pairs)
 		return refuse(verdict, "stage net: queue_pairs is %u; this device has %u",
 			msg->queue_pairs, n_pairs);
+	for (size_t i = 0; i < msg->n_coalesce; i++)
+		if (msg->coalesce[i]->index >= NET_RINGS_MAX)
+			return refuse(verdict,
+				"stage net: coalesce has ring %u; this device has settings of %d",
+				msg->coalesce[i]->index, NET_RINGS_MAX);
 	if (unknown)
 		return refuse(verdict, "stage net: offloads has bit %d, which no driver can set",
 			__builtin_ctzll(unknown));
@@ -117,6 +146,15 @@ static void fill_source(uint8_t source[6], const Bh__NetStage *msg)
 	static const uint8_t none[6] = { 1 };
 
 	memcpy(source, msg->source.len ? msg->source.data : none, 6);
+}
+
+static void fill_coalesce(struct net_coalesce coalesce[NET_RINGS_MAX], const Bh__NetStage *msg)
+{
+	memset(coalesce, 0, NET_RINGS_MAX * sizeof(*coalesce));
+	for (size_t i = 0; i < msg->n_coalesce; i++)
+		coalesce[msg->coalesce[i]->index] =
+			(struct net_coalesce){ .max_packets = msg->coalesce[i]->max_packets,
+				.max_usecs = msg->coalesce[i]->max_usecs };
 }
 
 static void fill(struct net_state *state, const Bh__NetStage *msg)
@@ -148,6 +186,7 @@ int stage_unpack(const struct device_stage *stage, unsigned int n_pairs, struct 
 	if (r == 0) {
 		fill(&ret->state, msg);
 		fill_source(ret->source, msg);
+		fill_coalesce(ret->coalesce, msg);
 	}
 	bh__net_stage__free_unpacked(msg, NULL);
 	return r;

@@ -10,6 +10,7 @@
 /** struct net_loaded - what a stage says */
 struct net_loaded {
 	struct net_state state;
+	struct net_coalesce coalesce[NET_RINGS_MAX];
 	uint8_t source[6]; /* a group's = none: the driver has sent nothing */
 };
 

@@ -18,6 +18,7 @@
  */
 
 #define NET_MACS_MAX 128 /* in both tables together; a table that does not fit lets everything in */
+#define NET_RINGS_MAX 128   /* receive and transmit rings with settings of their own */
 #define NET_STATE_VERSION 1 /* of the whole layout; never changes */
 #define NET_SAVED_FIRST_BYTES 2640
 
@@ -27,6 +28,8 @@
 		BIT(VIRTIO_NET_F_GUEST_TSO6) | BIT(VIRTIO_NET_F_GUEST_ECN) |                       \
 		BIT(VIRTIO_NET_F_GUEST_UFO) | BIT(VIRTIO_NET_F_GUEST_USO4) |                       \
 		BIT(VIRTIO_NET_F_GUEST_USO6))
+
+#define NET_COALESCE_FEATURES (BIT(VIRTIO_NET_F_NOTF_COAL) | BIT(VIRTIO_NET_F_VQ_NOTF_COAL))
 
 enum {
 	NET_RX_PROMISC,
@@ -56,6 +59,12 @@ struct net_state {
 	uint32_t vlans[4096 / 32];
 };
 
+/** struct net_coalesce - when a ring's notifications are held back: never if either is 0 */
+struct net_coalesce {
+	uint32_t max_packets;
+	uint32_t max_usecs;
+};
+
 /** struct net_saved - its layout in the ledger */
 struct net_saved {
 	uint32_t version;       /* 0 = new */
@@ -67,6 +76,8 @@ struct net_saved {
 	_Atomic uint64_t source; /* address that the driver last sent from: 6 bytes; 0 = none */
 	uint64_t session;        /* that source and arrived belong to */
 	uint64_t arrived;        /* the state was loaded, and source is not announced yet */
+	/* A change of several rings may be cut short by a death: the command is done again. */
+	struct net_coalesce coalesce[NET_RINGS_MAX]; /* by ring */
 };
 
 _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state) ==
@@ -86,6 +97,12 @@ void state_reset(struct net_state *state, const uint8_t mac[6]);
 /** state_open() - return the half in force; a new or damaged one is initialized. It may come from
  * an older or newer release, or from a compromised process, so every bound is checked. */
 struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6]);
+
+/** struct net_settings - all that a driver sets by the control ring */
+struct net_settings {
+	struct net_state state;
+	struct net_coalesce coalesce[NET_RINGS_MAX];
+};
 
 /** state_commit() - put a changed copy in force; returns the new active half */
 struct net_state *state_commit(struct net_saved *saved, const struct net_state *changed);

@@ -20,6 +20,7 @@
 
 #define WAIT_MS 5000
 #define CMD_BYTES 8192
+#define MAX_ANSWER_BYTES 64
 #define PIECES_MAX 8
 
 struct net control_net;
@@ -183,7 +184,7 @@ static void make_control_ring(void)
 	rig_ok(ring_init(&n->rings[control_ring], &n->g, &cfg), "the control ring");
 	n->n_rings = control_ring + 1;
 	cmd_gpa = guest_alloc(&n->g, CMD_BYTES, 1);
-	answer_gpa = guest_alloc(&n->g, 64, 1);
+	answer_gpa = guest_alloc(&n->g, MAX_ANSWER_BYTES, 1);
 }
 
 void control_open(const struct net_profile *profile)
@@ -240,21 +241,40 @@ void control_post(const struct control_piece *out, size_t n_out, uint32_t n_in_b
 	ring_kick(r);
 }
 
-uint8_t control_wait(uint32_t n_in_bytes)
+/* the device has written n_bytes */
+static const uint8_t *wait_for_bytes(uint32_t n_bytes)
 {
 	struct ring *r = &control_net.rings[control_ring];
 	struct ring_used used;
 
 	rig_ok(ring_wait(r, WAIT_MS), r->fault);
 	ck_assert_msg(ring_reap(r, &used) == 1, "%s", r->fault);
-	ck_assert_uint_eq(used.len, n_in_bytes ? 1 : 0);
-	return *(uint8_t *)guest_at(&control_net.g, answer_gpa, 1);
+	ck_assert_uint_eq(used.len, n_bytes);
+	return guest_at(&control_net.g, answer_gpa, MAX_ANSWER_BYTES);
+}
+
+uint8_t control_wait(uint32_t n_in_bytes)
+{
+	return *wait_for_bytes(n_in_bytes ? 1 : 0);
 }
 
 uint8_t control_chain(const struct control_piece *out, size_t n_out, uint32_t n_in_bytes)
 {
 	control_post(out, n_out, n_in_bytes);
 	return control_wait(n_in_bytes);
+}
+
+uint8_t control_ask(uint8_t class, uint8_t number, const void *data, uint32_t n_bytes,
+	void *ret_result, uint32_t n_result)
+{
+	uint8_t head[2] = { class, number };
+	struct control_piece out[2] = { { head, 2 }, { data, n_bytes } };
+	const uint8_t *answer;
+
+	control_post(out, 2, n_result + 1);
+	answer = wait_for_bytes(n_result + 1);
+	memcpy(ret_result, answer, n_result);
+	return answer[n_result];
 }
 
 uint8_t control_command(uint8_t class, uint8_t number, const void *data, uint32_t n_bytes)

@@ -19,6 +19,7 @@ enum {
 	CTRL_ANNOUNCE = 3,
 	CTRL_MQ = 4,
 	CTRL_OFFLOADS = 5,
+	CTRL_NOTF_COAL = 6,
 };
 
 enum {
@@ -35,6 +36,8 @@ enum {
 	NET_F_CTRL_RX_EXTRA = 20,
 	NET_F_GUEST_ANNOUNCE = 21,
 	NET_F_CTRL_MAC_ADDR = 23,
+	NET_F_VQ_NOTF_COAL = 52,
+	NET_F_NOTF_COAL = 53,
 };
 
 #define VLAN_NONE (-1)
@@ -81,7 +84,10 @@ void control_post(const struct control_piece *out, size_t n_out, uint32_t n_in_b
 uint8_t control_wait(uint32_t n_in_bytes);
 /* class and number in one piece, data in another, one byte for the answer */
 uint8_t control_command(uint8_t class, uint8_t number, const void *data, uint32_t n_bytes);
-/* the same, and the answer must be `want` */
+/* the same of a command with a result, which lies before the answer; at most 32 bytes */
+uint8_t control_ask(uint8_t class, uint8_t number, const void *data, uint32_t n_bytes,
+	void *ret_result, uint32_t n_result);
+/* as control_command(), and the answer must be `want` */
 void control_expect(uint8_t want, uint8_t class, uint8_t number, const void *data,
 	uint32_t n_bytes);
 

@@ -11,7 +11,8 @@
 #include "transfer.h"
 
 #define FILTERS                                                                                    \
-	(VU_BIT(NET_F_CTRL_RX) | VU_BIT(NET_F_CTRL_RX_EXTRA) | VU_BIT(NET_F_CTRL_VLAN) |           \
+	(VU_BIT(NET_F_NOTF_COAL) | VU_BIT(NET_F_VQ_NOTF_COAL) | VU_BIT(NET_F_CTRL_RX) |            \
+		VU_BIT(NET_F_CTRL_RX_EXTRA) | VU_BIT(NET_F_CTRL_VLAN) |                            \
 		VU_BIT(NET_F_CTRL_MAC_ADDR))
 #define OFFLOADS (VU_BIT(VU_NET_F_GUEST_CSUM) | VU_BIT(NET_F_GUEST_TSO4))
 
@@ -35,7 +36,9 @@ static void set_everything(void)
 	struct control_table t = { .n_bytes = 0 };
 	uint16_t vlan = 7;
 	uint64_t none = 0;
+	uint32_t coalesce[2] = { 12, 3456 };
 
+	control_expect(CTRL_OK, CTRL_NOTF_COAL, 0, coalesce, sizeof(coalesce));
 	control_set_promisc(0);
 	control_add_macs(&t, mac_other, 1);
 	control_add_macs(&t, mac_group, 1);
@@ -45,9 +48,25 @@ static void set_everything(void)
 	control_expect(CTRL_OK, CTRL_OFFLOADS, 0, &none, 8);
 }
 
+/* Of the transmit rings, not of the receive rings. */
+static bool coalescing_is_set(void)
+{
+	uint32_t got[2];
+
+	for (uint16_t i = 0; i < 2; i++) {
+		uint16_t index[2] = { i, 0 };
+
+		ck_assert_uint_eq(control_ask(CTRL_NOTF_COAL, 3, index, 4, got, sizeof(got)),
+			CTRL_OK);
+		if (got[0] != (i ? 12 : 0) || got[1] != (i ? 3456 : 0))
+			return false;
+	}
+	return true;
+}
+
 static bool everything_is_set(void)
 {
-	return control_passes(mac_other, VLAN_NONE, mac_broadcast) &&
+	return coalescing_is_set() && control_passes(mac_other, VLAN_NONE, mac_broadcast) &&
 		control_passes(mac_group, 7, mac_broadcast) &&
 		control_passes(mac_third, VLAN_NONE, mac_broadcast) &&
 		!control_passes(mac_own, VLAN_NONE, mac_broadcast) &&

@@ -49,20 +49,34 @@ static void check_taken_over(const struct net_state *state)
 	check(same_bytes(state_open(&saved, own_mac), state, sizeof(*state)));
 }
 
-static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
-	struct net_state *state)
+static void check_answer(const struct ctrl_answer *answer, uint32_t n_room, bool done)
+{
+	static const struct net_coalesce none;
+
+	check(answer->n_bytes <= sizeof(answer->coalesce) && answer->n_bytes + 1 <= n_room);
+	check(done || same_bytes(&answer->coalesce, &none, sizeof(none)));
+}
+
+static void execute(struct input *in, const struct ctrl_context *context,
+	struct net_settings *settings)
 {
 	uint8_t piece = input_u8(in);
 	size_t n = MIN((size_t)input_u16(in), (size_t)COMMAND_MAX);
 	const uint8_t *bytes = input_view(in, n, &n);
-	struct net_state before = *state;
+	struct net_settings before = *settings;
+	const struct net_state *state = &settings->state;
+	struct ctrl_answer answer;
 	struct virtq_chain chain;
+	bool done;
 
 	cut(&chain, bytes, n, piece);
-	if (!ctrl_execute(features, n_pairs, &chain, state))
-		check(same_bytes(state, &before, sizeof(before)));
-	check(state->pairs <= n_pairs);
-	check((state->offloads & ~features) == 0);
+	chain.in_bytes = 1 + piece % 16;
+	done = ctrl_execute(context, &chain, settings, &answer);
+	if (!done)
+		check(same_bytes(settings, &before, sizeof(before)));
+	check_answer(&answer, chain.in_bytes, done);
+	check(state->pairs <= context->n_pairs);
+	check((state->offloads & ~context->features) == 0);
 	check_taken_over(state);
 	release(&chain);
 }
@@ -70,12 +84,14 @@ static void execute(struct input *in, uint64_t features, unsigned int n_pairs,
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct input in = { data, n };
-	uint64_t features = ~input_u64(&in);
-	unsigned int n_pairs = 1 + input_u8(&in) % NET_PAIRS_MAX;
-	struct net_state state;
+	struct ctrl_context context = { .features = ~input_u64(&in) };
+	struct net_settings settings = { 0 };
 
-	state_reset(&state, own_mac);
+	context.n_pairs = 1 + input_u8(&in) % NET_PAIRS_MAX;
+	for (unsigned int i = 0; i < NET_RINGS_MAX; i++)
+		context.enabled[i] = i % 3 != 2;
+	state_reset(&settings.state, own_mac);
 	while (in.n)
-		execute(&in, features, n_pairs, &state);
+		execute(&in, &context, &settings);
 	return 0;
 }

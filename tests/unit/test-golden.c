@@ -240,6 +240,28 @@ static void check_packed(const Bh__State *state)
 	check_packed_net(stage(state, &snapshot_stage_net));
 }
 
+static void check_coalesce_of(const Bh__CoalesceOfRing *coalesce, uint32_t index,
+	uint32_t max_packets, uint32_t max_usecs)
+{
+	ck_assert_uint_eq(coalesce->index, index);
+	ck_assert_uint_eq(coalesce->max_packets, max_packets);
+	ck_assert_uint_eq(coalesce->max_usecs, max_usecs);
+}
+
+static void check_coalesce(const Bh__State *state)
+{
+	const Bh__FeaturesStage *features = stage(state, &snapshot_stage_features);
+	const Bh__NetStage *net = stage(state, &snapshot_stage_net);
+
+	check_head(state, "net", "net0", true);
+	ck_assert_uint_eq(features->features, 0x30000170ef81af);
+	check_bytes(net->source, "\x52\x54\x00\x12\x34\x57", 6);
+	ck_assert_uint_eq(net->n_coalesce, 3);
+	check_coalesce_of(net->coalesce[0], 0, 16, 50);
+	check_coalesce_of(net->coalesce[1], 3, UINT32_MAX, UINT32_MAX);
+	check_coalesce_of(net->coalesce[2], 255, 0, 1);
+}
+
 static void check_null(const Bh__State *state)
 {
 	const Bh__FeaturesStage *features = stage(state, &snapshot_stage_features);
@@ -266,6 +288,7 @@ static const struct {
 	{ "0.2.0/net-split.state", { check_split } },
 	{ "0.2.0/net-packed.state", { check_packed } },
 	{ "0.2.0/net-suspended.state", { check_suspended } },
+	{ "0.2.0/net-coalesce.state", { check_coalesce } },
 	{ "0.2.0/null.state", { check_null } },
 	{ "0.2.0/guest.state", { check_split, check_packed, check_null } },
 };

@@ -15,31 +15,40 @@
 		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |                    \
 		BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |                          \
 		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT(VIRTIO_NET_F_GUEST_CSUM) |             \
-		BIT(VIRTIO_NET_F_GUEST_TSO4))
+		BIT(VIRTIO_NET_F_GUEST_TSO4) | NET_COALESCE_FEATURES)
+#define DISABLED 5 /* this ring */
 
 static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
-static struct net_state state, before;
+static struct net_settings settings, before;
+static struct net_state *const state = &settings.state;
+static struct ctrl_answer answer;
 static uint8_t command[2048];
+static uint32_t n_room; /* for result and ack */
 
 static void set_up(void)
 {
-	state_reset(&state, own);
-	before = state;
+	memset(&settings, 0, sizeof(settings));
+	state_reset(state, own);
+	before = settings;
+	n_room = 64;
 }
 
 /* n bytes of command, in spans of `span` bytes; refused and changed nothing, or done */
 static bool execute(uint64_t features, size_t n, size_t span)
 {
 	static struct iovec iov[sizeof(command)];
-	struct virtq_chain chain = { .iov = iov, .out_bytes = (uint32_t)n };
+	struct virtq_chain chain = { .iov = iov, .out_bytes = (uint32_t)n, .in_bytes = n_room };
+	struct ctrl_context context = { .features = features, .n_pairs = PAIRS };
 	bool done;
 
+	for (unsigned int i = 0; i < NET_RINGS_MAX; i++)
+		context.enabled[i] = i != DISABLED;
 	for (size_t at = 0; at < n; at += span)
 		iov[chain.n_out++] = (struct iovec){ command + at, MIN(span, n - at) };
-	done = ctrl_execute(features, PAIRS, &chain, &state);
+	done = ctrl_execute(&context, &chain, &settings, &answer);
 	if (!done)
-		ck_assert_mem_eq(&state, &before, sizeof(state));
-	before = state;
+		ck_assert_mem_eq(&settings, &before, sizeof(settings));
+	before = settings;
 	return done;
 }
 
@@ -74,6 +83,13 @@ static const struct {
 	{ "\4\0\4\0", 4, VIRTIO_NET_F_MQ, "\4\0\5\0" },
 	{ "\5\0\2\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\4\0\0\0\0\0\0\0" },
 	{ "\5\0\202\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\0\1\0\0\0\0\0\0" },
+	{ "\6\0\1\0\0\0\2\0\0\0", 10, VIRTIO_NET_F_NOTF_COAL, "\6\4\1\0\0\0\2\0\0\0" },
+	{ "\6\1\1\0\0\0\2\0\0\0", 10, VIRTIO_NET_F_NOTF_COAL, "\6\377\1\0\0\0\2\0\0\0" },
+	{ "\6\2\7\0\1\1\1\0\0\0\2\0\0\0", 14, VIRTIO_NET_F_VQ_NOTF_COAL,
+		"\6\2\10\0\1\1\1\0\0\0\2\0\0\0" },
+	{ "\6\2\0\0\0\0\1\0\0\0\2\0\0\0", 14, VIRTIO_NET_F_VQ_NOTF_COAL,
+		"\6\2\5\0\0\0\1\0\0\0\2\0\0\0" },
+	{ "\6\3\7\0\1\1", 6, VIRTIO_NET_F_VQ_NOTF_COAL, "\6\3\5\0\1\1" },
 };
 
 START_TEST(test_command_is_done_however_it_is_cut)
@@ -113,7 +129,7 @@ END_TEST
 START_TEST(test_unknown_class_is_refused)
 {
 	memset(command, 0, sizeof(command));
-	for (unsigned int class = 6; class < 256; class ++) {
+	for (unsigned int class = 7; class < 256; class ++) {
 		command[0] = (uint8_t) class;
 		ck_assert(!execute(~UINT64_C(0), 10, 10));
 	}
@@ -123,9 +139,9 @@ END_TEST
 START_TEST(test_modes_are_switched_one_by_one)
 {
 	ck_assert(RUN("\0\0\0") && RUN("\0\1\1") && RUN("\0\5\1"));
-	ck_assert_uint_eq(state.modes, 1 << NET_RX_ALLMULTI | 1 << NET_RX_NOBCAST);
+	ck_assert_uint_eq(state->modes, 1 << NET_RX_ALLMULTI | 1 << NET_RX_NOBCAST);
 	ck_assert(RUN("\0\1\0") && RUN("\0\5\1"));
-	ck_assert_uint_eq(state.modes, 1 << NET_RX_NOBCAST);
+	ck_assert_uint_eq(state->modes, 1 << NET_RX_NOBCAST);
 }
 END_TEST
 
@@ -134,15 +150,15 @@ START_TEST(test_tables_are_replaced_whole)
 	static const uint8_t group[6] = { 0x33, 0x33, 0, 0, 0, 9 };
 
 	ck_assert(RUN("\1\0\2\0\0\0\122\124\0\0\0\7\122\124\0\0\0\10\1\0\0\0\63\63\0\0\0\11"));
-	ck_assert_uint_eq(state.n_uni, 2);
-	ck_assert_uint_eq(state.n_multi, 1);
-	ck_assert_uint_eq(state.macs[0][5], 7);
-	ck_assert_uint_eq(state.macs[1][5], 8);
-	ck_assert_mem_eq(state.macs[2], group, 6);
+	ck_assert_uint_eq(state->n_uni, 2);
+	ck_assert_uint_eq(state->n_multi, 1);
+	ck_assert_uint_eq(state->macs[0][5], 7);
+	ck_assert_uint_eq(state->macs[1][5], 8);
+	ck_assert_mem_eq(state->macs[2], group, 6);
 	ck_assert(RUN("\1\0\0\0\0\0\1\0\0\0\63\63\0\0\0\11"));
-	ck_assert_uint_eq(state.n_uni, 0);
-	ck_assert_uint_eq(state.n_multi, 1);
-	ck_assert_mem_eq(state.macs[0], group, 6);
+	ck_assert_uint_eq(state->n_uni, 0);
+	ck_assert_uint_eq(state->n_multi, 1);
+	ck_assert_mem_eq(state->macs[0], group, 6);
 	/* a byte behind the tables, and a count that is larger than what follows */
 	ck_assert(!RUN("\1\0\0\0\0\0\0\0\0\0\0"));
 	ck_assert(!RUN("\1\0\2\0\0\0\122\124\0\0\0\7\0\0\0\0"));
@@ -168,35 +184,86 @@ static size_t make_tables(uint32_t n_uni, uint32_t n_multi)
 START_TEST(test_table_too_long_lets_all_of_its_kind_in)
 {
 	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX, 0), 64));
-	ck_assert_uint_eq(state.n_uni, NET_MACS_MAX);
-	ck_assert(!state.uni_overflow && !state.multi_overflow);
+	ck_assert_uint_eq(state->n_uni, NET_MACS_MAX);
+	ck_assert(!state->uni_overflow && !state->multi_overflow);
 	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX, 1), 64));
-	ck_assert(!state.uni_overflow && state.multi_overflow);
-	ck_assert_uint_eq(state.n_multi, 0);
+	ck_assert(!state->uni_overflow && state->multi_overflow);
+	ck_assert_uint_eq(state->n_multi, 0);
 	ck_assert(execute(FEATURES, make_tables(NET_MACS_MAX + 1, NET_MACS_MAX), 64));
-	ck_assert(state.uni_overflow && !state.multi_overflow);
-	ck_assert_uint_eq(state.n_uni, 0);
-	ck_assert_uint_eq(state.n_multi, NET_MACS_MAX);
+	ck_assert(state->uni_overflow && !state->multi_overflow);
+	ck_assert_uint_eq(state->n_uni, 0);
+	ck_assert_uint_eq(state->n_multi, NET_MACS_MAX);
 	ck_assert(execute(FEATURES, make_tables(0, 0), 64));
-	ck_assert(!state.uni_overflow && !state.multi_overflow);
+	ck_assert(!state->uni_overflow && !state->multi_overflow);
 }
 END_TEST
 
 START_TEST(test_what_the_others_set)
 {
-	state.announce = 1;
-	before = state;
-	ck_assert(RUN("\1\1\122\124\0\0\0\42") && state.mac[5] == 042);
-	ck_assert(RUN("\2\0\1\4") && state.vlans[1025 / 32] == 1u << 1025 % 32);
-	ck_assert(RUN("\2\1\1\4") && state.vlans[1025 / 32] == 0);
-	ck_assert(RUN("\3\0") && state.announce == 0);
-	ck_assert(RUN("\4\0\3\0") && state.pairs == 3);
-	ck_assert(!state.offloads_set);
-	ck_assert(RUN("\5\0\202\0\0\0\0\0\0\0") && state.offloads_set);
-	ck_assert_uint_eq(state.offloads,
+	state->announce = 1;
+	before = settings;
+	ck_assert(RUN("\1\1\122\124\0\0\0\42") && state->mac[5] == 042);
+	ck_assert(RUN("\2\0\1\4") && state->vlans[1025 / 32] == 1u << 1025 % 32);
+	ck_assert(RUN("\2\1\1\4") && state->vlans[1025 / 32] == 0);
+	ck_assert(RUN("\3\0") && state->announce == 0);
+	ck_assert(RUN("\4\0\3\0") && state->pairs == 3);
+	ck_assert(!state->offloads_set);
+	ck_assert(RUN("\5\0\202\0\0\0\0\0\0\0") && state->offloads_set);
+	ck_assert_uint_eq(state->offloads,
 		BIT(VIRTIO_NET_F_GUEST_CSUM) | BIT(VIRTIO_NET_F_GUEST_TSO4));
 	/* none at all is a choice, too */
-	ck_assert(RUN("\5\0\0\0\0\0\0\0\0\0") && state.offloads_set && state.offloads == 0);
+	ck_assert(RUN("\5\0\0\0\0\0\0\0\0\0") && state->offloads_set && state->offloads == 0);
+}
+END_TEST
+
+static void check_ring(unsigned int index, uint32_t max_packets, uint32_t max_usecs)
+{
+	const char get[6] = { 6, 3, (char)index };
+
+	ck_assert(run(get, sizeof(get)));
+	ck_assert_uint_eq(answer.n_bytes, 8);
+	ck_assert_uint_eq(le32toh(answer.coalesce.max_packets), max_packets);
+	ck_assert_uint_eq(le32toh(answer.coalesce.max_usecs), max_usecs);
+}
+
+START_TEST(test_coalescing_is_set_by_kind_and_by_ring)
+{
+	ck_assert(RUN("\6\1\377\377\377\377\1\0\0\200"));
+	ck_assert_uint_eq(answer.n_bytes, 0);
+	for (unsigned int i = 0; i < NET_RINGS_MAX; i++)
+		ck_assert(settings.coalesce[i].max_packets == (i % 2 ? 0 : UINT32_MAX) &&
+			settings.coalesce[i].max_usecs == (i % 2 ? 0 : 0x80000001));
+	ck_assert(RUN("\6\2\1\0\0\0\3\0\0\0\4\0\0\0"));
+	check_ring(1, 3, 4);
+	check_ring(3, 0, 0);
+	ck_assert(RUN("\6\0\5\0\0\0\6\0\0\0"));
+	check_ring(1, 5, 6);
+	check_ring(7, 5, 6);
+	check_ring(0, UINT32_MAX, 0x80000001);
+	ck_assert_uint_eq(settings.coalesce[DISABLED].max_packets, 5);
+}
+END_TEST
+
+START_TEST(test_result_has_its_place_before_the_answer)
+{
+	for (n_room = 1; n_room < 9; n_room++) {
+		ck_assert(!RUN("\6\3\0\0\0\0"));
+		ck_assert_uint_eq(answer.n_bytes, 0);
+	}
+	ck_assert(!RUN("\6\3\5\0\0\0"));
+	ck_assert(answer.n_bytes == 8 && !answer.coalesce.max_packets);
+	ck_assert(RUN("\6\3\0\0\0\0"));
+	ck_assert_uint_eq(answer.n_bytes, 8);
+}
+END_TEST
+
+START_TEST(test_without_pairs_there_are_two_rings)
+{
+	memcpy(command, "\6\3\1\0\0\0", 6);
+	ck_assert(execute(FEATURES & ~BIT(VIRTIO_NET_F_MQ), 6, 6));
+	command[2] = 2;
+	ck_assert(!execute(FEATURES & ~BIT(VIRTIO_NET_F_MQ), 6, 6));
+	ck_assert(execute(FEATURES, 6, 6));
 }
 END_TEST
 
@@ -272,6 +339,9 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_tables_are_replaced_whole);
 	tcase_add_test(tc, test_table_too_long_lets_all_of_its_kind_in);
 	tcase_add_test(tc, test_what_the_others_set);
+	tcase_add_test(tc, test_coalescing_is_set_by_kind_and_by_ring);
+	tcase_add_test(tc, test_result_has_its_place_before_the_answer);
+	tcase_add_test(tc, test_without_pairs_there_are_two_rings);
 	tcase_add_test(tc, test_saved_state_is_found_again);
 	tcase_add_test(tc, test_damaged_state_is_begun_anew);
 	tcase_add_test(tc, test_state_of_another_release_is_read);

@@ -248,6 +248,7 @@ static struct parts {
 	Bh__CountersStage counters;
 	Bh__CountersOfRing counter[2], *counter_list[2];
 	Bh__NetStage net;
+	Bh__CoalesceOfRing coalesce[2], *coalesce_list[2];
 	ProtobufCBinaryData macs[LIST_MAX];
 	uint32_t vlans[2];
 } p;
@@ -260,6 +261,9 @@ static void fill_lists(void)
 	for (size_t i = 0; i < 2; i++) {
 		bh__ring_stage__init(&p.ring[i]);
 		bh__counters_of_ring__init(&p.counter[i]);
+		bh__coalesce_of_ring__init(&p.coalesce[i]);
+		p.coalesce[i].index = i ? VHOST_USER_MAX_QUEUES - 1 : 0;
+		p.coalesce_list[i] = &p.coalesce[i];
 		p.ring[i].index = p.counter[i].index = i ? VHOST_USER_MAX_QUEUES - 1 : 0;
 		p.ring[i].size = 32768;
 		p.ring[i].position = 65535;
@@ -295,6 +299,8 @@ static void fill_stages(void)
 	p.net.queue_pairs = 128;
 	p.net.offloads_set = true;
 	p.net.offloads = BIT(7);
+	p.net.coalesce = p.coalesce_list;
+	p.net.n_coalesce = 2;
 	for (size_t i = 0; i < ARRAY_SIZE(p.stages); i++) {
 		bh__stage__init(&p.stages[i]);
 		p.stages[i].name = (char *)(i < ARRAY_SIZE(own) ? own[i] : "later");
@@ -445,6 +451,8 @@ static const char *spoil_net(int i)
 		BREAK(13, "stage net: source has 7 bytes; it has 6 or none", p.net.source.len = 7);
 		BREAK(14, "stage net: source is a group's",
 			p.net.source.data = (uint8_t *)"\x01\0\0\0\0\0");
+		BREAK(15, "stage net: coalesce has ring 256; the last", p.coalesce[1].index++);
+		BREAK(16, "stage net: coalesce has ring 0 twice", p.coalesce[1].index = 0);
 	}
 	return NULL;
 }
@@ -475,7 +483,7 @@ END_TEST
 static const struct {
 	const char *(*spoil)(int i);
 	int n;
-} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 15 } };
+} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 17 } };
 
 START_TEST(test_what_is_out_of_range_is_refused)
 {

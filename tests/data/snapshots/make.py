@@ -62,6 +62,8 @@ def image(body):
 # GUEST_TSO4, GUEST_TSO6, MRG_RXBUF, STATUS, CTRL_VQ, CTRL_RX, CTRL_VLAN, GUEST_ANNOUNCE, MQ, CTRL_MAC_ADDR
 SPLIT = sum(1 << bit for bit in (32, 30, 29, 28, 0, 1, 2, 3, 5, 7, 8, 15, 16, 17, 18, 19, 21, 22, 23))
 PACKED = SPLIT | 1 << 34
+# and VQ_NOTF_COAL, NOTF_COAL
+COALESCE = SPLIT | 1 << 52 | 1 << 53
 PROTOCOL = sum(1 << bit for bit in (0, 1, 2, 3, 4, 5, 9, 10, 12, 13, 15, 16, 19))
 
 
@@ -96,6 +98,14 @@ def net_packed(release):
                  stage("net", 1, net))
 
 
+def net_coalesce(release):
+    """What came after net_split: where the driver sent from, and when it has notifications held back."""
+    net = (data(1, bytes.fromhex("525400123456")) + number(2, 1) + number(8, 2) + data(12, bytes.fromhex("525400123457")) +
+           b"".join(data(13, numbers(*ring)) for ring in ((0, 16, 50), (3, 2**32 - 1, 2**32 - 1), (255, 0, 1))))
+    return state("net", "net0", release, True, stage("features", 1, numbers(COALESCE, PROTOCOL)), stage("rings", 1, b""),
+                 stage("net", 1, net))
+
+
 def null(release):
     """Before any driver: nothing acked, no ring set up, which leaves empty messages."""
     return state("null", "null0", release, True, stage("features", 1, b""), stage("rings", 1, b""),
@@ -107,7 +117,7 @@ def main():
     release = folder.name
     folder.mkdir(exist_ok=True)
     for name, bodies in (("net-split", [net_split]), ("net-packed", [net_packed]), ("net-suspended", [net_suspended]),
-                         ("null", [null]), ("guest", [net_split, net_packed, null])):
+                         ("net-coalesce", [net_coalesce]), ("null", [null]), ("guest", [net_split, net_packed, null])):
         (folder / f"{name}.state").write_bytes(b"".join(image(body(release)) for body in bodies))
 
 
