@@ -28,6 +28,8 @@ enum {
 	CLASS_NOTF_COAL = 6,
 };
 
+enum { MQ_VQ_PAIRS_SET = 0, MQ_HASH_CONFIG = 2 };
+
 enum { COAL_TX_SET = 0, COAL_RX_SET = 1, COAL_VQ_SET = 2, COAL_VQ_GET = 3 };
 
 struct command {
@@ -123,11 +125,39 @@ static bool do_announce(const struct command *command, struct net_state *state)
 	return true;
 }
 
+/** struct hash_config - what comes before the key; of another size than in memory */
+struct hash_config {
+	uint32_t types;
+	uint16_t reserved[4];
+	uint8_t n_key;
+} __attribute__((packed));
+
+static bool set_hash(const struct command *command)
+{
+	struct net_hash hash = { 0 };
+	struct hash_config config;
+
+	if (!read_at(command, 0, &config, sizeof(config)) || config.n_key > sizeof(hash.key) ||
+		command->n != sizeof(config) + config.n_key)
+		return false;
+	hash.types = le32toh(config.types);
+	hash.n_key = config.n_key;
+	if (hash.types & ~HASH_TYPES || (hash.types && !hash.n_key))
+		return false;
+	if (hash.n_key && !read_at(command, sizeof(config), hash.key, hash.n_key))
+		return false;
+	command->settings->hash = hash;
+	return true;
+}
+
 static bool do_mq(const struct command *command, struct net_state *state)
 {
 	uint16_t pairs;
 
-	if (command->number != 0 || command->n != 2 || !read_at(command, 0, &pairs, sizeof(pairs)))
+	if (command->number == MQ_HASH_CONFIG)
+		return set_hash(command);
+	if (command->number != MQ_VQ_PAIRS_SET || command->n != 2 ||
+		!read_at(command, 0, &pairs, sizeof(pairs)))
 		return false;
 	pairs = le16toh(pairs);
 	if (pairs == 0 || pairs > command->context->n_pairs)
@@ -239,7 +269,7 @@ static const struct {
 	[CLASS_MAC] = { VIRTIO_NET_F_CTRL_RX, do_mac }, /* or CTRL_MAC_ADDR: see allowed() */
 	[CLASS_VLAN] = { VIRTIO_NET_F_CTRL_VLAN, do_vlan },
 	[CLASS_ANNOUNCE] = { VIRTIO_NET_F_GUEST_ANNOUNCE, do_announce },
-	[CLASS_MQ] = { VIRTIO_NET_F_MQ, do_mq },
+	[CLASS_MQ] = { VIRTIO_NET_F_MQ, do_mq }, /* or HASH_REPORT: likewise */
 	[CLASS_OFFLOADS] = { VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, do_offloads },
 	[CLASS_NOTF_COAL] = { VIRTIO_NET_F_NOTF_COAL, do_coalesce }, /* or VQ_NOTF_COAL: likewise */
 };
@@ -250,6 +280,8 @@ static bool allowed(uint64_t features, uint8_t class, uint8_t number)
 		return false;
 	if (class == CLASS_MAC && number == 1)
 		return has_bit(features, VIRTIO_NET_F_CTRL_MAC_ADDR);
+	if (class == CLASS_MQ && number == MQ_HASH_CONFIG)
+		return has_bit(features, VIRTIO_NET_F_HASH_REPORT);
 	if (class == CLASS_NOTF_COAL && number >= COAL_VQ_SET)
 		return has_bit(features, VIRTIO_NET_F_VQ_NOTF_COAL);
 	return has_bit(features, classes[class].feature);
@@ -282,6 +314,7 @@ static void put_in_force(struct net *net, const struct net_settings *settings)
 {
 	device_pause(net->device);
 	memcpy(net->saved->coalesce, settings->coalesce, sizeof(settings->coalesce));
+	net->saved->hash = settings->hash;
 	net->state = state_commit(net->saved, &settings->state);
 	net_apply(net);
 	device_resume(net->device);
@@ -302,7 +335,7 @@ static struct ctrl_context context_of(const struct net *net)
 static uint32_t execute(struct net *net, struct virtq_chain *chain)
 {
 	const struct ctrl_context context = context_of(net);
-	struct net_settings settings = { .state = *net->state };
+	struct net_settings settings = { .state = *net->state, .hash = net->saved->hash };
 	struct ctrl_answer answer;
 	uint8_t ack = CTRL_ERR;
 

@@ -44,7 +44,9 @@ bool force_config(struct net *net)
 	const struct config_value *mtu = config_value(net->device->config, "mtu");
 	struct net_config config = { .max_pairs = htole16((uint16_t)net->n_pairs),
 		.speed = SPEED_UNKNOWN,
-		.duplex = DUPLEX_UNKNOWN };
+		.duplex = DUPLEX_UNKNOWN,
+		.rss_max_key_bytes = HASH_KEY_MAX,
+		.hash_types = htole32(HASH_TYPES) };
 	unsigned int status = net->link_up ? VIRTIO_NET_S_LINK_UP : 0;
 
 	memcpy(config.mac, net->state ? net->state->mac : net->mac, 6);
@@ -74,6 +76,25 @@ void net_show_config(struct net *net)
 
 /* --- What is in force --- */
 
+static size_t header_bytes(uint64_t features)
+{
+	if (has_bit(features, VIRTIO_NET_F_HASH_REPORT))
+		return NET_HDR_HASH_BYTES;
+	return has_bit(features, VIRTIO_NET_F_MRG_RXBUF) || has_bit(features, VIRTIO_F_VERSION_1)
+		? NET_HDR_BYTES
+		: NET_HDR_LEGACY_BYTES;
+}
+
+/* What the ledger says is judged: it may come from another release, or worse. */
+static void apply_hash(struct net *net)
+{
+	const struct net_hash *hash = &net->saved->hash;
+	bool reports = has_bit(net->device->features, VIRTIO_NET_F_HASH_REPORT);
+
+	hash_prepare(&net->hash, reports ? hash->types & HASH_TYPES : 0, hash->key,
+		MIN(hash->n_key, sizeof(hash->key)));
+}
+
 void net_apply(struct net *net)
 {
 	uint64_t features = net->device->features;
@@ -85,9 +106,8 @@ void net_apply(struct net *net)
 		configured->text ? (uint32_t)configured->number : 0);
 
 	net->mergeable = has_bit(features, VIRTIO_NET_F_MRG_RXBUF);
-	net->hdr_bytes = net->mergeable || has_bit(features, VIRTIO_F_VERSION_1)
-		? NET_HDR_BYTES
-		: NET_HDR_LEGACY_BYTES;
+	net->hdr_bytes = header_bytes(features);
+	apply_hash(net);
 	net->offloads = features & NET_GUEST_OFFLOADS;
 	if (state->offloads_set)
 		net->offloads &= state->offloads;

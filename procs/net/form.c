@@ -80,6 +80,17 @@ static int judge_coalesce(const Bh__NetStage *net, struct snapshot_fault *fault)
 	return 0;
 }
 
+static int judge_hash(const Bh__NetStage *net, struct snapshot_fault *fault)
+{
+	if (net->hash_key.len > UINT8_MAX)
+		return snapshot_refuse(fault, "hash_key has %zu bytes; at most %d are possible",
+			net->hash_key.len, UINT8_MAX);
+	if (net->hash_types && !net->hash_key.len)
+		return snapshot_refuse(fault, "hash_types is 0x%x, and hash_key is empty",
+			net->hash_types);
+	return 0;
+}
+
 static int judge_numbers(const Bh__NetStage *net, const struct snapshot_context *context,
 	struct snapshot_fault *fault)
 {
@@ -116,6 +127,8 @@ static int judge_net(const ProtobufCMessage *msg, const struct snapshot_context 
 		r = judge_vlans(net, fault);
 	if (r == 0)
 		r = judge_coalesce(net, fault);
+	if (r == 0)
+		r = judge_hash(net, fault);
 	return r;
 }
 

@@ -36,7 +36,19 @@ struct net_hdr {
 
 _Static_assert(sizeof(struct net_hdr) == 12, "as in the specification");
 
+/** struct net_hdr_hash - with HASH_REPORT; the driver's own is as long, without meaning behind the
+ * first part */
+struct net_hdr_hash {
+	struct net_hdr hdr;
+	uint32_t hash_value;
+	uint16_t hash_report;
+	uint16_t padding;
+};
+
+_Static_assert(sizeof(struct net_hdr_hash) == 20, "as in the specification");
+
 #define NET_HDR_BYTES sizeof(struct net_hdr)
+#define NET_HDR_HASH_BYTES sizeof(struct net_hdr_hash)
 #define NET_HDR_LEGACY_BYTES offsetof(struct net_hdr, num_buffers)
 
 enum {

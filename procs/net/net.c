@@ -29,7 +29,7 @@
 		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_RX_EXTRA) |                    \
 		BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |               \
 		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT(VIRTIO_NET_F_NOTF_COAL) |              \
-		BIT(VIRTIO_NET_F_VQ_NOTF_COAL))
+		BIT(VIRTIO_NET_F_VQ_NOTF_COAL) | BIT(VIRTIO_NET_F_HASH_REPORT))
 #define PF(name) BIT(VHOST_USER_PROTOCOL_F_##name)
 #define PROTOCOL_FEATURES                                                                          \
 	(PF(MQ) | PF(RARP) | PF(REPLY_ACK) | PF(MTU) | PF(BACKEND_REQ) | PF(CONFIG) |              \
@@ -49,6 +49,7 @@ static void net_reset(struct device *device)
 
 	state_reset(&state, net->mac);
 	memset(net->saved->coalesce, 0, sizeof(net->saved->coalesce));
+	memset(&net->saved->hash, 0, sizeof(net->saved->hash));
 	net->state = state_commit(net->saved, &state);
 	net_apply(net);
 	if (force_config(net))
@@ -248,6 +249,7 @@ static int net_load(struct device *device, const struct device_stage *stage, cha
 	if (r < 0)
 		return r;
 	memcpy(net->saved->coalesce, loaded.coalesce, sizeof(loaded.coalesce));
+	net->saved->hash = loaded.hash;
 	net->state = state_commit(net->saved, &loaded.state);
 	net->saved->source = 0;
 	state_note_source(net->saved, loaded.source);

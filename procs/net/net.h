@@ -3,6 +3,7 @@
 #include <sys/uio.h>
 
 #include "device/device.h"
+#include "hash.h"
 #include "header.h"
 #include "state.h"
 #include "backend.h"
@@ -70,7 +71,8 @@ struct net {
 
 	/* Currently in force; written while the device is paused. */
 	uint64_t offloads; /* GUEST_* bits: offloads that frames may use now */
-	size_t hdr_bytes;  /* 10 or 12 */
+	size_t hdr_bytes;  /* 10, 12 or 20 */
+	struct hash hash;  /* of received frames, to be reported */
 	bool mergeable;
 	size_t frame_max; /* the longest frame the back-end may deliver */
 	uint32_t mtu;     /* of the back-end; 0 = unknown */

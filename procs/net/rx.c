@@ -208,9 +208,33 @@ static unsigned int chains_for(const struct net_rx *rx, size_t bytes)
 	return n;
 }
 
-/* Its last word apart, because bytes of which some were just stored are slow to load. */
-static void write_header(struct net_rx *rx, unsigned int n_chains, size_t n_bytes)
+/* The frame lies behind the space for its header. */
+static void write_hash_header(const struct net_pair *pair, const struct virtq_chain *chain,
+	size_t frame_bytes)
 {
+	const struct net_rx *rx = &pair->rx;
+	struct net_hdr_hash hdr = { .hdr = rx->hdr };
+	uint8_t head[HASH_HEAD_BYTES];
+	size_t n = 0;
+
+	for (unsigned int i = rx->first; i < rx->end && n < sizeof(head) && n < frame_bytes; i++) {
+		size_t part = MIN(rx->iov[i].iov_len, MIN(sizeof(head), frame_bytes) - n);
+
+		memcpy(head + n, rx->iov[i].iov_base, part);
+		n += part;
+	}
+	if (pair->net->hash.types)
+		hdr.hash_report = htole16(hash_frame(&pair->net->hash, head, n, &hdr.hash_value));
+	hdr.hash_value = htole32(hdr.hash_value);
+	virtq_write(chain, 0, &hdr, sizeof(hdr));
+}
+
+/* Its last word apart, because bytes of which some were just stored are slow to load. */
+static void write_header(struct net_pair *pair, unsigned int n_chains, size_t frame_bytes)
+{
+	struct net_rx *rx = &pair->rx;
+	size_t n_bytes = pair->net->hdr_bytes;
+	const struct virtq_chain *chain;
 	uint16_t n = htole16((uint16_t)n_chains);
 
 	if (likely(rx->hdr_at && n_bytes == NET_HDR_BYTES)) {
@@ -219,7 +243,11 @@ static void write_header(struct net_rx *rx, unsigned int n_chains, size_t n_byte
 		return;
 	}
 	rx->hdr.num_buffers = n;
-	virtq_write(virtq_window(rx->queue->vq, rx->n_held), 0, &rx->hdr, n_bytes);
+	chain = virtq_window(rx->queue->vq, rx->n_held);
+	if (n_bytes == NET_HDR_HASH_BYTES)
+		write_hash_header(pair, chain, frame_bytes);
+	else
+		virtq_write(chain, 0, &rx->hdr, n_bytes);
 }
 
 /* The first loaded chain holds n_bytes of a frame. The next frame starts in the one behind it. */
@@ -243,7 +271,7 @@ void rx_deliver(struct net_pair *pair, size_t frame_bytes)
 	size_t left = frame_bytes + pair->net->hdr_bytes;
 	unsigned int n = chains_for(rx, left);
 
-	write_header(rx, n, pair->net->hdr_bytes);
+	write_header(pair, n, frame_bytes);
 	for (; n; n--) {
 		const struct virtq_chain *chain = virtq_window(vq, rx->n_held);
 		size_t part = MIN(left, (size_t)chain->in_bytes);

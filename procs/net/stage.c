@@ -82,6 +82,11 @@ size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **re
 	msg.coalesce = coalesce;
 	msg.n_coalesce =
 		features & NET_COALESCE_FEATURES ? list_coalesce(saved, rings, coalesce) : 0;
+	if (has_bit(features, VIRTIO_NET_F_HASH_REPORT)) {
+		msg.hash_types = saved->hash.types;
+		msg.hash_key.data = (uint8_t *)saved->hash.key;
+		msg.hash_key.len = MIN(saved->hash.n_key, sizeof(saved->hash.key));
+	}
 	if (state_source(saved, source))
 		msg.source = mac_of(source);
 	*ret_data = malloc(bh__net_stage__get_packed_size(&msg) + 1);
@@ -128,6 +133,13 @@ static int judge(const Bh__NetStage *msg, uint64_t features, unsigned int n_pair
 			return refuse(verdict,
 				"stage net: coalesce has ring %u; this device has settings of %d",
 				msg->coalesce[i]->index, NET_RINGS_MAX);
+	if (msg->hash_types & ~HASH_TYPES)
+		return refuse(verdict, "stage net: hash_types is 0x%x; this device has 0x%x",
+			msg->hash_types, HASH_TYPES);
+	if (msg->hash_key.len > HASH_KEY_MAX)
+		return refuse(verdict,
+			"stage net: hash_key has %zu bytes; this device has room for %d",
+			msg->hash_key.len, HASH_KEY_MAX);
 	if (unknown)
 		return refuse(verdict, "stage net: offloads has bit %d, which no driver can set",
 			__builtin_ctzll(unknown));
@@ -155,6 +167,13 @@ static void fill_coalesce(struct net_coalesce coalesce[NET_RINGS_MAX], const Bh_
 		coalesce[msg->coalesce[i]->index] =
 			(struct net_coalesce){ .max_packets = msg->coalesce[i]->max_packets,
 				.max_usecs = msg->coalesce[i]->max_usecs };
+}
+
+static void fill_hash(struct net_hash *hash, const Bh__NetStage *msg)
+{
+	*hash = (struct net_hash){ .types = msg->hash_types, .n_key = (uint8_t)msg->hash_key.len };
+	if (hash->n_key)
+		memcpy(hash->key, msg->hash_key.data, hash->n_key);
 }
 
 static void fill(struct net_state *state, const Bh__NetStage *msg)
@@ -187,6 +206,7 @@ int stage_unpack(const struct device_stage *stage, unsigned int n_pairs, struct 
 		fill(&ret->state, msg);
 		fill_source(ret->source, msg);
 		fill_coalesce(ret->coalesce, msg);
+		fill_hash(&ret->hash, msg);
 	}
 	bh__net_stage__free_unpacked(msg, NULL);
 	return r;

@@ -11,6 +11,7 @@
 struct net_loaded {
 	struct net_state state;
 	struct net_coalesce coalesce[NET_RINGS_MAX];
+	struct net_hash hash;
 	uint8_t source[6]; /* a group's = none: the driver has sent nothing */
 };
 

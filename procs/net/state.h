@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "hash.h"
 #include "virtio/net.h"
 
 /*
@@ -65,6 +66,14 @@ struct net_coalesce {
 	uint32_t max_usecs;
 };
 
+/** struct net_hash - what hash of received frames is reported */
+struct net_hash {
+	uint32_t types; /* 0 = none */
+	uint8_t n_key;  /* bytes of key */
+	uint8_t pad[3];
+	uint8_t key[HASH_KEY_MAX];
+};
+
 /** struct net_saved - its layout in the ledger */
 struct net_saved {
 	uint32_t version;       /* 0 = new */
@@ -76,8 +85,9 @@ struct net_saved {
 	_Atomic uint64_t source; /* address that the driver last sent from: 6 bytes; 0 = none */
 	uint64_t session;        /* that source and arrived belong to */
 	uint64_t arrived;        /* the state was loaded, and source is not announced yet */
-	/* A change of several rings may be cut short by a death: the command is done again. */
+	/* A change of these may be cut short by a death: the command is done again. */
 	struct net_coalesce coalesce[NET_RINGS_MAX]; /* by ring */
+	struct net_hash hash;
 };
 
 _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state) ==
@@ -102,6 +112,7 @@ struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6]);
 struct net_settings {
 	struct net_state state;
 	struct net_coalesce coalesce[NET_RINGS_MAX];
+	struct net_hash hash;
 };
 
 /** state_commit() - put a changed copy in force; returns the new active half */

@@ -28,10 +28,10 @@ static int drop(const struct device_queue *queue, enum ledger_drop why)
 
 static void read_header(struct net_hdr *hdr, const struct virtq_chain *chain, size_t n_bytes)
 {
-	if (likely(n_bytes == sizeof(*hdr) && chain->iov->iov_len >= sizeof(*hdr)))
+	if (likely(n_bytes >= sizeof(*hdr) && chain->iov->iov_len >= sizeof(*hdr)))
 		memcpy(hdr, chain->iov->iov_base, sizeof(*hdr));
 	else
-		virtq_read(chain, 0, hdr, n_bytes);
+		virtq_read(chain, 0, hdr, MIN(n_bytes, sizeof(*hdr)));
 }
 
 /* 0 | -EAGAIN: the back-end is busy | other: the frame was dropped, and counted */

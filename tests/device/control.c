@@ -199,13 +199,35 @@ void control_open(const struct net_profile *profile)
 	rig_ok(net_negotiate(n), n->why);
 	rig_ok(net_make_rings(n), n->why);
 	make_control_ring();
+	control_wake();
+	for (uint16_t i = 0; i < n->p.n_pairs; i++)
+		rig_ok(net_fill(n, i), n->why);
+}
+
+void control_connect_anew(void)
+{
+	struct net *n = &control_net;
+
+	vu_close(&n->c);
+	n->c = (struct vu_client)VU_CLIENT_NULL;
+	rig_ok(vu_connect(&n->c, rig_socket()), n->c.why);
+}
+
+void control_negotiate_anew(void)
+{
+	control_connect_anew();
+	rig_ok(net_negotiate(&control_net), control_net.why);
+}
+
+void control_wake(void)
+{
+	struct net *n = &control_net;
+
 	rig_ok(net_set_memory(n), n->why);
 	for (uint16_t i = 0; i < n->n_rings; i++) {
 		rig_ok(net_start_ring(n, i), n->why);
 		rig_ok(net_enable(n, i, true), n->why);
 	}
-	for (uint16_t i = 0; i < n->p.n_pairs; i++)
-		rig_ok(net_fill(n, i), n->why);
 }
 
 void control_stop(void)

@@ -38,6 +38,7 @@ enum {
 	NET_F_CTRL_MAC_ADDR = 23,
 	NET_F_VQ_NOTF_COAL = 52,
 	NET_F_NOTF_COAL = 53,
+	NET_F_HASH_REPORT = 57,
 };
 
 #define VLAN_NONE (-1)
@@ -72,6 +73,11 @@ void control_open(const struct net_profile *profile);
 void control_close(void);
 /* GET_VRING_BASE of every ring: each stands where the driver does */
 void control_stop(void);
+/* another connection, not negotiated, or negotiated; guest memory and the rings are as they were */
+void control_connect_anew(void);
+void control_negotiate_anew(void);
+/* memory is set, all rings are started and enabled */
+void control_wake(void);
 /* a chain of these pieces (n_out readable, then n_in writable ones), and what became of its answer
  * byte */
 struct control_piece {

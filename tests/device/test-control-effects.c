@@ -116,6 +116,38 @@ START_TEST(test_offloads_that_were_not_negotiated_are_refused)
 }
 END_TEST
 
+/* --- Hash --- */
+
+/* Of the network's frames, too: the first published value (test-hash.c). The library takes what the
+ * header is longer for a part of the frame. */
+START_TEST(test_frames_of_the_network_are_hashed)
+{
+	static const uint8_t addresses[12] = { 66, 9, 149, 187, 161, 142, 100, 80, 10, 234, 6,
+		230 };
+	static const uint8_t key[40] = { 0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67,
+		0x25, 0x3d, 0x43, 0xa3, 0x8f, 0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4,
+		0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30, 0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac,
+		0x01, 0xfa };
+	struct net_profile p = control_layout(_i, VU_BIT(NET_F_HASH_REPORT));
+	uint8_t config[53] = { [0] = 2, [12] = sizeof(key) };
+	static uint8_t frame[80], got[NET_FRAME_MAX];
+	uint32_t n_got;
+
+	control_open(&p);
+	memcpy(config + 13, key, sizeof(key));
+	control_expect(CTRL_OK, CTRL_MQ, 2, config, sizeof(config));
+	make_ip(frame, sizeof(frame), 6, 0);
+	memcpy(frame + 26, addresses, sizeof(addresses));
+	wire_send(frame, sizeof(frame));
+	rig_ok(net_recv(n, 0, got, &n_got, WAIT_MS), n->why);
+	ck_assert_uint_eq(n_got, 8 + sizeof(frame));
+	ck_assert_mem_eq(got, "\x78\xc1\xcc\x51\2\0\0\0", 8);
+	ck_assert_mem_eq(got + 8, frame, sizeof(frame));
+	control_stop();
+	control_close();
+}
+END_TEST
+
 /* --- Queue pairs --- */
 
 static void set_pairs(uint8_t want, uint16_t pairs)
@@ -401,6 +433,7 @@ static void add_others(Suite *suite)
 	tcase_add_checked_fixture(tc, wire_open, wire_close);
 	tcase_add_loop_test(tc, test_offloads_can_be_taken_back_and_given_again, 0, 2);
 	tcase_add_test(tc, test_offloads_that_were_not_negotiated_are_refused);
+	tcase_add_loop_test(tc, test_frames_of_the_network_are_hashed, 0, 2);
 	tcase_add_loop_test(tc, test_frames_come_to_the_pairs_that_the_driver_uses, 0, 2);
 	tcase_add_loop_test(tc, test_announcement_is_seen_by_network_and_driver, 0, 2);
 	tcase_add_test(tc, test_device_announces_a_driver_that_cannot);

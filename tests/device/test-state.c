@@ -74,29 +74,6 @@ static bool everything_is_set(void)
 		!control_passes(mac_group2, VLAN_NONE, mac_broadcast);
 }
 
-/* The VMM's connection is another one; guest memory and the rings are as they were. */
-static void connect_anew(void)
-{
-	vu_close(&n->c);
-	n->c = (struct vu_client)VU_CLIENT_NULL;
-	rig_ok(vu_connect(&n->c, rig_socket()), n->c.why);
-}
-
-static void negotiate_anew(void)
-{
-	connect_anew();
-	rig_ok(net_negotiate(n), n->why);
-}
-
-static void wake(void)
-{
-	rig_ok(net_set_memory(n), n->why);
-	for (uint16_t i = 0; i < n->n_rings; i++) {
-		rig_ok(net_start_ring(n, i), n->why);
-		rig_ok(net_enable(n, i, true), n->why);
-	}
-}
-
 static void save(int i)
 {
 	struct net_profile p = profile(i);
@@ -111,9 +88,9 @@ static void save(int i)
 START_TEST(test_settings_are_in_force_after_a_load)
 {
 	save(_i);
-	negotiate_anew();
+	control_negotiate_anew();
 	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
-	wake();
+	control_wake();
 	ck_assert(everything_is_set());
 	control_await_config(0, mac_third, 6);
 	control_set_promisc(1);
@@ -126,8 +103,8 @@ END_TEST
 START_TEST(test_without_a_load_they_are_not)
 {
 	save(_i);
-	negotiate_anew();
-	wake();
+	control_negotiate_anew();
+	control_wake();
 	ck_assert(control_passes(mac_own, VLAN_NONE, mac_broadcast));
 	control_stop();
 	control_close();
@@ -137,10 +114,10 @@ END_TEST
 START_TEST(test_worker_killed_after_the_load_has_them)
 {
 	save(_i);
-	negotiate_anew();
+	control_negotiate_anew();
 	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
 	rig_ok(suite_kill_worker(&rig, "net0"), rig.why);
-	wake();
+	control_wake();
 	ck_assert(everything_is_set());
 	control_stop();
 	control_close();
@@ -151,11 +128,11 @@ END_TEST
 START_TEST(test_load_before_features_are_set)
 {
 	save(_i);
-	connect_anew();
+	control_connect_anew();
 	rig_ok(vu_hello(&n->c, VU_BIT(VU_PF_DEVICE_STATE) | VU_BIT(VU_PF_CONFIG)), n->c.why);
 	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
 	rig_ok(vu_set_features(&n->c, n->p.features), n->c.why);
-	wake();
+	control_wake();
 	ck_assert(everything_is_set());
 	control_stop();
 	control_close();
@@ -188,7 +165,7 @@ static void save_after_sending(int i)
 	control_stop();
 	rig_ok(vu_set_u64(&n->c, VU_SET_STATUS, 0), n->c.why);
 	rig_ok(vu_save_state(&n->c, state, &n_state), n->c.why);
-	negotiate_anew();
+	control_negotiate_anew();
 	rig_ok(vu_load_state(&n->c, state, n_state), n->c.why);
 }
 
@@ -196,11 +173,11 @@ static void save_after_sending(int i)
 START_TEST(test_address_is_announced_when_the_driver_goes_on)
 {
 	save_after_sending(_i);
-	wake();
+	control_wake();
 	wire_expect_rarp(mac_other);
 	send_from(mac_other);
 	control_stop();
-	wake();
+	control_wake();
 	send_from(mac_other);
 	control_close();
 }
@@ -210,7 +187,7 @@ START_TEST(test_worker_killed_after_the_load_announces_it)
 {
 	save_after_sending(_i);
 	rig_ok(suite_kill_worker(&rig, "net0"), rig.why);
-	wake();
+	control_wake();
 	wire_expect_rarp(mac_other);
 	send_from(mac_other);
 	control_close();
@@ -220,8 +197,8 @@ END_TEST
 START_TEST(test_another_session_announces_nothing)
 {
 	save_after_sending(_i);
-	negotiate_anew();
-	wake();
+	control_negotiate_anew();
+	control_wake();
 	send_from(mac_third);
 	control_close();
 }

@@ -262,6 +262,19 @@ static void check_coalesce(const Bh__State *state)
 	check_coalesce_of(net->coalesce[2], 255, 0, 1);
 }
 
+static void check_hash(const Bh__State *state)
+{
+	const Bh__FeaturesStage *features = stage(state, &snapshot_stage_features);
+	const Bh__NetStage *net = stage(state, &snapshot_stage_net);
+
+	check_head(state, "net", "net0", true);
+	ck_assert_uint_eq(features->features, 0x200000170ef81af);
+	ck_assert_uint_eq(net->hash_types, 0x1ff);
+	ck_assert_uint_eq(net->hash_key.len, 40);
+	for (uint8_t i = 0; i < 40; i++)
+		ck_assert_uint_eq(net->hash_key.data[i], i);
+}
+
 static void check_null(const Bh__State *state)
 {
 	const Bh__FeaturesStage *features = stage(state, &snapshot_stage_features);
@@ -289,6 +302,7 @@ static const struct {
 	{ "0.2.0/net-packed.state", { check_packed } },
 	{ "0.2.0/net-suspended.state", { check_suspended } },
 	{ "0.2.0/net-coalesce.state", { check_coalesce } },
+	{ "0.2.0/net-hash.state", { check_hash } },
 	{ "0.2.0/null.state", { check_null } },
 	{ "0.2.0/guest.state", { check_split, check_packed, check_null } },
 };

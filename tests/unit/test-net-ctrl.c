@@ -15,7 +15,8 @@
 		BIT(VIRTIO_NET_F_CTRL_VLAN) | BIT(VIRTIO_NET_F_CTRL_MAC_ADDR) |                    \
 		BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) |                          \
 		BIT(VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) | BIT(VIRTIO_NET_F_GUEST_CSUM) |             \
-		BIT(VIRTIO_NET_F_GUEST_TSO4) | NET_COALESCE_FEATURES)
+		BIT(VIRTIO_NET_F_GUEST_TSO4) | NET_COALESCE_FEATURES |                             \
+		BIT(VIRTIO_NET_F_HASH_REPORT))
 #define DISABLED 5 /* this ring */
 
 static const uint8_t own[6] = { 0x52, 0x54, 0, 0, 0, 1 };
@@ -81,6 +82,10 @@ static const struct {
 	{ "\3\0", 2, VIRTIO_NET_F_GUEST_ANNOUNCE, "\3\1" },
 	{ "\4\0\1\0", 4, VIRTIO_NET_F_MQ, "\4\0\0\0" },
 	{ "\4\0\4\0", 4, VIRTIO_NET_F_MQ, "\4\0\5\0" },
+	{ "\4\2\0\0\0\0\0\0\0\0\0\0\0\0\0", 15, VIRTIO_NET_F_HASH_REPORT,
+		"\4\2\1\0\0\0\0\0\0\0\0\0\0\0\0" },
+	{ "\4\2\377\1\0\0\1\2\3\4\5\6\7\10\2ke", 17, VIRTIO_NET_F_HASH_REPORT,
+		"\4\2\377\3\0\0\1\2\3\4\5\6\7\10\2ke" },
 	{ "\5\0\2\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\4\0\0\0\0\0\0\0" },
 	{ "\5\0\202\0\0\0\0\0\0\0", 10, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, "\5\0\0\1\0\0\0\0\0\0" },
 	{ "\6\0\1\0\0\0\2\0\0\0", 10, VIRTIO_NET_F_NOTF_COAL, "\6\4\1\0\0\0\2\0\0\0" },
@@ -267,6 +272,26 @@ START_TEST(test_without_pairs_there_are_two_rings)
 }
 END_TEST
 
+START_TEST(test_hash_is_set_whole)
+{
+	char config[2 + 13 + 256] = { 4, 2, (char)0xff, 1 };
+
+	for (unsigned int n_key = 0; n_key < 256; n_key++) {
+		memset(config + 15, (int)n_key, n_key);
+		config[14] = (char)n_key;
+		ck_assert_int_eq(run(config, 15 + n_key), n_key >= 1 && n_key <= HASH_KEY_MAX);
+		if (n_key < 1 || n_key > HASH_KEY_MAX)
+			continue;
+		ck_assert_uint_eq(settings.hash.types, HASH_TYPES);
+		ck_assert_uint_eq(settings.hash.n_key, n_key);
+		ck_assert_mem_eq(settings.hash.key, config + 15, n_key);
+		ck_assert(!run(config, 16 + n_key)); /* one byte too many */
+	}
+	ck_assert(RUN("\4\2\0\0\0\0\0\0\0\0\0\0\0\0\0"));
+	ck_assert(!settings.hash.types && !settings.hash.n_key);
+}
+END_TEST
+
 /* --- Kept over a death --- */
 
 START_TEST(test_saved_state_is_found_again)
@@ -340,6 +365,7 @@ static void add_tests(Suite *suite)
 	tcase_add_test(tc, test_table_too_long_lets_all_of_its_kind_in);
 	tcase_add_test(tc, test_what_the_others_set);
 	tcase_add_test(tc, test_coalescing_is_set_by_kind_and_by_ring);
+	tcase_add_test(tc, test_hash_is_set_whole);
 	tcase_add_test(tc, test_result_has_its_place_before_the_answer);
 	tcase_add_test(tc, test_without_pairs_there_are_two_rings);
 	tcase_add_test(tc, test_saved_state_is_found_again);

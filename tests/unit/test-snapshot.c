@@ -301,6 +301,8 @@ static void fill_stages(void)
 	p.net.offloads = BIT(7);
 	p.net.coalesce = p.coalesce_list;
 	p.net.n_coalesce = 2;
+	p.net.hash_types = UINT32_MAX;
+	p.net.hash_key = (ProtobufCBinaryData){ UINT8_MAX, (uint8_t *)p.macs };
 	for (size_t i = 0; i < ARRAY_SIZE(p.stages); i++) {
 		bh__stage__init(&p.stages[i]);
 		p.stages[i].name = (char *)(i < ARRAY_SIZE(own) ? own[i] : "later");
@@ -453,6 +455,8 @@ static const char *spoil_net(int i)
 			p.net.source.data = (uint8_t *)"\x01\0\0\0\0\0");
 		BREAK(15, "stage net: coalesce has ring 256; the last", p.coalesce[1].index++);
 		BREAK(16, "stage net: coalesce has ring 0 twice", p.coalesce[1].index = 0);
+		BREAK(17, "stage net: hash_key has 256 bytes; at most", p.net.hash_key.len++);
+		BREAK(18, "stage net: hash_types is 0xffffffff, and", p.net.hash_key.len = 0);
 	}
 	return NULL;
 }
@@ -483,7 +487,7 @@ END_TEST
 static const struct {
 	const char *(*spoil)(int i);
 	int n;
-} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 17 } };
+} spoils[] = { { spoil_head, 20 }, { spoil_rings, 16 }, { spoil_net, 19 } };
 
 START_TEST(test_what_is_out_of_range_is_refused)
 {

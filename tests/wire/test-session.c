@@ -195,7 +195,7 @@ START_TEST(test_config_reads_inside_and_refuses_outside)
 	ck_assert_int_eq(bytes[8] | bytes[9] << 8, 2); /* max_virtqueue_pairs */
 	rig_ok(vu_get_config(&c, &full, again), c.why);
 	ck_assert_mem_eq(bytes, again, 12);
-	ck_assert_mem_eq(again + 12, "\xff\xff\xff\xff\xff\0\0\0\0\0\0\0", 12);
+	ck_assert_mem_eq(again + 12, "\xff\xff\xff\xff\xff\x28\0\0\xff\1\0\0", 12);
 	ck_assert_int_eq(vu_get_config(&c, &beyond, again), VU_E_REFUSED);
 	ck_assert_int_eq(vu_get_config(&c, &behind, again), VU_E_REFUSED);
 	ck_assert_int_eq(vu_get_config(&c, &far, again), VU_E_REFUSED);

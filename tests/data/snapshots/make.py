@@ -106,6 +106,14 @@ def net_coalesce(release):
                  stage("net", 1, net))
 
 
+def net_hash(release):
+    """What came after that: the hash that is reported."""
+    net = (data(1, bytes.fromhex("525400123456")) + number(2, 1) + number(8, 1) + number(14, 0x1FF) +
+           data(15, bytes(range(40))))
+    return state("net", "net0", release, True, stage("features", 1, numbers(SPLIT | 1 << 57, PROTOCOL)),
+                 stage("rings", 1, b""), stage("net", 1, net))
+
+
 def null(release):
     """Before any driver: nothing acked, no ring set up, which leaves empty messages."""
     return state("null", "null0", release, True, stage("features", 1, b""), stage("rings", 1, b""),
@@ -117,7 +125,7 @@ def main():
     release = folder.name
     folder.mkdir(exist_ok=True)
     for name, bodies in (("net-split", [net_split]), ("net-packed", [net_packed]), ("net-suspended", [net_suspended]),
-                         ("net-coalesce", [net_coalesce]), ("null", [null]), ("guest", [net_split, net_packed, null])):
+                         ("net-coalesce", [net_coalesce]), ("net-hash", [net_hash]), ("null", [null]), ("guest", [net_split, net_packed, null])):
         (folder / f"{name}.state").write_bytes(b"".join(image(body(release)) for body in bodies))
 
 
