@@ -382,9 +382,8 @@ def two_guests(current):
     both = Process(current, 'bulkhead', [env.product('bulkhead'), 'run', f'--runtime-dir={current.dir}/r', bad, good],
                    env=libexec_env())
     both.wait_output('guest bad is not served')
-    wait_until(lambda: (current.dir / 'good.sock').exists(), 'the good guest is served')
     with socket.socket(socket.AF_UNIX) as line:
-        line.connect(str(current.dir / 'good.sock'))
+        wait_until(lambda: line.connect_ex(str(current.dir / 'good.sock')) == 0, 'the good guest is served')
     assert both.stop() == 1, both.output()
 
 

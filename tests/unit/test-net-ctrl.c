@@ -264,7 +264,7 @@ END_TEST
 
 START_TEST(test_without_pairs_there_are_two_rings)
 {
-	memcpy(command, "\6\3\1\0\0\0", 6);
+	memcpy(command, (const uint8_t[]){ 6, 3, 1, 0, 0, 0 }, 6);
 	ck_assert(execute(FEATURES & ~BIT(VIRTIO_NET_F_MQ), 6, 6));
 	command[2] = 2;
 	ck_assert(!execute(FEATURES & ~BIT(VIRTIO_NET_F_MQ), 6, 6));
