@@ -146,7 +146,7 @@ static bool set_hash(const struct command *command)
 		return false;
 	if (hash.n_key && !read_at(command, sizeof(config), hash.key, hash.n_key))
 		return false;
-	command->settings->hash = hash;
+	command->settings->single.hash = hash;
 	return true;
 }
 
@@ -201,7 +201,7 @@ static bool set_kind(const struct command *command)
 	if (command->n != 8 || !read_coalesce(command, 0, &coalesce))
 		return false;
 	for (unsigned int i = command->number == COAL_TX_SET; i < NET_RINGS_MAX; i += 2)
-		command->settings->coalesce[i] = coalesce;
+		command->settings->single.coalesce[i] = coalesce;
 	return true;
 }
 
@@ -217,7 +217,7 @@ static struct net_coalesce *find_ring(const struct command *command)
 		return NULL;
 	index = le16toh(index);
 	return index < MIN(2 * n_pairs, NET_RINGS_MAX + 0u) && context->enabled[index]
-		? &command->settings->coalesce[index]
+		? &command->settings->single.coalesce[index]
 		: NULL;
 }
 
@@ -313,9 +313,7 @@ bool ctrl_execute(const struct ctrl_context *context, const struct virtq_chain *
 static void put_in_force(struct net *net, const struct net_settings *settings)
 {
 	device_pause(net->device);
-	memcpy(net->saved->coalesce, settings->coalesce, sizeof(settings->coalesce));
-	net->saved->hash = settings->hash;
-	net->state = state_commit(net->saved, &settings->state);
+	net->state = state_commit_all(net->saved, settings);
 	net_apply(net);
 	device_resume(net->device);
 	net_show_config(net);
@@ -335,11 +333,10 @@ static struct ctrl_context context_of(const struct net *net)
 static uint32_t execute(struct net *net, struct virtq_chain *chain)
 {
 	const struct ctrl_context context = context_of(net);
-	struct net_settings settings = { .state = *net->state, .hash = net->saved->hash };
+	struct net_settings settings = { *net->state, net->saved->single };
 	struct ctrl_answer answer;
 	uint8_t ack = CTRL_ERR;
 
-	memcpy(settings.coalesce, net->saved->coalesce, sizeof(settings.coalesce));
 	if (ctrl_execute(&context, chain, &settings, &answer)) {
 		ack = CTRL_OK;
 		if (!answer.n_bytes)

@@ -88,7 +88,7 @@ static size_t header_bytes(uint64_t features)
 /* What the ledger says is judged: it may come from another release, or worse. */
 static void apply_hash(struct net *net)
 {
-	const struct net_hash *hash = &net->saved->hash;
+	const struct net_hash *hash = &net->saved->single.hash;
 	bool reports = has_bit(net->device->features, VIRTIO_NET_F_HASH_REPORT);
 
 	hash_prepare(&net->hash, reports ? hash->types & HASH_TYPES : 0, hash->key,

@@ -46,38 +46,38 @@ static int judge_table(const char *what, const ProtobufCBinaryData *macs, size_t
 	return 0;
 }
 
+/* An entry of a list in which each number below n_numbers is there once at the most. */
+static int judge_entry(const char *list_has, uint32_t number, int n_numbers, bool *seen,
+	struct snapshot_fault *fault)
+{
+	if (number >= (uint32_t)n_numbers)
+		return snapshot_refuse(fault, "%s %u; the last is %d", list_has, number,
+			n_numbers - 1);
+	if (seen[number])
+		return snapshot_refuse(fault, "%s %u twice", list_has, number);
+	seen[number] = true;
+	return 0;
+}
+
 static int judge_vlans(const Bh__NetStage *net, struct snapshot_fault *fault)
 {
 	bool seen[VLANS] = { false };
+	int r = 0;
 
-	for (size_t i = 0; i < net->n_vlans; i++) {
-		uint32_t vlan = net->vlans[i];
-
-		if (vlan >= VLANS)
-			return snapshot_refuse(fault, "vlans has %u; the last is %d", vlan,
-				VLANS - 1);
-		if (seen[vlan])
-			return snapshot_refuse(fault, "vlans has %u twice", vlan);
-		seen[vlan] = true;
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < net->n_vlans; i++)
+		r = judge_entry("vlans has", net->vlans[i], VLANS, seen, fault);
+	return r;
 }
 
 static int judge_coalesce(const Bh__NetStage *net, struct snapshot_fault *fault)
 {
 	bool seen[VHOST_USER_MAX_QUEUES] = { false };
+	int r = 0;
 
-	for (size_t i = 0; i < net->n_coalesce; i++) {
-		uint32_t index = net->coalesce[i]->index;
-
-		if (index >= VHOST_USER_MAX_QUEUES)
-			return snapshot_refuse(fault, "coalesce has ring %u; the last is %d", index,
-				VHOST_USER_MAX_QUEUES - 1);
-		if (seen[index])
-			return snapshot_refuse(fault, "coalesce has ring %u twice", index);
-		seen[index] = true;
-	}
-	return 0;
+	for (size_t i = 0; r == 0 && i < net->n_coalesce; i++)
+		r = judge_entry("coalesce has ring", net->coalesce[i]->index, VHOST_USER_MAX_QUEUES,
+			seen, fault);
+	return r;
 }
 
 static int judge_hash(const Bh__NetStage *net, struct snapshot_fault *fault)

@@ -45,12 +45,10 @@ static void net_negotiated(struct device *device)
 static void net_reset(struct device *device)
 {
 	struct net *net = device->data;
-	struct net_state state;
+	struct net_settings settings = { 0 };
 
-	state_reset(&state, net->mac);
-	memset(net->saved->coalesce, 0, sizeof(net->saved->coalesce));
-	memset(&net->saved->hash, 0, sizeof(net->saved->hash));
-	net->state = state_commit(net->saved, &state);
+	state_reset(&settings.state, net->mac);
+	net->state = state_commit_all(net->saved, &settings);
 	net_apply(net);
 	if (force_config(net))
 		device->offer.config_seq++;
@@ -120,7 +118,7 @@ static void hold_calls(const struct net *net, struct device_queue *queue)
 	struct net_coalesce coalesce = { 0 };
 
 	if (net->device->features & NET_COALESCE_FEATURES && queue->index < NET_RINGS_MAX)
-		coalesce = net->saved->coalesce[queue->index];
+		coalesce = net->saved->single.coalesce[queue->index];
 	device_queue_hold_calls(queue, coalesce.max_packets, coalesce.max_usecs);
 }
 
@@ -248,14 +246,12 @@ static int net_load(struct device *device, const struct device_stage *stage, cha
 
 	if (r < 0)
 		return r;
-	memcpy(net->saved->coalesce, loaded.coalesce, sizeof(loaded.coalesce));
-	net->saved->hash = loaded.hash;
-	net->state = state_commit(net->saved, &loaded.state);
+	net->state = state_commit_all(net->saved, &loaded.settings);
 	net->saved->source = 0;
 	state_note_source(net->saved, loaded.source);
 	net->saved->arrived = 1;
 	net_apply(net);
-	if (force_config(net) && loaded.state.announce)
+	if (force_config(net) && loaded.settings.state.announce)
 		device->offer.config_seq++;
 	return 0;
 }

@@ -105,6 +105,9 @@ enum device_wait tx_round(struct net_pair *pair, struct device_queue *queue);
 void rx_reset(struct net_rx *rx, struct device_queue *queue);
 /** rx_load() - make room for a frame of frame_bytes: 0 | RX_STARVED | RX_OFF */
 enum rx_status rx_load(struct net_pair *pair, size_t frame_bytes, size_t *ret_room);
+/** rx_head() - the first bytes of a frame of frame_bytes that is in iov, at most n_max; returns how
+ * many */
+size_t rx_head(const struct net_rx *rx, size_t frame_bytes, uint8_t *ret_head, size_t n_max);
 /** rx_deliver() - stage a frame of frame_bytes, which is in iov with its header in rx->hdr */
 void rx_deliver(struct net_pair *pair, size_t frame_bytes);
 /** rx_discard() - a frame of frame_bytes, which is in iov, is not delivered: its memory was written

@@ -208,21 +208,28 @@ static unsigned int chains_for(const struct net_rx *rx, size_t bytes)
 	return n;
 }
 
-/* The frame lies behind the space for its header. */
+size_t rx_head(const struct net_rx *rx, size_t frame_bytes, uint8_t *ret_head, size_t n_max)
+{
+	size_t n = 0;
+
+	n_max = MIN(n_max, frame_bytes);
+	for (unsigned int i = rx->first; i < rx->end && n < n_max; i++) {
+		size_t part = MIN(rx->iov[i].iov_len, n_max - n);
+
+		memcpy(ret_head + n, rx->iov[i].iov_base, part);
+		n += part;
+	}
+	return n;
+}
+
 static void write_hash_header(const struct net_pair *pair, const struct virtq_chain *chain,
 	size_t frame_bytes)
 {
 	const struct net_rx *rx = &pair->rx;
 	struct net_hdr_hash hdr = { .hdr = rx->hdr };
 	uint8_t head[HASH_HEAD_BYTES];
-	size_t n = 0;
+	size_t n = rx_head(rx, frame_bytes, head, sizeof(head));
 
-	for (unsigned int i = rx->first; i < rx->end && n < sizeof(head) && n < frame_bytes; i++) {
-		size_t part = MIN(rx->iov[i].iov_len, MIN(sizeof(head), frame_bytes) - n);
-
-		memcpy(head + n, rx->iov[i].iov_base, part);
-		n += part;
-	}
 	if (pair->net->hash.types)
 		hdr.hash_report = htole16(hash_frame(&pair->net->hash, head, n, &hdr.hash_value));
 	hdr.hash_value = htole32(hdr.hash_value);

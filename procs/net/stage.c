@@ -40,7 +40,7 @@ static size_t list_coalesce(const struct net_saved *saved, Bh__CoalesceOfRing *r
 	size_t n = 0;
 
 	for (uint32_t i = 0; i < NET_RINGS_MAX; i++) {
-		const struct net_coalesce *coalesce = &saved->coalesce[i];
+		const struct net_coalesce *coalesce = &saved->single.coalesce[i];
 
 		if (!coalesce->max_packets && !coalesce->max_usecs)
 			continue;
@@ -83,9 +83,9 @@ size_t stage_pack(const struct net_saved *saved, uint64_t features, uint8_t **re
 	msg.n_coalesce =
 		features & NET_COALESCE_FEATURES ? list_coalesce(saved, rings, coalesce) : 0;
 	if (has_bit(features, VIRTIO_NET_F_HASH_REPORT)) {
-		msg.hash_types = saved->hash.types;
-		msg.hash_key.data = (uint8_t *)saved->hash.key;
-		msg.hash_key.len = MIN(saved->hash.n_key, sizeof(saved->hash.key));
+		msg.hash_types = saved->single.hash.types;
+		msg.hash_key.data = (uint8_t *)saved->single.hash.key;
+		msg.hash_key.len = MIN(saved->single.hash.n_key, sizeof(saved->single.hash.key));
 	}
 	if (state_source(saved, source))
 		msg.source = mac_of(source);
@@ -203,10 +203,10 @@ int stage_unpack(const struct device_stage *stage, unsigned int n_pairs, struct 
 		return refuse(&verdict, "stage net: there is no memory for it");
 	r = judge(msg, stage->features, n_pairs, &verdict);
 	if (r == 0) {
-		fill(&ret->state, msg);
+		fill(&ret->settings.state, msg);
 		fill_source(ret->source, msg);
-		fill_coalesce(ret->coalesce, msg);
-		fill_hash(&ret->hash, msg);
+		fill_coalesce(ret->settings.single.coalesce, msg);
+		fill_hash(&ret->settings.single.hash, msg);
 	}
 	bh__net_stage__free_unpacked(msg, NULL);
 	return r;

@@ -9,9 +9,7 @@
 
 /** struct net_loaded - what a stage says */
 struct net_loaded {
-	struct net_state state;
-	struct net_coalesce coalesce[NET_RINGS_MAX];
-	struct net_hash hash;
+	struct net_settings settings;
 	uint8_t source[6]; /* a group's = none: the driver has sent nothing */
 };
 

@@ -43,6 +43,12 @@ struct net_state *state_commit(struct net_saved *saved, const struct net_state *
 	return &saved->halves[other];
 }
 
+struct net_state *state_commit_all(struct net_saved *saved, const struct net_settings *changed)
+{
+	saved->single = changed->single;
+	return state_commit(saved, &changed->state);
+}
+
 void state_note_source(struct net_saved *saved, const uint8_t mac[6])
 {
 	uint64_t source = 0;

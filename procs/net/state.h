@@ -74,6 +74,19 @@ struct net_hash {
 	uint8_t key[HASH_KEY_MAX];
 };
 
+/** struct net_single - settings of which there is one copy: where a death cuts a change short, the
+ * command is done again */
+struct net_single {
+	struct net_coalesce coalesce[NET_RINGS_MAX]; /* by ring */
+	struct net_hash hash;
+};
+
+/** struct net_settings - all that a driver sets by the control ring */
+struct net_settings {
+	struct net_state state;
+	struct net_single single;
+};
+
 /** struct net_saved - its layout in the ledger */
 struct net_saved {
 	uint32_t version;       /* 0 = new */
@@ -85,9 +98,7 @@ struct net_saved {
 	_Atomic uint64_t source; /* address that the driver last sent from: 6 bytes; 0 = none */
 	uint64_t session;        /* that source and arrived belong to */
 	uint64_t arrived;        /* the state was loaded, and source is not announced yet */
-	/* A change of these may be cut short by a death: the command is done again. */
-	struct net_coalesce coalesce[NET_RINGS_MAX]; /* by ring */
-	struct net_hash hash;
+	struct net_single single;
 };
 
 _Static_assert(offsetof(struct net_saved, halves) + 2 * sizeof(struct net_state) ==
@@ -108,12 +119,8 @@ void state_reset(struct net_state *state, const uint8_t mac[6]);
  * an older or newer release, or from a compromised process, so every bound is checked. */
 struct net_state *state_open(struct net_saved *saved, const uint8_t mac[6]);
 
-/** struct net_settings - all that a driver sets by the control ring */
-struct net_settings {
-	struct net_state state;
-	struct net_coalesce coalesce[NET_RINGS_MAX];
-	struct net_hash hash;
-};
-
 /** state_commit() - put a changed copy in force; returns the new active half */
 struct net_state *state_commit(struct net_saved *saved, const struct net_state *changed);
+
+/** state_commit_all() - likewise, with the settings of which there is one copy */
+struct net_state *state_commit_all(struct net_saved *saved, const struct net_settings *changed);

@@ -124,16 +124,11 @@ static int tap_send(struct net_pair *pair, struct net_hdr *hdr, struct iovec *io
 static bool wanted(const struct net *net, const struct net_rx *rx, size_t frame_bytes)
 {
 	uint8_t head[FILTER_HEAD_BYTES];
-	size_t n = 0;
+	size_t n;
 
 	if (!net->filter_macs && !net->filter_vlans)
 		return true;
-	for (unsigned int i = rx->first; i < rx->end && n < sizeof(head) && n < frame_bytes; i++) {
-		size_t part = MIN(rx->iov[i].iov_len, MIN(sizeof(head), frame_bytes) - n);
-
-		memcpy(head + n, rx->iov[i].iov_base, part);
-		n += part;
-	}
+	n = rx_head(rx, frame_bytes, head, sizeof(head));
 	return filter_wants(net->state, head, n, net->filter_macs, net->filter_vlans);
 }
 

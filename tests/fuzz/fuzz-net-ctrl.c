@@ -77,7 +77,8 @@ static void execute(struct input *in, const struct ctrl_context *context,
 	check_answer(&answer, chain.in_bytes, done);
 	check(state->pairs <= context->n_pairs);
 	check((state->offloads & ~context->features) == 0);
-	check(settings->hash.n_key <= HASH_KEY_MAX && !(settings->hash.types & ~HASH_TYPES));
+	check(settings->single.hash.n_key <= HASH_KEY_MAX &&
+		!(settings->single.hash.types & ~HASH_TYPES));
 	check_taken_over(state);
 	release(&chain);
 }

@@ -236,8 +236,8 @@ START_TEST(test_coalescing_is_set_by_kind_and_by_ring)
 	ck_assert(RUN("\6\1\377\377\377\377\1\0\0\200"));
 	ck_assert_uint_eq(answer.n_bytes, 0);
 	for (unsigned int i = 0; i < NET_RINGS_MAX; i++)
-		ck_assert(settings.coalesce[i].max_packets == (i % 2 ? 0 : UINT32_MAX) &&
-			settings.coalesce[i].max_usecs == (i % 2 ? 0 : 0x80000001));
+		ck_assert(settings.single.coalesce[i].max_packets == (i % 2 ? 0 : UINT32_MAX) &&
+			settings.single.coalesce[i].max_usecs == (i % 2 ? 0 : 0x80000001));
 	ck_assert(RUN("\6\2\1\0\0\0\3\0\0\0\4\0\0\0"));
 	check_ring(1, 3, 4);
 	check_ring(3, 0, 0);
@@ -245,7 +245,7 @@ START_TEST(test_coalescing_is_set_by_kind_and_by_ring)
 	check_ring(1, 5, 6);
 	check_ring(7, 5, 6);
 	check_ring(0, UINT32_MAX, 0x80000001);
-	ck_assert_uint_eq(settings.coalesce[DISABLED].max_packets, 5);
+	ck_assert_uint_eq(settings.single.coalesce[DISABLED].max_packets, 5);
 }
 END_TEST
 
@@ -282,13 +282,13 @@ START_TEST(test_hash_is_set_whole)
 		ck_assert_int_eq(run(config, 15 + n_key), n_key >= 1 && n_key <= HASH_KEY_MAX);
 		if (n_key < 1 || n_key > HASH_KEY_MAX)
 			continue;
-		ck_assert_uint_eq(settings.hash.types, HASH_TYPES);
-		ck_assert_uint_eq(settings.hash.n_key, n_key);
-		ck_assert_mem_eq(settings.hash.key, config + 15, n_key);
+		ck_assert_uint_eq(settings.single.hash.types, HASH_TYPES);
+		ck_assert_uint_eq(settings.single.hash.n_key, n_key);
+		ck_assert_mem_eq(settings.single.hash.key, config + 15, n_key);
 		ck_assert(!run(config, 16 + n_key)); /* one byte too many */
 	}
 	ck_assert(RUN("\4\2\0\0\0\0\0\0\0\0\0\0\0\0\0"));
-	ck_assert(!settings.hash.types && !settings.hash.n_key);
+	ck_assert(!settings.single.hash.types && !settings.single.hash.n_key);
 }
 END_TEST
 
