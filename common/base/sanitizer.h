@@ -38,7 +38,6 @@ void AnnotateBenignRaceSized(const char *file, int line, void *mem, size_t bytes
  * A suppression would not do: a process with a list of system calls cannot start the symbolizer,
  * and without it no name is known.
  */
-
 static inline void ordered_elsewhere(void *mem, size_t bytes)
 {
 #if SANITIZES_THREADS

@@ -170,7 +170,7 @@ static int pack(const Bh__State *state, uint8_t **ret_data, size_t *ret_bytes, c
 	return 0;
 }
 
-int image_save(const struct device *device, uint8_t **ret_data, size_t *ret_bytes, char *why)
+int image_save(struct device *device, uint8_t **ret_data, size_t *ret_bytes, char *why)
 {
 	struct stages stages = { .n = 0 };
 	Bh__State state = BH__STATE__INIT;
@@ -178,10 +178,12 @@ int image_save(const struct device *device, uint8_t **ret_data, size_t *ret_byte
 	int r;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
+	device_pause(device);
 	add_features(&stages, device->core->applied);
 	add_rings(&stages, device);
 	add_counters(&stages, device);
 	add_own(&stages, device);
+	device_resume(device);
 	state.type = (char *)device->ops->type;
 	state.device = (char *)device->config->name;
 	state.guest = (char *)device->proc->config->guest;

@@ -32,10 +32,10 @@ static inline uint64_t image_protocol_features(const struct device *device)
 							: 0);
 }
 
-/** image_save() - pack the state of the device, which is paused
+/** image_save() - pause the device and pack its state
  * @ret_data: [out] set only on 0; from malloc(), the caller's
  * Errors: 0 | -EMSGSIZE: it has more than IMAGE_BYTES_MAX bytes, and why says so. */
-int image_save(const struct device *device, uint8_t **ret_data, size_t *ret_bytes, char *why);
+int image_save(struct device *device, uint8_t **ret_data, size_t *ret_bytes, char *why);
 
 /** struct image - a state that was judged */
 struct image {

@@ -110,9 +110,7 @@ static void add_state(struct device *device, Bh__ReportObserved *report)
 		*core->quarantine)
 		return;
 	blame_set(&device->ledger.header->blame, LEDGER_BLAME_RECORD, core->generation);
-	device_pause(device);
 	(void)image_save(device, &report->state.data, &report->state.len, why);
-	device_resume(device);
 	blame_finish();
 }
 

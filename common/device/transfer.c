@@ -102,13 +102,6 @@ static const struct device_queue *find_running(const struct device *device)
 	return NULL;
 }
 
-static void save(struct device *device, struct transfer *transfer)
-{
-	device_pause(device);
-	(void)image_save(device, &transfer->state, &transfer->state_bytes, transfer->why);
-	device_resume(device);
-}
-
 static void note_positions(struct transfer *transfer, const Bh__RingsStage *stage)
 {
 	transfer->rings = calloc(stage->n_rings + 1, sizeof(*transfer->rings));
@@ -168,7 +161,7 @@ static void take_step(struct device *device, struct transfer *transfer)
 	else if (loads)
 		load(device, transfer);
 	else
-		save(device, transfer);
+		(void)image_save(device, &transfer->state, &transfer->state_bytes, transfer->why);
 	drop_turn(transfer);
 	transfer->due = true;
 	blame_finish();
