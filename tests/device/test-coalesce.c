@@ -618,11 +618,8 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_ring_that_becomes_the_control_ring_is_called_at_once, 0, 2);
 	tcase_add_loop_test(tc, test_command_that_is_wrong_changes_no_setting, 1, 2);
 	tcase_add_loop_test(tc, test_reset_takes_the_settings_back, 0, 1);
-	/* this one ends a process on purpose, so who runs is not compared after it */
-	tc = tcase_create("kills");
-	tcase_set_timeout(tc, 60);
+	tc = rig_kills_case(suite);
 	tcase_add_loop_test(tc, test_next_worker_calls_at_once_and_goes_on, 2, 4);
-	suite_add_tcase(suite, tc);
 }
 
 int main(void)

@@ -443,17 +443,14 @@ static void add_others(Suite *suite)
 	tcase_add_loop_test(tc, test_command_may_be_cut_anywhere, 0, 4);
 }
 
-/* these end a process on purpose, so who runs is not compared after them */
 static void add_kills(Suite *suite)
 {
-	TCase *tc = tcase_create("kills");
+	TCase *tc = rig_kills_case(suite);
 
-	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, wire_open, wire_close);
 	tcase_add_loop_test(tc, test_settings_outlive_the_worker, 0, 2);
 	tcase_add_loop_test(tc, test_pairs_in_use_outlive_the_worker, 0, 2);
 	tcase_add_loop_test(tc, test_command_sent_to_a_dead_worker_is_obeyed_by_the_next, 0, 2);
-	suite_add_tcase(suite, tc);
 }
 
 void control_add_effects(Suite *suite)

@@ -285,11 +285,8 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_header_may_be_cut_anywhere, 0, 2);
 	tcase_add_loop_test(tc, test_reset_takes_the_hash_back, 0, 1);
 	tcase_add_loop_test(tc, test_hash_moves_with_the_state, 0, 2);
-	/* this one ends a process on purpose, so who runs is not compared after it */
-	tc = tcase_create("kills");
-	tcase_set_timeout(tc, 60);
+	tc = rig_kills_case(suite);
 	tcase_add_loop_test(tc, test_hash_outlives_the_worker, 0, 4);
-	suite_add_tcase(suite, tc);
 }
 
 int main(void)

@@ -183,10 +183,8 @@ static void add(Suite *suite)
 	TCase *tc = rig_case(suite, "ring reset");
 
 	tcase_add_loop_test(tc, test_a_ring_is_reset_while_the_others_go_on, 0, 4);
-	/* this one ends a process on purpose, so who runs is not compared after it */
-	tc = tcase_create("kills");
+	tc = rig_kills_case(suite);
 	tcase_set_timeout(tc, 120);
-	suite_add_tcase(suite, tc);
 	tcase_add_loop_test(tc, test_a_ring_is_reset_whenever_the_worker_dies, 0, 4);
 }
 

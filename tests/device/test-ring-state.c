@@ -269,14 +269,11 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_receive_ring_empty_for_long_and_goes_on, 0, 2);
 }
 
-/* this one ends a process on purpose, so who runs is not compared after it */
 static void add_kills(Suite *suite)
 {
-	TCase *tc = tcase_create("kills");
+	TCase *tc = rig_kills_case(suite);
 
-	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, test_worker_killed_goes_on_by_itself, 0, 2);
-	suite_add_tcase(suite, tc);
 }
 
 static void add_all(Suite *suite)

@@ -261,13 +261,10 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_address_is_announced_when_the_driver_goes_on, 0, 2);
 	tcase_add_loop_test(tc, test_another_session_announces_nothing, 0, 2);
 	tcase_add_test(tc, test_time_of_save_and_load_is_printed);
-	/* this one ends a process on purpose, so who runs is not compared after it */
-	tc = tcase_create("kills");
-	tcase_set_timeout(tc, 60);
+	tc = rig_kills_case(suite);
 	tcase_add_checked_fixture(tc, wire_open, wire_close);
 	tcase_add_loop_test(tc, test_worker_killed_after_the_load_has_them, 0, 2);
 	tcase_add_loop_test(tc, test_worker_killed_after_the_load_announces_it, 0, 2);
-	suite_add_tcase(suite, tc);
 }
 
 int main(void)

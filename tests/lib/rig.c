@@ -163,6 +163,15 @@ TCase *rig_case(Suite *suite, const char *name)
 	return tc;
 }
 
+TCase *rig_kills_case(Suite *suite)
+{
+	TCase *tc = tcase_create("kills");
+
+	tcase_set_timeout(tc, 60);
+	suite_add_tcase(suite, tc);
+	return tc;
+}
+
 void rig_open(struct net *n, const struct net_profile *profile)
 {
 	struct net_profile p = *profile;

@@ -22,6 +22,8 @@ extern struct suite rig;
 int rig_main(const char *name, const struct suite_device *net0, void (*add)(Suite *suite));
 /* a test case with the checks that follow each test */
 TCase *rig_case(Suite *suite, const char *name);
+/* a test case of those that end processes on purpose: who runs is not compared after them */
+TCase *rig_kills_case(Suite *suite);
 
 /* path of net0's socket */
 const char *rig_socket(void);

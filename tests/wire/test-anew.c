@@ -194,7 +194,6 @@ START_TEST(test_set_up_goes_on_over_deaths)
 	struct net_profile p = layout(_i & 1);
 
 	rig_open(&n, &p);
-	n.c.timeout_ms = 30000;
 	for (unsigned int round = 0; round < 6; round++) {
 		rig_ok(net_pump(&n, 0, 50, 200), n.why);
 		enable(false);

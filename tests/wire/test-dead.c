@@ -13,7 +13,6 @@
 
 #include "rig.h"
 
-#define PATIENCE_MS 30000
 #define QUIET_MS 150
 #define AWAY_MS 6500 /* more than a question waits */
 
@@ -30,7 +29,6 @@ static struct net_profile layout(int i)
 static void open_session(const struct net_profile *p)
 {
 	rig_open(&n, p);
-	n.c.timeout_ms = PATIENCE_MS;
 	n.c.ack = false;
 }
 
@@ -122,7 +120,6 @@ START_TEST(test_change_waits_for_a_worker_that_is_away_for_long)
 	pid_t helper;
 
 	rig_open(&n, &p);
-	n.c.timeout_ms = PATIENCE_MS;
 	rig_ok(suite_kill_for_good(&rig, "net", "net0"), rig.why);
 	helper = fork();
 	if (helper == 0) {
@@ -171,7 +168,6 @@ START_TEST(test_vmm_that_comes_without_memory_waits_for_it)
 
 	rig_ok(suite_kill_for_good(&rig, "memory", NULL), rig.why);
 	rig_ok(net_init(&n, &p), n.why);
-	n.c.timeout_ms = PATIENCE_MS;
 	rig_ok(vu_connect(&n.c, rig_socket()), n.c.why);
 	rig_ok(vu_send(&n.c, &head, NULL, NULL, 0), n.c.why);
 	rig_ok(vu_expect_silence(&n.c, QUIET_MS), n.c.why);
@@ -200,7 +196,6 @@ START_TEST(test_vmm_that_runs_without_memory_goes_on)
 	struct vu_msg msg;
 
 	rig_open(&n, &p);
-	n.c.timeout_ms = PATIENCE_MS;
 	rig_ok(net_pump(&n, 0, 100, 200), n.why);
 	rig_ok(suite_kill_for_good(&rig, "memory", NULL), rig.why);
 	rig_ok(net_pump(&n, 0, 300, 200), n.why);
@@ -227,7 +222,6 @@ START_TEST(test_vmm_that_comes_without_a_frontend_waits_for_it)
 	net_close(&n);
 	suite_go_on(&rig);
 	rig_open(&n, &p);
-	n.c.timeout_ms = PATIENCE_MS;
 	rig_ok(net_pump(&n, 0, 100, 200), n.why);
 	rig_ok(suite_kill_for_good(&rig, "frontend", NULL), rig.why);
 	rig_ok(net_pump(&n, 0, 300, 200), n.why);

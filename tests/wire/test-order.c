@@ -444,14 +444,13 @@ END_TEST
 
 static void add_kills(Suite *suite)
 {
-	TCase *tc = tcase_create("kills"); /* who runs is not compared after these */
+	TCase *tc = rig_kills_case(suite);
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, test_half_a_message_outlives_the_frontend, 0,
 		sizeof(cuts) / sizeof(cuts[0]));
 	tcase_add_test(tc, test_messages_in_line_outlive_the_frontend);
 	tcase_add_loop_test(tc, test_burst_outlives_the_frontend, 0, 8);
-	suite_add_tcase(suite, tc);
 }
 
 static void add(Suite *suite)
