@@ -24,7 +24,8 @@ static void fill_peer(const struct peer *peer, Bh__PeerStatus *ret)
 	ret->pid = (uint32_t)peer->pid;
 	ret->connected_ms = peer->pid ? (clock_us() - peer->connected_usec) / 1000 : 0;
 	ret->connects = peer->connects;
-	ret->standby = peer->device && peer->pid && peer->device->serving != peer;
+	ret->standby =
+		peer->device && peer->pid && peer->device->serving && peer->device->serving != peer;
 }
 
 static void fill_self(struct memory *memory, Bh__PeerStatus *ret)

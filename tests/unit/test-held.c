@@ -1,9 +1,11 @@
 /*
  * Commits that the frontend waits for until they are applied: when they are answered, with what,
- * and what is news after that. memory is in this process, without a bus (tests/fuzz/memory-rig.h).
+ * and what is news after that; and which instance of a worker serves, by its reports. memory is in
+ * this process, without a bus (tests/fuzz/memory-rig.h).
  */
 #include <check.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "fuzz/memory-rig.h"
@@ -176,12 +178,44 @@ START_TEST(test_frontend_that_leaves_is_not_answered)
 }
 END_TEST
 
+/* --- Who serves --- */
+
+static bool stands_by(enum rig_peer peer)
+{
+	Bh__GetStatus status = BH__GET_STATUS__INIT;
+	Bh__Envelope body = BH__ENVELOPE__INIT;
+	const Bh__GetStatusReply *reply;
+
+	body.body_case = BH__ENVELOPE__BODY_GET_STATUS;
+	body.get_status = &status;
+	ask(RIG_CTL, &body);
+	reply = rig_answer(RIG_CTL)->get_status_reply;
+	for (size_t i = 0; i < reply->n_peers; i++)
+		if (strcmp(reply->peers[i]->name, rig_memory.peers[peer].name) == 0)
+			return reply->peers[i]->standby;
+	ck_abort_msg("no status of that process");
+}
+
+/* One that is alone is no standby: who replaces it waits for one that serves. */
+START_TEST(test_nobody_stands_by_before_another_one_serves)
+{
+	rig_memory.peers[RIG_NET0].pid = rig_memory.peers[RIG_STANDBY].pid = 1;
+	device->serving = NULL; /* as after a restart of memory */
+	ck_assert(!stands_by(RIG_NET0) && !stands_by(RIG_STANDBY));
+	commit(8, "", true);
+	report(8);
+	ck_assert(!stands_by(RIG_NET0) && stands_by(RIG_STANDBY));
+	rig_memory.peers[RIG_NET0].pid = rig_memory.peers[RIG_STANDBY].pid = 0;
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
 	TCase *tc = tcase_create("held");
 
 	tcase_add_checked_fixture(tc, set_up, rig_close);
 	tcase_add_test(tc, test_answer_comes_with_the_report);
+	tcase_add_test(tc, test_nobody_stands_by_before_another_one_serves);
 	tcase_add_test(tc, test_report_that_was_told_is_no_news);
 	tcase_add_test(tc, test_worker_that_is_gone_is_not_waited_for);
 	tcase_add_test(tc, test_worker_that_is_slow_is_not_waited_for);
