@@ -2,6 +2,7 @@
 """Each process of this build beside the others of the previous release, changed while traffic flows."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -24,7 +25,6 @@ from bulkhead_test.vmm import VERSION_1, Vmm
 
 PROGRAMS = {'launcher': 'bulkhead', 'memory': 'bulkhead-memory', 'frontend': 'bulkhead-frontend', 'snapshot': 'bulkhead-snapshot',
             'net': 'bulkhead-net'}
-MORE = ['procs/ctl/bulkheadctl', 'deploy/bulkhead-generator']
 CHANGES = 4
 DIRECTIONS = ('from-guest', 'to-guest')
 # bytes that a later release keeps more of: in the same page of the ledger, and beyond it
@@ -32,9 +32,15 @@ GROWTHS = (1, 5000)
 
 
 def commits():
-    """The previous release, and the last one whose guests shared their users."""
+    """The previous release, the last one whose guests shared their users, and the last one without snapshots."""
     lines = (env.SOURCE / 'tests/system/previous').read_text().splitlines()
     return [line for line in lines if line and not line.startswith('#')]
+
+
+def run_or_say(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f'the previous release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
+    return done.stdout
 
 
 def build(directory, commit):
@@ -46,16 +52,18 @@ def build(directory, commit):
     if archive.returncode != 0:
         raise env.Skip(f'commit {commit[:12]} is not in this repository: {archive.stderr.decode().strip()}')
     subprocess.run(['tar', '-x', '-C', source], input=archive.stdout, check=True)
-    targets = [f'procs/{folder}/{name}' for folder, name in PROGRAMS.items() if (source / 'procs' / folder).is_dir()] + MORE
-    for command in (['meson', 'setup', directory / 'build', source, '--buildtype=release'],
-                    ['ninja', '-C', directory / 'build', *targets]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f'the previous release cannot be built: {done.stdout[-2000:]}{done.stderr[-500:]}'
+    made = directory / 'build'
+    run_or_say(['meson', 'setup', made, source, '--buildtype=release'])
+    installed = json.loads(run_or_say(['meson', 'introspect', '--installed', made]))
+    # configured files are there already; a link has no path in the build
+    targets = [Path(file).relative_to(made) for file in installed
+               if Path(file).is_relative_to(made) and not Path(file).exists()]
+    run_or_say(['ninja', '-C', made, *targets])
     for target in targets:
-        shutil.copy2(directory / 'build' / target, directory / Path(target).name)
-    subprocess.run(['meson', 'install', '-C', directory / 'build', '--no-rebuild', '--quiet'], check=True,
+        shutil.copy2(made / target, directory / target.name)
+    subprocess.run(['meson', 'install', '-C', made, '--no-rebuild', '--quiet'], check=True,
                    capture_output=True, env={**os.environ, 'DESTDIR': str(directory / 'install')})
-    shutil.rmtree(directory / 'build')
+    shutil.rmtree(made)
 
 
 def previous(commit=None):
@@ -216,11 +224,11 @@ def check_upgraded(current, vm, netns, before, carrier, upgrade):
     assert vm.guest.carrier_changes() == carrier, 'the guest\'s link went down'
 
 
-@case('versions-old-units', 300)
+@case('versions-old-units', 300, ordinary=False)
 def old_units(current):
-    """The programs are of this build, the units those of the last release, which know no process 'snapshot'."""
+    """The programs are of this build, the units those of a release that knows no process 'snapshot'."""
     system = Systemd(current, '[device net0]\ntype = net\nsocket = /run/vm1/net0.sock\nbackend = echo\n',
-                     install=previous() / 'install')
+                     install=previous(commits()[2]) / 'install')
     system.all_there(but=['snapshot'])
     front_end = Vmm(current, system.path('/run/vm1/net0.sock'))
     front_end.start()
