@@ -191,13 +191,20 @@ static void announce(struct device *device, const uint8_t mac[6])
 		device_config_changed(device);
 }
 
+static void announce_source(struct net *net)
+{
+	uint8_t mac[6];
+
+	if (state_source(net->saved, mac))
+		send_rarp(net, mac);
+}
+
 /* The guest goes on here, and has not said so yet. A guest that announces itself needs its driver
  * for that, and what is sent to it meanwhile goes where it was. A reset changes nothing: a VMM
  * resets the device when it stops it. */
 static void announce_arrival(struct device *device, uint64_t session)
 {
 	struct net *net = device->data;
-	uint8_t mac[6];
 
 	if (net->saved->session != session) {
 		net->saved->session = session;
@@ -207,8 +214,7 @@ static void announce_arrival(struct device *device, uint64_t session)
 	if (!net->saved->arrived || !device->queues[0].vq)
 		return;
 	net->saved->arrived = 0;
-	if (state_source(net->saved, mac))
-		send_rarp(net, mac);
+	announce_source(net);
 }
 
 /* An older frontend writes only the flat fields, and leaves the newer ones outdated. */
@@ -229,14 +235,19 @@ static void net_desired(struct device *device, const Bh__Desired *desired)
 
 /* --- State --- */
 
+/* A guest whose migration fails goes on here, and the other host has announced it by then. */
 static size_t net_save(const struct device *device, uint8_t **ret_data)
 {
 	const struct net *net = device->data;
 
+	if (!device->queues[0].vq)
+		net->saved->arrived = 1;
 	return stage_pack(net->saved, device->features, ret_data);
 }
 
-/* The driver knows its settings. It is only told that it was asked to announce itself. */
+/* The driver knows its settings. It is only told that it was asked to announce itself. The address
+ * is announced now: what is sent to the guest from here on waits for its rings, and is not lost
+ * where it was. */
 static int net_load(struct device *device, const struct device_stage *stage, char *why,
 	size_t n_why)
 {
@@ -250,6 +261,7 @@ static int net_load(struct device *device, const struct device_stage *stage, cha
 	net->saved->source = 0;
 	state_note_source(net->saved, loaded.source);
 	net->saved->arrived = 1;
+	announce_source(net);
 	net_apply(net);
 	if (force_config(net) && loaded.settings.state.announce)
 		device->offer.config_seq++;

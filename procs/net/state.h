@@ -97,7 +97,7 @@ struct net_saved {
 	/* behind what the first release has */
 	_Atomic uint64_t source; /* address that the driver last sent from: 6 bytes; 0 = none */
 	uint64_t session;        /* that source and arrived belong to */
-	uint64_t arrived;        /* the state was loaded, and source is not announced yet */
+	uint64_t arrived;        /* the state was loaded or saved, and no ring has started since */
 	struct net_single single;
 };
 
