@@ -188,26 +188,30 @@ static int answer_http(const struct scrape *scrape)
 	return http_answer(STDIN_FILENO, page, n);
 }
 
+static int deliver(const struct arguments *args, const struct scrape *scrape)
+{
+	if (args->http)
+		return answer_http(scrape);
+	if (args->output)
+		return write_file(args->output, scrape);
+	metrics_write(stdout, scrape);
+	return fflush(stdout) == 0 ? 0 : fail("standard output", "cannot be written");
+}
+
 int metrics_run(const struct arguments *args, char *names[], size_t n)
 {
 	struct scrape scrape;
 	struct look look;
-	int r = 0;
+	int r;
 
 	if (args->http && !is_connection(STDIN_FILENO))
 		return fail("--http",
 			"standard input must be a connection, as bulkhead-metrics.socket gives it");
 	look_open(&look, args->runtime_dir, args->config_dir);
 	scrape_take(&scrape, &look, names, n, true);
-	if (args->http) {
-		r = answer_http(&scrape);
-	} else if (args->output) {
-		r = write_file(args->output, &scrape);
-	} else {
-		metrics_write(stdout, &scrape);
-		if (fflush(stdout) != 0)
-			r = fail("standard output", "cannot be written");
-	}
+	r = n ? scrape_known(&scrape, &look) : 0;
+	if (r == 0)
+		r = deliver(args, &scrape);
 	scrape_free(&scrape);
 	look_close(&look);
 	return r;

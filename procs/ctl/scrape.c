@@ -1,7 +1,9 @@
 /* A guest that does not answer costs a second, and is then one that is down. */
 #include "scrape.h"
 
+#include <errno.h>
 #include <linux/virtio_net.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -68,6 +70,29 @@ void scrape_take(struct scrape *ret, const struct look *look, char *const names[
 	check(ret->guests);
 	for (size_t i = 0; i < n; i++)
 		take(&ret->guests[i], look, names[i], wants_memory);
+}
+
+static bool is_unknown(const struct scraped *guest, const struct look *look)
+{
+	const struct seen *seen = &guest->seen;
+
+	return look->guests_error >= 0 && !seen->file && !seen->n_processes && !seen->dead &&
+		!seen->hidden && query_answers(look->runtime_dir, guest->guest) == ANSWERS_NOBODY;
+}
+
+int scrape_known(const struct scrape *scrape, const struct look *look)
+{
+	for (size_t i = 0; i < scrape->n; i++) {
+		const struct scraped *guest = &scrape->guests[i];
+
+		if (guest->status || !is_unknown(guest, look))
+			continue;
+		fprintf(stderr,
+			"%s: there is no such guest: no file of it%s%s, and nobody serves it\n",
+			guest->guest, look->config_dir ? " in " : "", look->config_dir ?: "");
+		return -ENOENT;
+	}
+	return 0;
 }
 
 void scrape_free(struct scrape *scrape)

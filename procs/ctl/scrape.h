@@ -34,6 +34,10 @@ struct scrape {
 void scrape_take(struct scrape *ret, const struct look *look, char *const names[], size_t n,
 	bool wants_memory);
 
+/** scrape_known() - 0 | -ENOENT: a guest has no file, no process, and nobody who answers for it;
+ * standard error says so */
+int scrape_known(const struct scrape *scrape, const struct look *look);
+
 /** scrape_free() - zeros are fine */
 void scrape_free(struct scrape *scrape);
 

@@ -202,9 +202,11 @@ int top_run(const struct arguments *args, char *names[], size_t n)
 	static struct view views[2];
 	bool redraw = isatty(STDOUT_FILENO);
 	uint64_t interval = args->interval_s ?: DEFAULT_INTERVAL_S;
+	int r;
 
 	look(&views[0], args, names, n);
-	for (uint64_t i = 0; !args->count || i < args->count; i++) {
+	r = n ? scrape_known(&views[0].scrape, &views[0].look) : 0;
+	for (uint64_t i = 0; r == 0 && (!args->count || i < args->count); i++) {
 		const struct view *before = &views[i % 2];
 		struct view *now = &views[(i + 1) % 2];
 
@@ -217,5 +219,5 @@ int top_run(const struct arguments *args, char *names[], size_t n)
 	}
 	forget(&views[0]);
 	forget(&views[1]);
-	return 0;
+	return r;
 }

@@ -157,6 +157,10 @@ def metrics_of_the_dead(current):
     finally:
         os.kill(pid, signal.SIGCONT)
     assert page['bulkhead_up'].values(('guest',)) == {('vm1',): 0, ('vm2',): 1}
+    for command in ('metrics', 'top'):
+        done = subprocess.run([env.product('bulkheadctl'), f'--runtime-dir={product.runtime}', command, 'vm1', 'nosuch'],
+                              capture_output=True, text=True, check=False, timeout=20 * env.TIME_FACTOR)
+        assert done.returncode == 1 and 'nosuch: there is no such guest' in done.stderr and not done.stdout, done
     assert page['bulkhead_process_up'].only(guest='vm2', role='memory')
     # one that has a file, and nobody serves it
     folder = current.dir / 'files'
