@@ -43,8 +43,7 @@ struct proc_role {
 	 * for; may be NULL. The process exits after it, and the kernel frees the rest, which is
 	 * faster. */
 	void (*leave)(struct proc *proc);
-	/** stop() - release everything; may be NULL. After leave() it runs in sanitizer builds
-	 * only. */
+	/** stop() - release everything; may be NULL. It runs in sanitizer builds only. */
 	void (*stop)(struct proc *proc);
 	/** keep_caps - CAP_* that the process keeps, ending with -1; NULL = none. Between open()
 	 * and start() a process of root changes to its own user, and drops all other

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The launcher keeps what systemd keeps: stores, watchdog, restarts; and it can be replaced while it does so."""
 
+import ctypes
 import json
 import contextlib
 import grp
@@ -32,6 +33,8 @@ ROLES = env.ROLES
 STORM = 100
 STORE_MAX = 4096
 GUESTS = 32
+# of ptrace(2) and waitpid(2)
+PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
 
 
 class Line:
@@ -131,6 +134,34 @@ def storm(current):
     for role in ROLES:
         for i in range(STORM):
             product.kill(role, signal.SIGTERM if i % 2 else signal.SIGKILL)
+        line.check()
+    all_there(product)
+
+
+def stop_threads(pid, name):
+    """All of that name stand still, until the process ends or we do."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    tids = [int(tid) for tid in os.listdir(f'/proc/{pid}/task')
+            if Path(f'/proc/{pid}/task/{tid}/comm').read_text(encoding='ascii').strip() == name]
+    for tid in tids:
+        for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+            assert libc.ptrace(request, tid, None, None) == 0, os.strerror(ctypes.get_errno())
+        os.waitpid(tid, WALL)
+    return tids
+
+
+@case('launcher-nng-stands-still', 60)
+def nng_stands_still(current):
+    """nng 1.5.2 may wait for a thread of its own for good when it is taken down."""
+    product = Bulkhead(current, [echo(current)])
+    line = Line(current, product.guests['vm'][0].socket)
+    for role in ROLES:
+        pid = product.pid_of(role)
+        tids = stop_threads(pid, 'nng:task')
+        assert tids, f'{role} has no thread of nng'
+        kill_and_wait(pid, signal.SIGTERM, 5 * env.TIME_FACTOR)
+        for tid in tids:
+            os.waitpid(tid, WALL)
         line.check()
     all_there(product)
 
