@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bulkhead_test.bulkhead import Bulkhead, Device
+from bulkhead_test.netns import Netns
 
 from .cells import OURS, Cell, Figure, built_by
-from .tap import quiet_netns
 
 SETTLE_S = 3
 MIB = 1 << 20
@@ -34,7 +34,7 @@ def pss_mib(pids):
 def started(case, build, n_devices, folder, backend='tap'):
     """Bulkhead with so many devices, in a folder and a namespace of its own."""
     case.dir.joinpath(folder).mkdir(mode=0o755)
-    netns = quiet_netns(case)
+    netns = Netns(case)
     devices = []
     for number in range(n_devices):
         if backend == 'tap':
@@ -66,15 +66,19 @@ def per_second(product, seconds):
 
 @contextmanager
 def idle(case, build):
-    one, two = (started(case, build, n, f'devices-{n}') for n in (1, 2))
+    """One after the other: what two had in common would be divided among both."""
+    def look(n_devices, seconds):
+        product = started(case, build, n_devices, f'devices-{n_devices}')
+        time.sleep(min(SETTLE_S, seconds))
+        found = per_second(product, seconds).values(), pss_mib(product.pids())
+        product.stop()
+        return found
 
     def turn(seconds):
-        time.sleep(min(SETTLE_S, seconds))
-        first = per_second(one, seconds)
-        second = per_second(two, seconds)
-        first_mib, second_mib = pss_mib(one.pids()), pss_mib(two.pids())
-        return {'wake-ups': sum(first.values()), 'of one process': max(first.values()), 'memory': first_mib,
-                'wake-ups of one more': sum(second.values()) - sum(first.values()), 'memory of one more': second_mib - first_mib}
+        first, first_mib = look(1, seconds)
+        second, second_mib = look(2, seconds)
+        return {'wake-ups': sum(first), 'of one process': max(first), 'memory': first_mib,
+                'wake-ups of one more': sum(second) - sum(first), 'memory of one more': second_mib - first_mib}
     yield turn
 
 

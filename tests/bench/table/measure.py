@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from bulkhead_test import env
 from bulkhead_test.report import Run
 
-from .cells import ITSELF
+from .cells import ITSELF, OURS
 
 
 class Measured:
@@ -38,6 +38,9 @@ class Plan:
         self.builds = builds
         self.quick = quick
 
+    def build(self, name):
+        return self.builds.get(name, self.builds[OURS])
+
     def generations(self, cell):
         return 1 if self.quick else cell.generations
 
@@ -55,7 +58,7 @@ def _generation(cell, plan, found):
         for name, opened in cell.contestants().items():
             def enter(name=name, opened=opened):
                 current = stack.enter_context(Run('bench'))
-                return stack.enter_context(opened(current, plan.builds.get(name)))
+                return stack.enter_context(opened(current, plan.build(name)))
             turn = _attempt(found, name, enter) if name not in found.missing else None
             if turn:
                 ready[name] = turn

@@ -50,11 +50,12 @@ def regions(case, build, n=2):
 
 def beside(name, opened, values, figures, first=None, **options):
     """A cell for each number, beside the one with the first."""
-    base = f'{first or values[0]} {name}'
+    least = first or values[0]
+    base = f'{least} {name}'.removesuffix('s' if least == 1 else '')
     for value in values:
-        if value != (first or values[0]):
+        if value != least:
             yield Cell('scale', f'{value} {name}', [Figure(*each, {base: 1.0}) for each in figures],
-                       {OURS: partial(opened, value), base: partial(opened, first or values[0])}, seconds=0.3, **options)
+                       {OURS: partial(opened, value), base: partial(opened, least)}, seconds=0.3, **options)
 
 
 def opened_devices(n, case, build):

@@ -22,11 +22,10 @@ NET_TAP = 'DPDK net_tap'
 RAW = 'write() and read()'
 
 
-def quiet_netns(case):
+def quieten(netns):
     """Nothing but the frames of the test is to be there."""
-    netns = Netns(case)
     netns.run('sh', '-c', 'for i in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 >$i; done')
-    return netns
+    netns.ip('address', 'flush', 'dev', 'tap0')
 
 
 def send_back(netns, name='tap0'):
@@ -60,8 +59,9 @@ def theirs(case, _, netns=None):
 @contextmanager
 def line(case, build, served=None, size=64, turned=False, burst=None):
     need_cpus()
-    netns = quiet_netns(case)
+    netns = Netns(case)
     with served(case, build, netns=netns) as (socket, pid, peer):
+        quieten(netns)
         if turned:
             send_back(netns)
         driver = Driver(case, socket, 'io' if turned else 'txonly', size, burst)
@@ -84,13 +84,14 @@ def line(case, build, served=None, size=64, turned=False, burst=None):
 @contextmanager
 def raw(case, build, size=64, turned=False):
     need_cpus()
-    netns = quiet_netns(case)
+    netns = Netns(case)
     netns.add_tap(addresses=(), mtu=MTU)
+    quieten(netns)
     if turned:
         send_back(netns)
-    program = Path(build or env.BUILD) / 'tests/bench/bench-tap'
+    program = Path(build) / 'tests/bench/bench-tap'
     if not program.is_file():
-        raise env.Skip(f'bench-tap is not built in {env.BUILD}')
+        raise env.Skip(f'bench-tap is not built in {build}')
 
     def turn(seconds):
         argv = on_cpu(DEVICE_CPU, program, 'tap0', 'turn' if turned else 'out', size, seconds)
