@@ -224,21 +224,27 @@ static bool deaf(int fd)
 	return shutdown(fd, SHUT_RD) == 0 && ioctl(fd, FIONREAD, &unread) == 0 && unread == 0;
 }
 
+static bool agreed_in_band(const struct exchange *exchange)
+{
+	return has_bit(exchange_desired(exchange)->protocol_features,
+		VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+}
+
 /* Without a descriptor the VMM polls, or is polled; or it notifies in band, and one is made that
  * the message might have had. */
 static bool is_in_band(const struct exchange *exchange, const struct message *msg)
 {
-	return (msg->payload.u64 & VHOST_USER_VRING_NOFD_MASK) &&
-		has_bit(exchange_desired(exchange)->protocol_features,
-			VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS);
+	return (msg->payload.u64 & VHOST_USER_VRING_NOFD_MASK) && agreed_in_band(exchange);
 }
 
-static int make_notifier(struct message *msg)
+/* As many as the message might have had; those that are there already are kept. */
+static int make_notifiers(struct message *msg, size_t n)
 {
-	msg->fds[0] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (msg->fds[0] < 0)
-		return -errno;
-	msg->n_fds = 1;
+	for (; msg->n_fds < n; msg->n_fds++) {
+		msg->fds[msg->n_fds] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (msg->fds[msg->n_fds] < 0)
+			return -errno;
+	}
 	return 0;
 }
 
@@ -248,7 +254,7 @@ static enum outcome deposit_notifier(struct exchange *exchange, const struct mes
 	bool in_band = is_in_band(exchange, msg);
 	enum outcome outcome;
 	uint64_t token = 0;
-	int r = in_band && !msg->n_fds ? make_notifier(&exchange->msg) : 0;
+	int r = in_band && !msg->n_fds ? make_notifiers(&exchange->msg, 1) : 0;
 
 	if (r < 0)
 		return exchange_refuse(exchange, "no descriptor can be made for it: %s",
@@ -322,12 +328,49 @@ enum outcome handle_set_vring_err(struct exchange *exchange, const struct messag
 	return outcome == OUTCOME_DONE ? OUTCOME_CHANGED : outcome;
 }
 
+/* A VMM that has agreed on messages may send no SET_VRING_KICK and no SET_VRING_CALL (User Mode
+ * Linux does not): by the specification the first kick starts the ring. Calls are in band then. */
+static enum outcome start_in_band(struct exchange *exchange, Bh__Desired *next, Bh__Ring *ring)
+{
+	uint64_t tokens[2];
+	bool uncalled = !ring->call_token && !(ring->in_band & INBAND_CALL);
+	int r = make_notifiers(&exchange->msg, uncalled ? 2 : 1);
+	enum outcome outcome;
+
+	if (r < 0)
+		return exchange_refuse(exchange, "no descriptor can be made for it: %s",
+			strerror(-r));
+	outcome = exchange_deposit(exchange, tokens);
+	if (outcome != OUTCOME_DONE)
+		return outcome;
+	look_for_memory(exchange);
+	ring->kick_token = tokens[0];
+	ring->in_band |= INBAND_KICK;
+	if (uncalled) {
+		ring->call_token = tokens[1];
+		ring->in_band |= INBAND_CALL;
+	}
+	ring->start_id = next->generation;
+	ring->started = true;
+	return OUTCOME_CHANGED;
+}
+
+/* Was it set up, and never started or told how it is kicked? One that was stopped waits for
+ * SET_VRING_KICK. */
+static bool starts_in_band(const struct exchange *exchange, const Bh__Ring *ring)
+{
+	return ring && ring->has_addresses && !ring->started && !ring->held && !ring->start_id &&
+		agreed_in_band(exchange);
+}
+
 /* May be handled twice: the ring is looked at once more. */
 enum outcome handle_vring_kick(struct exchange *exchange, const struct message *msg,
 	Bh__Desired *next)
 {
-	const Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
+	Bh__Ring *ring = desired_find_ring(next, msg->payload.state.index);
 
+	if (starts_in_band(exchange, ring))
+		return start_in_band(exchange, next, ring);
 	if (!ring || !ring->started || !(ring->in_band & INBAND_KICK))
 		return exchange_refuse(exchange, "ring %u is not started to be kicked in band",
 			msg->payload.state.index);

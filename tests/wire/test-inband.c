@@ -92,10 +92,8 @@ static void pump(uint32_t n_frames)
 	end_vmm();
 }
 
-static void start_ring(uint16_t index)
+static void set_up_ring(uint16_t index)
 {
-	static const uint32_t notifiers[] = { VU_SET_VRING_CALL, VU_SET_VRING_ERR,
-		VU_SET_VRING_KICK };
 	struct ring *r = &n.rings[index];
 	struct vu_addr addr;
 
@@ -103,12 +101,20 @@ static void start_ring(uint16_t index)
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_NUM, index, r->cfg.size), n.c.why);
 	rig_ok(vu_set_state(&n.c, VU_SET_VRING_BASE, index, ring_base(r)), n.c.why);
 	rig_ok(vu_set_vring_addr(&n.c, &addr), n.c.why);
+}
+
+static void start_ring(uint16_t index)
+{
+	static const uint32_t notifiers[] = { VU_SET_VRING_CALL, VU_SET_VRING_ERR,
+		VU_SET_VRING_KICK };
+
+	set_up_ring(index);
 	for (size_t i = 0; i < 3; i++)
 		rig_ok(vu_set_vring_fd(&n.c, notifiers[i], index, -1), n.c.why);
 }
 
 /* i: bit 0: packed; bit 1: with the event index */
-static void open_running(int i)
+static void open_by(int i, void (*start)(uint16_t index))
 {
 	struct net_profile p = { .features = (i & 1 ? VU_BIT(VU_F_PACKED) : 0) |
 			(i & 2 ? VU_BIT(VU_F_EVENT_IDX) : 0),
@@ -120,10 +126,15 @@ static void open_running(int i)
 	ck_assert(n.c.acked_protocol & VU_BIT(VU_PF_INBAND));
 	rig_ok(vu_set_backend_channel(&n.c), n.c.why);
 	for (uint16_t k = 0; k < N_RINGS; k++) {
-		start_ring(k);
+		start(k);
 		rig_ok(net_enable(&n, k, true), n.why);
 	}
 	rig_ok(net_fill(&n, 0), n.why);
+}
+
+static void open_running(int i)
+{
+	open_by(i, start_ring);
 }
 
 static void finish(void)
@@ -203,6 +214,16 @@ START_TEST(test_stopped_rings_say_nothing)
 	ck_assert_int_eq(poll(&p, 1, 100), 0);
 	for (uint16_t i = 0; i < N_RINGS; i++)
 		start_ring(i);
+	finish();
+}
+END_TEST
+
+/* User Mode Linux sends neither SET_VRING_KICK nor SET_VRING_CALL. */
+START_TEST(test_first_kick_starts_a_ring_that_was_set_up)
+{
+	open_by(_i, set_up_ring);
+	pump(50);
+	ck_assert_uint_gt(n_calls[0] + n_calls[1], 0);
 	finish();
 }
 END_TEST
@@ -301,6 +322,7 @@ static void add(Suite *suite)
 	tcase_add_loop_test(tc, test_descriptors_take_turns_with_messages, 0, 2);
 	tcase_add_test(tc, test_broken_ring_is_told_of_by_a_message);
 	tcase_add_test(tc, test_stopped_rings_say_nothing);
+	tcase_add_loop_test(tc, test_first_kick_starts_a_ring_that_was_set_up, 0, 4);
 	tcase_add_test(tc, test_kick_that_is_wrong_fails_alone);
 	tcase_add_test(tc, test_kick_is_refused_unless_it_was_agreed_on);
 	tcase_add_loop_test(tc, test_agreement_without_what_it_needs_ends_the_session, 0, 3);
