@@ -126,6 +126,6 @@ def cells():
                Figure('request', 'us there and back', 'lower', {OWN_TAP: None, PASST: 1.0})]
     yield Cell('guests', 'User Mode Linux', figures + streams({OWN_TAP: 1.0, PASST: 1.5}, {PASST: 1.0}),
                {OURS: uml_ours, OWN_TAP: uml_tap, PASST: uml_passt}, seconds=1, quick=1,
-               notes=['DPDK net_tap: it hangs this guest\'s driver unless features are hidden from it'])
+               notes=['DPDK net_tap is not measured: it hangs this guest\'s driver unless features are hidden from it'])
     yield Cell('guests', 'QEMU without KVM', streams({OWN_TAP: 1.0}), {OURS: qemu, OWN_TAP: partial(qemu, ours=False)},
-               seconds=1, quick=1, notes=['passt, DPDK net_tap: the guest\'s own TCP is the limit, and they are behind the TAP'])
+               seconds=1, quick=1, notes=['passt and DPDK net_tap are not measured: the emulated guest\'s own TCP is the limit'])

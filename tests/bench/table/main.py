@@ -38,7 +38,7 @@ def measure_all(cells, plan):
         for row in rows(cell, found.turns, found.missing):
             print(output.line(row), flush=True)
         for name, why in found.missing.items():
-            print(f'{cell.group}/{cell.name}: {name} is missing: {why}', flush=True)
+            print(f'{cell.group}/{cell.name}: {name or "the cell"} is missing: {why}', flush=True)
         print(f'# {cell.group}/{cell.name}: {time.monotonic() - begun:.1f} s, load {found.load:.1f}', file=sys.stderr, flush=True)
     return results, full
 

@@ -109,7 +109,8 @@ def cells():
                        Figure('cpu', 'ns a frame', 'lower', {NET_TAP: 1.0})]
             yield Cell('tap', f'{name}-{size}', figures, {
                 OURS: partial(line, served=ours, **given), NET_TAP: partial(line, served=theirs, **given),
-                RAW: partial(raw, **given)})
+                RAW: partial(raw, **given)},
+                notes=['frames from the kernel alone are not measured: who makes them would need a third CPU'])
     given = {'turned': True, 'burst': 1}
     figures = [Figure('latency', 'us there and back', 'lower', {NET_TAP: 1.0}), Figure('cpu', 'ns a frame', 'lower')]
     yield Cell('latency', 'one frame in flight', figures,
