@@ -47,7 +47,10 @@ class Load:
         status, output = self.guest.run(words, 60, check=False)
         if status != 0:
             raise AssertionError(f'iperf3: {output[-300:]}')
-        got = json.loads(output)['end']['sum_received']
+        told = json.loads(output)
+        got = told['end'].get('sum_received')
+        if not got:
+            raise AssertionError(f'iperf3 has no sum: {told.get("error", output[-300:])}')
         bits = got['bytes'] * 8 / 1e9
         return got['bits_per_second'] / 1e9, (cpu_ns(self.pid) - before) / 1e6 / bits if self.pid else None
 
