@@ -17,6 +17,7 @@ struct device_offer {
 	uint32_t queue_num; /* the answer to GET_QUEUE_NUM */
 	uint32_t queue_size_max;
 	uint32_t n_groups; /* serving threads; 0 = one; at most DEVICE_GROUPS_MAX */
+	uint32_t poll_us;  /* a serving thread looks for work that long before it sleeps */
 	uint8_t config[VHOST_USER_MAX_CONFIG_SIZE]; /* device configuration space */
 	uint8_t config_writable[VHOST_USER_MAX_CONFIG_SIZE];
 	uint32_t config_bytes;

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 
+#include "device/polling.h"
 #include "device/turnstile.h"
 #include "virtq/virtq.h"
 
@@ -73,6 +74,8 @@ struct device_group {
 	int wake_fd;
 	bool host_armed;
 	bool owes; /* a ring may hold back a notification */
+	struct polling polling;
+	uint64_t n_chains; /* of all rings, when work was last looked for */
 };
 
 #define DEVICE_GROUP_LOOP UINT32_MAX /* instead of a group's number: served by the loop thread */

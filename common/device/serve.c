@@ -1,7 +1,7 @@
 /*
  * Serving. Each group has a thread, which gives every ring of the group a turn while there is work.
- * Without work it enables kicks, checks the rings once more, and sleeps. After a start or a change,
- * a thread checks its rings without waiting for a kick.
+ * Without work it looks again for a while (polling.h), enables kicks, checks the rings once more,
+ * and sleeps. After a start or a change, a thread checks its rings without waiting for a kick.
  *
  * The device bounds each turn, and the thread passes the turnstile after it. So serving threads
  * need no locks for what the loop thread changes while the turnstile is closed.
@@ -13,8 +13,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/blame.h"
 #include "base/check.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "device/calls.h"
 #include "device/core.h"
 #include "device/kicks.h"
@@ -48,6 +50,31 @@ static void give_up_rings(struct device_group *group)
 		group->n_queues = 0;
 }
 
+/* Whether to give the rings another turn at once, after one in which none had more to do. */
+static bool look_again(struct device_group *group)
+{
+	uint64_t n_chains = 0, now;
+
+	if (!group->polling.limit_ns)
+		return false;
+	for (unsigned int i = 0; i < group->n_queues; i++)
+		n_chains += virtq_counters(group->queues[i]->vq)->chains;
+	now = clock_ns();
+	if (n_chains != group->n_chains) {
+		group->n_chains = n_chains;
+		polling_worked(&group->polling, now);
+		blame_unset();
+	}
+	return polling_again(&group->polling, now);
+}
+
+static void go_to_sleep(struct device_group *group)
+{
+	kicks_sleep(group);
+	if (group->polling.limit_ns)
+		polling_woke(&group->polling, clock_ns());
+}
+
 static void *group_main(void *data)
 {
 	struct device_group *group = data;
@@ -61,9 +88,9 @@ static void *group_main(void *data)
 			give_up_rings(group);
 		if (unlikely(group->owes))
 			calls_look(group);
-		if (serve_rings(group, device->ops->serve) || kicks_ask(group))
+		if (serve_rings(group, device->ops->serve) || look_again(group) || kicks_ask(group))
 			continue;
-		kicks_sleep(group);
+		go_to_sleep(group);
 	} while (turnstile_pass(&group->turnstile));
 	device_thread_end(device, group->index);
 	return NULL;
@@ -177,6 +204,7 @@ static int group_init(struct device *device, unsigned int i)
 	*group = (struct device_group){
 		.device = device, .index = i, .host_fd = -1, .epoll_fd = -1
 	};
+	group->polling.limit_ns = device->offer.poll_us * UINT64_C(1000);
 	turnstile_init(&group->turnstile);
 	group->queues = calloc(device->offer.n_queues, sizeof(struct device_queue *));
 	group->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -49,6 +49,7 @@ static const struct config_key keys[] = {
 		.derive = derive_mac },
 	{ "mtu", CONFIG_KIND_NUMBER, NULL, 68, 65535 },
 	{ "queue-pairs", CONFIG_KIND_NUMBER, "1", 1, 64 },
+	{ "poll-us", CONFIG_KIND_NUMBER, "50", 0, 1000 },
 	{ "generate", CONFIG_KIND_NUMBER, NULL, 60, 65535 },
 	{ "copy", CONFIG_KIND_BOOL, NULL },
 };

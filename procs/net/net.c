@@ -313,6 +313,7 @@ static void fill_offer(struct net *net)
 	offer->n_queues = 2 * offer->queue_num;
 	offer->queue_size_max = VIRTQ_SIZE_MAX;
 	offer->n_groups = net->n_pairs;
+	offer->poll_us = (uint32_t)config_value(net->device->config, "poll-us")->number;
 }
 
 static int net_prepare(struct device *device)
