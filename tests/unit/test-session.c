@@ -528,11 +528,12 @@ START_TEST(test_burst_is_one_commit)
 }
 END_TEST
 
-/* Nothing that is there to be done is left. */
+/* Nothing that is there to be done is left, and no time has passed: this machine may be slow. */
 static void turn_at_once(void)
 {
 	while (sd_event_run(event, 0) > 0 || answer_vault())
-		;
+		if (s.exchange.awaits == AWAITS_MORE)
+			sd_event_source_set_time(s.limit, UINT64_MAX);
 }
 
 /* A VMM that says one thing after the other is not held up by a commit for each. */
