@@ -471,13 +471,15 @@ static pid_t await_process(struct suite *s, const char *role, const char *device
 	return pid < 0 ? say(s, -ESRCH, "no process", device ? device : role) : pid;
 }
 
+/* One that was killed before may be found, and be gone a moment later. */
 static int kill_one(struct suite *s, const char *role, const char *device)
 {
-	pid_t pid = await_process(s, role, device);
+	pid_t pid;
 
-	if (pid < 0)
-		return pid;
-	return kill(pid, SIGKILL) ? -errno : 0;
+	while ((pid = await_process(s, role, device)) >= 0 && kill(pid, SIGKILL) < 0)
+		if (errno != ESRCH)
+			return -errno;
+	return pid < 0 ? pid : 0;
 }
 
 int suite_kill(struct suite *s, const char *role)
