@@ -102,10 +102,19 @@ void pauses_left(struct served *device, const struct peer *peer)
 		pauses->begun_us = now;
 }
 
+/* The ledger has the pause of a planned end that was not counted yet. */
+static bool tells_planned(const struct pauses *pauses, uint64_t pause_ns)
+{
+	return pause_ns && pause_ns != pauses->known_ns;
+}
+
+/* The successor may have looked into the ledger before the end was seen here. */
 static void end(struct pauses *pauses, uint64_t pause_ns)
 {
 	uint64_t usec = clock_us() - pauses->begun_us;
 
+	if (tells_planned(pauses, pause_ns))
+		pauses->cause = PAUSE_PLANNED;
 	if (pauses->cause == PAUSE_PLANNED)
 		usec = plausible(pause_ns / 1000, usec);
 	pauses_count(pauses, pauses->cause, usec);
@@ -114,7 +123,7 @@ static void end(struct pauses *pauses, uint64_t pause_ns)
 
 static void taken_over(struct pauses *pauses, uint64_t pause_ns)
 {
-	bool planned = pause_ns && pause_ns != pauses->known_ns;
+	bool planned = tells_planned(pauses, pause_ns);
 
 	pauses_count(pauses, planned ? PAUSE_PLANNED : PAUSE_DEATH, planned ? pause_ns / 1000 : 0);
 }
@@ -127,6 +136,9 @@ void pauses_reported(struct served *device, const struct peer *peer)
 
 	if (!any_is_to_run(device))
 		pauses->begun_us = 0;
+	/* since this process was started: what is told is of before */
+	if (!pauses->begun_us && !device->serving)
+		pauses->known_ns = look(device).pause_ns;
 	if ((!pauses->begun_us && !other) || !any_runs(device))
 		return;
 	told = look(device);
