@@ -91,11 +91,17 @@ def on_cpu(cpu, *argv):
     return [env.need_tool('taskset', 'util-linux'), '-c', str(cpu), 'nice', '-n', str(NICE), *map(str, argv)]
 
 
-def own_program(build, name, *args, limit=120):
-    """Output of a program of tests/bench that starts the product itself."""
+def bench_program(build, name):
+    """A program of tests/bench."""
     program = Path(build) / 'tests/bench' / name
     if not program.is_file():
         raise env.Skip(f'{name} is not built in {build}')
+    return program
+
+
+def own_program(build, name, *args, limit=120):
+    """Output of a program of tests/bench that starts the product itself."""
+    program = bench_program(build, name)
     environment = {**os.environ, 'BULKHEAD_BUILD': str(build), 'BULKHEAD_SOURCE': str(env.SOURCE)}
     done = subprocess.run([program, *map(str, args)], capture_output=True, text=True, check=False, env=environment,
                           timeout=limit * env.TIME_FACTOR)

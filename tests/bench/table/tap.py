@@ -7,14 +7,13 @@ in flight. Frames that come from the kernel alone are not measured: who makes th
 import subprocess
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from bulkhead_test import env
 from bulkhead_test.backend import StandIn
 from bulkhead_test.bulkhead import Bulkhead, Device
 from bulkhead_test.netns import Netns
 
-from .cells import DEVICE_CPU, OURS, Cell, Figure, bind, built_by, need_cpus, on_cpu
+from .cells import DEVICE_CPU, OURS, Cell, Figure, bench_program, bind, built_by, need_cpus, on_cpu
 from .ring import SIZES, Driver
 
 MTU = 2000
@@ -89,9 +88,7 @@ def raw(case, build, size=64, turned=False):
     quieten(netns)
     if turned:
         send_back(netns)
-    program = Path(build) / 'tests/bench/bench-tap'
-    if not program.is_file():
-        raise env.Skip(f'bench-tap is not built in {build}')
+    program = bench_program(build, 'bench-tap')
 
     def turn(seconds):
         argv = on_cpu(DEVICE_CPU, program, 'tap0', 'turn' if turned else 'out', size, seconds)
